@@ -1,0 +1,1 @@
+//! Files to rows to packed batches; the mix.

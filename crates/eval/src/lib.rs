@@ -1,0 +1,1 @@
+//! Tasks, scorers, intervals, base against tuned, what was forgotten.

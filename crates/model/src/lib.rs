@@ -1,0 +1,1 @@
+//! Architectures, weights in and out, adapters, generation.

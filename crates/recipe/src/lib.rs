@@ -1,0 +1,1 @@
+//! The recipe: its types, its strict reader, its errors.

@@ -1,0 +1,1 @@
+//! Tokenizer, chat template, rendering: messages to tokens and what is trained.

@@ -1,0 +1,1 @@
+//! Objectives, optimiser, schedule, the loop, checkpoints.
