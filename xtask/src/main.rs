@@ -1,2 +1,56 @@
-//! Project tasks.
-fn main() {}
+//! Project tasks. `cargo xtask test` is what CI runs; `bench` and `e2e` compare Temper with its peers.
+//!
+//! Nothing here is shipped. What a task needs from the network (a model, a Python environment) goes to the user's
+//! cache (see [`cache`]), never into the tree.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
+
+mod bench;
+mod cache;
+mod command;
+mod e2e;
+mod hygiene;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  test [--fast]            set up and pass everything: formatting, lints, tests, docs (--fast: without docs)
+  bench train [ARGS...]    training speed and memory beside PyTorch + transformers + PEFT -> bench/results/
+                           (ARGS go to bench/train/run.py; `bench train --help` lists them)
+  e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
+                           (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
+  asset-path               fetch the test model if needed and print where it lies (for TEMPER_TEST_GGUF)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[&str]) -> Result<()> {
+    match args {
+        ["test"] => test::run(test::Extent::Everything),
+        ["test", "--fast"] => test::run(test::Extent::WithoutDocs),
+        ["bench", "train", rest @ ..] => bench::train(rest),
+        ["e2e", "peft", rest @ ..] => e2e::peft(rest),
+        ["asset-path"] => {
+            println!("{}", cache::test_model()?.display());
+            Ok(())
+        }
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("no such task: `{}`\n\n{USAGE}", other.join(" ")),
+    }
+}

@@ -1,0 +1,30 @@
+//! `cargo xtask bench NAME`: Temper beside its peers, in one run on one machine.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::cache::peers_python;
+use crate::command::{cargo, check, program, root};
+
+/// Builds the shipped binary and returns its path.
+pub fn shipped_binary() -> Result<PathBuf> {
+    check(cargo()?.args(["build", "--release", "--package", "temper-llm"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let binary = root()?.join(target).join("release/temper");
+    if !binary.is_file() {
+        bail!("the build left no {}", binary.display());
+    }
+    Ok(binary)
+}
+
+/// Training speed and memory: `bench/train/run.py` drives both sides and writes `bench/results/train-DATE.md`.
+pub fn train(args: &[&str]) -> Result<()> {
+    let mut driver = program("python3")?;
+    driver.arg("bench/train/run.py");
+    if !args.contains(&"--help") {
+        driver.arg("--temper").arg(shipped_binary()?);
+        driver.arg("--peer-python").arg(peers_python()?);
+    }
+    check(driver.args(args))
+}
