@@ -1,1 +1,25 @@
 //! Run folders: atomic writes, the metric log, content hashes.
+//!
+//! A run is a folder that people and tools can read. This crate is the only one that writes under a final name, and it
+//! keeps one promise: **nothing under a final name is ever half-written**. It knows nothing of models.
+//!
+//! - [`write_atomic`] and [`write_dir_atomic`]: built aside, synced to the disk, renamed into place.
+//! - [`RunDir`]: the folder of one run; an older run of the same name is refused or moved aside, never deleted.
+//! - [`JsonLog`]: `metrics.jsonl`, `events.jsonl`; one flushed line a record.
+//! - [`to_json`]: JSON in which NaN and the infinities are the strings `"NaN"`, `"Infinity"`, `"-Infinity"`.
+//! - [`sha256_file`], [`sha256_bytes`]: content hashes in lower-case hex.
+
+mod atomic;
+mod error;
+mod hash;
+mod json;
+mod log;
+mod nonfinite;
+mod run_dir;
+
+pub use atomic::{write_atomic, write_dir_atomic};
+pub use error::RunError;
+pub use hash::{sha256_bytes, sha256_file};
+pub use json::{to_json, to_json_pretty};
+pub use log::JsonLog;
+pub use run_dir::{Existing, RunDir};
