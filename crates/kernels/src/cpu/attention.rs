@@ -1,0 +1,242 @@
+//! Causal attention over packed segments, in blocks of query rows; no score matrix of a whole sequence is kept.
+//!
+//! A worker takes one (segment, key-value head) and gathers that head's keys and values, the context's first, into
+//! its own scratch; so context rows may lie anywhere. In the backward a worker takes one (group, key-value head),
+//! where a group holds the segments that share context rows: each row's gradient has one writer.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::lanes;
+use super::product::{Matrix, product};
+use super::rows::Rows;
+use crate::device::{Cached, Heads, Segment};
+
+/// Query rows of one block.
+const BLOCK: usize = 64;
+
+thread_local! {
+    /// A worker's scratch; grows to the largest segment seen and is then reused.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+fn with_scratch<R>(elements: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < elements {
+            scratch.resize(elements, 0.0);
+        }
+        work(&mut scratch[..elements])
+    })
+}
+
+/// The rows that the segment's last row sees: context, then its own.
+fn seen(segment: &Segment) -> impl Iterator<Item = usize> + '_ {
+    segment.context.iter().cloned().flatten().chain(segment.rows.clone())
+}
+
+fn context_len(segment: &Segment) -> usize {
+    segment.context.iter().map(Range::len).sum()
+}
+
+/// Copies a column range of the rows a segment sees into consecutive rows of scratch.
+fn gather(source: Rows, segment: &Segment, column: usize, width: usize, into: &mut [f32]) {
+    for (row, into) in seen(segment).zip(into.chunks_exact_mut(width)) {
+        // SAFETY: the operation only reads the source.
+        into.copy_from_slice(unsafe { &source.row(row)[column..column + width] });
+    }
+}
+
+pub(super) fn forward(qkv: Rows, segments: &[Segment], heads: Heads, out: Rows, log_sum: Rows) {
+    let (dim, scale) = (heads.dim, 1.0 / (heads.dim as f32).sqrt());
+    let tasks = segments.len() * heads.kv;
+    (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+        let (segment, kv) = (&segments[task / heads.kv], task % heads.kv);
+        let context = context_len(segment);
+        let keys = context + segment.rows.len();
+        with_scratch(keys * (2 * dim + BLOCK), |scratch| {
+            let (k, rest) = scratch.split_at_mut(keys * dim);
+            let (v, scores) = rest.split_at_mut(keys * dim);
+            gather(qkv, segment, heads.query_width() + kv * dim, dim, k);
+            gather(qkv, segment, heads.query_width() + heads.kv_width() + kv * dim, dim, v);
+            let group = heads.query / heads.kv;
+            for head in kv * group..(kv + 1) * group {
+                for first in segment.rows.clone().step_by(BLOCK) {
+                    let block = BLOCK.min(segment.rows.end - first);
+                    let visible = context + first - segment.rows.start + block;
+                    let scores = &mut scores[..block * visible];
+                    let q = Matrix::new(qkv.at(first, head * dim), qkv.stride);
+                    let s = Matrix::new(scores.as_mut_ptr(), visible);
+                    // SAFETY: k, v and scores are this worker's; qkv is only read; the block's columns of `out` and
+                    // `log_sum` belong to this task alone.
+                    unsafe {
+                        product(block, visible, dim, s, q, Matrix::new(k.as_mut_ptr(), dim).t(), scale, false, false);
+                        for (r, row) in scores.chunks_exact_mut(visible).enumerate() {
+                            let (live, later) = row.split_at_mut(visible - block + r + 1);
+                            *log_sum.at(first + r, head) = lanes::softmax(live);
+                            later.fill(0.0);
+                        }
+                        let o = Matrix::new(out.at(first, head * dim), out.stride);
+                        product(block, dim, visible, o, s, Matrix::new(v.as_mut_ptr(), dim), 1.0, false, false);
+                    }
+                }
+            }
+        });
+    });
+}
+
+pub(super) fn backward(
+    qkv: Rows,
+    out: Rows,
+    log_sum: Rows,
+    dout: Rows,
+    segments: &[Segment],
+    heads: Heads,
+    dqkv: Rows,
+) {
+    let groups = groups(segments, qkv.rows);
+    let tasks = groups.len() * heads.kv;
+    (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+        let kv = task % heads.kv;
+        for &segment in &groups[task / heads.kv] {
+            segment_backward(qkv, out, log_sum, dout, &segments[segment], heads, kv, dqkv);
+        }
+    });
+}
+
+fn segment_backward(
+    qkv: Rows,
+    out: Rows,
+    log_sum: Rows,
+    dout: Rows,
+    segment: &Segment,
+    heads: Heads,
+    kv: usize,
+    dqkv: Rows,
+) {
+    let (dim, scale) = (heads.dim, 1.0 / (heads.dim as f32).sqrt());
+    let context = context_len(segment);
+    let keys = context + segment.rows.len();
+    let (k_column, v_column) = (heads.query_width() + kv * dim, heads.query_width() + heads.kv_width() + kv * dim);
+    with_scratch(keys * (4 * dim + 2 * BLOCK), |scratch| {
+        let (k, rest) = scratch.split_at_mut(keys * dim);
+        let (v, rest) = rest.split_at_mut(keys * dim);
+        let (dk, rest) = rest.split_at_mut(keys * dim);
+        let (dv, rest) = rest.split_at_mut(keys * dim);
+        let (scores, dscores) = rest.split_at_mut(keys * BLOCK);
+        gather(qkv, segment, k_column, dim, k);
+        gather(qkv, segment, v_column, dim, v);
+        dk.fill(0.0);
+        dv.fill(0.0);
+        let (k, v) = (Matrix::new(k.as_mut_ptr(), dim), Matrix::new(v.as_mut_ptr(), dim));
+        let (dk_m, dv_m) = (Matrix::new(dk.as_mut_ptr(), dim), Matrix::new(dv.as_mut_ptr(), dim));
+        let group = heads.query / heads.kv;
+        for head in kv * group..(kv + 1) * group {
+            for first in segment.rows.clone().step_by(BLOCK) {
+                let block = BLOCK.min(segment.rows.end - first);
+                let visible = context + first - segment.rows.start + block;
+                let (scores, dscores) = (&mut scores[..block * visible], &mut dscores[..block * visible]);
+                let (p, ds) = (Matrix::new(scores.as_mut_ptr(), visible), Matrix::new(dscores.as_mut_ptr(), visible));
+                let q = Matrix::new(qkv.at(first, head * dim), qkv.stride);
+                let d_o = Matrix::new(dout.at(first, head * dim), dout.stride);
+                // SAFETY: scratch is this worker's; qkv, out, dout and log_sum are only read; the q columns of this
+                // head's rows in `dqkv` belong to this task alone.
+                unsafe {
+                    product(block, visible, dim, p, q, k.t(), scale, false, false);
+                    product(block, visible, dim, ds, d_o, v.t(), 1.0, false, false);
+                    for r in 0..block {
+                        let live = visible - block + r + 1;
+                        let at = head * dim..(head + 1) * dim;
+                        let inner = lanes::dot(&out.row(first + r)[at.clone()], &dout.row(first + r)[at]);
+                        let (p_row, d_row) =
+                            (&mut scores[r * visible..][..visible], &mut dscores[r * visible..][..visible]);
+                        let log_sum = *log_sum.at(first + r, head);
+                        lanes::attention_gradient(&mut p_row[..live], &mut d_row[..live], log_sum, inner, scale);
+                        p_row[live..].fill(0.0);
+                        d_row[live..].fill(0.0);
+                    }
+                    let dq = Matrix::new(dqkv.at(first, head * dim), dqkv.stride);
+                    product(block, dim, visible, dq, ds, k, 1.0, false, false);
+                    product(visible, dim, block, dk_m, ds.t(), q, 1.0, true, false);
+                    product(visible, dim, block, dv_m, p.t(), d_o, 1.0, true, false);
+                }
+            }
+        }
+        for (i, row) in seen(segment).enumerate() {
+            // SAFETY: the key and value columns of this head in the group's rows belong to this task alone.
+            unsafe {
+                let target = dqkv.row_mut(row);
+                lanes::add(&dk[i * dim..][..dim], &mut target[k_column..k_column + dim]);
+                lanes::add(&dv[i * dim..][..dim], &mut target[v_column..v_column + dim]);
+            }
+        }
+    });
+}
+
+/// Segments that share rows through their contexts, by index, in order.
+fn groups(segments: &[Segment], rows: usize) -> Vec<Vec<usize>> {
+    if segments.iter().all(|s| s.context.is_empty()) {
+        return (0..segments.len()).map(|i| vec![i]).collect();
+    }
+    let mut owner = vec![usize::MAX; rows];
+    for (i, segment) in segments.iter().enumerate() {
+        owner[segment.rows.clone()].fill(i);
+    }
+    let mut leader: Vec<usize> = (0..segments.len()).collect();
+    fn find(leader: &mut [usize], mut i: usize) -> usize {
+        while leader[i] != i {
+            leader[i] = leader[leader[i]];
+            i = leader[i];
+        }
+        i
+    }
+    for (i, segment) in segments.iter().enumerate() {
+        for row in segment.context.iter().cloned().flatten() {
+            // A context row that no segment owns has no other writer but those that see it: the first claims it.
+            if owner[row] == usize::MAX {
+                owner[row] = i;
+            }
+            let (a, b) = (find(&mut leader, i), find(&mut leader, owner[row]));
+            leader[a.max(b)] = a.min(b);
+        }
+    }
+    let mut groups = vec![Vec::new(); segments.len()];
+    for i in 0..segments.len() {
+        groups[find(&mut leader, i)].push(i);
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+pub(super) fn decode(q: Rows, cache: Rows, seen: &[Cached], heads: Heads, out: Rows) {
+    let (dim, scale) = (heads.dim, 1.0 / (heads.dim as f32).sqrt());
+    let group = heads.query / heads.kv;
+    (0..seen.len() * heads.kv).into_par_iter().with_max_len(1).for_each(|task| {
+        let (i, kv) = (task / heads.kv, task % heads.kv);
+        let rows = seen[i].clone();
+        with_scratch(group * rows.len(), |scores| {
+            // SAFETY: q and the cache are only read; these columns of the output row belong to this task alone.
+            unsafe {
+                let queries = &q.row(i)[kv * group * dim..][..group * dim];
+                for (j, row) in rows.clone().enumerate() {
+                    let key = &cache.row(row)[kv * dim..][..dim];
+                    for (h, query) in queries.chunks_exact(dim).enumerate() {
+                        scores[h * rows.len() + j] = scale * lanes::dot(query, key);
+                    }
+                }
+                for scores in scores.chunks_exact_mut(rows.len()) {
+                    lanes::softmax(scores);
+                }
+                for h in 0..group {
+                    let target = std::slice::from_raw_parts_mut(out.at(i, (kv * group + h) * dim), dim);
+                    target.fill(0.0);
+                    for (j, row) in rows.clone().enumerate() {
+                        let value = &cache.row(row)[heads.kv_width() + kv * dim..][..dim];
+                        lanes::add_scaled(scores[h * rows.len() + j], value, target);
+                    }
+                }
+            }
+        });
+    });
+}

@@ -1,0 +1,263 @@
+//! Loops over slices, compiled for AVX-512, AVX2 and the baseline, chosen at run time.
+//!
+//! Sums run over sixteen lanes that are added at the end, whatever the instructions: one result on every machine.
+
+use multiversion::multiversion;
+
+const LANES: usize = 16;
+
+/// e^x for x <= 88, within 3e-7 relative of the true value; 0 below -87.3. Cephes' reduction and polynomial (Moshier).
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    let clamped = x.clamp(-87.336_54, 88.0);
+    // Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
+    let shifted = clamped * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = shifted - 12_582_912.0;
+    let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let p = 1.987_569_1e-4f32;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 5.000_000_1e-1;
+    let e = p * r * r + r + 1.0;
+    let power = f32::from_bits(((shifted.to_bits() as i32 - 0x4B40_0000 + 127) << 23) as u32);
+    if x < -87.336_54 { 0.0 } else { e * power }
+}
+
+#[inline(always)]
+fn sum(lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    let mut lanes = lanes;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+fn fold3(a: &[f32], b: &[f32], c: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (a16, b16, c16) = (a.chunks_exact(LANES), b.chunks_exact(LANES), c.chunks_exact(LANES));
+    for (i, ((&a, &b), &c)) in a16.remainder().iter().zip(b16.remainder()).zip(c16.remainder()).enumerate() {
+        lanes[i] = term(a, b, c);
+    }
+    for ((a, b), c) in a16.zip(b16).zip(c16) {
+        for i in 0..LANES {
+            lanes[i] += term(a[i], b[i], c[i]);
+        }
+    }
+    sum(lanes)
+}
+
+/// Sum of products.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    fold3(a, b, a, |a, b, _| a * b)
+}
+
+/// Sum of squares, each run of 4096 in f32 lanes, the runs in f64.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn sum_squares(a: &[f32]) -> f64 {
+    a.chunks(4096).map(|run| f64::from(fold3(run, run, run, |a, _, _| a * a))).sum()
+}
+
+/// y = x * scale * w.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn scaled_product(x: &[f32], scale: f32, w: &[f32], y: &mut [f32]) {
+    for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
+        *y = x * scale * w;
+    }
+}
+
+/// y += x.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn add(x: &[f32], y: &mut [f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+/// y += a * x.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn add_scaled(a: f32, x: &[f32], y: &mut [f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += a * x;
+    }
+}
+
+/// One row of RMSNorm's backward: adds to dx, and to dw where it is not empty.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn rms_norm_backward(x: &[f32], w: &[f32], inv: f32, dy: &[f32], dx: &mut [f32], dw: &mut [f32]) {
+    let mean = fold3(dy, w, x, |dy, w, x| dy * w * x) / x.len() as f32;
+    let back = inv * inv * inv * mean;
+    for (((dx, &x), &w), &dy) in dx.iter_mut().zip(x).zip(w).zip(dy) {
+        *dx += dy * w * inv - x * back;
+    }
+    for ((dw, &x), &dy) in dw.iter_mut().zip(x).zip(dy) {
+        *dw += dy * x * inv;
+    }
+}
+
+/// Turns each head of a row by the angles of its position; `sign` -1 turns back.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn rope(row: &mut [f32], dim: usize, cos: &[f32], sin: &[f32], sign: f32) {
+    for head in row.chunks_exact_mut(dim) {
+        let (first, second) = head.split_at_mut(dim / 2);
+        for (((a, b), &c), &s) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+            let (x, y) = (*a, *b);
+            *a = x * c - y * s * sign;
+            *b = y * c + x * s * sign;
+        }
+    }
+}
+
+/// out = silu(gate) * up.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+        *out = gate / (1.0 + exp(-gate)) * up;
+    }
+}
+
+/// Backward of `swiglu`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn swiglu_backward(gate: &[f32], up: &[f32], dout: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+    for ((((dgate, dup), &gate), &up), &dout) in dgate.iter_mut().zip(dup.iter_mut()).zip(gate).zip(up).zip(dout) {
+        let s = 1.0 / (1.0 + exp(-gate));
+        *dup = dout * gate * s;
+        *dgate = dout * up * s * (1.0 + gate * (1.0 - s));
+    }
+}
+
+#[inline(always)]
+fn top(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
+}
+
+/// Softmax in place; the logarithm of the denominator comes back.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn softmax(x: &mut [f32]) -> f32 {
+    let top = top(x);
+    for x in x.iter_mut() {
+        *x = exp(*x - top);
+    }
+    let total = fold3(x, x, x, |e, _, _| e);
+    let inverse = 1.0 / total;
+    for x in x.iter_mut() {
+        *x *= inverse;
+    }
+    top + total.ln()
+}
+
+/// The logarithm of the sum of exponentials, the entropy of the softmax in nats, and the largest value.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn log_sum_entropy(x: &[f32]) -> (f32, f32, f32) {
+    let top = top(x);
+    let (mut total, mut weighted) = (0.0f64, 0.0f64);
+    for run in x.chunks(4096) {
+        let (mut sums, mut products) = ([0.0; LANES], [0.0; LANES]);
+        let chunks = run.chunks_exact(LANES);
+        for (i, &x) in chunks.remainder().iter().enumerate() {
+            let e = exp(x - top);
+            sums[i] = e;
+            products[i] = e * (x - top);
+        }
+        for chunk in chunks {
+            for i in 0..LANES {
+                let e = exp(chunk[i] - top);
+                sums[i] += e;
+                products[i] += e * (chunk[i] - top);
+            }
+        }
+        total += f64::from(sum(sums));
+        weighted += f64::from(sum(products));
+    }
+    ((f64::from(top) + total.ln()) as f32, (total.ln() - weighted / total) as f32, top)
+}
+
+/// In place from logits to the gradient by them: `p * (-g - e * (log p + entropy))`; the picked tokens' `+g` is the
+/// caller's to add.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn logit_gradient(x: &mut [f32], log_sum: f32, g: f32, e: f32, entropy: f32) {
+    if e == 0.0 {
+        for x in x.iter_mut() {
+            *x = -g * exp(*x - log_sum);
+        }
+    } else {
+        for x in x.iter_mut() {
+            let log_p = *x - log_sum;
+            *x = exp(log_p) * (-g - e * (log_p + entropy));
+        }
+    }
+}
+
+/// Sum of p * (log p - log q), p and q from logits and their log-sums; f64 sums of runs.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn kl(p: &[f32], p_log_sum: f32, q: &[f32], q_log_sum: f32) -> f32 {
+    let shift = p_log_sum - q_log_sum;
+    let run = |(p, q): (&[f32], &[f32])| f64::from(fold3(p, q, p, |p, q, _| exp(p - p_log_sum) * (p - q - shift)));
+    p.chunks(4096).zip(q.chunks(4096)).map(run).sum::<f64>() as f32
+}
+
+/// In place from scores to attention probabilities, and from dP to dS:
+/// `p = exp(s - log_sum)`, `ds = p * (dp - inner) * scale`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn attention_gradient(scores: &mut [f32], dp: &mut [f32], log_sum: f32, inner: f32, scale: f32) {
+    for (s, d) in scores.iter_mut().zip(dp) {
+        let p = exp(*s - log_sum);
+        *s = p;
+        *d = p * (*d - inner) * scale;
+    }
+}
+
+/// AdamW's constants for one step, worked out once.
+#[derive(Clone, Copy)]
+pub(super) struct AdamWStep {
+    pub gradient_scale: f32,
+    pub keep: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub step_size: f32,
+    pub inverse_root_correction2: f32,
+    pub epsilon: f32,
+}
+
+/// One AdamW step over a run of weights.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn adamw(s: AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+        let g = g * s.gradient_scale;
+        *m = s.beta1 * *m + (1.0 - s.beta1) * g;
+        *v = s.beta2 * *v + (1.0 - s.beta2) * g * g;
+        *w = *w * s.keep - s.step_size * *m / (v.sqrt() * s.inverse_root_correction2 + s.epsilon);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_3e_7_of_the_true_value() {
+        for i in -87_000..88_000 {
+            let x = i as f32 * 1e-3;
+            let (got, truth) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((got / truth - 1.0).abs() < 3e-7, "exp({x}) = {got}, true {truth}");
+        }
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(-1000.0), 0.0);
+        assert_eq!(exp(0.0), 1.0);
+    }
+}

@@ -1,0 +1,483 @@
+//! The CPU device: f32, threads of the global rayon pool, instructions chosen at run time.
+
+mod attention;
+mod lanes;
+mod product;
+mod rows;
+
+use std::rc::Rc;
+
+use rayon::prelude::*;
+
+use self::lanes::AdamWStep;
+use self::product::{Matrix, product};
+use self::rows::{CpuBuffer, Rows, check_disjoint, deal};
+use crate::device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, Pick, Segment, Write};
+use crate::tensor::Tensor;
+
+type Cells = Tensor<CpuBuffer>;
+
+/// Rows that one worker takes at a time in row-wise operations.
+const GRAIN: usize = 16;
+/// Elements of one run in flat operations.
+const RUN: usize = 16_384;
+
+/// The CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    threads: usize,
+}
+
+impl Cpu {
+    /// The CPU with this many threads, the calling one among them. The pool belongs to the process: the first call
+    /// sets it and later calls get what it set.
+    pub fn new(threads: usize) -> Self {
+        // An error says that the pool stands already, which is the documented case.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).use_current_thread().build_global();
+        Self { threads: rayon::current_num_threads() }
+    }
+
+    /// Threads of the process's pool.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The instructions that the loops were chosen for.
+    pub fn instructions(&self) -> &'static str {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                return "avx512";
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return "avx2";
+            }
+        }
+        std::env::consts::ARCH
+    }
+}
+
+fn matrix(rows: Rows) -> Matrix {
+    // An empty matrix has no first element to point at; products return at once on an empty shape.
+    if rows.rows * rows.cols == 0 {
+        return Matrix::new(std::ptr::NonNull::dangling().as_ptr(), rows.stride);
+    }
+    Matrix::new(rows.at(0, 0), rows.stride)
+}
+
+fn expect_shape(what: &str, tensor: &Cells, rows: usize, cols: usize) {
+    assert!(
+        tensor.rows() == rows && tensor.cols() == cols,
+        "{what}: expected [{rows}, {cols}], got [{}, {}]",
+        tensor.rows(),
+        tensor.cols()
+    );
+}
+
+impl Device for Cpu {
+    type Buffer = CpuBuffer;
+
+    fn describe(&self) -> String {
+        format!("cpu, {} threads, {}", self.threads, self.instructions())
+    }
+
+    fn zeros(&self, elements: usize) -> Rc<CpuBuffer> {
+        Rc::new(CpuBuffer::zeros(elements))
+    }
+
+    fn write(&self, tensor: &Cells, values: &[f32]) {
+        assert_eq!(values.len(), tensor.len(), "values for a [{}, {}] tensor", tensor.rows(), tensor.cols());
+        let target = Rows::of(tensor);
+        if tensor.is_empty() {
+            return;
+        }
+        deal(target.rows, GRAIN, |rows| {
+            for i in rows {
+                // SAFETY: each row has one writer.
+                unsafe { target.row_mut(i) }.copy_from_slice(&values[i * target.cols..][..target.cols]);
+            }
+        });
+    }
+
+    fn read(&self, tensor: &Cells) -> Vec<f32> {
+        let source = Rows::of(tensor);
+        let mut values = Vec::with_capacity(tensor.len());
+        for i in 0..source.rows {
+            // SAFETY: nothing writes meanwhile.
+            values.extend_from_slice(unsafe { source.row(i) });
+        }
+        values
+    }
+
+    fn fill(&self, tensor: &Cells, value: f32) {
+        let target = Rows::of(tensor).flat(RUN);
+        deal(target.rows, 1.max(RUN / target.cols.max(1)), |rows| {
+            for i in rows {
+                // SAFETY: each row has one writer.
+                unsafe { target.row_mut(i) }.fill(value);
+            }
+        });
+    }
+
+    fn copy(&self, source: &Cells, target: &Cells) {
+        expect_shape("copy's target", target, source.rows(), source.cols());
+        check_disjoint(target, &[source]);
+        let (source, target) = (Rows::of(source), Rows::of(target));
+        deal(source.rows, GRAIN, |rows| {
+            for i in rows {
+                // SAFETY: each row of the target has one writer; the source is only read and does not overlap.
+                unsafe { target.row_mut(i).copy_from_slice(source.row(i)) };
+            }
+        });
+    }
+
+    fn gather_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
+        expect_shape("gather's target", target, rows.len(), source.cols());
+        check_disjoint(target, &[source]);
+        let (source, target) = (Rows::of(source), Rows::of(target));
+        deal(target.rows, GRAIN, |range| {
+            for i in range {
+                // SAFETY: each row of the target has one writer; the source is only read and does not overlap.
+                unsafe { target.row_mut(i).copy_from_slice(source.row(rows[i] as usize)) };
+            }
+        });
+    }
+
+    fn scatter_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
+        expect_shape("scatter's source", source, rows.len(), target.cols());
+        check_disjoint(target, &[source]);
+        let (source, target) = (Rows::of(source), Rows::of(target));
+        for (i, &row) in rows.iter().enumerate() {
+            // SAFETY: one thread.
+            unsafe { target.row_mut(row as usize).copy_from_slice(source.row(i)) };
+        }
+    }
+
+    fn scatter_add_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
+        expect_shape("scatter's source", source, rows.len(), target.cols());
+        check_disjoint(target, &[source]);
+        let (source, target) = (Rows::of(source), Rows::of(target));
+        for (i, &row) in rows.iter().enumerate() {
+            // SAFETY: one thread.
+            unsafe { lanes::add(source.row(i), target.row_mut(row as usize)) };
+        }
+    }
+
+    fn rms_norm(&self, x: &Cells, weight: &Cells, epsilon: f32, y: &Cells, inv_rms: &Cells) {
+        expect_shape("rms_norm's inv_rms", inv_rms, x.rows(), 1);
+        check_disjoint(inv_rms, &[x, weight, y]);
+        let (xs, inverse) = (Rows::of(x), Rows::of(inv_rms));
+        deal(xs.rows, GRAIN, |rows| {
+            for i in rows {
+                // SAFETY: each row of the output has one writer; x is only read and does not overlap.
+                unsafe {
+                    let x = xs.row(i);
+                    *inverse.at(i, 0) = 1.0 / (lanes::dot(x, x) / xs.cols as f32 + epsilon).sqrt();
+                }
+            }
+        });
+        self.rms_norm_again(x, weight, inv_rms, y);
+    }
+
+    fn rms_norm_again(&self, x: &Cells, weight: &Cells, inv_rms: &Cells, y: &Cells) {
+        expect_shape("rms_norm's weight", weight, 1, x.cols());
+        expect_shape("rms_norm's y", y, x.rows(), x.cols());
+        check_disjoint(y, &[x, weight, inv_rms]);
+        let (x, weight, inverse, y) = (Rows::of(x), Rows::of(weight), Rows::of(inv_rms), Rows::of(y));
+        deal(x.rows, GRAIN, |rows| {
+            for i in rows {
+                // SAFETY: each row of y has one writer; the others are only read and do not overlap.
+                unsafe { lanes::scaled_product(x.row(i), *inverse.at(i, 0), weight.row(0), y.row_mut(i)) };
+            }
+        });
+    }
+
+    fn rms_norm_backward(
+        &self,
+        x: &Cells,
+        weight: &Cells,
+        inv_rms: &Cells,
+        dy: &Cells,
+        dx: &Cells,
+        dweight: Option<&Cells>,
+    ) {
+        expect_shape("rms_norm_backward's dx", dx, x.rows(), x.cols());
+        expect_shape("rms_norm_backward's dy", dy, x.rows(), x.cols());
+        check_disjoint(dx, &[x, weight, inv_rms, dy]);
+        let (x, w, inverse, dy, dx) = (Rows::of(x), Rows::of(weight), Rows::of(inv_rms), Rows::of(dy), Rows::of(dx));
+        let Some(dweight) = dweight else {
+            deal(x.rows, GRAIN, |rows| {
+                for i in rows {
+                    // SAFETY: each row of dx has one writer; the others are only read and do not overlap.
+                    unsafe {
+                        let (inv, dx) = (*inverse.at(i, 0), dx.row_mut(i));
+                        lanes::rms_norm_backward(x.row(i), w.row(0), inv, dy.row(i), dx, &mut []);
+                    }
+                }
+            });
+            return;
+        };
+        // Sums of runs of 64 rows, added in order: the same for any number of threads.
+        let sums: Vec<Vec<f32>> = (0..x.rows.div_ceil(64))
+            .into_par_iter()
+            .map(|run| {
+                let mut dw = vec![0.0; x.cols];
+                for i in run * 64..((run + 1) * 64).min(x.rows) {
+                    // SAFETY: each row of dx has one writer; the others are only read and do not overlap.
+                    unsafe {
+                        let (inv, dx) = (*inverse.at(i, 0), dx.row_mut(i));
+                        lanes::rms_norm_backward(x.row(i), w.row(0), inv, dy.row(i), dx, &mut dw);
+                    }
+                }
+                dw
+            })
+            .collect();
+        let target = Rows::of(dweight);
+        for dw in sums {
+            // SAFETY: one thread.
+            lanes::add(&dw, unsafe { target.row_mut(0) });
+        }
+    }
+
+    fn linear(&self, x: &Cells, weight: &Cells, scale: f32, write: Write, y: &Cells) {
+        expect_shape("linear's weight", weight, y.cols(), x.cols());
+        expect_shape("linear's y", y, x.rows(), weight.rows());
+        check_disjoint(y, &[x, weight]);
+        let (m, n, k) = (y.rows(), y.cols(), x.cols());
+        let (a, b, c) = (matrix(Rows::of(x)), matrix(Rows::of(weight)).t(), matrix(Rows::of(y)));
+        // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
+        unsafe { product(m, n, k, c, a, b, scale, write == Write::Add, true) };
+    }
+
+    fn linear_backward_input(&self, dy: &Cells, weight: &Cells, scale: f32, write: Write, dx: &Cells) {
+        expect_shape("linear's weight", weight, dy.cols(), dx.cols());
+        expect_shape("linear's dx", dx, dy.rows(), weight.cols());
+        check_disjoint(dx, &[dy, weight]);
+        let (m, n, k) = (dx.rows(), dx.cols(), dy.cols());
+        let (a, b, c) = (matrix(Rows::of(dy)), matrix(Rows::of(weight)), matrix(Rows::of(dx)));
+        // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
+        unsafe { product(m, n, k, c, a, b, scale, write == Write::Add, true) };
+    }
+
+    fn linear_backward_weight(&self, dy: &Cells, x: &Cells, scale: f32, dweight: &Cells) {
+        expect_shape("linear's dweight", dweight, dy.cols(), x.cols());
+        expect_shape("linear's dy", dy, x.rows(), dy.cols());
+        check_disjoint(dweight, &[dy, x]);
+        let (m, n, k) = (dweight.rows(), dweight.cols(), x.rows());
+        let (a, b, c) = (matrix(Rows::of(dy)).t(), matrix(Rows::of(x)), matrix(Rows::of(dweight)));
+        // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
+        unsafe { product(m, n, k, c, a, b, scale, true, true) };
+    }
+
+    fn rope(&self, x: &Cells, dim: usize, positions: &[u32], cos: &Cells, sin: &Cells, inverse: bool) {
+        assert_eq!(positions.len(), x.rows(), "rope's positions");
+        assert_eq!(x.cols() % dim, 0, "rope's columns are whole heads");
+        assert_eq!((cos.cols(), sin.cols()), (dim / 2, dim / 2), "rope's table");
+        check_disjoint(x, &[cos, sin]);
+        let (x, cos, sin) = (Rows::of(x), Rows::of(cos), Rows::of(sin));
+        let sign = if inverse { -1.0 } else { 1.0 };
+        deal(x.rows, GRAIN, |rows| {
+            for i in rows {
+                let position = positions[i] as usize;
+                // SAFETY: each row of x has one writer; the table is only read and does not overlap.
+                unsafe { lanes::rope(x.row_mut(i), dim, cos.row(position), sin.row(position), sign) };
+            }
+        });
+    }
+
+    fn attention(&self, qkv: &Cells, segments: &[Segment], heads: Heads, out: &Cells, log_sum: &Cells) {
+        check_attention(qkv, segments, heads, out, log_sum);
+        check_disjoint(out, &[qkv, log_sum]);
+        attention::forward(Rows::of(qkv), segments, heads, Rows::of(out), Rows::of(log_sum));
+    }
+
+    fn attention_backward(
+        &self,
+        qkv: &Cells,
+        out: &Cells,
+        log_sum: &Cells,
+        dout: &Cells,
+        segments: &[Segment],
+        heads: Heads,
+        dqkv: &Cells,
+    ) {
+        check_attention(qkv, segments, heads, out, log_sum);
+        expect_shape("attention's dout", dout, out.rows(), out.cols());
+        expect_shape("attention's dqkv", dqkv, qkv.rows(), qkv.cols());
+        check_disjoint(dqkv, &[qkv, out, log_sum, dout]);
+        self.fill(dqkv, 0.0);
+        let (out, log_sum, dout) = (Rows::of(out), Rows::of(log_sum), Rows::of(dout));
+        attention::backward(Rows::of(qkv), out, log_sum, dout, segments, heads, Rows::of(dqkv));
+    }
+
+    fn attention_decode(&self, q: &Cells, cache: &Cells, seen: &[Cached], heads: Heads, out: &Cells) {
+        expect_shape("decode's q", q, seen.len(), heads.query_width());
+        expect_shape("decode's out", out, seen.len(), heads.query_width());
+        assert_eq!(cache.cols(), 2 * heads.kv_width(), "decode's cache columns");
+        assert!(seen.iter().all(|s| !s.is_empty() && s.end <= cache.rows()), "a query sees rows of the cache");
+        check_disjoint(out, &[q, cache]);
+        attention::decode(Rows::of(q), Rows::of(cache), seen, heads, Rows::of(out));
+    }
+
+    fn swiglu(&self, gate_up: &Cells, out: &Cells) {
+        expect_shape("swiglu's gate_up", gate_up, out.rows(), 2 * out.cols());
+        check_disjoint(out, &[gate_up]);
+        let (gate_up, out) = (Rows::of(gate_up), Rows::of(out));
+        deal(out.rows, GRAIN, |rows| {
+            for i in rows {
+                // SAFETY: each row of the output has one writer; the input is only read and does not overlap.
+                unsafe {
+                    let (gate, up) = gate_up.row(i).split_at(out.cols);
+                    lanes::swiglu(gate, up, out.row_mut(i));
+                }
+            }
+        });
+    }
+
+    fn swiglu_backward(&self, gate_up: &Cells, dout: &Cells, dgate_up: &Cells) {
+        expect_shape("swiglu's gate_up", gate_up, dout.rows(), 2 * dout.cols());
+        expect_shape("swiglu's dgate_up", dgate_up, dout.rows(), 2 * dout.cols());
+        check_disjoint(dgate_up, &[gate_up, dout]);
+        let (gate_up, dout, target) = (Rows::of(gate_up), Rows::of(dout), Rows::of(dgate_up));
+        deal(dout.rows, GRAIN, |rows| {
+            for i in rows {
+                // SAFETY: each row of the output has one writer; the inputs are only read and do not overlap.
+                unsafe {
+                    let (gate, up) = gate_up.row(i).split_at(dout.cols);
+                    let (dgate, dup) = target.row_mut(i).split_at_mut(dout.cols);
+                    lanes::swiglu_backward(gate, up, dout.row(i), dgate, dup);
+                }
+            }
+        });
+    }
+
+    fn linear_logprob(
+        &self,
+        hidden: &Cells,
+        head: &Cells,
+        picks: &[Pick],
+        logits: &Cells,
+        grad: Option<LogProbGrad<'_, CpuBuffer>>,
+    ) -> LogProbs {
+        expect_shape("the head", head, logits.cols(), hidden.cols());
+        assert!(picks.is_sorted_by_key(|p| p.row), "picks ascend by row");
+        assert!(
+            picks.iter().all(|p| (p.row as usize) < hidden.rows() && (p.token as usize) < head.rows()),
+            "picks lie within hidden and head"
+        );
+        let n = hidden.rows();
+        let mut found = LogProbs { logprob: vec![0.0; picks.len()], entropy: vec![0.0; n], argmax: vec![0; n] };
+        let pick_start: Vec<usize> = (0..=n).map(|row| picks.partition_point(|p| (p.row as usize) < row)).collect();
+        let by = grad.as_ref().map(|g| (g.logprob, g.entropy));
+        for start in (0..n).step_by(logits.rows().max(1)) {
+            let range = start..(start + logits.rows()).min(n);
+            let (h, z) = (hidden.row_range(range.clone()), logits.first_rows(range.len()));
+            self.linear(&h, head, 1.0, Write::Set, &z);
+            let rows = Rows::of(&z);
+            let chunk: Vec<(f32, u32, Vec<f32>)> = range
+                .clone()
+                .into_par_iter()
+                .with_max_len(1)
+                .map(|row| {
+                    // SAFETY: each row of the chunk has one worker.
+                    let z = unsafe { rows.row_mut(row - start) };
+                    let (log_sum, entropy, top) = lanes::log_sum_entropy(z);
+                    let argmax = z.iter().position(|&v| v == top).unwrap_or(0) as u32;
+                    let own = pick_start[row]..pick_start[row + 1];
+                    let logprob = picks[own.clone()].iter().map(|p| z[p.token as usize] - log_sum).collect();
+                    if let Some((by_logprob, by_entropy)) = by {
+                        let total: f32 = by_logprob[own.clone()].iter().sum();
+                        let e = by_entropy.get(row).copied().unwrap_or(0.0);
+                        lanes::logit_gradient(z, log_sum, total, e, entropy);
+                        for (pick, g) in picks[own.clone()].iter().zip(&by_logprob[own]) {
+                            z[pick.token as usize] += g;
+                        }
+                    }
+                    (entropy, argmax, logprob)
+                })
+                .collect();
+            for (row, (entropy, argmax, logprob)) in range.clone().zip(chunk) {
+                found.entropy[row] = entropy;
+                found.argmax[row] = argmax;
+                found.logprob[pick_start[row]..pick_start[row + 1]].copy_from_slice(&logprob);
+            }
+            if let Some(grad) = &grad {
+                self.linear_backward_input(&z, head, 1.0, Write::Set, &grad.hidden.row_range(range));
+                if let Some(dhead) = grad.head {
+                    self.linear_backward_weight(&z, &h, 1.0, dhead);
+                }
+            }
+        }
+        found
+    }
+
+    fn linear_kl(&self, p: (&Cells, &Cells), q: (&Cells, &Cells), logits: (&Cells, &Cells)) -> Vec<f32> {
+        assert_eq!((p.0.rows(), logits.0.rows()), (q.0.rows(), logits.1.rows()), "p and q have the same rows");
+        let n = p.0.rows();
+        let mut found = Vec::with_capacity(n);
+        for start in (0..n).step_by(logits.0.rows().max(1)) {
+            let range = start..(start + logits.0.rows()).min(n);
+            let (zp, zq) = (logits.0.first_rows(range.len()), logits.1.first_rows(range.len()));
+            self.linear(&p.0.row_range(range.clone()), p.1, 1.0, Write::Set, &zp);
+            self.linear(&q.0.row_range(range.clone()), q.1, 1.0, Write::Set, &zq);
+            let (zp, zq) = (Rows::of(&zp), Rows::of(&zq));
+            found.par_extend((0..range.len()).into_par_iter().map(|i| {
+                // SAFETY: both are only read.
+                let (p, q) = unsafe { (zp.row(i), zq.row(i)) };
+                lanes::kl(p, lanes::log_sum_entropy(p).0, q, lanes::log_sum_entropy(q).0)
+            }));
+        }
+        found
+    }
+
+    fn sum_squares(&self, tensor: &Cells) -> f64 {
+        let rows = Rows::of(tensor).flat(RUN);
+        // Collected and added in order: the same for any number of threads.
+        // SAFETY: only read.
+        let sums: Vec<f64> =
+            (0..rows.rows).into_par_iter().map(|i| lanes::sum_squares(unsafe { rows.row(i) })).collect();
+        sums.iter().sum()
+    }
+
+    fn adamw(&self, s: &AdamW, weight: &Cells, gradient: &Cells, mean: &Cells, square: &Cells) {
+        for (what, tensor) in [("gradient", gradient), ("mean", mean), ("square", square)] {
+            expect_shape(&format!("adamw's {what}"), tensor, weight.rows(), weight.cols());
+        }
+        check_disjoint(weight, &[gradient, mean, square]);
+        check_disjoint(mean, &[gradient, square]);
+        check_disjoint(square, &[gradient]);
+        // Bias corrections in f64: at step 1 they are differences of nearly equal numbers.
+        let correction1 = 1.0 - f64::from(s.beta1).powi(s.step as i32);
+        let correction2 = 1.0 - f64::from(s.beta2).powi(s.step as i32);
+        let step = AdamWStep {
+            gradient_scale: s.gradient_scale,
+            keep: 1.0 - s.learning_rate * s.weight_decay,
+            beta1: s.beta1,
+            beta2: s.beta2,
+            step_size: (f64::from(s.learning_rate) / correction1) as f32,
+            inverse_root_correction2: (1.0 / correction2.sqrt()) as f32,
+            epsilon: s.epsilon,
+        };
+        let [w, g, m, v] = [weight, gradient, mean, square].map(|t| Rows::of(t));
+        let strides_agree = [w, g, m, v].iter().all(|r| r.stride == r.cols);
+        let [w, g, m, v] = if strides_agree { [w, g, m, v].map(|r| r.flat(RUN)) } else { [w, g, m, v] };
+        deal(w.rows, 1.max(RUN / w.cols.max(1)), |rows| {
+            for i in rows {
+                // SAFETY: each row has one writer, and the four tensors do not overlap.
+                unsafe { lanes::adamw(step, w.row_mut(i), g.row(i), m.row_mut(i), v.row_mut(i)) };
+            }
+        });
+    }
+}
+
+fn check_attention(qkv: &Cells, segments: &[Segment], heads: Heads, out: &Cells, log_sum: &Cells) {
+    assert_eq!(qkv.cols(), heads.row_width(), "attention's qkv columns");
+    expect_shape("attention's out", out, qkv.rows(), heads.query_width());
+    expect_shape("attention's log_sum", log_sum, qkv.rows(), heads.query);
+    let within = |rows: &std::ops::Range<usize>| !rows.is_empty() && rows.end <= qkv.rows();
+    assert!(
+        segments.iter().all(|s| within(&s.rows)
+            && s.context.iter().all(|c| within(c) && (c.end <= s.rows.start || c.start >= s.rows.end))),
+        "segments and their contexts are runs of rows of qkv, apart from each other"
+    );
+}

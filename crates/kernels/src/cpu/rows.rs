@@ -1,0 +1,106 @@
+//! Raw rows of a tensor, shared by the worker threads of one operation, and how work is dealt to them.
+
+use std::cell::UnsafeCell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::tensor::Tensor;
+
+/// Storage of a CPU tensor. Only operations look inside, one at a time: a tensor's handle never leaves its thread.
+pub struct CpuBuffer(UnsafeCell<Vec<f32>>);
+
+impl CpuBuffer {
+    pub(super) fn zeros(elements: usize) -> Self {
+        Self(UnsafeCell::new(vec![0.0; elements]))
+    }
+}
+
+/// The rows of one tensor for the length of one operation.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    start: *mut f32,
+    pub rows: usize,
+    pub cols: usize,
+    pub stride: usize,
+}
+
+// SAFETY: an operation hands `Rows` to its own workers only, waits for them, and deals rows (or columns) that are
+// written to one worker each; `check_disjoint` has refused outputs that overlap inputs.
+unsafe impl Send for Rows {}
+// SAFETY: as above.
+unsafe impl Sync for Rows {}
+
+impl Rows {
+    pub fn of(tensor: &Tensor<CpuBuffer>) -> Self {
+        // SAFETY: the buffer's length is read and a pointer into it taken; no reference is kept.
+        let (start, length) = unsafe {
+            let values = &mut *tensor.buffer().0.get();
+            (values.as_mut_ptr(), values.len())
+        };
+        assert!(tensor.end() <= length, "a tensor reaches {} elements into a buffer of {length}", tensor.end());
+        // SAFETY: the offset lies within the buffer, or the tensor is empty and the pointer is never read.
+        let start = unsafe { start.add(tensor.offset().min(length)) };
+        Self { start, rows: tensor.rows(), cols: tensor.cols(), stride: tensor.stride() }
+    }
+
+    /// Pointer to an element.
+    pub fn at(self, row: usize, col: usize) -> *mut f32 {
+        debug_assert!(row < self.rows && col < self.cols);
+        // SAFETY: `of` checked that the last element lies within the buffer.
+        unsafe { self.start.add(row * self.stride + col) }
+    }
+
+    /// One row, to read.
+    ///
+    /// # Safety
+    /// No worker writes this row while the slice lives.
+    pub unsafe fn row<'a>(self, row: usize) -> &'a [f32] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        // SAFETY: in bounds by `of`; not written by the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.start.add(row * self.stride), self.cols) }
+    }
+
+    /// One row, to write.
+    ///
+    /// # Safety
+    /// No other worker reads or writes these columns of the row while the slice lives.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn row_mut<'a>(self, row: usize) -> &'a mut [f32] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        // SAFETY: in bounds by `of`; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.cols) }
+    }
+
+    /// Runs of at most `most` contiguous elements, as (first element, length) rows of a flat view.
+    pub fn flat(self, most: usize) -> Self {
+        if self.stride == self.cols && self.rows * self.cols > 0 {
+            let total = self.rows * self.cols;
+            let cols = if total % most == 0 { most } else { (1..=most).rev().find(|c| total % c == 0).unwrap_or(1) };
+            // A width that divides the whole; where only tiny ones do, the rows as they are serve better.
+            if cols >= self.cols {
+                return Self { rows: total / cols, cols, stride: cols, ..self };
+            }
+        }
+        self
+    }
+}
+
+/// Refuses an output that overlaps another operand.
+pub(super) fn check_disjoint(output: &Tensor<CpuBuffer>, others: &[&Tensor<CpuBuffer>]) {
+    for other in others {
+        assert!(!output.overlaps(other), "an operation's output overlaps another of its operands");
+    }
+}
+
+/// Deals `count` items to the workers in runs of `grain`. Runs do not depend on the number of threads.
+pub(super) fn deal(count: usize, grain: usize, work: impl Fn(Range<usize>) + Sync + Send) {
+    let runs = count.div_ceil(grain);
+    if runs <= 1 {
+        if count > 0 {
+            work(0..count);
+        }
+        return;
+    }
+    (0..runs).into_par_iter().with_max_len(1).for_each(|run| work(run * grain..((run + 1) * grain).min(count)));
+}

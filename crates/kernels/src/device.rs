@@ -1,0 +1,319 @@
+//! The trait that names every operation.
+//!
+//! Shapes: `n` tokens of a packed micro-batch, `d` hidden width, `V` vocabulary. Matrices are row-major [rows, cols];
+//! a weight is [out, in] as in PyTorch's `nn.Linear`. "Adds" means `+=`; everything else overwrites.
+//! A shape that does not fit, or an output that overlaps an input, is a fault of the caller and panics.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::Tensor;
+
+/// Whether an operation overwrites its output or adds to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// `y = ...`
+    Set,
+    /// `y += ...`
+    Add,
+}
+
+/// The heads of an attention layer. A row of `qkv` holds `query * dim` columns of q, then `kv * dim` of k and of v.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads; a multiple of `kv`.
+    pub query: usize,
+    /// Key and value heads.
+    pub kv: usize,
+    /// Width of one head; even.
+    pub dim: usize,
+}
+
+impl Heads {
+    /// Columns of the queries, `query * dim`.
+    pub fn query_width(&self) -> usize {
+        self.query * self.dim
+    }
+
+    /// Columns of the keys (and of the values), `kv * dim`.
+    pub fn kv_width(&self) -> usize {
+        self.kv * self.dim
+    }
+
+    /// Columns of a row of `qkv`.
+    pub fn row_width(&self) -> usize {
+        self.query_width() + 2 * self.kv_width()
+    }
+}
+
+/// One run of rows of a packed batch that attends causally within itself, and wholly to `context`.
+///
+/// A plain sequence has no context. The choices of one question are segments whose context is the question's rows; a
+/// node of a label tree has the prompt and its ancestors as context. Rows that are in neither are not seen at all, so
+/// rows packed together cannot leak into one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The segment's own rows.
+    pub rows: Range<usize>,
+    /// Rows of other segments that every row of this one sees; disjoint, and not of this segment.
+    pub context: Vec<Range<usize>>,
+}
+
+impl Segment {
+    /// A sequence on its own.
+    pub fn alone(rows: Range<usize>) -> Self {
+        Self { rows, context: Vec::new() }
+    }
+}
+
+/// Rows of a key-value cache that one query sees.
+pub type Cached = Range<usize>;
+
+/// A token whose log-probability is wanted at a row of the hidden states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// Row of `hidden`.
+    pub row: u32,
+    /// Token id, a row of the head.
+    pub token: u32,
+}
+
+/// What [`Device::linear_logprob`] found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LogProbs {
+    /// Natural logarithm of the probability of each pick.
+    pub logprob: Vec<f32>,
+    /// Entropy in nats of each row's distribution.
+    pub entropy: Vec<f32>,
+    /// The likeliest token of each row (the lowest id among equals).
+    pub argmax: Vec<u32>,
+}
+
+/// The gradients that [`Device::linear_logprob`] sends back.
+pub struct LogProbGrad<'a, B> {
+    /// Gradient of the objective by each pick's log-probability.
+    pub logprob: &'a [f32],
+    /// Gradient by each row's entropy; empty for none.
+    pub entropy: &'a [f32],
+    /// Overwritten with the gradient by the hidden states, [n, d].
+    pub hidden: &'a Tensor<B>,
+    /// Adds the gradient by the head, [V, d]; none for a frozen head.
+    pub head: Option<&'a Tensor<B>>,
+}
+
+/// Settings of one AdamW step (Loshchilov and Hutter, 2019; the update of `torch.optim.AdamW`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub learning_rate: f32,
+    /// Decay of the mean of gradients.
+    pub beta1: f32,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Decoupled weight decay: the weight is first scaled by `1 - learning_rate * weight_decay`.
+    pub weight_decay: f32,
+    /// Steps done including this one, from 1.
+    pub step: u32,
+    /// Factor on the gradient (norm clipping).
+    pub gradient_scale: f32,
+}
+
+/// A device that stores tensors and carries out the operations of a decoder.
+pub trait Device {
+    /// Storage of tensors; opaque to all but the device.
+    type Buffer;
+
+    /// What it is, for people: "cpu, 2 threads, avx512".
+    fn describe(&self) -> String;
+
+    /// A buffer of zeros.
+    fn zeros(&self, elements: usize) -> Rc<Self::Buffer>;
+
+    /// A new tensor with these values, row-major.
+    fn upload(&self, rows: usize, cols: usize, values: &[f32]) -> Tensor<Self::Buffer> {
+        let tensor = Tensor::new(self.zeros(rows * cols), 0, rows, cols);
+        self.write(&tensor, values);
+        tensor
+    }
+
+    /// Overwrites a tensor.
+    fn write(&self, tensor: &Tensor<Self::Buffer>, values: &[f32]);
+
+    /// The values, row-major. The only place that waits for the device.
+    fn read(&self, tensor: &Tensor<Self::Buffer>) -> Vec<f32>;
+
+    /// Sets every element.
+    fn fill(&self, tensor: &Tensor<Self::Buffer>, value: f32);
+
+    /// `target = source`.
+    fn copy(&self, source: &Tensor<Self::Buffer>, target: &Tensor<Self::Buffer>);
+
+    /// `target[i] = source[rows[i]]`. With an embedding table and token ids this is the embedding.
+    fn gather_rows(&self, source: &Tensor<Self::Buffer>, rows: &[u32], target: &Tensor<Self::Buffer>);
+
+    /// `target[rows[i]] = source[i]`; `rows` are distinct.
+    fn scatter_rows(&self, source: &Tensor<Self::Buffer>, rows: &[u32], target: &Tensor<Self::Buffer>);
+
+    /// `target[rows[i]] += source[i]`, in order of `i`; rows may repeat. Backward of [`Device::gather_rows`].
+    fn scatter_add_rows(&self, source: &Tensor<Self::Buffer>, rows: &[u32], target: &Tensor<Self::Buffer>);
+
+    /// RMSNorm: `inv_rms[i] = 1 / sqrt(mean(x[i]^2) + epsilon)`, `y[i] = x[i] * inv_rms[i] * weight`.
+    /// x, y: [n, d]; weight: [1, d]; inv_rms: [n, 1].
+    fn rms_norm(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        epsilon: f32,
+        y: &Tensor<Self::Buffer>,
+        inv_rms: &Tensor<Self::Buffer>,
+    );
+
+    /// `y[i] = x[i] * inv_rms[i] * weight`: the norm again from what the forward kept, for a backward that recomputes.
+    fn rms_norm_again(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        inv_rms: &Tensor<Self::Buffer>,
+        y: &Tensor<Self::Buffer>,
+    );
+
+    /// Backward of RMSNorm. Adds to `dx`, and to `dweight` where the weight is trained:
+    /// `dx = inv * (dy*w - x * inv^2 * mean(dy*w*x))`, `dweight = sum_i dy[i] * x[i] * inv[i]`.
+    fn rms_norm_backward(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        inv_rms: &Tensor<Self::Buffer>,
+        dy: &Tensor<Self::Buffer>,
+        dx: &Tensor<Self::Buffer>,
+        dweight: Option<&Tensor<Self::Buffer>>,
+    );
+
+    /// `y (+)= scale * x weight^T`. x: [n, in], weight: [out, in], y: [n, out].
+    fn linear(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        scale: f32,
+        write: Write,
+        y: &Tensor<Self::Buffer>,
+    );
+
+    /// `dx (+)= scale * dy weight`.
+    fn linear_backward_input(
+        &self,
+        dy: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        scale: f32,
+        write: Write,
+        dx: &Tensor<Self::Buffer>,
+    );
+
+    /// `dweight += scale * dy^T x`. Never called for a frozen weight.
+    fn linear_backward_weight(
+        &self,
+        dy: &Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        scale: f32,
+        dweight: &Tensor<Self::Buffer>,
+    );
+
+    /// Rotary embedding in place (Su et al., 2021; the rotate-half layout of HF): with c, s the table's row at the
+    /// token's position and (a, b) the halves of a head, `(a*c - b*s, b*c + a*s)`; `inverse` turns back, which is the
+    /// backward. x: [n, heads * dim]; cos, sin: [positions, dim / 2].
+    fn rope(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        dim: usize,
+        positions: &[u32],
+        cos: &Tensor<Self::Buffer>,
+        sin: &Tensor<Self::Buffer>,
+        inverse: bool,
+    );
+
+    /// Causal attention of each segment over its context and itself, `softmax(q k^T / sqrt(dim)) v`; query head `h`
+    /// reads key-value head `h / (query / kv)`. qkv: [n, heads.row_width()]; out: [n, query * dim];
+    /// log_sum: [n, query], the logarithm of the softmax's denominator. Rows of no segment are left as they are.
+    fn attention(
+        &self,
+        qkv: &Tensor<Self::Buffer>,
+        segments: &[Segment],
+        heads: Heads,
+        out: &Tensor<Self::Buffer>,
+        log_sum: &Tensor<Self::Buffer>,
+    );
+
+    /// Backward of attention: overwrites `dqkv`. `out` and `log_sum` are the forward's.
+    fn attention_backward(
+        &self,
+        qkv: &Tensor<Self::Buffer>,
+        out: &Tensor<Self::Buffer>,
+        log_sum: &Tensor<Self::Buffer>,
+        dout: &Tensor<Self::Buffer>,
+        segments: &[Segment],
+        heads: Heads,
+        dqkv: &Tensor<Self::Buffer>,
+    );
+
+    /// Attention of one new token per sequence over its cached keys and values. q: [b, query * dim];
+    /// cache: [rows, 2 * kv * dim], keys then values; `seen[i]` the rows of query i; out: [b, query * dim].
+    fn attention_decode(
+        &self,
+        q: &Tensor<Self::Buffer>,
+        cache: &Tensor<Self::Buffer>,
+        seen: &[Cached],
+        heads: Heads,
+        out: &Tensor<Self::Buffer>,
+    );
+
+    /// SwiGLU (Shazeer, 2020): `out = silu(gate) * up`. gate_up: [n, 2f], gate first; out: [n, f].
+    fn swiglu(&self, gate_up: &Tensor<Self::Buffer>, out: &Tensor<Self::Buffer>);
+
+    /// Backward of SwiGLU: overwrites `dgate_up`.
+    fn swiglu_backward(
+        &self,
+        gate_up: &Tensor<Self::Buffer>,
+        dout: &Tensor<Self::Buffer>,
+        dgate_up: &Tensor<Self::Buffer>,
+    );
+
+    /// The log-probability of each pick under `softmax(hidden head^T)`, with each row's entropy and likeliest token;
+    /// where `grad` is given, also the gradients in the same pass, by
+    /// `dz = sum_k g_k (onehot(token_k) - p) - e * p (log p + entropy)` with g the gradient by the log-probability and
+    /// e by the entropy. Cross-entropy, preference and policy losses and choice scoring are its users.
+    ///
+    /// hidden: [n, d]; head: [V, d]; picks ascend by row. `logits`: scratch [chunk, V]; only so many rows of logits
+    /// exist at a time.
+    fn linear_logprob(
+        &self,
+        hidden: &Tensor<Self::Buffer>,
+        head: &Tensor<Self::Buffer>,
+        picks: &[Pick],
+        logits: &Tensor<Self::Buffer>,
+        grad: Option<LogProbGrad<'_, Self::Buffer>>,
+    ) -> LogProbs;
+
+    /// KL(p || q) in nats for each row, p = softmax(hidden_p head_p^T), q alike.
+    /// `logits_p`, `logits_q`: scratch [chunk, V], of the same number of rows.
+    fn linear_kl(
+        &self,
+        p: (&Tensor<Self::Buffer>, &Tensor<Self::Buffer>),
+        q: (&Tensor<Self::Buffer>, &Tensor<Self::Buffer>),
+        logits: (&Tensor<Self::Buffer>, &Tensor<Self::Buffer>),
+    ) -> Vec<f32>;
+
+    /// The sum of squares, in f64.
+    fn sum_squares(&self, tensor: &Tensor<Self::Buffer>) -> f64;
+
+    /// One AdamW step in one pass; all four tensors have one shape.
+    fn adamw(
+        &self,
+        settings: &AdamW,
+        weight: &Tensor<Self::Buffer>,
+        gradient: &Tensor<Self::Buffer>,
+        mean: &Tensor<Self::Buffer>,
+        square: &Tensor<Self::Buffer>,
+    );
+}
