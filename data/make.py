@@ -543,9 +543,10 @@ def check():
     for name, rows in data.items():
         if name.startswith("tests/tiny_"):
             stem = name.removeprefix("tests/tiny_")
-            whole = f"icd10/{stem}" if f"icd10/{stem}" in data else f"general/{'wordnet.jsonl' if stem == 'mc.jsonl' else stem}"
+            origin = "general/wordnet.jsonl" if stem == "mc.jsonl" else f"general/{stem}"
+            origin = f"icd10/{stem}" if f"icd10/{stem}" in data else origin
             require(8 <= len(rows) <= 16, f"{name}: 8 to 16 rows")
-            require(all(row in data[whole] for row in rows), f"{name}: rows of {whole}")
+            require(all(row in data[origin] for row in rows), f"{name}: rows of {origin}")
 
     for failure in failures:
         print("FAILED", failure, file=sys.stderr)
