@@ -568,7 +568,7 @@ def main():
     parser.add_argument("command", choices=("all", "chat", "tiny", "check"))
     parser.add_argument("--answers", type=pathlib.Path, help="for `chat`: JSONL of messages and finish")
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="where to write (default: beside this script)")
-    parser.add_argument("--packages", type=pathlib.Path, help="for `all`: an empty or new folder that keeps the downloads")
+    parser.add_argument("--packages", type=pathlib.Path, help="for `all`: an empty folder that keeps the downloads")
     args = parser.parse_args()
     if args.command == "check":
         check()
