@@ -1,0 +1,276 @@
+//! A model on disk, whatever its format: its shape, and its tensors as `f32` under their Hugging Face names.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use temper_text::GgufVocab;
+
+use crate::config::LlamaConfig;
+use crate::encoding::Encoding;
+use crate::gguf::Gguf;
+
+/// Why weights could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightsError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's own words.
+        source: io::Error,
+    },
+    /// A file contradicts itself or its own length.
+    #[error(
+        "{}: {place}: expected {expected}, got {got}\nhint: the file is damaged or incomplete; fetch it again and compare its sha256",
+        file.display()
+    )]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// Entry, and byte where known.
+        place: String,
+        /// What a sound file has there.
+        expected: String,
+        /// What this file has.
+        got: String,
+    },
+    /// A sound file of a kind that is not built.
+    #[error("{}: {what}: `{got}` is not supported\nhint: supported: {supported}", file.display())]
+    Unsupported {
+        /// The file.
+        file: PathBuf,
+        /// The entry.
+        what: String,
+        /// Its value.
+        got: String,
+        /// The values that are supported.
+        supported: &'static str,
+    },
+    /// The model's shape is incomplete, contradictory or not supported: all problems of the file.
+    #[error("{}: not a model that can be used here:\n  {}", file.display(), problems.join("\n  "))]
+    Config {
+        /// The file.
+        file: PathBuf,
+        /// One line each.
+        problems: Vec<String>,
+    },
+    /// A tensor that is not in the file.
+    #[error("{}: tensor `{tensor}`: expected shape {expected:?}, got nothing of that name", file.display())]
+    MissingTensor {
+        /// The file or folder.
+        file: PathBuf,
+        /// Hugging Face name.
+        tensor: String,
+        /// Its shape by the configuration, row-major.
+        expected: Vec<usize>,
+    },
+    /// A tensor whose shape is not the configuration's.
+    #[error("{}: tensor `{tensor}`: expected shape {expected:?}, got {got:?}", file.display())]
+    WrongShape {
+        /// The file or folder.
+        file: PathBuf,
+        /// Hugging Face name.
+        tensor: String,
+        /// Its shape by the configuration, row-major.
+        expected: Vec<usize>,
+        /// Its shape in the file.
+        got: Vec<usize>,
+    },
+    /// A tensor with infinities or NaN: it comes from a run that diverged, or from a damaged file.
+    #[error("{}: tensor `{tensor}`: {count} of its numbers are not finite", file.display())]
+    NotFinite {
+        /// The file or folder.
+        file: PathBuf,
+        /// Hugging Face name.
+        tensor: String,
+        /// How many are not.
+        count: usize,
+    },
+    /// Tensors that the architecture has no use for but which would change its result.
+    #[error("{}: tensor `{tensor}`: the Llama architecture as built here has no such weight", file.display())]
+    UnexpectedTensor {
+        /// The file or folder.
+        file: PathBuf,
+        /// Hugging Face name.
+        tensor: String,
+    },
+    /// A path that is no model.
+    #[error("{}: {problem}\nhint: a model is a .gguf file, or a folder with config.json and .safetensors files", path.display())]
+    NotAModel {
+        /// The path as given.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Several problems found in one pass.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<WeightsError>),
+}
+
+impl WeightsError {
+    pub(crate) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn corrupt(
+        file: &Path,
+        place: impl Into<String>,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Self {
+        Self::Corrupt { file: file.to_owned(), place: place.into(), expected: expected.into(), got: got.into() }
+    }
+
+    pub(crate) fn unsupported(
+        file: &Path,
+        what: impl Into<String>,
+        got: impl Into<String>,
+        supported: &'static str,
+    ) -> Self {
+        Self::Unsupported { file: file.to_owned(), what: what.into(), got: got.into(), supported }
+    }
+}
+
+/// An open model: header read and checked, tensors read when asked for.
+#[derive(Debug)]
+pub struct Checkpoint {
+    format: Format,
+}
+
+#[derive(Debug)]
+enum Format {
+    Gguf(Gguf),
+}
+
+impl Checkpoint {
+    /// Opens a `.gguf` file. Reads headers only.
+    ///
+    /// # Errors
+    /// When the path is no model, a header is damaged, or the architecture is not supported.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        Ok(Self { format: Format::Gguf(Gguf::open(path)?) })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &LlamaConfig {
+        match &self.format {
+            Format::Gguf(gguf) => gguf.config(),
+        }
+    }
+
+    /// Hugging Face names of all tensors, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        match &self.format {
+            Format::Gguf(gguf) => gguf.names().collect(),
+        }
+    }
+
+    /// Whether a tensor of this Hugging Face name is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.info(name).is_some()
+    }
+
+    /// The tensor of this Hugging Face name as `f32`, row-major (`[out, in]` for a projection). May be called from several
+    /// threads; decoding uses rayon's pool.
+    ///
+    /// # Errors
+    /// When it is missing, has another shape than `shape`, cannot be read, or holds numbers that are not finite.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+        self.check_shape(name, shape)?;
+        let values = match &self.format {
+            Format::Gguf(gguf) => gguf.tensor(name)?,
+        };
+        let (file, tensor) = (self.path().to_owned(), name.to_owned());
+        let Some(values) = values else {
+            return Err(WeightsError::MissingTensor { file, tensor, expected: shape.to_owned() });
+        };
+        match values.par_iter().with_min_len(1 << 16).filter(|x| !x.is_finite()).count() {
+            0 => Ok(values),
+            count => Err(WeightsError::NotFinite { file, tensor, count }),
+        }
+    }
+
+    /// Holds the headers against the configuration: every weight it calls for must be there with the right shape, and no
+    /// weight that would change the result may be left over. Returns the names of tensors that are not used and do no harm
+    /// (an output head beside tied embeddings, foreign names); rotary tables, which are computed anew, are not listed.
+    ///
+    /// # Errors
+    /// All problems at once, as [`WeightsError::Several`].
+    pub fn verify(&self) -> Result<Vec<String>, WeightsError> {
+        let expected: BTreeMap<_, _> = self.config().tensor_shapes().into_iter().collect();
+        let mut problems: Vec<_> =
+            expected.iter().filter_map(|(name, shape)| self.check_shape(name, shape).err()).collect();
+        let mut unused = Vec::new();
+        for name in self.names() {
+            if expected.contains_key(name) || name.ends_with("rotary_emb.inv_freq") {
+                continue;
+            }
+            if name.starts_with("model.") || name.starts_with("blk.") || name == "lm_head.bias" {
+                problems.push(WeightsError::UnexpectedTensor { file: self.path().to_owned(), tensor: name.to_owned() });
+            } else {
+                unused.push(name.to_owned());
+            }
+        }
+        if problems.is_empty() { Ok(unused) } else { Err(WeightsError::Several(problems)) }
+    }
+
+    /// How the bulk of the weights is stored, such as `Q4_1 dequantised to f32` or `BF16`.
+    pub fn precision(&self) -> String {
+        let mut values = BTreeMap::new();
+        for (shape, encoding) in self.names().into_iter().filter_map(|name| self.info(name)) {
+            *values.entry(encoding).or_insert(0) += shape.iter().product::<usize>();
+        }
+        match values.into_iter().max_by_key(|&(_, n)| n) {
+            None => "no tensors".to_owned(),
+            Some((encoding @ (Encoding::F32 | Encoding::F16 | Encoding::BF16), _)) => encoding.to_string(),
+            Some((encoding, _)) => format!("{encoding} dequantised to f32"),
+        }
+    }
+
+    /// The tokenizer's metadata, for GGUF files only.
+    ///
+    /// # Errors
+    /// When its entries are missing or of the wrong type.
+    pub fn gguf_vocab(&self) -> Result<Option<GgufVocab>, WeightsError> {
+        match &self.format {
+            Format::Gguf(gguf) => gguf.vocab().map(Some),
+        }
+    }
+
+    /// The file or folder.
+    pub fn path(&self) -> &Path {
+        match &self.format {
+            Format::Gguf(gguf) => gguf.path(),
+        }
+    }
+
+    /// The licence as the file declares it.
+    pub fn licence(&self) -> Option<String> {
+        match &self.format {
+            Format::Gguf(gguf) => gguf.licence(),
+        }
+    }
+
+    fn info(&self, name: &str) -> Option<(&[usize], Encoding)> {
+        match &self.format {
+            Format::Gguf(gguf) => gguf.info(name),
+        }
+    }
+
+    fn check_shape(&self, name: &str, shape: &[usize]) -> Result<(), WeightsError> {
+        let (file, tensor, expected) = (self.path().to_owned(), name.to_owned(), shape.to_owned());
+        match self.info(name) {
+            None => Err(WeightsError::MissingTensor { file, tensor, expected }),
+            Some((got, _)) if got != shape => {
+                Err(WeightsError::WrongShape { file, tensor, expected, got: got.to_owned() })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! A linear layer whose weight may hold several named projections, each of which may carry a LoRA adapter.
+
+use std::ops::Range;
+
+use temper_kernels::{Device, Tensor, Write};
+
+use crate::Tuning;
+use crate::parameters::Parameter;
+
+/// One projection of a fused weight, by the module path that HF gives it.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// "model.layers.0.self_attn.q_proj"
+    pub path: String,
+    /// Its rows of the fused weight.
+    pub rows: Range<usize>,
+}
+
+impl Part {
+    /// "q_proj", the name that `target_modules` uses.
+    fn module(&self) -> &str {
+        self.path.rsplit('.').next().unwrap_or(&self.path)
+    }
+}
+
+/// `y = x W^T`, with `W` the projections one under the other; and on adapted projections
+/// `y_p += scale * (x A_p^T) B_p^T` (Hu et al., 2021), `scale = alpha / rank`.
+pub(crate) struct Linear<B> {
+    weight: Parameter<B>,
+    parts: Vec<Part>,
+    lora: Option<Lora<B>>,
+}
+
+struct Lora<B> {
+    rank: usize,
+    scale: f32,
+    /// Indices into `parts`.
+    adapted: Vec<usize>,
+    /// The A of every adapted projection, one under the other: [rank * adapted, in].
+    a: Parameter<B>,
+    /// Each adapted projection's B: [rows, rank].
+    b: Vec<Parameter<B>>,
+}
+
+impl<B> Linear<B> {
+    /// Over a loaded weight [out, in]; adapters as `tuning` says.
+    pub fn new<D: Device<Buffer = B>>(
+        device: &D,
+        parts: Vec<Part>,
+        weight: Tensor<B>,
+        tuning: &Tuning,
+    ) -> Self {
+        let ins = weight.cols();
+        let lora = match tuning {
+            Tuning::Lora(settings) => {
+                let adapted: Vec<usize> =
+                    (0..parts.len()).filter(|&p| settings.targets.iter().any(|t| t == parts[p].module())).collect();
+                let rank = settings.rank;
+                let scale = settings.alpha / rank as f32;
+                (!adapted.is_empty()).then(|| Lora {
+                    rank,
+                    scale,
+                    a: Parameter::zeros(device, rank * adapted.len(), ins),
+                    b: adapted.iter().map(|&p| Parameter::zeros(device, parts[p].rows.len(), rank)).collect(),
+                    adapted,
+                })
+            }
+            Tuning::Full | Tuning::Frozen => None,
+        };
+        let weight = match tuning {
+            Tuning::Full => Parameter::trained(device, weight),
+            Tuning::Lora(_) | Tuning::Frozen => Parameter::frozen(weight),
+        };
+        Self { weight, parts, lora }
+    }
+
+    /// Columns that the adapters' inner activations take; 0 without adapters.
+    pub fn inner_width(&self) -> usize {
+        self.lora.as_ref().map_or(0, |lora| lora.rank * lora.adapted.len())
+    }
+
+    /// `inner`: [n, inner_width], kept for the backward; `adapter` turns the adapters on.
+    pub fn forward<D: Device<Buffer = B>>(
+        &self,
+        d: &D,
+        x: &Tensor<B>,
+        write: Write,
+        y: &Tensor<B>,
+        inner: &Tensor<B>,
+        adapter: bool,
+    ) {
+        d.linear(x, &self.weight.value, 1.0, write, y);
+        let Some(lora) = self.lora.as_ref().filter(|_| adapter) else { return };
+        d.linear(x, &lora.a.value, 1.0, Write::Set, inner);
+        for (k, (&p, b)) in lora.adapted.iter().zip(&lora.b).enumerate() {
+            let inner = inner.col_range(k * lora.rank..(k + 1) * lora.rank);
+            d.linear(&inner, &b.value, lora.scale, Write::Add, &y.col_range(self.parts[p].rows.clone()));
+        }
+    }
+
+    /// Adds the gradients of what is trained here, and overwrites `dx` where it is wanted. `inner` is the forward's;
+    /// `dinner` scratch of its shape.
+    pub fn backward<D: Device<Buffer = B>>(
+        &self,
+        d: &D,
+        x: &Tensor<B>,
+        inner: &Tensor<B>,
+        dy: &Tensor<B>,
+        dinner: &Tensor<B>,
+        dx: Option<&Tensor<B>>,
+    ) {
+        if let Some(dweight) = &self.weight.gradient {
+            d.linear_backward_weight(dy, x, 1.0, dweight);
+        }
+        if let Some(dx) = dx {
+            d.linear_backward_input(dy, &self.weight.value, 1.0, Write::Set, dx);
+        }
+        let Some(lora) = &self.lora else { return };
+        for (k, (&p, b)) in lora.adapted.iter().zip(&lora.b).enumerate() {
+            let columns = k * lora.rank..(k + 1) * lora.rank;
+            let dy = dy.col_range(self.parts[p].rows.clone());
+            if let Some(db) = &b.gradient {
+                d.linear_backward_weight(&dy, &inner.col_range(columns.clone()), lora.scale, db);
+            }
+            d.linear_backward_input(&dy, &b.value, lora.scale, Write::Set, &dinner.col_range(columns));
+        }
+        if let Some(da) = &lora.a.gradient {
+            d.linear_backward_weight(dinner, x, 1.0, da);
+        }
+        if let Some(dx) = dx {
+            d.linear_backward_input(dinner, &lora.a.value, 1.0, Write::Add, dx);
+        }
+    }
+
+    /// The weight of each projection under its HF name.
+    pub fn visit_weights(&self, visit: &mut dyn FnMut(String, Parameter<B>)) {
+        for part in &self.parts {
+            visit(format!("{}.weight", part.path), self.weight.rows(part.rows.clone()));
+        }
+    }
+
+    /// The adapters under PEFT's names, without its `base_model.model.` prefix.
+    pub fn visit_adapters(&self, visit: &mut dyn FnMut(String, Parameter<B>)) {
+        let Some(lora) = &self.lora else { return };
+        for (k, (&p, b)) in lora.adapted.iter().zip(&lora.b).enumerate() {
+            let path = &self.parts[p].path;
+            visit(format!("{path}.lora_A.weight"), lora.a.rows(k * lora.rank..(k + 1) * lora.rank));
+            visit(format!("{path}.lora_B.weight"), b.rows(0..b.value.rows()));
+        }
+    }
+
+    /// Multiplies what the adapters add: 1 leaves them, 0 gives the base.
+    pub fn scale_adapters(&mut self, factor: f32) {
+        if let Some(lora) = &mut self.lora {
+            lora.scale *= factor;
+        }
+    }
+
+    /// The weight of this name with its adapter merged in, `W + scale * B A`; none where it has no adapter.
+    pub fn merged<D: Device<Buffer = B>>(&self, d: &D, name: &str) -> Option<Tensor<B>> {
+        let lora = self.lora.as_ref()?;
+        let path = name.strip_suffix(".weight")?;
+        let k = lora.adapted.iter().position(|&p| self.parts[p].path == path)?;
+        let weight = self.weight.value.row_range(self.parts[lora.adapted[k]].rows.clone());
+        let merged = Tensor::new(d.zeros(weight.len()), 0, weight.rows(), weight.cols());
+        d.copy(&weight, &merged);
+        let a = lora.a.value.row_range(k * lora.rank..(k + 1) * lora.rank);
+        d.linear_backward_input(&lora.b[k].value, &a, lora.scale, Write::Add, &merged);
+        Some(merged)
+    }
+}

@@ -1,0 +1,362 @@
+//! The Llama family: embedding, blocks of attention and SwiGLU with RMSNorm before each, a last norm, a head.
+//!
+//! `forward` and `backward` read top to bottom, one line an operation of `temper_kernels::Device`.
+
+use temper_kernels::{Cached, Device, Heads, Random, Segment, Tensor, Write};
+
+use crate::linear::{Linear, Part};
+use crate::parameters::Parameter;
+use crate::workspace::Workspace;
+use crate::{LlamaConfig, Tuning};
+
+impl LlamaConfig {
+    /// The attention heads.
+    pub fn heads(&self) -> Heads {
+        Heads { query: self.num_attention_heads, kv: self.num_key_value_heads, dim: self.head_dim }
+    }
+}
+
+/// A Llama-family model on a device.
+pub struct Llama<D: Device> {
+    device: D,
+    config: LlamaConfig,
+    embedding: Parameter<D::Buffer>,
+    layers: Vec<Layer<D::Buffer>>,
+    norm: Parameter<D::Buffer>,
+    /// None where the head is the embedding.
+    head: Option<Parameter<D::Buffer>>,
+    cos: Tensor<D::Buffer>,
+    sin: Tensor<D::Buffer>,
+}
+
+struct Layer<B> {
+    attention_norm: Parameter<B>,
+    qkv: Linear<B>,
+    o: Linear<B>,
+    mlp_norm: Parameter<B>,
+    gate_up: Linear<B>,
+    down: Linear<B>,
+}
+
+/// A packed micro-batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokens<'a> {
+    /// Token ids.
+    pub ids: &'a [u32],
+    /// Position of each token in its own sequence.
+    pub positions: &'a [u32],
+    /// Which rows see which.
+    pub segments: &'a [Segment],
+}
+
+/// Keys and values of every layer: [rows, 2 * kv width] each. Who owns which rows is the caller's business.
+pub struct KvCache<B> {
+    layers: Vec<Tensor<B>>,
+}
+
+impl<B> KvCache<B> {
+    /// A cache of `rows` tokens.
+    pub fn allocate<D: Device<Buffer = B>>(device: &D, config: &LlamaConfig, rows: usize) -> Self {
+        let width = 2 * config.heads().kv_width();
+        let layer = |_| Tensor::new(device.zeros(rows * width), 0, rows, width);
+        Self { layers: (0..config.num_hidden_layers).map(layer).collect() }
+    }
+}
+
+/// How a forward attends, and where keys and values go.
+#[derive(Clone, Copy)]
+enum Attend<'a, B> {
+    Packed { segments: &'a [Segment], keep: Option<(&'a KvCache<B>, &'a [u32])> },
+    Cached { cache: &'a KvCache<B>, own: &'a [u32], seen: &'a [Cached] },
+}
+
+impl<D: Device> Llama<D> {
+    /// Builds the model from tensors by HF name and shape ([out, in], or [width] for a norm).
+    ///
+    /// # Errors
+    /// Whatever `tensor` fails with.
+    pub fn load<E>(
+        device: D,
+        config: &LlamaConfig,
+        tuning: &Tuning,
+        mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    ) -> Result<Self, E> {
+        let c = config;
+        let (d, f, heads) = (c.hidden_size, c.intermediate_size, c.heads());
+        let parameter = |value: Tensor<D::Buffer>| match tuning {
+            Tuning::Full => Parameter::trained(&device, value),
+            Tuning::Lora(_) | Tuning::Frozen => Parameter::frozen(value),
+        };
+        let mut fused = |layer: usize, block: &str, ins: usize, parts: &[(&str, usize)]| {
+            let rows = parts.iter().map(|(_, rows)| rows).sum();
+            let weight = Tensor::new(device.zeros(rows * ins), 0, rows, ins);
+            let mut named = Vec::new();
+            let mut start = 0;
+            for &(name, rows) in parts {
+                let part = Part { path: format!("model.layers.{layer}.{block}.{name}"), rows: start..start + rows };
+                let values = tensor(&format!("{}.weight", part.path), &[rows, ins])?;
+                device.write(&weight.row_range(part.rows.clone()), &values);
+                start += rows;
+                named.push(part);
+            }
+            Ok(Linear::new(&device, named, weight, tuning))
+        };
+        let mut linears = Vec::new();
+        for i in 0..c.num_hidden_layers {
+            let (q, kv) = (heads.query_width(), heads.kv_width());
+            let qkv = fused(i, "self_attn", d, &[("q_proj", q), ("k_proj", kv), ("v_proj", kv)])?;
+            let o = fused(i, "self_attn", q, &[("o_proj", d)])?;
+            let gate_up = fused(i, "mlp", d, &[("gate_proj", f), ("up_proj", f)])?;
+            let down = fused(i, "mlp", f, &[("down_proj", d)])?;
+            linears.push((qkv, o, gate_up, down));
+        }
+        let mut norm = |name: &str| Ok(parameter(device.upload(1, d, &tensor(name, &[d])?)));
+        let mut layers = Vec::new();
+        for (i, (qkv, o, gate_up, down)) in linears.into_iter().enumerate() {
+            let attention_norm = norm(&format!("model.layers.{i}.input_layernorm.weight"))?;
+            let mlp_norm = norm(&format!("model.layers.{i}.post_attention_layernorm.weight"))?;
+            layers.push(Layer { attention_norm, qkv, o, mlp_norm, gate_up, down });
+        }
+        let last_norm = norm("model.norm.weight")?;
+        let mut table =
+            |name: &str| Ok(parameter(device.upload(c.vocab_size, d, &tensor(name, &[c.vocab_size, d])?)));
+        let embedding = table("model.embed_tokens.weight")?;
+        let head = if c.tie_word_embeddings { None } else { Some(table("lm_head.weight")?) };
+
+        // Angles in f64: position * theta^(-2k/dim).
+        let half = heads.dim / 2;
+        let angle = |i: usize| (i / half) as f64 * c.rope_theta.powf(-((i % half) as f64) / half as f64);
+        let count = c.max_position_embeddings * half;
+        let turn = |of: fn(f64) -> f64| {
+            let values: Vec<f32> = (0..count).map(|i| of(angle(i)) as f32).collect();
+            device.upload(c.max_position_embeddings, half, &values)
+        };
+        let (cos, sin) = (turn(f64::cos), turn(f64::sin));
+        Ok(Self { config: c.clone(), embedding, layers, norm: last_norm, head, cos, sin, device })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// The head, [vocabulary, d]: the embedding where they are tied.
+    pub fn head(&self) -> &Parameter<D::Buffer> {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Inner widths of the adapters of a layer's four fused linears, for [`Workspace::allocate`].
+    pub fn adapter_widths(&self) -> [usize; 4] {
+        self.layers.first().map_or([0; 4], |l| [&l.qkv, &l.o, &l.gate_up, &l.down].map(Linear::inner_width))
+    }
+
+    /// Final hidden states, normed, of a packed micro-batch: [n, d], in the workspace. `adapter` turns the LoRA
+    /// adapters on; off gives the base model. A workspace for training keeps what `backward` needs.
+    pub fn forward(&self, ws: &Workspace<D::Buffer>, tokens: Tokens<'_>, adapter: bool) -> Tensor<D::Buffer> {
+        let attend = Attend::Packed { segments: tokens.segments, keep: None };
+        self.run(ws, tokens.ids, tokens.positions, attend, adapter)
+    }
+
+    /// As `forward`; keys and values of token i also go to row `rows[i]` of the cache.
+    pub fn prefill(
+        &self,
+        ws: &Workspace<D::Buffer>,
+        tokens: Tokens<'_>,
+        cache: &KvCache<D::Buffer>,
+        rows: &[u32],
+        adapter: bool,
+    ) -> Tensor<D::Buffer> {
+        let attend = Attend::Packed { segments: tokens.segments, keep: Some((cache, rows)) };
+        self.run(ws, tokens.ids, tokens.positions, attend, adapter)
+    }
+
+    /// One new token per sequence: its keys and values go to cache row `own[i]`, and it sees rows `seen[i]`, its own
+    /// among them.
+    pub fn decode(
+        &self,
+        ws: &Workspace<D::Buffer>,
+        ids: &[u32],
+        positions: &[u32],
+        cache: &KvCache<D::Buffer>,
+        own: &[u32],
+        seen: &[Cached],
+        adapter: bool,
+    ) -> Tensor<D::Buffer> {
+        self.run(ws, ids, positions, Attend::Cached { cache, own, seen }, adapter)
+    }
+
+    fn run(
+        &self,
+        ws: &Workspace<D::Buffer>,
+        ids: &[u32],
+        positions: &[u32],
+        attend: Attend<'_, D::Buffer>,
+        adapter: bool,
+    ) -> Tensor<D::Buffer> {
+        let (d, n, heads) = (&self.device, ids.len(), self.config.heads());
+        assert!(n <= ws.tokens(), "{n} tokens in a workspace for {}", ws.tokens());
+        let epsilon = self.config.rms_norm_eps as f32;
+        let rotated = heads.query_width() + heads.kv_width();
+        let normed = ws.normed.first_rows(n);
+        d.gather_rows(&self.embedding.value, ids, &ws.layers[0].x.first_rows(n));
+        for (i, layer) in self.layers.iter().enumerate() {
+            let a = ws.layer(i, n);
+            d.rms_norm(&a.x, &layer.attention_norm.value, epsilon, &normed, &a.inv_rms_attention);
+            layer.qkv.forward(d, &normed, Write::Set, &a.qkv, &a.inner[0], adapter);
+            d.rope(&a.qkv.col_range(0..rotated), heads.dim, positions, &self.cos, &self.sin, false);
+            let keys_values = a.qkv.col_range(heads.query_width()..heads.row_width());
+            match attend {
+                Attend::Packed { segments, keep } => {
+                    if let Some((cache, rows)) = keep {
+                        d.scatter_rows(&keys_values, rows, &cache.layers[i]);
+                    }
+                    d.attention(&a.qkv, segments, heads, &a.attended, &a.log_sum);
+                }
+                Attend::Cached { cache, own, seen } => {
+                    d.scatter_rows(&keys_values, own, &cache.layers[i]);
+                    let q = a.qkv.col_range(0..heads.query_width());
+                    d.attention_decode(&q, &cache.layers[i], seen, heads, &a.attended);
+                }
+            }
+            d.copy(&a.x, &a.middle);
+            layer.o.forward(d, &a.attended, Write::Add, &a.middle, &a.inner[1], adapter);
+
+            d.rms_norm(&a.middle, &layer.mlp_norm.value, epsilon, &normed, &a.inv_rms_mlp);
+            layer.gate_up.forward(d, &normed, Write::Set, &a.gate_up, &a.inner[2], adapter);
+            let activated = ws.activated.first_rows(n);
+            d.swiglu(&a.gate_up, &activated);
+            let next = if i + 1 < self.layers.len() { ws.layer(i + 1, n).x } else { ws.last.first_rows(n) };
+            d.copy(&a.middle, &next);
+            layer.down.forward(d, &activated, Write::Add, &next, &a.inner[3], adapter);
+        }
+        let hidden = ws.hidden.first_rows(n);
+        d.rms_norm(&ws.last.first_rows(n), &self.norm.value, epsilon, &hidden, &ws.inv_rms_last.first_rows(n));
+        hidden
+    }
+
+    /// Adds the gradients of everything trained, from `ws.hidden_gradient`, the gradient by the final hidden states of
+    /// the forward that the workspace still holds. Norms and SwiGLU are computed again rather than kept.
+    ///
+    /// # Panics
+    /// When the workspace is not for training.
+    pub fn backward(&self, ws: &Workspace<D::Buffer>, tokens: Tokens<'_>) {
+        let (Some(g), Some(dhidden)) = (&ws.gradients, &ws.hidden_gradient) else {
+            panic!("backward needs a workspace for training");
+        };
+        let (d, n, heads) = (&self.device, tokens.ids.len(), self.config.heads());
+        let rotated = heads.query_width() + heads.kv_width();
+        let (normed, activated) = (ws.normed.first_rows(n), ws.activated.first_rows(n));
+        let g = g.first_rows(n);
+        d.fill(&g.residual, 0.0);
+        let (last, inv_rms) = (ws.last.first_rows(n), ws.inv_rms_last.first_rows(n));
+        let dnorm = self.norm.gradient.as_ref();
+        d.rms_norm_backward(&last, &self.norm.value, &inv_rms, &dhidden.first_rows(n), &g.residual, dnorm);
+        for (i, layer) in self.layers.iter().enumerate().rev() {
+            let a = ws.layer(i, n);
+            d.swiglu(&a.gate_up, &activated);
+            layer.down.backward(d, &activated, &a.inner[3], &g.residual, &g.inner[3], Some(&g.activated));
+            d.swiglu_backward(&a.gate_up, &g.activated, &g.gate_up);
+            d.rms_norm_again(&a.middle, &layer.mlp_norm.value, &a.inv_rms_mlp, &normed);
+            layer.gate_up.backward(d, &normed, &a.inner[2], &g.gate_up, &g.inner[2], Some(&g.normed));
+            let (norm, dnorm) = (&layer.mlp_norm.value, layer.mlp_norm.gradient.as_ref());
+            d.rms_norm_backward(&a.middle, norm, &a.inv_rms_mlp, &g.normed, &g.residual, dnorm);
+
+            layer.o.backward(d, &a.attended, &a.inner[1], &g.residual, &g.inner[1], Some(&g.attended));
+            d.attention_backward(&a.qkv, &a.attended, &a.log_sum, &g.attended, tokens.segments, heads, &g.qkv);
+            d.rope(&g.qkv.col_range(0..rotated), heads.dim, tokens.positions, &self.cos, &self.sin, true);
+            let (norm, dnorm) = (&layer.attention_norm.value, layer.attention_norm.gradient.as_ref());
+            d.rms_norm_again(&a.x, norm, &a.inv_rms_attention, &normed);
+            // Below the first layer's projections nothing is trained unless the norm and the embedding are.
+            let below = i > 0 || dnorm.is_some();
+            layer.qkv.backward(d, &normed, &a.inner[0], &g.qkv, &g.inner[0], below.then_some(&g.normed));
+            if below {
+                d.rms_norm_backward(&a.x, norm, &a.inv_rms_attention, &g.normed, &g.residual, dnorm);
+            }
+        }
+        if let Some(dembedding) = &self.embedding.gradient {
+            d.scatter_add_rows(&g.residual, tokens.ids, dembedding);
+        }
+    }
+
+    /// Every weight under its HF name, in the order of the checkpoint's tree.
+    pub fn weights(&self) -> Vec<(String, Parameter<D::Buffer>)> {
+        let mut all = Vec::new();
+        let whole = |p: &Parameter<D::Buffer>| p.rows(0..p.value.rows());
+        all.push(("model.embed_tokens.weight".to_owned(), whole(&self.embedding)));
+        for (i, layer) in self.layers.iter().enumerate() {
+            let visit = &mut |name, parameter| all.push((name, parameter));
+            visit(format!("model.layers.{i}.input_layernorm.weight"), whole(&layer.attention_norm));
+            layer.qkv.visit_weights(visit);
+            layer.o.visit_weights(visit);
+            visit(format!("model.layers.{i}.post_attention_layernorm.weight"), whole(&layer.mlp_norm));
+            layer.gate_up.visit_weights(visit);
+            layer.down.visit_weights(visit);
+        }
+        all.push(("model.norm.weight".to_owned(), whole(&self.norm)));
+        if let Some(head) = &self.head {
+            all.push(("lm_head.weight".to_owned(), whole(head)));
+        }
+        all
+    }
+
+    /// Every adapter matrix under PEFT's name without its prefix: `....q_proj.lora_A.weight` [rank, in] and
+    /// `....lora_B.weight` [out, rank].
+    pub fn adapters(&self) -> Vec<(String, Parameter<D::Buffer>)> {
+        let mut all = Vec::new();
+        for layer in &self.layers {
+            for linear in [&layer.qkv, &layer.o, &layer.gate_up, &layer.down] {
+                linear.visit_adapters(&mut |name, parameter| all.push((name, parameter)));
+            }
+        }
+        all
+    }
+
+    /// What is trained, by name, each with a gradient: the adapters of a LoRA model, all weights of a full one.
+    pub fn trained(&self) -> Vec<(String, Parameter<D::Buffer>)> {
+        let mut all = self.adapters();
+        all.extend(self.weights());
+        all.retain(|(_, parameter)| parameter.gradient.is_some());
+        all
+    }
+
+    /// Starts the adapters as PEFT does: A uniform in +-1/sqrt(in) (`kaiming_uniform_(a=sqrt(5))`), B zero, so that
+    /// the model begins as the base. The numbers are a function of seed and name.
+    pub fn init_adapters(&self, seed: u64) {
+        for (name, adapter) in self.adapters() {
+            let tensor = &adapter.value;
+            if name.ends_with("lora_A.weight") {
+                let (stream, bound) = (Random::new(seed, &name), 1.0 / (tensor.cols() as f64).sqrt());
+                let values: Vec<f32> =
+                    (0..tensor.len() as u64).map(|i| ((2.0 * stream.unit(i) - 1.0) * bound) as f32).collect();
+                self.device.write(tensor, &values);
+            } else {
+                self.device.fill(tensor, 0.0);
+            }
+        }
+    }
+
+    /// Multiplies what the adapters add: averaging a LoRA run with its start, `start + factor * (tuned - start)`.
+    pub fn scale_adapters(&mut self, factor: f32) {
+        for layer in &mut self.layers {
+            for linear in [&mut layer.qkv, &mut layer.o, &mut layer.gate_up, &mut layer.down] {
+                linear.scale_adapters(factor);
+            }
+        }
+    }
+
+    /// Visits every weight with the adapters merged in, under its HF name, one at a time.
+    pub fn visit_merged(&self, visit: &mut dyn FnMut(String, Tensor<D::Buffer>)) {
+        for (name, weight) in self.weights() {
+            let linear = self.layers.iter().flat_map(|l| [&l.qkv, &l.o, &l.gate_up, &l.down]);
+            match linear.into_iter().find_map(|linear| linear.merged(&self.device, &name)) {
+                Some(merged) => visit(name, merged),
+                None => visit(name, weight.value),
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Parameters: a value, and a gradient where it is trained. No gradient is ever formed for a frozen weight.
+
+use std::ops::Range;
+
+use temper_kernels::{Device, Tensor};
+
+/// What of a model is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tuning {
+    /// Nothing: evaluation and generation.
+    Frozen,
+    /// Adapters on chosen linear layers; the base stays as it is.
+    Lora(LoraSettings),
+    /// Every weight.
+    Full,
+}
+
+/// The adapters of a LoRA run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraSettings {
+    /// Inner width r.
+    pub rank: usize,
+    /// What the adapter adds is scaled by `alpha / rank`.
+    pub alpha: f32,
+    /// Module names: any of [`LINEAR_MODULES`].
+    pub targets: Vec<String>,
+}
+
+/// The linear layers of a Llama block: what `target_modules: all-linear` means.
+pub const LINEAR_MODULES: [&str; 7] =
+    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// A tensor of the model.
+pub struct Parameter<B> {
+    /// The weight.
+    pub value: Tensor<B>,
+    /// Where its gradient is summed; none for a frozen weight.
+    pub gradient: Option<Tensor<B>>,
+}
+
+impl<B> Parameter<B> {
+    pub(crate) fn frozen(value: Tensor<B>) -> Self {
+        Self { value, gradient: None }
+    }
+
+    /// A trained parameter that begins at `value`.
+    pub(crate) fn trained<D: Device<Buffer = B>>(device: &D, value: Tensor<B>) -> Self {
+        let gradient = Tensor::new(device.zeros(value.len()), 0, value.rows(), value.cols());
+        Self { value, gradient: Some(gradient) }
+    }
+
+    /// A trained parameter of zeros.
+    pub(crate) fn zeros<D: Device<Buffer = B>>(device: &D, rows: usize, cols: usize) -> Self {
+        Self::trained(device, Tensor::new(device.zeros(rows * cols), 0, rows, cols))
+    }
+
+    /// A run of rows of value and gradient.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
+        Self {
+            value: self.value.row_range(rows.clone()),
+            gradient: self.gradient.as_ref().map(|g| g.row_range(rows)),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The memory of a step: every activation and every scratch matrix, planned into one arena before the first step.
+
+use temper_kernels::{Arena, Device, Tensor};
+
+use crate::LlamaConfig;
+
+/// Rows of logits that exist at a time: the whole vocabulary is wide, so losses and scores go through it in chunks.
+pub const LOGIT_ROWS: usize = 128;
+
+/// What a workspace is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Activations of every layer are kept for the backward.
+    Train,
+    /// One layer's activations, reused; with a second chunk of logits for comparing two models.
+    Infer,
+}
+
+/// What the forward of one layer keeps.
+pub(crate) struct LayerActivations<B> {
+    /// Residual stream into the layer, [n, d].
+    pub x: Tensor<B>,
+    pub inv_rms_attention: Tensor<B>,
+    /// q, k and v after rotation, [n, heads.row_width()].
+    pub qkv: Tensor<B>,
+    pub attended: Tensor<B>,
+    pub log_sum: Tensor<B>,
+    /// Residual stream after attention, [n, d].
+    pub middle: Tensor<B>,
+    pub inv_rms_mlp: Tensor<B>,
+    pub gate_up: Tensor<B>,
+    /// Adapters' inner activations of qkv, o, gate_up, down.
+    pub inner: [Tensor<B>; 4],
+}
+
+/// Scratch of the backward.
+pub(crate) struct Gradients<B> {
+    pub residual: Tensor<B>,
+    pub normed: Tensor<B>,
+    pub qkv: Tensor<B>,
+    pub attended: Tensor<B>,
+    pub gate_up: Tensor<B>,
+    pub activated: Tensor<B>,
+    pub inner: [Tensor<B>; 4],
+}
+
+/// The memory of a step over at most [`Workspace::tokens`] tokens.
+pub struct Workspace<B> {
+    tokens: usize,
+    /// One entry per layer to train; one for all to infer.
+    pub(crate) layers: Vec<LayerActivations<B>>,
+    pub(crate) normed: Tensor<B>,
+    pub(crate) activated: Tensor<B>,
+    pub(crate) last: Tensor<B>,
+    pub(crate) inv_rms_last: Tensor<B>,
+    /// Final hidden states, normed: [tokens, d].
+    pub(crate) hidden: Tensor<B>,
+    pub(crate) gradients: Option<Gradients<B>>,
+    /// Gradient by the final hidden states; the caller of `backward` fills it.
+    pub hidden_gradient: Option<Tensor<B>>,
+    /// Final hidden states of chosen positions, [tokens, d], and their gradient.
+    pub picked: Tensor<B>,
+    /// Gradient by `picked`.
+    pub picked_gradient: Option<Tensor<B>>,
+    /// Two chunks of logits, [`LOGIT_ROWS`] x vocabulary; to train only the first holds rows.
+    pub logits: [Tensor<B>; 2],
+}
+
+impl<B> Workspace<B> {
+    /// Allocates for micro-batches of at most `tokens` tokens. `inner`: the adapters' inner widths of a layer
+    /// (see [`crate::Llama::adapter_widths`]).
+    pub fn allocate<D: Device<Buffer = B>>(
+        device: &D,
+        config: &LlamaConfig,
+        inner: [usize; 4],
+        purpose: Purpose,
+        tokens: usize,
+    ) -> Self {
+        Arena::allocate(device, |arena| Self::lay_out(arena, config, inner, purpose, tokens))
+    }
+
+    /// Bytes that [`Workspace::allocate`] would take; nothing is allocated.
+    pub fn bytes<D: Device<Buffer = B>>(
+        device: &D,
+        config: &LlamaConfig,
+        inner: [usize; 4],
+        purpose: Purpose,
+        tokens: usize,
+    ) -> usize {
+        4 * Arena::measure(device, |arena| Self::lay_out(arena, config, inner, purpose, tokens))
+    }
+
+    /// The most tokens of a micro-batch.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The activations of layer i for n tokens: its own to train, the shared ones to infer.
+    pub(crate) fn layer(&self, i: usize, n: usize) -> LayerActivations<B> {
+        let a = &self.layers[if self.gradients.is_some() { i } else { 0 }];
+        LayerActivations {
+            x: a.x.first_rows(n),
+            inv_rms_attention: a.inv_rms_attention.first_rows(n),
+            qkv: a.qkv.first_rows(n),
+            attended: a.attended.first_rows(n),
+            log_sum: a.log_sum.first_rows(n),
+            middle: a.middle.first_rows(n),
+            inv_rms_mlp: a.inv_rms_mlp.first_rows(n),
+            gate_up: a.gate_up.first_rows(n),
+            inner: a.inner.each_ref().map(|t| t.first_rows(n)),
+        }
+    }
+
+    fn lay_out(arena: &mut Arena<B>, c: &LlamaConfig, inner: [usize; 4], purpose: Purpose, tokens: usize) -> Self {
+        let (d, f, heads) = (c.hidden_size, c.intermediate_size, c.heads());
+        let train = purpose == Purpose::Train;
+        let mut layer = |arena: &mut Arena<B>| LayerActivations {
+            x: arena.take(tokens, d),
+            inv_rms_attention: arena.take(tokens, 1),
+            qkv: arena.take(tokens, heads.row_width()),
+            attended: arena.take(tokens, heads.query_width()),
+            log_sum: arena.take(tokens, heads.query),
+            middle: arena.take(tokens, d),
+            inv_rms_mlp: arena.take(tokens, 1),
+            gate_up: arena.take(tokens, 2 * f),
+            inner: inner.map(|width| arena.take(tokens, width)),
+        };
+        let layers = (0..if train { c.num_hidden_layers } else { 1 }).map(|_| layer(arena)).collect();
+        Self {
+            tokens,
+            layers,
+            normed: arena.take(tokens, d),
+            activated: arena.take(tokens, f),
+            last: arena.take(tokens, d),
+            inv_rms_last: arena.take(tokens, 1),
+            hidden: arena.take(tokens, d),
+            gradients: train.then(|| Gradients {
+                residual: arena.take(tokens, d),
+                normed: arena.take(tokens, d),
+                qkv: arena.take(tokens, heads.row_width()),
+                attended: arena.take(tokens, heads.query_width()),
+                gate_up: arena.take(tokens, 2 * f),
+                activated: arena.take(tokens, f),
+                inner: inner.map(|width| arena.take(tokens, width)),
+            }),
+            hidden_gradient: train.then(|| arena.take(tokens, d)),
+            picked: arena.take(tokens, d),
+            picked_gradient: train.then(|| arena.take(tokens, d)),
+            logits: [
+                arena.take(LOGIT_ROWS, c.vocab_size),
+                arena.take(if train { 0 } else { LOGIT_ROWS }, c.vocab_size),
+            ],
+        }
+    }
+}
+
+impl<B> Gradients<B> {
+    pub fn first_rows(&self, n: usize) -> Self {
+        Self {
+            residual: self.residual.first_rows(n),
+            normed: self.normed.first_rows(n),
+            qkv: self.qkv.first_rows(n),
+            attended: self.attended.first_rows(n),
+            gate_up: self.gate_up.first_rows(n),
+            activated: self.activated.first_rows(n),
+            inner: self.inner.each_ref().map(|t| t.first_rows(n)),
+        }
+    }
+}
