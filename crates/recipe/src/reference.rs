@@ -1,0 +1,111 @@
+//! The reference of all fields, made by the reader itself: what it asks for while it reads an example that has everything.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use crate::reader::{Context, DefaultDoc, FieldDoc, sentence};
+use crate::recipe::Recipe;
+use crate::settings::plain;
+
+/// Has every section, and every choice on which the fields or defaults of a section depend.
+const EXAMPLE: &str = "
+name: example
+base: model.gguf
+stages:
+  - {kind: sft, train: a, validation: b, lr_scheduler_type: wsd, mix: {general: [{name: g, path: c, share: 100}]}}
+  - {kind: cpt, train: a}
+  - {kind: sft, mode: full, train: a}
+  - {kind: cpt, mode: full, train: a}
+evaluation:
+  domain: {task: classification, validation: b, test: d, labels: [x, y]}
+  general: [{name: s, kind: chat_kl, path: e}, {name: t, kind: instruction_following, path: f}]
+  floors: {s: {max_kl: 1}}
+";
+
+/// A field with all the defaults it can have.
+type Row = (FieldDoc, Vec<DefaultDoc>);
+
+struct Reference {
+    sections: Vec<(String, &'static str)>,
+    rows: Vec<Row>,
+}
+
+fn read() -> &'static Reference {
+    static REFERENCE: OnceLock<Reference> = OnceLock::new();
+    REFERENCE.get_or_init(|| {
+        let mut cx = Context::new(PathBuf::new(), false);
+        Recipe::read_text(EXAMPLE, &[], &mut cx);
+        debug_assert!(cx.problems.is_empty(), "{:?}", cx.problems);
+        let mut sections = cx.sections;
+        let mut seen = Vec::new();
+        sections.retain(|(path, _)| {
+            !seen.contains(path) && {
+                seen.push(path.clone());
+                true
+            }
+        });
+        let mut rows: Vec<Row> = Vec::new();
+        for field in cx.fields {
+            match rows.iter_mut().find(|(row, _)| row.section == field.section && row.name == field.name) {
+                Some((_, defaults)) if defaults.contains(&field.default) => {}
+                Some((_, defaults)) => defaults.push(field.default),
+                None => {
+                    let defaults = vec![field.default.clone()];
+                    rows.push((field, defaults));
+                }
+            }
+        }
+        Reference { sections, rows }
+    })
+}
+
+/// The section that has a field, or an alias of one, of the name `key`; only if there is exactly one such section.
+pub(crate) fn section_of(key: &str) -> Option<String> {
+    let mut sections = read().rows.iter().filter(|(row, _)| row.name == key || row.aliases.contains(&key));
+    let (row, _) = sections.next()?;
+    sections.next().is_none().then(|| row.section.clone())
+}
+
+/// The reference of the recipe as Markdown, the content of `docs/recipe.md`.
+pub fn reference() -> String {
+    let Reference { sections, rows } = read();
+    let mut text = String::from(
+        "# The recipe\n\nThis file is made from the reader of the recipe; \
+         `TEMPER_WRITE_REFERENCE=1 cargo test -p temper-recipe reference` writes it anew.\n\n\
+         One YAML 1.2 file says what a run does. Unknown keys are refused, and all problems are shown at once, with line and \
+         column. Paths of data and of a local base model start at the folder of the recipe; `output` starts at the working \
+         directory. `--set stages.0.learning_rate=2e-4` lays a value over the file, `--set stages.0.lora_rank=null` takes one \
+         away. Names that other tools use are accepted with a note.\n",
+    );
+    for (path, doc) in sections {
+        let title = if path.is_empty() { "Top level".to_owned() } else { format!("`{path}`") };
+        let doc = sentence(doc);
+        // Writing to a `String` cannot fail, here and below.
+        let _ = write!(
+            text,
+            "\n## {title}\n\n{doc}\n\n| key | meaning | expected | default | also called |\n|---|---|---|---|---|\n"
+        );
+        for (row, defaults) in rows.iter().filter(|(row, _)| row.section == *path) {
+            let defaults: Vec<String> = defaults
+                .iter()
+                .map(|default| match default {
+                    DefaultDoc::Required => "**required**".to_owned(),
+                    DefaultDoc::Absent => "none".to_owned(),
+                    DefaultDoc::Value { value, why } => format!("{}: {why}", plain(value)),
+                })
+                .collect();
+            let aliases: Vec<String> = row.aliases.iter().map(|alias| format!("`{alias}`")).collect();
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {} | {} |",
+                row.name,
+                sentence(row.doc),
+                row.kind,
+                defaults.join("<br>"),
+                aliases.join(", ")
+            );
+        }
+    }
+    text
+}

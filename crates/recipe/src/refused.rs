@@ -1,0 +1,37 @@
+//! Keys of other tools that have no counterpart here, each with the reason.
+
+const LATER: &str = "not in this version";
+
+/// Why `key` is not accepted, if it is a key that users of other tools will try.
+pub(crate) fn reason(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "batch_size" | "train_batch_size" => {
+            "ambiguous: tools disagree whether it counts one device or all. Use `global_batch_size`: the rows of one \
+             optimiser step, all sources together"
+        }
+        "per_device_train_batch_size"
+        | "micro_batch_size"
+        | "gradient_accumulation_steps"
+        | "grad_accumulation_steps"
+        | "gradient_accumulation"
+        | "grad_accumulation" => {
+            "say `global_batch_size` (rows of one optimiser step) and `micro_batch_tokens` (tokens in memory at once); the \
+             number of micro-batches follows"
+        }
+        "packing" | "sample_packing" | "neat_packing" => "rows are always packed, and never see each other: remove it",
+        "train_on_inputs" | "train_on_prompt" | "assistant_only_loss" | "completion_only_loss" | "mask_prompt" => {
+            "`kind: sft` trains on the answers only, `kind: cpt` on all of the text: remove it"
+        }
+        "optim" | "optimizer" => "the optimiser is AdamW: remove it",
+        "bf16" | "fp16" | "tf32" | "dtype" | "torch_dtype" => "the engine chooses its number formats: remove it",
+        "load_in_4bit" | "load_in_8bit" | "quantization_bit" => "a quantised base stays as it came: remove it",
+        "gradient_checkpointing" | "activation_checkpointing" => LATER,
+        "lora_dropout" | "use_rslora" | "use_dora" | "loraplus_lr_ratio" | "modules_to_save" => LATER,
+        "save_steps" | "save_total_limit" | "load_best_model_at_end" => {
+            "the best and the last checkpoint are always kept: remove it"
+        }
+        "report_to" | "wandb_project" | "logging_steps" => "every step is written to metrics.jsonl: remove it",
+        "<<" => "merge keys are not part of YAML 1.2; write the values out, or use an anchor for a whole value",
+        _ => return None,
+    })
+}

@@ -1,0 +1,340 @@
+//! A stage: checkpoint + data + settings -> checkpoint.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::kind::{above, above_to, choice, choice_refusing, data_file, integer, number, one_or_list};
+use crate::mix::Mix;
+use crate::reader::{Alternative, Read, Section, section};
+use crate::settings::Valued;
+
+crate::kind::words! {
+    /// What a stage does.
+    pub enum StageKind {
+        /// Supervised fine-tuning: next-token loss on the answers of conversations.
+        Sft = "sft",
+        /// Continued pretraining: next-token loss on all of plain text; takes rows with `text` only.
+        Cpt = "cpt",
+    }
+}
+
+crate::kind::words! {
+    /// Which weights are trained.
+    pub enum Mode {
+        /// Low-rank adapters beside the frozen weights (Hu et al. 2021).
+        Lora = "lora",
+        /// All weights.
+        Full = "full",
+    }
+}
+
+crate::kind::words! {
+    /// A linear map of a decoder block that an adapter can sit on.
+    pub enum Linear {
+        /// Attention, queries.
+        QProj = "q_proj",
+        /// Attention, keys.
+        KProj = "k_proj",
+        /// Attention, values.
+        VProj = "v_proj",
+        /// Attention, output.
+        OProj = "o_proj",
+        /// MLP, gate.
+        GateProj = "gate_proj",
+        /// MLP, up.
+        UpProj = "up_proj",
+        /// MLP, down.
+        DownProj = "down_proj",
+    }
+}
+
+impl Linear {
+    /// All seven, which a recipe calls `all-linear`.
+    pub const ALL: [Self; 7] =
+        [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
+}
+
+crate::kind::words! {
+    /// The word that stands for all linear maps.
+    pub enum AllLinear {
+        /// All seven.
+        All = "all-linear",
+    }
+}
+
+crate::kind::words! {
+    /// How the learning rate goes after the warm-up.
+    pub enum LrScheduler {
+        /// It stays.
+        Constant = "constant",
+        /// A straight line to `min_lr`.
+        Linear = "linear",
+        /// Half a cosine to `min_lr`.
+        Cosine = "cosine",
+        /// Warm-up, stable, decay: it stays, then falls to `min_lr` in the last steps (Hägele et al. 2024).
+        Wsd = "wsd",
+    }
+}
+
+/// How long a stage trains.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Duration {
+    /// `max_steps`: optimiser steps.
+    Steps(u64),
+    /// `num_train_epochs`: passes over the domain data.
+    Epochs(f64),
+}
+
+/// A part of a stage's steps.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Span {
+    /// A number of optimiser steps.
+    Steps(u64),
+    /// A share of all steps, 0 to 1.
+    Ratio(f64),
+}
+
+impl Span {
+    /// The number of steps it is of `total` steps; a ratio is rounded up, as in Hugging Face's `get_warmup_steps`.
+    pub fn steps(self, total: u64) -> u64 {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Ratio(ratio) => (ratio * total as f64).ceil() as u64,
+        }
+    }
+}
+
+const DPO: &str = "preference training, which is not in this version";
+const RFT: &str = "reinforcement fine-tuning, which is not in this version";
+const RATE_LORA: &str = "LoRA wants about 10 times the rate of full fine-tuning (Thinking Machines, LoRA Without Regret, \
+                         2025), and full SFT defaults to 2e-5 in TRL";
+const RATE_LORA_CPT: &str = "LoRA wants about 10 times the rate of full fine-tuning (Thinking Machines, LoRA Without \
+                             Regret, 2025), and CPT defaults to 1e-5 in Amazon Nova Forge";
+const HF: &str = "the default of Hugging Face's TrainingArguments";
+
+section! {
+    /// One stage of training.
+    pub struct Stage |f| {
+        /// What to train on: `sft` the answers of conversations, `cpt` all of plain text.
+        kind: Valued<StageKind> = f.required(choice_refusing(&[("dpo", DPO), ("rft", RFT), ("grpo", RFT)]));
+        /// Train low-rank adapters, or all weights.
+        mode: Valued<Mode> = f.aliases(&["finetuning_type", "fine_tune_type"]).default(
+            choice(),
+            Mode::Lora,
+            "Amazon Nova Forge: LoRA first, it forgives poor hyperparameters (AWS ML blog, June 2026)",
+        );
+        /// The adapters; `None` with `mode: full`.
+        lora: Option<Lora> = f.only_when(is(&mode) != Some(Mode::Full), "mode: full", |f| f.group());
+        /// File or files of domain rows.
+        train: Valued<Vec<PathBuf>> = f.required(one_or_list(data_file().map(|file| vec![file]), data_file()));
+        /// File of rows for the validation loss, by which the best checkpoint is chosen.
+        validation: Option<Valued<PathBuf>> = f.optional(data_file());
+        /// Factor on the loss of each token of domain data.
+        domain_loss_weight: Valued<f64> = f.default(number(above(0.0)), 1.0, "decision: every token counts alike");
+        /// General data mixed in against forgetting; left out, the stage trains on domain data only.
+        mix: Option<Mix> = f.section();
+        /// Longest row in tokens; what happens to longer ones is counted in the plan.
+        max_length: Valued<u64> = f
+            .aliases(&["max_seq_length", "cutoff_len", "sequence_len", "max_seq_len", "seq_len", "block_size"])
+            .default(integer(2..), 1024, "the default of TRL's SFTConfig");
+        /// Rows of one optimiser step, all sources together.
+        global_batch_size: Valued<u64> = f.default(integer(1..), 32, "Amazon Nova Forge's recipe for SFT of Nova 2");
+        /// Tokens of one packed micro-batch, which decides the memory; the last ones of a step are smaller.
+        micro_batch_tokens: Valued<u64> = {
+            let longest = max_length.as_ref().map_or(2, |length| length.value);
+            f.default(integer(2..), longest, "decision: max_length, the least memory in which the longest row fits")
+        };
+        /// How long to train.
+        duration: Valued<Duration> = f.group::<WithDuration>().map(|read| read.0);
+        /// The highest learning rate.
+        learning_rate: Valued<f64> = {
+            let (rate, why) = match (is(&mode), is(&kind)) {
+                (Some(Mode::Full), Some(StageKind::Cpt)) => (1e-5, "CPT of Amazon Nova Forge"),
+                (Some(Mode::Full), _) => (2e-5, "the default of TRL's SFTConfig"),
+                (_, Some(StageKind::Cpt)) => (1e-4, RATE_LORA_CPT),
+                _ => (2e-4, RATE_LORA),
+            };
+            f.aliases(&["lr"]).default(number(above_to(0.0, 1.0)), rate, why)
+        };
+        /// How the learning rate goes after the warm-up.
+        lr_scheduler_type: Valued<LrScheduler> = f.aliases(&["lr_scheduler", "lr_schedule", "scheduler"]).default(
+            choice(),
+            LrScheduler::Cosine,
+            "what most tools use; the default of Axolotl",
+        );
+        /// Straight rise of the learning rate from 0 at the start.
+        warmup: Valued<Span> = f.group::<Warmup>().map(|read| read.0);
+        /// Where the learning rate ends; `None` with a constant one.
+        min_lr: Option<Valued<f64>> = f.only_when(
+            is(&lr_scheduler_type) != Some(LrScheduler::Constant),
+            "lr_scheduler_type: constant",
+            |f| f.default(number(0.0..=1.0), 0.0, "Hugging Face's cosine and linear schedules end at 0"),
+        );
+        /// The last steps, in which the learning rate falls; `None` but for `lr_scheduler_type: wsd`.
+        decay: Option<Valued<Span>> = {
+            let scheduler = is(&lr_scheduler_type);
+            let because = format!("lr_scheduler_type: {}", scheduler.map_or("?".into(), |scheduler| scheduler.to_string()));
+            f.only_when(matches!(scheduler, None | Some(LrScheduler::Wsd)), &because, |f| {
+                f.group::<Decay>().map(|read| read.0)
+            })
+        };
+        /// Decoupled weight decay of AdamW.
+        weight_decay: Valued<f64> = f.default(number(0.0..=1.0), 0.0, HF);
+        /// AdamW: decay of the first moment.
+        adam_beta1: Valued<f64> = f.default(number(0.0..1.0), 0.9, HF);
+        /// AdamW: decay of the second moment.
+        adam_beta2: Valued<f64> = f.default(number(0.0..1.0), 0.999, HF);
+        /// AdamW: added to the root of the second moment.
+        adam_epsilon: Valued<f64> = f.default(number(above(0.0)), 1e-8, HF);
+        /// Longest norm of the whole gradient, longer ones are scaled down to it; 0 for no limit.
+        max_grad_norm: Valued<f64> = f.aliases(&["gradient_clip", "clip_grad_norm"]).default(number(0.0..), 1.0, HF);
+        /// Optimiser steps between two validation losses; `None` without `validation`.
+        eval_steps: Option<Valued<u64>> = f.aliases(&["steps_per_eval"]).only_when(
+            !matches!(validation, Some(None)),
+            "no `validation`",
+            |f| f.default(integer(1..), 50, "decision: tuning runs are short, Hugging Face's 500 would never come in many"),
+        );
+        /// Weight of the tuned model when it is averaged with the start: w = start + weight_average * (tuned - start).
+        weight_average: Valued<f64> = f.aliases(&["model_importance_score"]).default(
+            number(0.0..=1.0),
+            1.0,
+            "Amazon Nova Forge's model_importance_score: 1, the tuned weights as they are",
+        );
+    }
+    check |r| {
+        if let (Some(rate), Some(Some(least))) = (&learning_rate, &min_lr)
+            && least.value >= rate.value
+        {
+            let message = format!("`{}` is {}, not below `learning_rate` {}", least.path, least.value, rate.value);
+            r.problem(least.place().or(rate.place()), message, "a schedule falls from learning_rate to min_lr");
+        }
+        if let (Some(duration), Some(warmup), Some(decay)) = (&duration, &warmup, &decay) {
+            let spans = [Some(warmup), decay.as_ref()];
+            let place = warmup.place().or(decay.as_ref().and_then(Valued::place)).or(duration.place());
+            let what = if decay.is_some() { "warm-up and decay take" } else { "the warm-up takes" };
+            if let Duration::Steps(total) = duration.value {
+                let taken: u64 = spans.iter().flatten().map(|span| span.value.steps(total)).sum();
+                if taken > total {
+                    let message = format!("`{}`: {what} {taken} steps, but `max_steps` is {total}", warmup.path);
+                    r.problem(place, message, "lower it, or train longer");
+                }
+            } else {
+                let ratio = |span: &Valued<Span>| if let Span::Ratio(ratio) = span.value { ratio } else { 0.0 };
+                let taken: f64 = spans.iter().flatten().map(|span| ratio(span)).sum();
+                if taken > 1.0 {
+                    let message = format!("`{}`: {what} {taken} of all steps, more than there are", warmup.path);
+                    r.problem(place, message, "lower it: 1 is all of the steps");
+                }
+            }
+        }
+        if let (Some(tokens), Some(length)) = (&micro_batch_tokens, &max_length)
+            && tokens.value < length.value
+        {
+            let message = format!("`{}` is {}, less than `max_length` {}", tokens.path, tokens.value, length.value);
+            r.problem(tokens.place(), message, "the longest row must fit into one micro-batch");
+        }
+    }
+}
+
+section! {
+    /// Low-rank adapters: W + (alpha / rank) * B * A.
+    pub struct Lora |f| {
+        /// Rank of the adapters.
+        lora_rank: Valued<u64> = f.aliases(&["lora_r", "r", "lora_dim"]).default(
+            integer(1..=4096),
+            16,
+            "within the usual 8 to 64; the best learning rate hardly depends on it (LoRA Without Regret, 2025)",
+        );
+        /// Scale of the adapters: their product is multiplied by lora_alpha / lora_rank.
+        lora_alpha: Valued<f64> = f.default(
+            number(above(0.0)),
+            32.0,
+            "fixed at 32, so that rank and learning rate stay two knobs (LoRA Without Regret, 2025)",
+        );
+        /// The linear maps that get an adapter.
+        target_modules: Valued<Vec<Linear>> = f.aliases(&["lora_target_modules", "lora_target"]).default(
+            one_or_list(choice::<AllLinear>().map(|_| Linear::ALL.to_vec()), choice()),
+            Linear::ALL.to_vec(),
+            "all-linear: adapters on attention alone fall behind (LoRA Without Regret, 2025; Biderman et al. 2024)",
+        );
+    }
+}
+
+fn is<T: Copy>(value: &Option<Valued<T>>) -> Option<T> {
+    value.as_ref().map(|value| value.value)
+}
+
+/// `max_steps` or `num_train_epochs`.
+struct WithDuration(Valued<Duration>);
+
+impl Read for WithDuration {
+    const DOC: &'static str = "";
+
+    fn read(r: &mut Section<'_>) -> Option<Self> {
+        let steps = Alternative {
+            name: "max_steps",
+            doc: "Optimiser steps to train; instead of `num_train_epochs`.",
+            aliases: &["iters"],
+            kind: integer(1..).map(Duration::Steps),
+        };
+        let epochs = Alternative {
+            name: "num_train_epochs",
+            doc: "Passes over the domain data; instead of `max_steps`.",
+            aliases: &["num_epochs", "epochs"],
+            kind: number(above(0.0)).map(Duration::Epochs),
+        };
+        let why = "Amazon Nova Forge: at most one epoch for CPT, one for full SFT (AWS ML blog, June 2026)";
+        r.field("duration", "").one_of(vec![steps, epochs], Some((1, Duration::Epochs(1.0), why))).map(Self)
+    }
+}
+
+/// `warmup_steps` or `warmup_ratio`.
+struct Warmup(Valued<Span>);
+
+impl Read for Warmup {
+    const DOC: &'static str = "";
+
+    fn read(r: &mut Section<'_>) -> Option<Self> {
+        let steps = Alternative {
+            name: "warmup_steps",
+            doc: "Steps of the warm-up; instead of `warmup_ratio`.",
+            aliases: &["num_warmup_steps"],
+            kind: integer(0..).map(Span::Steps),
+        };
+        let ratio = Alternative {
+            name: "warmup_ratio",
+            doc: "Share of all steps that are warm-up, rounded up; instead of `warmup_steps`.",
+            aliases: &["lr_warmup_ratio"],
+            kind: number(0.0..=1.0).map(Span::Ratio),
+        };
+        let why = "the low end of the usual 0.03 to 0.1; the QLoRA paper's (Dettmers et al. 2023)";
+        r.field("warmup", "").one_of(vec![steps, ratio], Some((1, Span::Ratio(0.03), why))).map(Self)
+    }
+}
+
+/// `decay_steps` or `decay_ratio`.
+struct Decay(Valued<Span>);
+
+impl Read for Decay {
+    const DOC: &'static str = "";
+
+    fn read(r: &mut Section<'_>) -> Option<Self> {
+        let steps = Alternative {
+            name: "decay_steps",
+            doc: "Last steps in which the learning rate falls, for `wsd`; instead of `decay_ratio`.",
+            aliases: &[],
+            kind: integer(1..).map(Span::Steps),
+        };
+        let ratio = Alternative {
+            name: "decay_ratio",
+            doc: "Share of all steps in which the learning rate falls, for `wsd`; instead of `decay_steps`.",
+            aliases: &[],
+            kind: number(above_to(0.0, 1.0)).map(Span::Ratio),
+        };
+        let why = "a decay of 10 to 20 % of the steps matches cosine (Hägele et al. 2024)";
+        r.field("decay", "").one_of(vec![steps, ratio], Some((1, Span::Ratio(0.2), why))).map(Self)
+    }
+}
