@@ -1,0 +1,245 @@
+"""Training speed and memory: the shipped `temper` and PyTorch + transformers + PEFT, alternating, in one run.
+
+`cargo xtask bench train` builds the binary, makes the peers' environment and calls this with their paths. Standard
+library only. For each mode (LoRA, full rank) the processes run one after the other, Temper, PyTorch f32, PyTorch bf16,
+and again, so that a slow spell of the machine meets all of them. The number of a process is the median of its steps
+after warm-up, the number of a side is the median of its processes. Memory is the highest RssAnon of the process,
+sampled every 20 ms from start to end: pages of mapped weight files, which the kernel may drop, do not count.
+CPU time that other work took meanwhile is measured too; a report of a busy machine says so in its first lines.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+SAMPLE_SECONDS = 0.020
+# Above this many cores taken by other work during a process, its times are not a measurement of the two sides.
+BUSY_CORES = 0.10
+
+
+class Process:
+    """One finished process: its steps after warm-up and what it took of the machine."""
+
+    def __init__(self, about, steps, warmup, peak_anon_bytes, others_cores, load_before):
+        self.about = about
+        self.seconds = [step["seconds"] for step in steps[warmup:]]
+        self.first_loss, self.last_loss = steps[0]["loss"], steps[-1]["loss"]
+        self.median = statistics.median(self.seconds)
+        self.peak_anon_bytes = peak_anon_bytes
+        self.others_cores = others_cores
+        self.load_before = load_before
+
+
+def anonymous_bytes(pid):
+    """RssAnon of a running process; 0 when it is gone or has no memory any more."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def busy_seconds():
+    """CPU time the whole machine has spent on anything but idling, over all cores, since it started."""
+    with open("/proc/stat", encoding="ascii") as file:
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def run_process(command, args):
+    load_before = os.getloadavg()[0]
+    threads = {name: str(args.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
+    own_start, busy_start, start = time.process_time(), busy_seconds(), time.monotonic()
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=os.environ | threads
+    )
+    peak, ended = 0, threading.Event()
+
+    def sample():
+        nonlocal peak
+        while not ended.wait(SAMPLE_SECONDS):
+            peak = max(peak, anonymous_bytes(child.pid))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    about, steps = {}, []
+    try:
+        for line in child.stdout:
+            record = json.loads(line)
+            if "step" in record:
+                steps.append(record)
+            else:
+                about |= record.get("about", {})
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        if child.returncode is None:
+            child.kill()
+        ended.set()
+        sampler.join()
+    elapsed, busy = time.monotonic() - start, busy_seconds() - busy_start
+    ours = usage.ru_utime + usage.ru_stime + time.process_time() - own_start
+    if child.returncode != 0:
+        sys.exit(f"exit status {child.returncode}: {' '.join(command)}")
+    if len(steps) != args.warmup + args.steps:
+        sys.exit(f"expected {args.warmup + args.steps} steps, got {len(steps)}: {' '.join(command)}")
+    return Process(about, steps, args.warmup, peak, max(0.0, (busy - ours) / elapsed), load_before)
+
+
+def sides(mode, args):
+    """Name and command of each side, in the order they alternate."""
+    shape = ["--steps", str(args.warmup + args.steps), "--batch", str(args.batch), "--length", str(args.length)]
+    if args.temper:
+        yield "Temper f32", [args.temper, "bench", "step", "--mode", mode, *shape, "--json"]
+    for dtype in args.peer_dtypes if args.peer_python else []:
+        torch_side = [args.peer_python, str(HERE / "torch_side.py"), "--mode", mode, "--dtype", dtype, *shape]
+        yield f"PyTorch {dtype}", [*torch_side, "--threads", str(args.threads)]
+
+
+def first_line_of(command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE).stdout.split("\n")[0]
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"unknown ({error})"
+
+
+def machine():
+    fields = {"model name": "unknown", "flags": ""}
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in fields:
+            fields[name.strip()] = value.strip()
+    wide = [flag for flag in fields["flags"].split() if flag in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")]
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cpus = len(os.sched_getaffinity(0))
+    return f"{fields['model name']}, {cpus} logical CPUs ({' '.join(wide)}), {gib:.0f} GiB, {platform.release()}"
+
+
+def report(results, args, started):
+    """The whole report, as Markdown. `results` maps mode -> side -> processes in the order they ran."""
+    tokens = args.batch * args.length
+    everything = [process for by_side in results.values() for processes in by_side.values() for process in processes]
+    versions = {}
+    for process in everything:
+        versions |= process.about.get("versions", {})
+    busiest = max(process.others_cores for process in everything)
+    out = [f"# Training step, {started:%Y-%m-%d %H:%M}", ""]
+    if busiest > BUSY_CORES:
+        out += [f"**BUSY MACHINE: other work took up to {busiest:.2f} cores. Not a measurement; run it again.**", ""]
+    out += [
+        f"- Machine: {machine()}.",
+        f"- Load average before the first process {everything[0].load_before:.2f}; "
+        f"other work took at most {busiest:.2f} cores during any process.",
+        f"- Temper: {first_line_of([args.temper, '--version']) if args.temper else 'not run'}, "
+        f"commit {first_line_of(['git', 'describe', '--always', '--dirty', '--abbrev=12'])}, "
+        f"{first_line_of(['rustc', '--version'])}, release profile.",
+        "- Peer: " + (", ".join(f"{name} {version}" for name, version in versions.items()) or "not run")
+        + f", Python {platform.python_version()}.",
+        f"- Shape: SmolLM2-135M (30 layers), {args.batch} x {args.length} tokens a step, {args.threads} threads, "
+        "random weights; LoRA r 16, alpha 32 on all linears; AdamW.",
+        f"- {args.rounds} processes a side, alternating; {args.steps} steps each after {args.warmup} for warm-up. "
+        "Medians of the steps of a process, then of the processes; in brackets the lowest and highest single step.",
+        "- Memory: highest RssAnon of the process, start to end.",
+        "- Ratios are PyTorch / Temper for time (above 1: Temper is faster) and Temper / PyTorch for memory "
+        "(below 1: Temper needs less); in brackets the lowest and highest of the rounds.",
+        "",
+    ]
+    for mode, by_side in results.items():
+        trainable = {process.about["trainable"] for side in by_side.values() for process in side
+                     if "trainable" in process.about}
+        if len(trainable) > 1:
+            sys.exit(f"the sides train different numbers of parameters in mode {mode}: {sorted(trainable)}")
+        out += [f"## {'LoRA r 16' if mode == 'lora' else 'Full rank'}"
+                + "".join(f" ({count:,} trained parameters)" for count in trainable), ""]
+        out += ["| side | s/step | tokens/s | peak anonymous MiB | time ratio | memory ratio | loss first -> last |",
+                "|---|---|---|---|---|---|---|"]
+        temper = by_side.get("Temper f32")
+        for side, processes in by_side.items():
+            steps = [seconds for process in processes for seconds in process.seconds]
+            seconds = statistics.median(process.median for process in processes)
+            mib = statistics.median(process.peak_anon_bytes for process in processes) / 2**20
+            time_ratio = memory_ratio = "-"
+            if temper and processes is not temper:
+                times = [peer.median / ours.median for peer, ours in zip(processes, temper)]
+                of_times = seconds / statistics.median(process.median for process in temper)
+                time_ratio = f"{of_times:.2f} ({min(times):.2f}-{max(times):.2f})"
+                of_memory = statistics.median(process.peak_anon_bytes for process in temper) / 2**20 / mib
+                memory_ratio = f"{of_memory:.2f}"
+            out.append(
+                f"| {side} | {seconds:.3f} ({min(steps):.3f}-{max(steps):.3f}) | {tokens / seconds:.1f} | {mib:.0f} "
+                f"| {time_ratio} | {memory_ratio} | {processes[0].first_loss:.3f} -> {processes[0].last_loss:.3f} |"
+            )
+        out.append("")
+    out += ["## Every process, in the order it ran", "",
+            "| mode | side | s of each step after warm-up | peak anonymous MiB | load before | cores taken by others |",
+            "|---|---|---|---|---|---|"]
+    for mode, by_side in results.items():
+        for in_round in zip(*by_side.values()):
+            for side, process in zip(by_side, in_round):
+                steps = " ".join(f"{seconds:.3f}" for seconds in process.seconds)
+                out.append(f"| {mode} | {side} | {steps} | {process.peak_anon_bytes / 2**20:.0f} "
+                           f"| {process.load_before:.2f} | {process.others_cores:.2f} |")
+    return "\n".join(out) + "\n"
+
+
+def free_path(folder, started):
+    """`train-DATE.md`, or `train-DATE-2.md` and so on: a result is never overwritten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        path = folder / f"train-{started:%Y-%m-%d}{'' if number == 1 else f'-{number}'}.md"
+        if not path.exists():
+            return path
+        number += 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--temper", help="the shipped binary; left out: the peer alone")
+    parser.add_argument("--peer-python", help="Python with PyTorch, transformers and PEFT; left out: Temper alone")
+    parser.add_argument("--peer-dtypes", nargs="+", choices=["f32", "bf16"], default=["f32", "bf16"])
+    parser.add_argument("--modes", nargs="+", choices=["lora", "full"], default=["lora", "full"])
+    parser.add_argument("--rounds", type=int, default=3, help="processes a side (default 3)")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps a process (default 5)")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before them (default 2)")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--results", type=pathlib.Path, default=HERE.parent / "results", help="folder of the report")
+    args = parser.parse_args()
+    if min(args.rounds, args.steps, args.batch, args.length, args.threads) < 1 or args.warmup < 0:
+        parser.error("--rounds, --steps, --batch, --length and --threads are at least 1, --warmup at least 0")
+    if not (args.temper or args.peer_python):
+        parser.error("nothing to run: give --temper, --peer-python or both")
+
+    started = datetime.datetime.now()
+    results = {}
+    for mode in args.modes:
+        commands = dict(sides(mode, args))
+        results[mode] = {side: [] for side in commands}
+        for number in range(1, args.rounds + 1):
+            for side, command in commands.items():
+                process = run_process(command, args)
+                results[mode][side].append(process)
+                print(f"{mode}, round {number}/{args.rounds}: {side:<12} {process.median:7.3f} s/step, "
+                      f"{process.peak_anon_bytes / 2**20:6.0f} MiB, others {process.others_cores:.2f} cores", flush=True)
+    text = report(results, args, started)
+    path = free_path(args.results, started)
+    path.write_text(text, encoding="utf-8")
+    print(f"\n{text}\nwritten to {path}")
+
+
+if __name__ == "__main__":
+    main()
