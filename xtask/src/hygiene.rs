@@ -1,5 +1,7 @@
-//! No committed text names a path of somebody's machine, and no committed source holds unfinished work.
+//! No committed text names a path of somebody's machine, no committed source holds unfinished work, and each dependency
+//! has its reason written down.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context, Result, bail};
@@ -38,7 +40,7 @@ impl Patterns {
 }
 
 /// Reads every file that git tracks and reports all finds at once.
-pub fn check() -> Result<()> {
+pub fn check_text() -> Result<()> {
     let root = root()?;
     let patterns = Patterns::new();
     let mut finds = Vec::new();
@@ -72,6 +74,38 @@ fn finds_in(name: &str, text: &str, patterns: &Patterns) -> Vec<String> {
     finds
 }
 
+/// The version table of the workspace and the table of reasons name the same dependencies.
+pub fn check_dependencies() -> Result<()> {
+    let read = |name: &str| {
+        let path = root()?.join(name);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let (manifest, reasons) = (read("Cargo.toml")?, read("docs/decisions/dependencies.md")?);
+    let (used, explained) = (in_version_table(&manifest), in_reason_table(&reasons));
+    let mut wrong: Vec<String> = Vec::new();
+    wrong.extend(used.difference(&explained).map(|name| format!("`{name}` has no row")));
+    wrong.extend(
+        explained.difference(&used).map(|name| format!("`{name}` has a row but is not in the root Cargo.toml")),
+    );
+    if !wrong.is_empty() {
+        bail!("docs/decisions/dependencies.md does not fit the root Cargo.toml:\n{}", wrong.join("\n"));
+    }
+    Ok(())
+}
+
+/// Names in `[workspace.dependencies]`, one a line, without the workspace's own crates.
+fn in_version_table(manifest: &str) -> BTreeSet<&str> {
+    let lines = manifest.lines().skip_while(|line| *line != "[workspace.dependencies]").skip(1);
+    let entries = lines.take_while(|line| !line.starts_with('[')).filter(|line| !line.contains("path ="));
+    entries.filter_map(|line| line.split_once(" =")).map(|(name, _)| name).collect()
+}
+
+/// First cells of the rows of the Markdown table, below its head.
+fn in_reason_table(reasons: &str) -> BTreeSet<&str> {
+    let rows = reasons.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    rows.filter_map(|row| row.strip_prefix("| ")?.split_once(" |")).map(|(name, _)| name).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +125,14 @@ mod tests {
         let [path, word] = [&patterns.machine_paths[0], &patterns.unfinished[0]];
         assert_eq!(finds_in("rows.jsonl", &format!("{word}\n{path}"), &patterns), [format!("rows.jsonl:2: `{path}`")]);
         assert_eq!(finds_in("binary", &format!("{word}\0"), &patterns), [""; 0]);
+    }
+
+    #[test]
+    fn dependencies_are_read_from_both_tables() {
+        let manifest =
+            "[workspace]\nx = 1\n[workspace.dependencies]\nown = { path = \"own\" }\n\nhalf = \"2\"\n[lints]\ny = 1\n";
+        assert_eq!(in_version_table(manifest), BTreeSet::from(["half"]));
+        let reasons = "# Reasons\n\n| crate | why |\n|---|---|\n| half | bf16 |\n\nMore.\n";
+        assert_eq!(in_reason_table(reasons), BTreeSet::from(["half"]));
     }
 }

@@ -23,7 +23,8 @@ pub enum Extent {
 /// Runs the steps in order and stops at the first that fails; the error names it.
 pub fn run(extent: Extent) -> Result<()> {
     let mut steps = Steps::default();
-    steps.run("hygiene", hygiene::check)?;
+    steps.run("committed text", hygiene::check_text)?;
+    steps.run("dependencies", hygiene::check_dependencies)?;
     steps.run("format", || check(cargo()?.args(["fmt", "--all", "--check"])))?;
     steps.run("committed data", || check(program("python3")?.args(["data/make.py", "check"])))?;
     let model = steps.run("test model", test_model)?;
