@@ -65,8 +65,8 @@ impl Tally {
     ///
     /// This is scikit-learn's `f1_score(truth, predicted, average="macro", labels=L)` with `L` those labels. A label
     /// that occurs in the truth and was never right counts as 0; a label that occurs nowhere is left out of the mean
-    /// instead of adding a 0 or a 1 that no data speak for. An answer that is no label costs recall and lands on no label's
-    /// precision, as scikit-learn does for predictions outside `labels`.
+    /// instead of adding a 0 or a 1 that no data speak for. An answer that is no label costs recall and lands on no
+    /// label's precision, as scikit-learn does for predictions outside `labels`.
     pub fn macro_f1(&self) -> f64 {
         let (sum, labels) = self.counts.iter().filter_map(Counts::f1).fold((0.0, 0), |(sum, n), f1| (sum + f1, n + 1));
         if labels == 0 { 0.0 } else { sum / f64::from(labels) }

@@ -7,7 +7,7 @@
 
 pub mod classify;
 pub mod instructions;
-//ITEMS
+pub mod items;
 pub mod stats;
 pub mod trie;
 pub mod verdict;

@@ -65,7 +65,7 @@ pub struct Floor {
 
 /// What the items say about one floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "decision", rename_all = "snake_case")]
+#[serde(tag = "is", rename_all = "snake_case")]
 pub enum FloorDecision {
     /// The bad end of the interval lies within the margin.
     Kept,
@@ -76,15 +76,15 @@ pub enum FloorDecision {
         /// Items with which the interval would leave the margin on the side where the estimate lies, with a
         /// probability of 80 %, if the estimate is the truth: `n * ((z975 + z80) * SE / distance)^2`, where `SE` is the
         /// distance from the estimate to the end of the interval on the margin's side divided by `z975`, `distance`
-        /// that from the estimate to the margin, and `SE` falls with the square root of `n`. Where items come in clusters, items of as many
-        /// more clusters. Rounded up to two digits, at most [`MOST_ITEMS`].
+        /// that from the estimate to the margin, and `SE` falls with the square root of `n`. Where items share
+        /// sources, the number of sources must grow in step. Rounded up to two digits, at most [`MOST_ITEMS`].
         about_n: u64,
     },
 }
 
 /// What the items say about the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "gain", rename_all = "snake_case")]
+#[serde(tag = "is", rename_all = "snake_case")]
 pub enum Gain {
     /// The whole interval lies on the better side of zero.
     Gained,
@@ -99,7 +99,7 @@ pub enum Gain {
 
 /// The verdict on a run. Where several hold, the first of `Forgot`, `Lost`, `CannotTell`, `KeptWithoutGain` is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verdict", rename_all = "snake_case")]
+#[serde(tag = "is", rename_all = "snake_case")]
 pub enum Verdict {
     /// The domain improved and every floor was kept.
     GainedAndKept,
@@ -166,7 +166,7 @@ pub fn judge(domain: &Change, floors: &[Floor]) -> Result<Judgement, VerdictErro
         return Err(VerdictError::NoFloors);
     }
     let gain = match decide(domain, 0.0)? {
-        // Against a margin of zero "beyond" is "worse than the base". A gain is shown only if the whole interval improves.
+        // Against a margin of zero "beyond" means worse than the base, and "kept" may still mean unchanged.
         FloorDecision::Forgot => Gain::Lost,
         FloorDecision::Kept if harm(domain).worst < 0.0 => Gain::Gained,
         FloorDecision::Kept => Gain::NotShown { about_n: about_n(domain, 0.0) },
@@ -174,8 +174,8 @@ pub fn judge(domain: &Change, floors: &[Floor]) -> Result<Judgement, VerdictErro
     };
     let decisions = floors.iter().map(Floor::decide).collect::<Result<Vec<_>, _>>()?;
 
-    // The floor to name: of the broken ones the furthest beyond its margin, else of the undecided ones the one that needs
-    // most items, else the one kept most narrowly. `max_by` cannot be empty: there are floors.
+    // The floor to name: of the broken ones the furthest beyond its margin, else of the undecided ones the one that
+    // needs most items, else the one kept most narrowly.
     let rank = |index: usize| -> (u8, f64) {
         let (floor, harm) = (&floors[index], harm(&floors[index].change));
         let excess = |harm: f64| (harm - floor.margin) / floor.margin.max(f64::MIN_POSITIVE);
@@ -275,22 +275,36 @@ fn items(about_n: u64) -> String {
 }
 
 impl Unit {
-    /// A signed difference with its unit.
-    fn write(self, value: f64) -> String {
+    /// A signed difference without its unit.
+    fn number(self, value: f64) -> String {
         match self {
-            Unit::Percent => format!("{:+.1} %", 100.0 * value),
-            Unit::Points => format!("{:+.1} points", 100.0 * value),
-            Unit::Nats => format!("{value:+.3} nats"),
+            Unit::Percent | Unit::Points => format!("{:+.1}", 100.0 * value),
+            Unit::Nats => format!("{value:+.3}"),
         }
     }
 }
 
-/// `held-out loss +0.4 % (95 % interval +0.1 % to +0.8 %, 120 items of 40 sources)`.
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unit::Percent => "%",
+            Unit::Points => "points",
+            Unit::Nats => "nats",
+        })
+    }
+}
+
+/// `held-out loss +0.4 % (95 % interval +0.1 to +0.8 %, 120 items of 40 sources)`.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Interval { estimate, low, high, n, clusters } = self.difference;
-        let [estimate, low, high] = [estimate, low, high].map(|value| self.unit.write(value));
-        write!(f, "{} {estimate} (95 % interval {low} to {high}, {n} items", self.name)?;
+        let [estimate, low, high] = [estimate, low, high].map(|value| self.unit.number(value));
+        write!(
+            f,
+            "{} {estimate} {unit} (95 % interval {low} to {high} {unit}, {n} items",
+            self.name,
+            unit = self.unit
+        )?;
         if clusters < n { write!(f, " of {clusters} sources)") } else { write!(f, ")") }
     }
 }
@@ -302,7 +316,8 @@ impl fmt::Display for Floor {
             Better::Lower => self.margin,
             Better::Higher => -self.margin,
         };
-        write!(f, "{} against a floor of {}", self.change, self.change.unit.write(limit))
+        let unit = self.change.unit;
+        write!(f, "{} against a floor of {} {unit}", self.change, unit.number(limit))
     }
 }
 
@@ -406,8 +421,8 @@ mod tests {
         assert_eq!(judgement.verdict.to_string(), "gained and kept");
         assert_eq!(
             judgement.reason,
-            "accuracy +48.0 points (95 % interval +43.0 points to +53.0 points, 400 items); every floor was kept, the \
-             closest by multiple choice -2.0 points (95 % interval -5.5 points to +1.0 points, 400 items) against a \
+            "accuracy +48.0 points (95 % interval +43.0 to +53.0 points, 400 items); every floor was kept, the \
+             closest by multiple choice -2.0 points (95 % interval -5.5 to +1.0 points, 400 items) against a \
              floor of -6.0 points."
         );
     }
@@ -420,7 +435,7 @@ mod tests {
         assert_eq!(judgement.floors, [FloorDecision::Forgot, FloorDecision::Forgot, FloorDecision::Kept]);
         assert_eq!(
             judgement.reason,
-            "held-out loss +11.0 % (95 % interval +8.0 % to +13.0 %, 400 items) against a floor of +2.0 %: beyond the \
+            "held-out loss +11.0 % (95 % interval +8.0 to +13.0 %, 400 items) against a floor of +2.0 %: beyond the \
              floor even at the better end of the 95 % interval."
         );
     }
@@ -452,7 +467,7 @@ mod tests {
         let domain = change("domain loss", Better::Lower, Unit::Nats, [-0.5, -0.4, -0.3]);
         let judgement = judge(&domain, &[loss([-0.01, 0.0, 0.01])]).unwrap();
         assert_eq!(judgement.gain, Gain::Gained);
-        assert!(judgement.reason.starts_with("domain loss -0.400 nats (95 % interval -0.500 nats to -0.300 nats"));
+        assert!(judgement.reason.starts_with("domain loss -0.400 nats (95 % interval -0.500 to -0.300 nats"));
     }
 
     #[test]
@@ -486,7 +501,7 @@ mod tests {
     fn a_judgement_survives_json() {
         let judgement = judge(&accuracy(GAINED), &[choice([-0.07, -0.02, 0.03])]).unwrap();
         let text = serde_json::to_string(&judgement).unwrap();
-        assert!(text.contains(r#""verdict":{"verdict":"cannot_tell","about_n":1300}"#), "{text}");
+        assert!(text.contains(r#""verdict":{"is":"cannot_tell","about_n":1300}"#), "{text}");
         assert_eq!(serde_json::from_str::<Judgement>(&text).unwrap(), judgement);
     }
 }
