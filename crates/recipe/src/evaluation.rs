@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::kind::{choice, closest, data_file, integer, list, name, number, text};
 use crate::reader::{Alternative, Read, Section, section};
+use crate::recipe::real;
 use crate::settings::{Setting, Settings, Valued};
 
 crate::kind::words! {
@@ -117,7 +118,7 @@ section! {
     }
     check |r| {
         if let (Some(validation), Some(test)) = (&validation, &test)
-            && (validation.value == test.value || validation.canonicalize().ok() == test.canonicalize().ok())
+            && real(validation) == real(test)
         {
             let message = format!("`{}` is the file of `validation`", test.path);
             r.problem(test.place(), message, "hold other rows out: a test that steered the tuning proves nothing");
@@ -134,7 +135,7 @@ section! {
         kind: Valued<SuiteKind> = f.required(choice());
         /// File of rows.
         path: Valued<PathBuf> = f.required(data_file());
-        /// Longest answer in tokens; `None` for suites in which the model writes none.
+        /// Longest answer in tokens; only for `chat_kl` and `instruction_following`.
         max_new_tokens: Option<Valued<u64>> = {
             let kind = kind.as_ref().map(|kind| kind.value);
             let because = format!("kind: {}", kind.map_or("?".into(), |kind| kind.to_string()));

@@ -1,10 +1,13 @@
 //! Problems and notes, with the place they speak of.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 /// A place in what the user wrote. The order is the order of reading: the file, then the `--set` arguments.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "in", rename_all = "snake_case")]
 pub enum Place {
     /// The file as a whole.
     Whole,
@@ -22,8 +25,19 @@ pub enum Place {
     },
 }
 
+impl Place {
+    /// The place as people look it up, with `file` for the recipe: `file:line:column`, `--set path=value` or `file`.
+    pub fn of(&self, file: &Path) -> String {
+        match self {
+            Self::Whole => file.display().to_string(),
+            Self::File { line, column } => format!("{}:{line}:{column}", file.display()),
+            Self::Set { argument } => format!("--set {argument}"),
+        }
+    }
+}
+
 /// One thing that is wrong with a recipe.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
     /// Where.
     pub place: Place,
@@ -34,7 +48,7 @@ pub struct Problem {
 }
 
 /// Something the user should know although nothing is wrong, such as a key of another tool that was accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Note {
     /// Where.
     pub place: Place,
@@ -57,12 +71,7 @@ impl fmt::Display for RecipeErrors {
             if i > 0 {
                 writeln!(f)?;
             }
-            match place {
-                Place::Whole => write!(f, "{}: ", self.file.display())?,
-                Place::File { line, column } => write!(f, "{}:{line}:{column}: ", self.file.display())?,
-                Place::Set { argument } => write!(f, "--set {argument}: ")?,
-            }
-            write!(f, "{message}\nhint: {hint}")?;
+            write!(f, "{}: {message}\nhint: {hint}", place.of(&self.file))?;
         }
         Ok(())
     }

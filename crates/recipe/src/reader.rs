@@ -368,7 +368,7 @@ impl<'c> Field<'_, 'c> {
         let items = match entry.value.content {
             Content::List(items) if items.len() >= least => items,
             Content::List(items) => {
-                let message = format!("`{path}`: expected at least {least} entries, got {}", items.len());
+                let message = format!("`{path}`: expected {least} or more entries, got {}", items.len());
                 section.cx.problem(entry.value.place, message, "add one after `- `");
                 return None;
             }

@@ -177,9 +177,13 @@ fn sha256() -> Kind<String> {
     Kind { text: expected.into(), read: Box::new(read) }
 }
 
+/// The one name a file has, however it is spelt; a file that is not there keeps its spelling.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
 /// A model that is judged on rows it was trained on, or chosen by, is not judged.
 fn keep_apart(r: &mut Section<'_>, stages: &[Stage], evaluation: Option<&Evaluation>) {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let mut used: HashMap<PathBuf, String> = HashMap::new();
     for stage in stages {
         for path in &stage.train.value {

@@ -31,7 +31,7 @@ pub(crate) fn apply(root: &mut Node, argument: &str, problems: &mut Vec<Problem>
                     Some(item) => item,
                     None => {
                         return refuse(
-                            format!("{here} has {len} entries; there is no entry `{segment}`"),
+                            format!("there is no entry `{segment}` in {here}, which has {len}"),
                             "entries count from 0; to change their number, set the whole list".into(),
                         );
                     }

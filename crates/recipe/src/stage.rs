@@ -126,7 +126,7 @@ section! {
             Mode::Lora,
             "Amazon Nova Forge: LoRA first, it forgives poor hyperparameters (AWS ML blog, June 2026)",
         );
-        /// The adapters; `None` with `mode: full`.
+        /// The adapters; not for `mode: full`.
         lora: Option<Lora> = f.only_when(is(&mode) != Some(Mode::Full), "mode: full", |f| f.group());
         /// File or files of domain rows.
         train: Valued<Vec<PathBuf>> = f.required(one_or_list(data_file().map(|file| vec![file]), data_file()));
@@ -167,13 +167,13 @@ section! {
         );
         /// Straight rise of the learning rate from 0 at the start.
         warmup: Valued<Span> = f.group::<Warmup>().map(|read| read.0);
-        /// Where the learning rate ends; `None` with a constant one.
+        /// Where the learning rate ends; not for `constant`.
         min_lr: Option<Valued<f64>> = f.only_when(
             is(&lr_scheduler_type) != Some(LrScheduler::Constant),
             "lr_scheduler_type: constant",
             |f| f.default(number(0.0..=1.0), 0.0, "Hugging Face's cosine and linear schedules end at 0"),
         );
-        /// The last steps, in which the learning rate falls; `None` but for `lr_scheduler_type: wsd`.
+        /// The last steps, in which the learning rate falls; only for `lr_scheduler_type: wsd`.
         decay: Option<Valued<Span>> = {
             let scheduler = is(&lr_scheduler_type);
             let because = format!("lr_scheduler_type: {}", scheduler.map_or("?".into(), |scheduler| scheduler.to_string()));
@@ -191,7 +191,7 @@ section! {
         adam_epsilon: Valued<f64> = f.default(number(above(0.0)), 1e-8, HF);
         /// Longest norm of the whole gradient, longer ones are scaled down to it; 0 for no limit.
         max_grad_norm: Valued<f64> = f.aliases(&["gradient_clip", "clip_grad_norm"]).default(number(0.0..), 1.0, HF);
-        /// Optimiser steps between two validation losses; `None` without `validation`.
+        /// Optimiser steps between two validation losses; only with `validation`.
         eval_steps: Option<Valued<u64>> = f.aliases(&["steps_per_eval"]).only_when(
             !matches!(validation, Some(None)),
             "no `validation`",
