@@ -143,19 +143,25 @@ pub(crate) fn text() -> Kind<String> {
     Kind { text: "text".into(), read: Box::new(read) }
 }
 
-/// A name that can stand in paths, file names and metric names: a letter, then letters, digits, `-` and `_`.
+/// The name of a source or suite, which becomes part of setting paths and metric names.
 pub(crate) fn name() -> Kind<String> {
+    let first_letter = |name: &str| name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let rest = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    let fits = move |name: &str| first_letter(name) && rest(name);
+    named("a name of letters, digits, `-` and `_` that begins with a letter", "it becomes part of metric names", fits)
+}
+
+/// The name of a run, which becomes the name of its folder; lower case, because some file systems fold case.
+pub(crate) fn run_name() -> Kind<String> {
+    let fits = |name: &str| name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_'));
+    named("a name of lower-case letters, digits, `-` and `_`", "it becomes the name of a folder", fits)
+}
+
+fn named(expected: &'static str, hint: &'static str, fits: impl Fn(&str) -> bool + 'static) -> Kind<String> {
     let inner = text();
-    let expected = "a name of letters, digits, `-` and `_` that begins with a letter";
     let read = move |node: &Node, path: &str, cx: &mut Context| {
         let name = (inner.read)(node, path, cx)?;
-        let fits = name.starts_with(|c: char| c.is_ascii_alphabetic())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-        if fits {
-            Some(name)
-        } else {
-            cx.expected(node, path, expected, "it becomes part of paths and of metric names")
-        }
+        if fits(&name) { Some(name) } else { cx.expected(node, path, expected, hint) }
     };
     Kind { text: expected.into(), read: Box::new(read) }
 }

