@@ -9,7 +9,9 @@ use temper_text::GgufVocab;
 
 use crate::config::LlamaConfig;
 use crate::encoding::Encoding;
+use crate::export::Dtype;
 use crate::gguf::Gguf;
+use crate::safetensors::{Folder, files_with_extension};
 
 /// Why weights could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -92,13 +94,25 @@ pub enum WeightsError {
         /// How many are not.
         count: usize,
     },
-    /// Tensors that the architecture has no use for but which would change its result.
-    #[error("{}: tensor `{tensor}`: the Llama architecture as built here has no such weight", file.display())]
+    /// A tensor that has no place in the model (or comes a second time) and would change its result.
+    #[error("{}: tensor `{tensor}`: expected no (further) tensor of this name in a model of this kind", file.display())]
     UnexpectedTensor {
         /// The file or folder.
         file: PathBuf,
         /// Hugging Face name.
         tensor: String,
+    },
+    /// A number that the stored type cannot hold.
+    #[error("{}: tensor `{tensor}`: {value} cannot be stored as {dtype:?}\nhint: a finite value is needed; f32 has the widest range", file.display())]
+    OutOfRange {
+        /// The file that was being written.
+        file: PathBuf,
+        /// Its name there.
+        tensor: String,
+        /// The stored type.
+        dtype: Dtype,
+        /// The first such number.
+        value: f32,
     },
     /// A path that is no model.
     #[error("{}: {problem}\nhint: a model is a .gguf file, or a folder with config.json and .safetensors files", path.display())]
@@ -108,6 +122,9 @@ pub enum WeightsError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A folder could not be put in its place.
+    #[error(transparent)]
+    Run(#[from] temper_run::RunError),
     /// Several problems found in one pass.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<WeightsError>),
@@ -146,21 +163,47 @@ pub struct Checkpoint {
 #[derive(Debug)]
 enum Format {
     Gguf(Gguf),
+    Folder(Folder),
 }
 
 impl Checkpoint {
-    /// Opens a `.gguf` file. Reads headers only.
+    /// Opens a `.gguf` file, or a folder with `config.json` and `.safetensors` files, or a folder with one `.gguf` file. Reads
+    /// headers only.
     ///
     /// # Errors
-    /// When the path is no model, a header is damaged, or the architecture is not supported.
+    /// When the path is no model or more than one, a header is damaged, or the architecture is not supported.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        Ok(Self { format: Format::Gguf(Gguf::open(path)?) })
+        let not_a_model = |problem| WeightsError::NotAModel { path: path.to_owned(), problem };
+        if !path.exists() {
+            return Err(not_a_model("no such file or folder".to_owned()));
+        }
+        if path.is_file() {
+            if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
+                return Err(not_a_model("expected the folder that holds this file and its config.json".to_owned()));
+            }
+            return Ok(Self { format: Format::Gguf(Gguf::open(path)?) });
+        }
+        let ggufs = files_with_extension(path, "gguf")?;
+        let safetensors = files_with_extension(path, "safetensors")?;
+        match (ggufs.as_slice(), safetensors.is_empty()) {
+            ([], true) => {
+                Err(not_a_model("expected weights, got a folder without .safetensors or .gguf files".to_owned()))
+            }
+            ([], false) => Ok(Self { format: Format::Folder(Folder::open(path)?) }),
+            ([only], true) => Ok(Self { format: Format::Gguf(Gguf::open(only)?) }),
+            _ => {
+                let names = ggufs.iter().chain(&safetensors).filter_map(|p| p.file_name()).map(|n| n.to_string_lossy());
+                let names = names.collect::<Vec<_>>().join(", ");
+                Err(not_a_model(format!("expected one model, got several: {names}; name one file")))
+            }
+        }
     }
 
     /// The model's shape.
     pub fn config(&self) -> &LlamaConfig {
         match &self.format {
             Format::Gguf(gguf) => gguf.config(),
+            Format::Folder(folder) => &folder.config,
         }
     }
 
@@ -168,6 +211,7 @@ impl Checkpoint {
     pub fn names(&self) -> Vec<&str> {
         match &self.format {
             Format::Gguf(gguf) => gguf.names().collect(),
+            Format::Folder(folder) => folder.names().collect(),
         }
     }
 
@@ -185,14 +229,12 @@ impl Checkpoint {
         self.check_shape(name, shape)?;
         let values = match &self.format {
             Format::Gguf(gguf) => gguf.tensor(name)?,
+            Format::Folder(folder) => folder.tensor(name)?,
         };
         let (file, tensor) = (self.path().to_owned(), name.to_owned());
-        let Some(values) = values else {
-            return Err(WeightsError::MissingTensor { file, tensor, expected: shape.to_owned() });
-        };
-        match values.par_iter().with_min_len(1 << 16).filter(|x| !x.is_finite()).count() {
-            0 => Ok(values),
-            count => Err(WeightsError::NotFinite { file, tensor, count }),
+        match values {
+            Some(values) => refuse_non_finite(&file, name, values),
+            None => Err(WeightsError::MissingTensor { file, tensor, expected: shape.to_owned() }),
         }
     }
 
@@ -220,7 +262,7 @@ impl Checkpoint {
         if problems.is_empty() { Ok(unused) } else { Err(WeightsError::Several(problems)) }
     }
 
-    /// How the bulk of the weights is stored, such as `Q4_1 dequantised to f32` or `BF16`.
+    /// How the bulk of the weights is stored, such as `Q4_1 dequantised to f32` or `bf16`.
     pub fn precision(&self) -> String {
         let mut values = BTreeMap::new();
         for (shape, encoding) in self.names().into_iter().filter_map(|name| self.info(name)) {
@@ -228,7 +270,9 @@ impl Checkpoint {
         }
         match values.into_iter().max_by_key(|&(_, n)| n) {
             None => "no tensors".to_owned(),
-            Some((encoding @ (Encoding::F32 | Encoding::F16 | Encoding::BF16), _)) => encoding.to_string(),
+            Some((encoding @ (Encoding::F32 | Encoding::F16 | Encoding::BF16), _)) => {
+                encoding.to_string().to_lowercase()
+            }
             Some((encoding, _)) => format!("{encoding} dequantised to f32"),
         }
     }
@@ -240,6 +284,7 @@ impl Checkpoint {
     pub fn gguf_vocab(&self) -> Result<Option<GgufVocab>, WeightsError> {
         match &self.format {
             Format::Gguf(gguf) => gguf.vocab().map(Some),
+            Format::Folder(_) => Ok(None),
         }
     }
 
@@ -247,19 +292,30 @@ impl Checkpoint {
     pub fn path(&self) -> &Path {
         match &self.format {
             Format::Gguf(gguf) => gguf.path(),
+            Format::Folder(folder) => &folder.path,
         }
     }
 
-    /// The licence as the file declares it.
+    /// The folder of a Hugging Face model (tokenizer and chat template lie there); `None` for a GGUF file.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.format {
+            Format::Gguf(_) => None,
+            Format::Folder(folder) => Some(&folder.path),
+        }
+    }
+
+    /// The licence as the file or model card declares it.
     pub fn licence(&self) -> Option<String> {
         match &self.format {
             Format::Gguf(gguf) => gguf.licence(),
+            Format::Folder(folder) => folder.licence(),
         }
     }
 
     fn info(&self, name: &str) -> Option<(&[usize], Encoding)> {
         match &self.format {
             Format::Gguf(gguf) => gguf.info(name),
+            Format::Folder(folder) => folder.info(name),
         }
     }
 
@@ -272,5 +328,13 @@ impl Checkpoint {
             }
             Some(_) => Ok(()),
         }
+    }
+}
+
+/// Hands the values on if all are finite.
+pub(crate) fn refuse_non_finite(file: &Path, tensor: &str, values: Vec<f32>) -> Result<Vec<f32>, WeightsError> {
+    match values.par_iter().with_min_len(1 << 16).filter(|x| !x.is_finite()).count() {
+        0 => Ok(values),
+        count => Err(WeightsError::NotFinite { file: file.to_owned(), tensor: tensor.to_owned(), count }),
     }
 }

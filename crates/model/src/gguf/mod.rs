@@ -31,7 +31,7 @@ impl Gguf {
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.container.path
+        &self.container.file.path
     }
 
     pub(crate) fn config(&self) -> &LlamaConfig {
@@ -113,7 +113,7 @@ fn read_config(container: &Container) -> Result<LlamaConfig, WeightsError> {
     let architecture = meta.text("general.architecture").unwrap_or_default();
     if architecture != "llama" {
         let what = "metadata `general.architecture`";
-        return Err(WeightsError::unsupported(&container.path, what, architecture, "llama"));
+        return Err(WeightsError::unsupported(&container.file.path, what, architecture, "llama"));
     }
     // What would change the computation and is not built.
     for (key, harmless) in [
@@ -221,7 +221,7 @@ impl Metadata<'_> {
         if self.problems.is_empty() {
             return Ok(());
         }
-        Err(WeightsError::Config { file: self.container.path.clone(), problems: self.problems })
+        Err(WeightsError::Config { file: self.container.file.path.clone(), problems: self.problems })
     }
 }
 

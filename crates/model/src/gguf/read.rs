@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::io::{BufReader, Read};
+use std::path::Path;
 
 use crate::checkpoint::WeightsError;
 use crate::encoding::Encoding;
+use crate::weight_file::WeightFile;
 
 /// Longest key of a metadata entry (the format's own limit).
 const MAX_KEY: u64 = 65_535;
@@ -64,18 +64,17 @@ pub(super) struct TensorInfo {
 /// An open GGUF file whose header has been read and checked.
 #[derive(Debug)]
 pub(super) struct Container {
-    pub(super) path: PathBuf,
+    pub(super) file: WeightFile,
     pub(super) metadata: BTreeMap<String, Value>,
     pub(super) tensors: BTreeMap<String, TensorInfo>,
-    file: Mutex<File>,
 }
 
 impl Container {
     /// Reads and checks the whole header; no tensor data is touched.
     pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
-        let file = File::open(path).map_err(|e| WeightsError::io(path, "open", e))?;
-        let len = file.metadata().map_err(|e| WeightsError::io(path, "read the size of", e))?.len();
-        let mut r = Reader { path, input: BufReader::with_capacity(1 << 16, &file), at: 0, len };
+        let file = WeightFile::open(path)?;
+        let len = file.len;
+        let mut r = Reader { path, input: BufReader::with_capacity(1 << 16, file.handle()?), at: 0, len };
 
         let magic = r.bytes::<4>("magic")?;
         if &magic != b"GGUF" {
@@ -145,25 +144,19 @@ impl Container {
                 return Err(WeightsError::corrupt(path, format!("tensor `{}`", pair[1].2), "data of its own", got));
             }
         }
-        drop(r);
-        Ok(Self { path: path.to_owned(), metadata, tensors, file: Mutex::new(file) })
+        Ok(Self { file, metadata, tensors })
     }
 
     /// The tensor's bytes as they lie in the file.
     pub(super) fn read(&self, info: &TensorInfo) -> Result<Vec<u8>, WeightsError> {
-        let mut bytes = vec![0; info.size];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(info.offset))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(|e| WeightsError::io(&self.path, "read", e))?;
-        Ok(bytes)
+        self.file.read(info.offset, info.size)
     }
 }
 
 /// Reads the header and knows how much of the file is left.
 struct Reader<'a> {
     path: &'a Path,
-    input: BufReader<&'a File>,
+    input: BufReader<File>,
     at: u64,
     len: u64,
 }
