@@ -1,7 +1,9 @@
 //! `cargo xtask test`: sets up and passes everything. This is what CI runs.
 //!
 //! Cheap steps come first, so that a misplaced comma fails in seconds. Everything that compiles uses the release
-//! profile: the tests run a real model, they run the code that ships, and `cargo run --release` finds it built.
+//! profile: the tests run a real model, they run the code that ships, and `cargo run --release` finds it built. It is also
+//! the cheaper one: compiling all tests from nothing took 244 s of CPU, against 417 s in the dev profile, whose settings
+//! for dependencies optimise the procedural macros as well (November 2026, 168 crates, AMD EPYC).
 
 use std::time::{Duration, Instant};
 
