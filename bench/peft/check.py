@@ -1,7 +1,7 @@
 """What a run of Temper wrote, loaded and run by Hugging Face transformers + PEFT.
 
 usage: check.py --base MODEL.gguf --adapter DIR --merged DIR --golden GOLDEN.json [--temper PATH]
-`cargo xtask e2e peft` calls it with --base and --temper; the folders are `adapter/` and `merged/` of one run.
+`cargo xtask e2e peft` calls it with --base, --golden and --temper; the folders are `adapter/` and `merged/` of one run.
 
 All in f32 on the CPU. `--golden` holds what the reference tool said of the base: `plain` and `chat` (text, input_ids,
 loss, top5) and `tokenizer_cases` (text, ids). Each check prints what it compared; all run, then the exit status says

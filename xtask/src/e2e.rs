@@ -13,6 +13,7 @@ pub fn peft(args: &[&str]) -> Result<()> {
     if !args.contains(&"--help") {
         peer.arg("--temper").arg(shipped_binary()?);
         peer.arg("--base").arg(test_model()?);
+        peer.args(["--golden", "tests/golden/smollm2/smollm2_ref.json"]);
     }
     check(peer.args(args))
 }
