@@ -457,7 +457,8 @@ impl Layout {
 
         // The text must be the skeleton with each placeholder replaced by the content, as it is or trimmed.
         let head_end = places.first().map_or(skeleton.len(), |(place, _)| place.start);
-        let mut template_parts = Vec::from([0..head_end]);
+        let mut template_parts = Vec::with_capacity(messages.len() + 1);
+        template_parts.push(0..head_end);
         let mut contents = vec![0..0; messages.len()];
         let mut following = contents.clone();
         let mut at = head_end;
