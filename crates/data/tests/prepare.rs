@@ -1,0 +1,114 @@
+//! Rows to examples: what is kept, what is left out and counted, what is refused.
+
+#[path = "../../text/tests/toy/mod.rs"]
+mod toy;
+
+use temper_data::{DataError, DropReason, Dropped, LoadedRows, Source, load_rows, prepare};
+
+fn load(rows: &str) -> LoadedRows {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows.jsonl");
+    std::fs::write(&path, rows).unwrap();
+    load_rows(&path).unwrap()
+}
+
+fn prepared(rows: &str, max_length: usize, weight: f32) -> Result<Source, DataError> {
+    prepare(&load(rows), &toy::renderer(toy::CHATML), max_length, "domain", weight)
+}
+
+fn chat(answer: &str) -> String {
+    format!(
+        r#"{{"messages": [{{"role": "user", "content": "hi"}}, {{"role": "assistant", "content": "{answer}"}}]}}{}"#,
+        "\n"
+    )
+}
+
+/// verl#3287: prompt, then answer: exactly the answer and its end carry weight.
+#[test]
+fn verl_3287_the_answer_and_its_end_carry_the_weight() {
+    let source = prepared("{\"prompt\": \"hi\", \"completion\": \"78\"}", 100, 0.5).unwrap();
+    let renderer = toy::renderer(toy::CHATML);
+    let id = |token: &str| renderer.tokenizer().id(token).unwrap();
+    assert_eq!(source.examples[0].ids, [id("hi"), id("7"), id("8"), 2]);
+    assert_eq!(source.examples[0].weights, [0.0, 0.5, 0.5, 0.5]);
+    assert_eq!(source.examples[0].row, 1);
+}
+
+#[test]
+fn rows_that_are_too_long_are_left_out_whole_and_counted() {
+    let long = "y".repeat(60);
+    let rows = [chat("a"), chat(&long), chat("bb"), chat(&long), chat(&long)].concat();
+    let all = prepared(&rows, usize::MAX, 1.0).unwrap();
+    let longest = all.report.lengths.max;
+    assert_eq!(all.report.kept, 5);
+    let source = prepared(&rows, longest - 1, 1.0).unwrap();
+    assert_eq!((source.report.rows, source.report.kept, source.examples.len()), (5, 2, 2));
+    let too_long = Dropped { count: 3, first_lines: vec![2, 4, 5] };
+    assert_eq!(source.report.dropped.into_iter().collect::<Vec<_>>(), [(DropReason::TooLong, too_long)]);
+    // What is kept is as it was: nothing is truncated.
+    assert_eq!(source.examples[..], [all.examples[0].clone(), all.examples[2].clone()]);
+    let processed: usize = source.examples.iter().map(|example| example.ids.len()).sum();
+    assert_eq!(source.report.processed_tokens, processed);
+    // Two answers of one and two characters, each with its end of turn.
+    assert_eq!(source.report.trained_tokens, 2 + 3);
+    assert_eq!(source.report.lengths, all.report.lengths);
+    assert_eq!(source.report.lengths.p50, longest);
+    assert_eq!(prepared(&rows, longest, 1.0).unwrap().report.kept, 5);
+}
+
+#[test]
+fn trl_6668_rows_without_a_target_never_reach_training() {
+    // No context and no text: the only token is the first, which nothing predicts.
+    let rows = "{\"prompt\": \"\", \"completion\": \"\"}\n{\"prompt\": \"hi\", \"completion\": \"\"}\n";
+    let source = prepared(rows, 100, 1.0).unwrap();
+    let no_target = Dropped { count: 1, first_lines: vec![1] };
+    assert_eq!(source.report.dropped.into_iter().collect::<Vec<_>>(), [(DropReason::NoTarget, no_target)]);
+    assert!(source.examples.iter().all(|example| example.trained_tokens() > 0));
+
+    let error = prepared(&[chat("a"), chat("b")].concat(), 10, 1.0).unwrap_err();
+    let text = error.to_string();
+    let lengths = prepared(&[chat("a"), chat("b")].concat(), 1000, 1.0).unwrap().report.lengths;
+    assert!(text.contains("none of the 2 rows is left: 2 longer than the maximum length (10)"), "{text}");
+    assert!(text.contains(&format!("minimum {0}, median {0}, maximum {0}", lengths.max)), "{text}");
+    assert!(text.contains("hint: raise the maximum length from 10"), "{text}");
+}
+
+#[test]
+fn characters_without_a_token_are_counted_and_broken_conversations_refused() {
+    let rows = "{\"text\": \"a\\u0004\"}\n{\"text\": \"b\"}\n";
+    let source = prepared(rows, 100, 1.0).unwrap();
+    let dropped = Dropped { count: 1, first_lines: vec![1] };
+    assert_eq!(source.report.dropped.into_iter().collect::<Vec<_>>(), [(DropReason::Unencodable, dropped)]);
+
+    let rows = [
+        chat("fine"),
+        r#"{"messages": [{"role": "user", "content": "a"}]}"#.to_owned() + "\n",
+        r#"{"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}"#.to_owned() + "\n",
+    ]
+    .concat();
+    let text = prepared(&rows, 100, 1.0).unwrap_err().to_string();
+    assert!(text.contains("rows.jsonl:2: no assistant turn"), "{text}");
+    assert!(text.contains("rows.jsonl:3: message 2: role `tool` is not supported"), "{text}");
+    assert!(text.contains("2 bad rows"), "{text}");
+}
+
+#[test]
+fn weights_and_templates_that_cannot_work_are_refused() {
+    for weight in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let error = prepared(&chat("a"), 100, weight).unwrap_err();
+        assert!(matches!(error, DataError::LossWeight { .. }), "{error}");
+    }
+    let broken = toy::renderer("{% for m in messages %}");
+    let error = prepare(&load(&chat("a")), &broken, 100, "domain", 1.0).unwrap_err();
+    assert!(matches!(error, DataError::Template { .. }), "{error}");
+    assert!(prepare(&load("{\"text\": \"a\"}"), &broken, 100, "domain", 1.0).is_ok());
+}
+
+#[test]
+fn reports_are_plain_json() {
+    let source = prepared(&[chat("a"), chat(&"y".repeat(60))].concat(), 40, 1.0).unwrap();
+    let json = serde_json::to_value(&source.report).unwrap();
+    assert_eq!(json["kind"], "messages");
+    assert_eq!(json["dropped"]["too_long"], serde_json::json!({"count": 1, "first_lines": [2]}));
+    assert_eq!(json["lengths"]["max"], source.report.lengths.max);
+}
