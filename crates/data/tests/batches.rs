@@ -1,5 +1,7 @@
 //! The mix and the packing, on made-up rows: every token id tells its row.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::collections::{BTreeMap, HashSet};
 
 use temper_data::{

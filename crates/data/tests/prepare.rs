@@ -1,5 +1,7 @@
 //! Rows to examples: what is kept, what is left out and counted, what is refused.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
 #[path = "../../text/tests/toy/mod.rs"]
 mod toy;
 

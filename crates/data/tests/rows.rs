@@ -1,5 +1,7 @@
 //! Reading files: what is the same, what is refused, and how it is told.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::path::PathBuf;
 
 use temper_data::{DataError, Row, RowContent, RowKind, load_rows};

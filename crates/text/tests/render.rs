@@ -1,5 +1,7 @@
 //! What is trained, and that training sees the prompts that are seen in use.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
 mod toy;
 
 use temper_text::{GgufVocab, Message, RenderError, Rendered, Renderer, Specials, Tokenizer};

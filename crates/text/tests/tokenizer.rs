@@ -1,6 +1,8 @@
 //! The tokenizer on a vocabulary made for the test. Equality with the reference library on a real vocabulary is tested
 //! where the model is read, in `crates/model/tests/tokenizer.rs`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
 mod toy;
 
 use temper_text::{GgufVocab, Specials, Tokenizer, TokenizerError};
