@@ -7,6 +7,7 @@ mod encoding;
 mod export;
 mod gguf;
 mod safetensors;
+mod source;
 mod weight_file;
 
 pub use adapter::{AdapterConfig, AdapterModule, read_adapter, write_adapter};
@@ -14,3 +15,4 @@ pub use checkpoint::{Checkpoint, WeightsError};
 pub use config::LlamaConfig;
 pub use encoding::Encoding;
 pub use export::{Dtype, write_model};
+pub use source::{Download, ResolvedBase, SourceError, default_cache_dir, resolve_base};

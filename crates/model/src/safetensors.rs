@@ -250,7 +250,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, WeightsError> {
 }
 
 /// `weight_map` of `model.safetensors.index.json`: tensor name to file name.
-fn read_index(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
+pub(crate) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
