@@ -175,7 +175,7 @@ impl Folder {
             }
         }
         for (name, file) in index.iter().flatten() {
-            if !owner.get(name).is_some_and(|&i| paths[i] == path.join(file)) {
+            if owner.get(name).is_none_or(|&i| paths[i] != path.join(file)) {
                 problems.push(WeightsError::corrupt(
                     &index_path,
                     format!("tensor `{name}`"),

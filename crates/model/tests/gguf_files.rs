@@ -1,4 +1,5 @@
 //! Small GGUF files, sound and damaged, through the public interface.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
 mod images;
 

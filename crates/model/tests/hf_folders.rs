@@ -1,4 +1,5 @@
 //! Hugging Face folders and PEFT adapters, in and out, sound and damaged.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
 mod images;
 
@@ -20,7 +21,10 @@ fn assert_has(message: &str, parts: &[&str]) {
     }
 }
 
-fn tiny_model() -> (LlamaConfig, Vec<(String, Vec<usize>, Vec<f32>)>) {
+/// Name, shape, values.
+type Weight = (String, Vec<usize>, Vec<f32>);
+
+fn tiny_model() -> (LlamaConfig, Vec<Weight>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
     fs::write(&path, GgufImage::tiny().bytes()).unwrap();

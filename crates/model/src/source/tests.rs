@@ -31,11 +31,13 @@ fn answer(body: impl Into<Vec<u8>>) -> Answer {
     Answer { status: 200, headers: Vec::new(), body: body.into(), cut: None }
 }
 
+/// Path and `Authorization` header of each request.
+type Requests = Mutex<Vec<(String, Option<String>)>>;
+
 /// A hub on a port of this machine, with the routes that the client uses. It stops when it is dropped.
 struct Server {
     address: String,
-    /// Path and `Authorization` header of each request.
-    requests: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    requests: Arc<Requests>,
     routes: Arc<Mutex<BTreeMap<String, Answer>>>,
     stop: Arc<Mutex<bool>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -103,8 +105,6 @@ impl Drop for Server {
         }
     }
 }
-
-type Requests = Mutex<Vec<(String, Option<String>)>>;
 
 fn serve(mut stream: TcpStream, requests: &Requests, routes: &Mutex<BTreeMap<String, Answer>>) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
@@ -301,10 +301,7 @@ fn each_refusal_of_the_hub_has_its_own_message() {
     refuse(401, "RepoNotFound");
     assert_has(&refusal(&sources, "hf:a/b"), &["no such repository, or it is private"]);
     refuse(404, "RevisionNotFound");
-    assert_has(
-        &refusal(&sources, "hf:a/b"),
-        &["no such revision", "what follows the @"],
-    );
+    assert_has(&refusal(&sources, "hf:a/b"), &["no such revision", "what follows the @"]);
     refuse(404, "");
     assert_has(&refusal(&sources, "hf:a/b"), &["not found (status 404)", "OWNER/NAME"]);
     refuse(429, "");
