@@ -44,12 +44,7 @@ struct Lora<B> {
 
 impl<B> Linear<B> {
     /// Over a loaded weight [out, in]; adapters as `tuning` says.
-    pub fn new<D: Device<Buffer = B>>(
-        device: &D,
-        parts: Vec<Part>,
-        weight: Tensor<B>,
-        tuning: &Tuning,
-    ) -> Self {
+    pub fn new<D: Device<Buffer = B>>(device: &D, parts: Vec<Part>, weight: Tensor<B>, tuning: &Tuning) -> Self {
         let ins = weight.cols();
         let lora = match tuning {
             Tuning::Lora(settings) => {

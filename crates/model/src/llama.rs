@@ -118,8 +118,7 @@ impl<D: Device> Llama<D> {
             layers.push(Layer { attention_norm, qkv, o, mlp_norm, gate_up, down });
         }
         let last_norm = norm("model.norm.weight")?;
-        let mut table =
-            |name: &str| Ok(parameter(device.upload(c.vocab_size, d, &tensor(name, &[c.vocab_size, d])?)));
+        let mut table = |name: &str| Ok(parameter(device.upload(c.vocab_size, d, &tensor(name, &[c.vocab_size, d])?)));
         let embedding = table("model.embed_tokens.weight")?;
         let head = if c.tie_word_embeddings { None } else { Some(table("lm_head.weight")?) };
 

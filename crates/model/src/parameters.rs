@@ -27,8 +27,7 @@ pub struct LoraSettings {
 }
 
 /// The linear layers of a Llama block: what `target_modules: all-linear` means.
-pub const LINEAR_MODULES: [&str; 7] =
-    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+pub const LINEAR_MODULES: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// A tensor of the model.
 pub struct Parameter<B> {
@@ -56,9 +55,6 @@ impl<B> Parameter<B> {
 
     /// A run of rows of value and gradient.
     pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
-        Self {
-            value: self.value.row_range(rows.clone()),
-            gradient: self.gradient.as_ref().map(|g| g.row_range(rows)),
-        }
+        Self { value: self.value.row_range(rows.clone()), gradient: self.gradient.as_ref().map(|g| g.row_range(rows)) }
     }
 }

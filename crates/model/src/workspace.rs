@@ -114,7 +114,7 @@ impl<B> Workspace<B> {
     fn lay_out(arena: &mut Arena<B>, c: &LlamaConfig, inner: [usize; 4], purpose: Purpose, tokens: usize) -> Self {
         let (d, f, heads) = (c.hidden_size, c.intermediate_size, c.heads());
         let train = purpose == Purpose::Train;
-        let mut layer = |arena: &mut Arena<B>| LayerActivations {
+        let layer = |arena: &mut Arena<B>| LayerActivations {
             x: arena.take(tokens, d),
             inv_rms_attention: arena.take(tokens, 1),
             qkv: arena.take(tokens, heads.row_width()),

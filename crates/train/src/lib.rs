@@ -1,1 +1,38 @@
-//! Objectives, optimiser, schedule, the loop, checkpoints.
+//! Objectives, optimiser, schedule, the loop.
+//!
+//! Read `step.rs` first: one optimiser step, from packed micro-batches to changed weights.
+
+mod fit;
+mod optimizer;
+mod schedule;
+mod step;
+
+pub use fit::{Best, FitOutcome, FitSettings, Progress, StepReport, fit};
+pub use optimizer::{AdamWSettings, Optimizer};
+pub use schedule::{LearningRate, Shape};
+pub use step::{LossSum, StepOutcome, evaluate, step};
+
+/// Why training stopped before its end.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum TrainError {
+    /// No target carries weight.
+    #[error("a step has no trained token\nhint: `temper data show` prints what each row trains")]
+    NothingToTrain,
+    /// The loss is NaN or infinite.
+    #[error(
+        "the loss became {loss}; the weights are as before that step\nhint: lower learning_rate or raise warmup_steps"
+    )]
+    LossNotFinite {
+        /// What it became.
+        loss: f64,
+    },
+    /// A gradient is NaN or infinite.
+    #[error(
+        "the gradient of {parameter} is not finite; the weights are as before that step\nhint: lower learning_rate or \
+         raise warmup_steps"
+    )]
+    GradientNotFinite {
+        /// The first such parameter.
+        parameter: String,
+    },
+}

@@ -1,0 +1,164 @@
+//! One optimiser step: micro-batches forward and backward, one division, clip, AdamW.
+
+use temper_data::MicroBatch;
+use temper_kernels::{Device, LogProbGrad, Pick, Segment};
+use temper_model::{Llama, Tokens, Workspace};
+
+use crate::TrainError;
+use crate::optimizer::Optimizer;
+
+/// Sums over target tokens of one data source; dividing them is left to the last line.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossSum {
+    /// Sum of weight * negative log-likelihood, in nats.
+    pub nll: f64,
+    /// Sum of weights.
+    pub weight: f64,
+}
+
+impl LossSum {
+    /// Mean loss in nats per unit of weight; NaN where nothing was summed.
+    pub fn mean(&self) -> f64 {
+        self.nll / self.weight
+    }
+}
+
+/// What one step did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Loss by source, by the index that the targets carry.
+    pub by_source: Vec<LossSum>,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Tokens that went through the model.
+    pub processed_tokens: usize,
+    /// Tokens that were targets.
+    pub trained_tokens: usize,
+}
+
+impl StepOutcome {
+    /// The loss that was minimised: `sum(weight * nll) / sum(weight)` over the whole global batch.
+    pub fn loss(&self) -> f64 {
+        let total = self
+            .by_source
+            .iter()
+            .fold(LossSum::default(), |a, b| LossSum { nll: a.nll + b.nll, weight: a.weight + b.weight });
+        total.mean()
+    }
+}
+
+/// One step over the micro-batches of a global batch. Each token's gradient is divided by the weight of the whole
+/// global batch, so the split into micro-batches changes nothing but rounding.
+///
+/// # Errors
+/// When the loss or the gradient is not finite; the weights are then as before the step.
+pub fn step<D: Device>(
+    model: &Llama<D>,
+    ws: &Workspace<D::Buffer>,
+    optimizer: &mut Optimizer<D::Buffer>,
+    batches: &[MicroBatch],
+    learning_rate: f64,
+) -> Result<StepOutcome, TrainError> {
+    let d = model.device();
+    let targets = || batches.iter().flat_map(|b| &b.targets);
+    let total: f64 = targets().map(|t| f64::from(t.weight)).sum();
+    let sources = targets().map(|t| usize::from(t.source) + 1).max().unwrap_or(0);
+    if total <= 0.0 {
+        return Err(TrainError::NothingToTrain);
+    }
+    optimizer.clear_gradients(d);
+    let mut by_source = vec![LossSum::default(); sources];
+    for batch in batches {
+        forward_backward(model, ws, batch, total, &mut by_source);
+    }
+    let outcome = |gradient_norm| StepOutcome {
+        gradient_norm,
+        processed_tokens: batches.iter().map(|b| b.ids.len()).sum(),
+        trained_tokens: targets().count(),
+        by_source,
+    };
+    let gradient_norm = optimizer.gradient_norm(d).map_err(|parameter| TrainError::GradientNotFinite { parameter })?;
+    let outcome = outcome(gradient_norm);
+    if !outcome.loss().is_finite() {
+        return Err(TrainError::LossNotFinite { loss: outcome.loss() });
+    }
+    optimizer.step(d, learning_rate, gradient_norm);
+    Ok(outcome)
+}
+
+/// Adds the gradients of one micro-batch.
+fn forward_backward<D: Device>(
+    model: &Llama<D>,
+    ws: &Workspace<D::Buffer>,
+    batch: &MicroBatch,
+    total: f64,
+    by_source: &mut [LossSum],
+) {
+    let (Some(hidden_gradient), Some(picked_gradient)) = (&ws.hidden_gradient, &ws.picked_gradient) else {
+        panic!("a step needs a workspace for training");
+    };
+    let d = model.device();
+    let segments = segments(batch);
+    let tokens = Tokens { ids: &batch.ids, positions: &batch.positions, segments: &segments };
+    let hidden = model.forward(ws, tokens, true);
+
+    // Only the positions that predict a trained token go through the head.
+    let (rows, picks) = picks(batch);
+    let by_logprob: Vec<f32> = batch.targets.iter().map(|t| (-f64::from(t.weight) / total) as f32).collect();
+    let (picked, dpicked) = (ws.picked.first_rows(rows.len()), picked_gradient.first_rows(rows.len()));
+    d.gather_rows(&hidden, &rows, &picked);
+    let head = model.head();
+    let grad = LogProbGrad { logprob: &by_logprob, entropy: &[], hidden: &dpicked, head: head.gradient.as_ref() };
+    let found = d.linear_logprob(&picked, &head.value, &picks, &ws.logits[0], Some(grad));
+    for (target, logprob) in batch.targets.iter().zip(&found.logprob) {
+        let sum = &mut by_source[usize::from(target.source)];
+        sum.nll -= f64::from(target.weight) * f64::from(*logprob);
+        sum.weight += f64::from(target.weight);
+    }
+    let dhidden = hidden_gradient.first_rows(batch.ids.len());
+    d.fill(&dhidden, 0.0);
+    d.scatter_rows(&dpicked, &rows, &dhidden);
+    model.backward(ws, tokens);
+}
+
+/// Sums of the loss over micro-batches, nothing trained: validation and held-out text.
+pub fn evaluate<D: Device>(
+    model: &Llama<D>,
+    ws: &Workspace<D::Buffer>,
+    adapter: bool,
+    batches: &[MicroBatch],
+) -> LossSum {
+    let d = model.device();
+    let mut sum = LossSum::default();
+    for batch in batches {
+        let segments = segments(batch);
+        let tokens = Tokens { ids: &batch.ids, positions: &batch.positions, segments: &segments };
+        let hidden = model.forward(ws, tokens, adapter);
+        let (rows, picks) = picks(batch);
+        let picked = ws.picked.first_rows(rows.len());
+        d.gather_rows(&hidden, &rows, &picked);
+        let found = d.linear_logprob(&picked, &model.head().value, &picks, &ws.logits[0], None);
+        for (target, logprob) in batch.targets.iter().zip(found.logprob) {
+            sum.nll -= f64::from(target.weight) * f64::from(logprob);
+            sum.weight += f64::from(target.weight);
+        }
+    }
+    sum
+}
+
+fn segments(batch: &MicroBatch) -> Vec<Segment> {
+    batch.segments.iter().cloned().map(Segment::alone).collect()
+}
+
+/// The rows of hidden states that predict something, and each target as a pick among them.
+fn picks(batch: &MicroBatch) -> (Vec<u32>, Vec<Pick>) {
+    let mut rows: Vec<u32> = Vec::with_capacity(batch.targets.len());
+    let pick = |t: &temper_data::Target| {
+        if rows.last() != Some(&t.row) {
+            rows.push(t.row);
+        }
+        Pick { row: rows.len() as u32 - 1, token: t.token }
+    };
+    let picks = batch.targets.iter().map(pick).collect();
+    (rows, picks)
+}
