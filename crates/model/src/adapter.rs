@@ -5,8 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use temper_kernels::Device;
 use temper_run::write_dir_atomic;
 
+use crate::Llama;
 use crate::checkpoint::WeightsError;
 use crate::export::{Dtype, SafetensorsWriter};
 use crate::safetensors::{SafetensorsFile, read_text};
@@ -178,4 +180,32 @@ pub fn read_adapter(dir: &Path) -> Result<(AdapterConfig, Vec<AdapterModule>), W
         return Err(WeightsError::Several(problems));
     }
     Ok((AdapterConfig { rank, alpha, target_modules, base_name }, adapter))
+}
+
+impl<D: Device> Llama<D> {
+    /// Reads an adapter into this model's adapters, which must be of its rank and on its modules, and returns its
+    /// settings.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or one of this model's adapters is missing there or of another shape; the model's
+    /// adapters may then have changed in part.
+    pub fn load_adapter(&self, dir: &Path) -> Result<AdapterConfig, WeightsError> {
+        let (config, modules) = read_adapter(dir)?;
+        let mut tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)> = BTreeMap::new();
+        for m in modules {
+            tensors.insert(format!("{}.lora_A.weight", m.module), (vec![config.rank, m.inputs], m.a));
+            tensors.insert(format!("{}.lora_B.weight", m.module), (vec![m.outputs, config.rank], m.b));
+        }
+        for (tensor, adapter) in self.adapters() {
+            let (file, expected) = (dir.join(WEIGHTS), vec![adapter.value.rows(), adapter.value.cols()]);
+            match tensors.get(&tensor) {
+                None => return Err(WeightsError::MissingTensor { file, tensor, expected }),
+                Some((got, _)) if *got != expected => {
+                    return Err(WeightsError::WrongShape { file, tensor, expected, got: got.clone() });
+                }
+                Some((_, values)) => self.device().write(&adapter.value, values),
+            }
+        }
+        Ok(config)
+    }
 }

@@ -458,7 +458,7 @@ impl Device for Cpu {
             inverse_root_correction2: (1.0 / correction2.sqrt()) as f32,
             epsilon: s.epsilon,
         };
-        let [w, g, m, v] = [weight, gradient, mean, square].map(|t| Rows::of(t));
+        let [w, g, m, v] = [weight, gradient, mean, square].map(Rows::of);
         let strides_agree = [w, g, m, v].iter().all(|r| r.stride == r.cols);
         let [w, g, m, v] = if strides_agree { [w, g, m, v].map(|r| r.flat(RUN)) } else { [w, g, m, v] };
         deal(w.rows, 1.max(RUN / w.cols.max(1)), |rows| {

@@ -76,7 +76,7 @@ impl Rows {
     pub fn flat(self, most: usize) -> Self {
         if self.stride == self.cols && self.rows * self.cols > 0 {
             let total = self.rows * self.cols;
-            let cols = if total % most == 0 { most } else { (1..=most).rev().find(|c| total % c == 0).unwrap_or(1) };
+            let cols = (1..=most).rev().find(|c| total.is_multiple_of(*c)).unwrap_or(1);
             // A width that divides the whole; where only tiny ones do, the rows as they are serve better.
             if cols >= self.cols {
                 return Self { rows: total / cols, cols, stride: cols, ..self };
