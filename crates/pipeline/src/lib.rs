@@ -1,1 +1,84 @@
-//! From recipe to plan to run: bases, stages in order, verdict.
+//! From recipe to plan to run: the base, the stages in order, the judgement.
+//!
+//! [`prepare`] reads everything and computes nothing: base, rows, mix, schedule; [`Prepared::plan`] is what it found.
+//! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
+
+mod base;
+mod judge;
+mod plan;
+mod prepare;
+mod run;
+mod snapshot;
+
+pub use base::{Base, open_base};
+pub use judge::{Split, judge_adapter};
+pub use plan::{BasePlan, Estimate, Plan, StagePlan};
+pub use prepare::{Options, Prepared, prepare};
+pub use run::{Event, Summary, run};
+
+/// Why a recipe could not be planned or run.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The base could not be found or fetched.
+    #[error(transparent)]
+    Source(#[from] temper_model::SourceError),
+    /// The base's or an adapter's files are wrong.
+    #[error(transparent)]
+    Weights(#[from] temper_model::WeightsError),
+    /// The tokenizer cannot be read.
+    #[error(transparent)]
+    Tokenizer(#[from] temper_text::TokenizerError),
+    /// The chat template cannot be used.
+    #[error(transparent)]
+    Render(#[from] temper_text::RenderError),
+    /// A file of rows is wrong.
+    #[error(transparent)]
+    Data(#[from] temper_data::DataError),
+    /// The mix cannot be scheduled.
+    #[error("{path}: {error}")]
+    Mix {
+        /// The field of the recipe.
+        path: String,
+        /// What is wrong.
+        error: temper_data::MixError,
+    },
+    /// A file of evaluation items is wrong.
+    #[error(transparent)]
+    Items(#[from] temper_eval::items::ItemsError),
+    /// An evaluation could not be computed.
+    #[error(transparent)]
+    Eval(#[from] temper_eval::suite::EvalError),
+    /// Base and tuned could not be compared.
+    #[error(transparent)]
+    Compare(#[from] temper_eval::compare::CompareError),
+    /// Training ended early.
+    #[error("stage {stage}, step {step}: {error}")]
+    Train {
+        /// From 0.
+        stage: usize,
+        /// The step that failed.
+        step: usize,
+        /// Why.
+        error: temper_train::TrainError,
+    },
+    /// The run folder could not be written.
+    #[error(transparent)]
+    Run(#[from] temper_run::RunError),
+    /// Something in the recipe does not fit the base or the data.
+    #[error("{path}: {problem}\nhint: {hint}")]
+    Unfit {
+        /// The field of the recipe.
+        path: String,
+        /// What was expected and found.
+        problem: String,
+        /// What to change.
+        hint: String,
+    },
+}
+
+impl PipelineError {
+    /// Whether the input is at fault (exit code 2), rather than the run (1).
+    pub fn is_bad_input(&self) -> bool {
+        !matches!(self, Self::Train { .. } | Self::Run(_))
+    }
+}

@@ -1,0 +1,201 @@
+//! Both axes of a recipe's `evaluation`, base and tuned on the same items.
+
+use std::path::Path;
+
+use temper_eval::compare::{Comparison, Pair, Scores, compare};
+use temper_eval::items::{self, ChatPrompt, ClassificationItem, InstructionItem, MultipleChoiceItem, TextItem};
+use temper_eval::stats::Bootstrap;
+use temper_eval::suite::{Bench, Side, chat_kl};
+use temper_kernels::Cpu;
+use temper_model::{Llama, LoraSettings, Purpose, Tuning, Workspace, read_adapter};
+use temper_recipe::{Bound, Evaluation, Recipe, SuiteKind};
+
+use crate::prepare::Prepared;
+use crate::run::Event;
+use crate::PipelineError;
+
+/// Tokens of a packed batch of items; an item longer than this makes the batch as long as itself.
+const BATCH_TOKENS: usize = 1024;
+
+/// Which rows of the domain are scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// Those that steer.
+    Validation,
+    /// Those that are read once, at the end.
+    Test,
+}
+
+/// The two models. Where both are one, the base is that model with its adapters off.
+pub(crate) struct Models<'m> {
+    pub base: &'m Llama<Cpu>,
+    pub tuned: &'m Llama<Cpu>,
+}
+
+/// The items of one general suite.
+enum Items {
+    Text(Vec<TextItem>),
+    Choice(Vec<MultipleChoiceItem>),
+    Chat(Vec<ChatPrompt>),
+    Instruction(Vec<InstructionItem>),
+}
+
+impl Items {
+    fn read(kind: SuiteKind, path: &Path) -> Result<Self, PipelineError> {
+        Ok(match kind {
+            SuiteKind::TextLoss => Self::Text(items::read_text(path)?),
+            SuiteKind::MultipleChoice => Self::Choice(items::read_multiple_choice(path)?),
+            SuiteKind::ChatKl => Self::Chat(items::read_chat_prompts(path)?),
+            SuiteKind::InstructionFollowing => Self::Instruction(items::read_instructions(path)?),
+        })
+    }
+
+    fn clusters(&self) -> Option<Vec<u32>> {
+        match self {
+            Self::Text(items) => items::clusters(items.iter().map(|i| i.source.as_deref())),
+            Self::Choice(items) => items::clusters(items.iter().map(|i| i.source.as_deref())),
+            Self::Chat(items) => items::clusters(items.iter().map(|i| i.source.as_deref())),
+            Self::Instruction(items) => items::clusters(items.iter().map(|i| i.source.as_deref())),
+        }
+    }
+}
+
+fn domain_items(evaluation: &Evaluation, split: Split) -> Result<Option<Vec<ClassificationItem>>, PipelineError> {
+    let Some(domain) = &evaluation.domain else { return Ok(None) };
+    let path = match split {
+        Split::Validation => &domain.validation.value,
+        Split::Test => &domain.test.value,
+    };
+    Ok(Some(items::read_classification(path, &domain.labels.value)?))
+}
+
+/// Reads every evaluation file but keeps nothing: a fault in them must not cost a training run.
+pub(crate) fn check_items(recipe: &Recipe) -> Result<(), PipelineError> {
+    let Some(evaluation) = &recipe.evaluation else { return Ok(()) };
+    domain_items(evaluation, Split::Validation)?;
+    domain_items(evaluation, Split::Test)?;
+    evaluation.general.iter().try_for_each(|suite| Items::read(suite.kind.value, &suite.path.value).map(|_| ()))
+}
+
+/// Scores both models on the domain's split and every general suite, and weighs them against the floors.
+///
+/// # Errors
+/// When the recipe has no `evaluation`, or an item cannot be scored.
+pub(crate) fn judge(
+    prepared: &Prepared,
+    models: Models<'_>,
+    split: Split,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Comparison, PipelineError> {
+    let Some(evaluation) = &prepared.recipe.evaluation else {
+        return Err(PipelineError::Unfit {
+            path: "evaluation".to_owned(),
+            problem: "the recipe has none".to_owned(),
+            hint: "add `evaluation` with `domain`, `general` or both".to_owned(),
+        });
+    };
+    let (device, config) = (models.tuned.device(), models.tuned.config());
+    let tokens = BATCH_TOKENS.min(config.max_position_embeddings);
+    let widths = models.tuned.adapter_widths();
+    let workspace = Workspace::allocate(device, config, widths, Purpose::Infer, tokens);
+    let bench = |model, adapter| Bench {
+        side: Side { model, adapter },
+        renderer: &prepared.base.renderer,
+        workspace: &workspace,
+    };
+    // A tuned model without adapters of its own (full rank) ignores the switch.
+    let (base, tuned) = (bench(models.base, false), bench(models.tuned, true));
+    let sides = [("base", &base), ("tuned", &tuned)];
+    let mut tell = |suite: &str, side: &'static str, done: usize, total: usize| {
+        on_event(&Event::Evaluating { suite: suite.to_owned(), side, done, total });
+    };
+
+    let mut domain_scores = Vec::new();
+    let domain = domain_items(evaluation, split)?;
+    if let (Some(items), Some(domain)) = (&domain, &evaluation.domain) {
+        let labels = &domain.labels.value;
+        for (name, side) in sides {
+            let scored = side.classify(items, labels, &mut |done, total| tell("domain", name, done, total))?;
+            let written = side.exact_match(items, labels, &mut |done, total| tell("domain, written", name, done, total))?;
+            domain_scores.push(Scores::Classification { labels: labels.len(), items: scored, written: Some(written) });
+        }
+    }
+    let mut general = Vec::new();
+    for suite in &evaluation.general {
+        let name = suite.name.value.as_str();
+        let most = suite.max_new_tokens.as_ref().map_or(0, |m| m.value as usize);
+        let items = Items::read(suite.kind.value, &suite.path.value)?;
+        let score = |bench: &Bench<'_, Cpu>, progress: &mut dyn FnMut(usize, usize)| -> Result<Scores, PipelineError> {
+            Ok(match &items {
+                Items::Text(items) => Scores::TextLoss { items: bench.text_loss(items, progress)? },
+                Items::Choice(items) => Scores::MultipleChoice {
+                    items: bench.multiple_choice(items, progress)?,
+                    kinds: items.iter().map(|i| i.kind.clone()).collect(),
+                },
+                Items::Instruction(items) => {
+                    Scores::InstructionFollowing { items: bench.instruction_following(items, most, progress)? }
+                }
+                Items::Chat(items) => {
+                    let answers = base.chat_answers(items, most, progress)?;
+                    Scores::ChatKl { items: chat_kl(&base, tuned.side, items, &answers, progress)? }
+                }
+            })
+        };
+        let of_base = match &items {
+            Items::Chat(_) => None,
+            _ => Some(score(&base, &mut |done, total| tell(name, "base", done, total))?),
+        };
+        let of_tuned = score(&tuned, &mut |done, total| tell(name, "tuned", done, total))?;
+        general.push((name, items.clusters(), of_base, of_tuned));
+    }
+
+    let floor = |name: &str| evaluation.floors.iter().find(|f| f.suite == name).map(|f| bound(f.bound.value));
+    let pairs: Vec<Pair<'_>> = general
+        .iter()
+        .map(|(name, clusters, base, tuned)| Pair {
+            name,
+            clusters: clusters.clone(),
+            base: base.as_ref(),
+            tuned,
+            floor: floor(name),
+        })
+        .collect();
+    let domain = domain.zip(<[Scores; 2]>::try_from(domain_scores).ok());
+    let domain = domain.as_ref().map(|(items, [base, tuned])| Pair {
+        name: "domain",
+        clusters: items::clusters(items.iter().map(|i| i.group.as_deref())),
+        base: Some(base),
+        tuned,
+        floor: None,
+    });
+    let bootstrap = Bootstrap {
+        resamples: evaluation.bootstrap_samples.value as u32,
+        seed: prepared.recipe.seed.value,
+    };
+    Ok(compare(domain.as_ref(), &pairs, bootstrap)?)
+}
+
+fn bound(bound: Bound) -> f64 {
+    match bound {
+        Bound::MaxIncreasePercent(x) | Bound::MaxDropPoints(x) | Bound::MaxKl(x) => x,
+    }
+}
+
+/// Both axes of an adapter that was trained before, over the recipe's base.
+///
+/// # Errors
+/// When the adapter does not fit the base, or an item cannot be scored.
+pub fn judge_adapter(
+    prepared: &Prepared,
+    adapter: &Path,
+    split: Split,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Comparison, PipelineError> {
+    let (config, _) = read_adapter(adapter)?;
+    let lora = LoraSettings { rank: config.rank, alpha: config.alpha, targets: config.target_modules };
+    let checkpoint = &prepared.base.checkpoint;
+    let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
+    let model = Llama::load(prepared.device, checkpoint.config(), &Tuning::Lora(lora), read)?;
+    model.load_adapter(adapter)?;
+    judge(prepared, Models { base: &model, tuned: &model }, split, on_event)
+}

@@ -1,0 +1,204 @@
+//! Reading everything that a recipe names, before anything is trained.
+
+use temper_data::{Extent, MixUnit, Schedule, Source, load_rows, micro_batches, schedule};
+use temper_data::{MicroBatch, SourceReport, prepare as prepare_rows};
+use temper_kernels::Cpu;
+use temper_model::{LoraSettings, Tuning};
+use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, Stage, StageKind};
+use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape};
+
+use crate::plan::Plan;
+use crate::run::Event;
+use crate::{Base, PipelineError, open_base};
+
+/// What the caller decides, as against the recipe.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Threads; 0 is as many as the machine has.
+    pub threads: usize,
+    /// Forbids the network.
+    pub offline: bool,
+    /// Moves an older run in the output folder aside instead of refusing.
+    pub overwrite: bool,
+}
+
+/// A stage with its rows.
+pub(crate) struct PreparedStage {
+    pub sources: Vec<Source>,
+    /// A report per file: domain files first.
+    pub reports: Vec<(String, SourceReport)>,
+    pub schedule: Schedule,
+    pub validation: Option<Source>,
+    pub settings: FitSettings,
+    pub tuning: Tuning,
+    pub micro_batch_tokens: usize,
+    pub weight_average: f64,
+}
+
+impl PreparedStage {
+    /// Micro-batches of a step, from 1.
+    pub fn batches(&self, step: usize) -> Vec<MicroBatch> {
+        micro_batches(&self.schedule.rows(step - 1, &self.sources), self.micro_batch_tokens)
+    }
+
+    pub fn validation_batches(&self) -> Vec<MicroBatch> {
+        let rows: Vec<_> = self.validation.iter().flat_map(|v| &v.examples).map(|e| (0, e)).collect();
+        micro_batches(&rows, self.micro_batch_tokens)
+    }
+
+    /// Tokens of the largest micro-batch: a row longer than `micro_batch_tokens` stands alone.
+    pub fn workspace_tokens(&self) -> usize {
+        let longest = |s: &Source| s.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
+        let sources = self.sources.iter().chain(&self.validation).map(longest).max().unwrap_or(0);
+        sources.max(self.micro_batch_tokens)
+    }
+}
+
+/// A recipe with its base opened and its rows read.
+pub struct Prepared {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// What the user is told of how it was read.
+    pub notes: Vec<Note>,
+    /// The base.
+    pub base: Base,
+    /// The device.
+    pub device: Cpu,
+    pub(crate) stages: Vec<PreparedStage>,
+}
+
+impl Prepared {
+    /// What the run will do.
+    pub fn plan(&self) -> Plan {
+        Plan::of(self)
+    }
+}
+
+/// Opens the base and reads every row.
+///
+/// # Errors
+/// [`PipelineError`], before anything is written.
+pub fn prepare(
+    recipe: Recipe,
+    notes: Vec<Note>,
+    options: &Options,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Prepared, PipelineError> {
+    let threads = match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        n => n,
+    };
+    let device = Cpu::new(threads);
+    let sha256 = recipe.base.sha256.as_ref().map(|s| s.value.as_str());
+    let base = open_base(&recipe.base.source.value.to_string(), sha256, options.offline, on_event)?;
+    let context = base.checkpoint.config().max_position_embeddings;
+    let mut stages = Vec::new();
+    for (index, stage) in recipe.stages.iter().enumerate() {
+        if stage.max_length.value as usize > context {
+            return Err(PipelineError::Unfit {
+                path: stage.max_length.path.clone(),
+                problem: format!("{} tokens, but the base has {context} positions", stage.max_length.value),
+                hint: format!("at most {context}"),
+            });
+        }
+        stages.push(prepare_stage(stage, index, &base, recipe.seed.value)?);
+    }
+    // Evaluation files are read now, so that a fault in them costs no training.
+    crate::judge::check_items(&recipe)?;
+    Ok(Prepared { recipe, notes, base, device, stages })
+}
+
+fn prepare_stage(stage: &Stage, index: usize, base: &Base, seed: u64) -> Result<PreparedStage, PipelineError> {
+    let max_length = stage.max_length.value as usize;
+    let mut reports = Vec::new();
+    let mut read = |path: &std::path::Path, name: &str, weight: f64| -> Result<Source, PipelineError> {
+        let rows = load_rows(path)?;
+        if stage.kind.value == StageKind::Cpt && rows.kind != temper_data::RowKind::Text {
+            return Err(PipelineError::Unfit {
+                path: format!("stages.{index}"),
+                problem: format!("cpt trains on rows with `text`, but {} holds {:?} rows", path.display(), rows.kind),
+                hint: "use `kind: sft` for conversations and completions".to_owned(),
+            });
+        }
+        let source = prepare_rows(&rows, &base.renderer, max_length, name, weight as f32)?;
+        reports.push((path.display().to_string(), source.report.clone()));
+        Ok(source)
+    };
+    let mut domain: Option<Source> = None;
+    for path in &stage.train.value {
+        let more = read(path, "domain", stage.domain_loss_weight.value)?;
+        match &mut domain {
+            Some(domain) => domain.examples.extend(more.examples),
+            None => domain = Some(more),
+        }
+    }
+    let mut sources: Vec<Source> = domain.into_iter().collect();
+    let (mut shares, mut unit) = (vec![1.0], MixUnit::TrainedTokens);
+    if let Some(mix) = &stage.mix {
+        unit = match mix.unit.value {
+            temper_recipe::MixUnit::ProcessedTokens => MixUnit::ProcessedTokens,
+            temper_recipe::MixUnit::TrainedTokens => MixUnit::TrainedTokens,
+            temper_recipe::MixUnit::Samples => MixUnit::Samples,
+        };
+        let domain = mix.domain.value / 100.0;
+        shares[0] = domain;
+        for general in &mix.general {
+            sources.push(read(&general.path.value, &general.name.value, general.loss_weight.value)?);
+            shares.push((1.0 - domain) * general.share.value / 100.0);
+        }
+        // A mix of domain alone may name no general source; rounding of percents is taken up.
+        let total: f64 = shares.iter().sum();
+        shares.iter_mut().for_each(|share| *share /= total);
+    }
+    let validation = stage.validation.as_ref().map(|path| read(&path.value, "validation", 1.0)).transpose()?;
+    let extent = match stage.duration.value {
+        Duration::Steps(steps) => Extent::Steps(steps as usize),
+        Duration::Epochs(epochs) => Extent::Epochs(epochs),
+    };
+    let batch = stage.global_batch_size.value as usize;
+    let schedule = schedule(&sources, &shares, unit, batch, extent, seed)
+        .map_err(|error| PipelineError::Mix { path: format!("stages.{index}.mix"), error })?;
+    let steps = schedule.steps().len();
+    let span = |span: &temper_recipe::Span| span.steps(steps as u64) as usize;
+    let shape = match stage.lr_scheduler_type.value {
+        LrScheduler::Constant => Shape::Constant,
+        LrScheduler::Linear => Shape::Linear,
+        LrScheduler::Cosine => Shape::Cosine,
+        LrScheduler::Wsd => Shape::Wsd { decay_steps: stage.decay.as_ref().map_or(0, |d| span(&d.value)) },
+    };
+    let settings = FitSettings {
+        learning_rate: LearningRate {
+            peak: stage.learning_rate.value,
+            min_lr: stage.min_lr.as_ref().map_or(0.0, |m| m.value),
+            warmup_steps: span(&stage.warmup.value),
+            steps,
+            shape,
+        },
+        adamw: AdamWSettings {
+            beta1: stage.adam_beta1.value,
+            beta2: stage.adam_beta2.value,
+            epsilon: stage.adam_epsilon.value,
+            weight_decay: stage.weight_decay.value,
+            max_grad_norm: stage.max_grad_norm.value,
+        },
+        eval_steps: stage.eval_steps.as_ref().map_or(usize::MAX, |e| e.value as usize),
+    };
+    let tuning = match (&stage.mode.value, &stage.lora) {
+        (Mode::Lora, Some(lora)) => Tuning::Lora(LoraSettings {
+            rank: lora.lora_rank.value as usize,
+            alpha: lora.lora_alpha.value as f32,
+            targets: lora.target_modules.value.iter().map(ToString::to_string).collect(),
+        }),
+        _ => Tuning::Full,
+    };
+    Ok(PreparedStage {
+        sources,
+        reports,
+        schedule,
+        validation,
+        settings,
+        tuning,
+        micro_batch_tokens: stage.micro_batch_tokens.value as usize,
+        weight_average: stage.weight_average.value,
+    })
+}

@@ -1,0 +1,106 @@
+//! Weights to disk and back: an adapter for LoRA, a model folder for full rank.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use temper_kernels::{Device, Tensor};
+use temper_model::{
+    AdapterConfig, AdapterModule, Checkpoint, Dtype, Llama, LlamaConfig, LoraSettings, Tuning, WeightsError,
+    write_adapter, write_model,
+};
+
+/// Writes what `model` trains: a PEFT adapter, whose alpha is `settings.alpha * scale`, or the whole model in f32.
+pub(crate) fn save<D: Device>(
+    model: &Llama<D>,
+    tuning: &Tuning,
+    scale: f64,
+    base: &str,
+    dir: &Path,
+) -> Result<(), WeightsError> {
+    match tuning {
+        Tuning::Lora(settings) => write_adapter(dir, &config(settings, scale, base), &modules(model)),
+        Tuning::Full | Tuning::Frozen => {
+            let d = model.device();
+            let tensors = model.weights().into_iter().map(|(name, p)| host(d, model.config(), name, &p.value));
+            write_model(dir, model.config(), tensors, Dtype::F32, &[])
+        }
+    }
+}
+
+fn config(settings: &LoraSettings, scale: f64, base: &str) -> AdapterConfig {
+    AdapterConfig {
+        rank: settings.rank,
+        alpha: (f64::from(settings.alpha) * scale) as f32,
+        target_modules: settings.targets.clone(),
+        base_name: base.to_owned(),
+    }
+}
+
+/// The adapters on the host, module by module.
+fn modules<D: Device>(model: &Llama<D>) -> Vec<AdapterModule> {
+    let d = model.device();
+    let adapters = model.adapters();
+    adapters
+        .chunks_exact(2)
+        .map(|pair| AdapterModule {
+            module: pair[0].0.trim_end_matches(".lora_A.weight").to_owned(),
+            inputs: pair[0].1.value.cols(),
+            outputs: pair[1].1.value.rows(),
+            a: d.read(&pair[0].1.value),
+            b: d.read(&pair[1].1.value),
+        })
+        .collect()
+}
+
+/// Reads back what [`save`] wrote.
+pub(crate) fn restore<D: Device>(model: &Llama<D>, dir: &Path) -> Result<(), WeightsError> {
+    if model.adapters().is_empty() {
+        let checkpoint = Checkpoint::open(dir)?;
+        for (name, parameter) in model.weights() {
+            let value = &parameter.value;
+            let shape = shape(model.config(), &name, value);
+            model.device().write(value, &checkpoint.tensor(&name, &shape)?);
+        }
+        return Ok(());
+    }
+    model.load_adapter(dir).map(|_| ())
+}
+
+/// Writes the merged model, in f32: merging in fewer bits loses part of what a small adapter adds.
+pub(crate) fn save_merged<D: Device>(
+    model: &Llama<D>,
+    side_files: &[(&str, &[u8])],
+    dir: &Path,
+) -> Result<(), WeightsError> {
+    let mut tensors = Vec::new();
+    model.visit_merged(&mut |name, tensor| tensors.push((name, tensor)));
+    let d = model.device();
+    let tensors = tensors.into_iter().map(|(name, tensor)| host(d, model.config(), name, &tensor));
+    write_model(dir, model.config(), tensors, Dtype::F32, side_files)
+}
+
+/// All merged weights on the host, for a stage that starts from this one.
+pub(crate) fn merged<D: Device>(model: &Llama<D>) -> HashMap<String, Vec<f32>> {
+    let mut tensors = HashMap::new();
+    let d = model.device();
+    model.visit_merged(&mut |name, tensor| {
+        tensors.insert(name, d.read(&tensor));
+    });
+    tensors
+}
+
+fn host<D: Device>(
+    d: &D,
+    config: &LlamaConfig,
+    name: String,
+    tensor: &Tensor<D::Buffer>,
+) -> (String, Vec<usize>, Vec<f32>) {
+    let shape = shape(config, &name, tensor);
+    let values = d.read(tensor);
+    (name, shape, values)
+}
+
+/// A norm has one dimension, a matrix two.
+fn shape<B>(config: &LlamaConfig, name: &str, tensor: &Tensor<B>) -> Vec<usize> {
+    if name.ends_with("norm.weight") { vec![config.hidden_size] } else { vec![tensor.rows(), tensor.cols()] }
+}
