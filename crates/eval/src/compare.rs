@@ -307,3 +307,110 @@ fn share(holds: bool) -> f64 {
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{Gain, Verdict};
+
+    const BOOTSTRAP: Bootstrap = Bootstrap { resamples: 2000, seed: 7 };
+
+    /// 200 rows of two labels, of which the first `right` are classified rightly.
+    fn classified(right: usize) -> Scores {
+        let item = |index: usize| {
+            let truth = (index % 2) as u32;
+            let predicted = if index < right { truth } else { 1 - truth };
+            let outcome = Outcome { truth, predicted: Some(predicted) };
+            Classified { outcome, logprobs: vec![-1.0, -2.0], posterior: vec![0.5, 0.5] }
+        };
+        Scores::Classification { labels: 2, items: (0..200).map(item).collect(), written: None }
+    }
+
+    /// 100 documents of 10 tokens and 40 bytes, whose loss is `factor` times the base's.
+    fn texts(factor: f64) -> Scores {
+        let item = |index: usize| DocumentLoss { nats: factor * (30.0 + (index % 9) as f64), tokens: 10, bytes: 40 };
+        Scores::TextLoss { items: (0..100).map(item).collect() }
+    }
+
+    /// 400 questions of two kinds, all answered rightly but every `wrong`-th.
+    fn questions(wrong: usize) -> Scores {
+        let kind = |index| Some(if index < 300 { "hypernym" } else { "definition" }.to_owned());
+        let item = |index: usize| {
+            let correct = index % wrong != 0;
+            ChoiceScore { correct, correct_per_byte: correct, logprobs: vec![-1.0, -2.0] }
+        };
+        Scores::MultipleChoice { items: (0..400).map(item).collect(), kinds: (0..400).map(kind).collect() }
+    }
+
+    fn pair<'a>(name: &'a str, base: &'a Scores, tuned: &'a Scores, floor: Option<f64>) -> Pair<'a> {
+        Pair { name, clusters: None, base: Some(base), tuned, floor }
+    }
+
+    #[test]
+    fn a_gain_with_every_floor_kept() {
+        let (before, after) = (classified(100), classified(180));
+        let (text, better_text) = (texts(1.0), texts(1.01));
+        let choice = questions(4);
+        let kl =
+            Scores::ChatKl { items: (0..50).map(|i| KlScore { kl_sum: 0.1 * f64::from(i % 3), tokens: 10 }).collect() };
+        let domain = pair("icd10", &before, &after, None);
+        let general = [
+            pair("prose", &text, &better_text, Some(2.0)),
+            pair("wordnet", &choice, &choice, Some(2.0)),
+            Pair { name: "chat", clusters: None, base: None, tuned: &kl, floor: Some(0.05) },
+        ];
+        let comparison = compare(Some(&domain), &general, BOOTSTRAP).unwrap();
+        let judgement = comparison.judgement.unwrap();
+        assert_eq!(judgement.verdict, Verdict::GainedAndKept, "{}", judgement.reason);
+
+        let row = |suite: &str, metric, kind: Option<&str>| {
+            let mut rows = comparison.rows.iter();
+            rows.find(|row| row.suite == suite && row.metric == metric && row.kind.as_deref() == kind).unwrap()
+        };
+        let accuracy = row("icd10", Metric::Accuracy, None);
+        assert_eq!((accuracy.base, accuracy.tuned, accuracy.difference.estimate), (Some(0.5), 0.9, 0.4));
+        assert!((row("icd10", Metric::MacroF1, None).tuned - 0.9).abs() < 1e-9);
+        let loss = row("prose", Metric::RelativeLoss, None);
+        assert!((loss.tuned - 0.01).abs() < 1e-9 && !loss.higher_is_better && loss.base.is_none());
+        assert_eq!(loss.floor.unwrap().margin, 0.02);
+        let (nats, bits) = (row("prose", Metric::NatsPerToken, None), row("prose", Metric::BitsPerByte, None));
+        assert!((nats.base.unwrap() / 4.0 / std::f64::consts::LN_2 - bits.base.unwrap()).abs() < 1e-9);
+        let hypernyms = row("wordnet", Metric::Accuracy, Some("hypernym"));
+        assert_eq!((hypernyms.base, hypernyms.difference.n, hypernyms.floor), (Some(0.75), 300, None));
+        let kl = row("chat", Metric::Kl, None);
+        assert!((kl.tuned - 4.9 / 500.0).abs() < 1e-9, "{}", kl.tuned);
+        assert_eq!(kl.floor.unwrap().decision, FloorDecision::Kept);
+    }
+
+    #[test]
+    fn a_floor_broken_outweighs_the_gain() {
+        let (before, after) = (classified(100), classified(180));
+        let (choice, fewer) = (questions(4), questions(2));
+        let domain = pair("icd10", &before, &after, None);
+        let comparison = compare(Some(&domain), &[pair("wordnet", &choice, &fewer, Some(5.0))], BOOTSTRAP).unwrap();
+        let judgement = comparison.judgement.unwrap();
+        assert_eq!((judgement.verdict, judgement.gain), (Verdict::Forgot, Gain::Gained));
+        let broken: Vec<_> = comparison.rows.iter().filter_map(|row| row.floor).collect();
+        assert_eq!(broken, [RowFloor { margin: 0.05, decision: FloorDecision::Forgot }]);
+    }
+
+    #[test]
+    fn without_floors_nothing_is_judged() {
+        let (before, after) = (classified(100), classified(180));
+        let domain = pair("icd10", &before, &after, None);
+        assert_eq!(compare(Some(&domain), &[], BOOTSTRAP).unwrap().judgement, None);
+    }
+
+    #[test]
+    fn scores_of_different_kinds_are_refused_by_the_name_of_the_suite() {
+        let (text, choice) = (texts(1.0), questions(4));
+        let error = compare(None, &[pair("prose", &text, &choice, None)], BOOTSTRAP).unwrap_err();
+        assert_eq!(error, CompareError::DifferentKinds { suite: "prose".to_owned() });
+        let shorter = Scores::TextLoss { items: vec![DocumentLoss { nats: 1.0, tokens: 1, bytes: 1 }] };
+        let error = compare(None, &[pair("prose", &text, &shorter, None)], BOOTSTRAP).unwrap_err();
+        assert!(
+            error.to_string().starts_with("suite prose: the tuned model's column has 1 entries for 100"),
+            "{error}"
+        );
+    }
+}
