@@ -336,7 +336,7 @@ mod tests {
     fn questions(wrong: usize) -> Scores {
         let kind = |index| Some(if index < 300 { "hypernym" } else { "definition" }.to_owned());
         let item = |index: usize| {
-            let correct = index % wrong != 0;
+            let correct = !index.is_multiple_of(wrong);
             ChoiceScore { correct, correct_per_byte: correct, logprobs: vec![-1.0, -2.0] }
         };
         Scores::MultipleChoice { items: (0..400).map(item).collect(), kinds: (0..400).map(kind).collect() }
