@@ -366,11 +366,11 @@ def chat(answers, seeds):
 
     One row an answer: {"messages": [the seed's messages, then the assistant's], "finish": "stop" | "length"}.
     """
-    known = {json.dumps(seed["messages"], ensure_ascii=False): seed for seed in seeds}
+    known = {json.dumps(seed["messages"], sort_keys=True): seed for seed in seeds}
     kept, dropped = [], collections.Counter()
     for row in answers:
         *asked, answer = row["messages"]
-        seed = known.pop(json.dumps(asked, ensure_ascii=False), None)
+        seed = known.pop(json.dumps(asked, sort_keys=True), None)
         text = answer["content"].strip()
         spoken = words(text)
         fours = [tuple(spoken[i:i + 4]) for i in range(len(spoken) - 3)]
@@ -387,7 +387,7 @@ def chat(answers, seeds):
         elif "<|" in text:
             dropped["holds a control token"] += 1
         else:
-            kept.append({"messages": asked + [{"role": "assistant", "content": text}], "category": seed["category"]})
+            kept.append({"messages": seed["messages"] + [{"role": "assistant", "content": text}], "category": seed["category"]})
     print(f"chat: {len(answers)} answers, {len(kept)} kept, {len(known)} seeds unanswered; dropped {dict(dropped)}")
     return kept
 

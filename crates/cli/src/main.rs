@@ -1,2 +1,48 @@
-//! The command line of Temper.
-fn main() {}
+//! The command line of Temper: arguments, progress, tables, exit codes. All printing is here.
+//!
+//! Exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted, 4 a gate refused.
+
+mod command;
+mod eval;
+mod plan;
+mod run;
+mod table;
+mod verdict;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Customise an open-weight language model on your own data, and prove what it kept.
+#[derive(Parser)]
+#[command(
+    name = "temper",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted, 4 a gate refused."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Plan(plan::Args),
+    Run(run::Args),
+    Eval(eval::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Plan(args) => plan::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Eval(args) => eval::run(&args),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            anstream::eprintln!("error: {}", failure.error);
+            ExitCode::from(failure.code)
+        }
+    }
+}

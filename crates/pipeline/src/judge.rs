@@ -10,9 +10,9 @@ use temper_kernels::Cpu;
 use temper_model::{Llama, LoraSettings, Purpose, Tuning, Workspace, read_adapter};
 use temper_recipe::{Bound, Evaluation, Recipe, SuiteKind};
 
+use crate::PipelineError;
 use crate::prepare::Prepared;
 use crate::run::Event;
-use crate::PipelineError;
 
 /// Tokens of a packed batch of items; an item longer than this makes the batch as long as itself.
 const BATCH_TOKENS: usize = 1024;
@@ -116,7 +116,8 @@ pub(crate) fn judge(
         let labels = &domain.labels.value;
         for (name, side) in sides {
             let scored = side.classify(items, labels, &mut |done, total| tell("domain", name, done, total))?;
-            let written = side.exact_match(items, labels, &mut |done, total| tell("domain, written", name, done, total))?;
+            let written =
+                side.exact_match(items, labels, &mut |done, total| tell("domain, written", name, done, total))?;
             domain_scores.push(Scores::Classification { labels: labels.len(), items: scored, written: Some(written) });
         }
     }
@@ -168,10 +169,8 @@ pub(crate) fn judge(
         tuned,
         floor: None,
     });
-    let bootstrap = Bootstrap {
-        resamples: evaluation.bootstrap_samples.value as u32,
-        seed: prepared.recipe.seed.value,
-    };
+    let bootstrap =
+        Bootstrap { resamples: evaluation.bootstrap_samples.value as u32, seed: prepared.recipe.seed.value };
     Ok(compare(domain.as_ref(), &pairs, bootstrap)?)
 }
 

@@ -94,11 +94,7 @@ pub struct Summary {
 ///
 /// # Errors
 /// [`PipelineError`]. What was saved before stays in the run folder.
-pub fn run(
-    prepared: &Prepared,
-    options: &Options,
-    on_event: &mut dyn FnMut(&Event),
-) -> Result<Summary, PipelineError> {
+pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Event)) -> Result<Summary, PipelineError> {
     let start = Instant::now();
     let recipe = &prepared.recipe;
     let existing = if options.overwrite { Existing::MoveAside } else { Existing::Refuse };
@@ -133,8 +129,10 @@ pub fn run(
         let mut model = Llama::load(prepared.device, checkpoint.config(), &stage.tuning, read)?;
         model.init_adapters(recipe.seed.value);
         let checkpoints = folder.path().join("checkpoints").join(format!("stage-{}", index + 1));
-        std::fs::create_dir_all(&checkpoints).map_err(|source| {
-            temper_run::RunError::Io { action: "create", path: checkpoints.clone(), source }
+        std::fs::create_dir_all(&checkpoints).map_err(|source| temper_run::RunError::Io {
+            action: "create",
+            path: checkpoints.clone(),
+            source,
         })?;
         let outcome = train(prepared, stage, index, &model, &checkpoints, &mut metrics, &mut tell)?;
         average(stage, &mut model, read)?;
@@ -201,7 +199,9 @@ fn train(
         metrics.append(progress).map_err(|e| kept(e.into()))?;
         match progress {
             Progress::Step(report) => step = report.step,
-            Progress::Validation { best: true, step: done, .. } if *done > 0 => save("best").map_err(|e| kept(e.into()))?,
+            Progress::Validation { best: true, step: done, .. } if *done > 0 => {
+                save("best").map_err(|e| kept(e.into()))?
+            }
             Progress::Validation { .. } => {}
         }
         tell(Event::Train { stage: index, of, progress: progress.clone() }).map_err(|e| kept(e.into()))

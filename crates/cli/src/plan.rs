@@ -1,0 +1,146 @@
+//! `temper plan`: everything that a run would do, computed but not done.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use temper_pipeline::{Options, Plan, StagePlan};
+
+use crate::command::{Outcome, load_recipe, print_json};
+use crate::table::{bytes, count, duration, percent, table};
+
+/// Show every resolved value with its source, what will be seen, and what it takes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The recipe.
+    recipe: PathBuf,
+    /// Overrides a value: `stages.0.learning_rate=2e-3`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// The plan as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Never use the network.
+    #[arg(long)]
+    offline: bool,
+    /// Threads; as many as the machine has when left out.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let (recipe, notes) = load_recipe(&args.recipe, &args.sets)?;
+    let options = Options { threads: args.threads, offline: args.offline, overwrite: false };
+    let prepared = temper_pipeline::prepare(recipe, notes, &options, &mut |_| {})?;
+    let plan = prepared.plan();
+    if args.json {
+        print_json(&plan)?
+    } else {
+        anstream::print!("{}", text(&plan, &args.recipe))
+    }
+    Ok(crate::command::DONE)
+}
+
+/// The plan for people.
+pub fn text(plan: &Plan, file: &std::path::Path) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        let _ = writeln!(out, "{text}");
+    };
+    line(format!("plan of {}", plan.name));
+    line(format!("  base     {}", plan.base.description));
+    let licence = plan.base.licence.as_deref().unwrap_or("unknown");
+    line(format!("           {} weights, {}, licence {licence}", count(plan.base.parameters), plan.base.precision));
+    for (file, hash) in &plan.base.sha256s {
+        line(format!("           sha256 {hash} {file}"));
+    }
+    line(format!("  device   {}", plan.device));
+    line("\nsettings".to_owned());
+    let rows = plan.settings.iter().map(|s| vec![s.path.clone(), s.value.to_string(), s.source.to_string()]).collect();
+    line(table(&["field", "value", "source"], rows, &[]));
+    for note in &plan.notes {
+        line(format!("note: {}: {}", note.place.of(file), note.message));
+    }
+    for (i, stage) in plan.stages.iter().enumerate() {
+        line(stage_text(i, stage));
+    }
+    for warning in &plan.warnings {
+        line(format!("warning: {warning}"));
+    }
+    out
+}
+
+fn stage_text(index: usize, stage: &StagePlan) -> String {
+    let mut out = format!("\nstage {} of kind {}: {} steps\n", index + 1, stage.kind, stage.steps);
+    let rows = stage
+        .files
+        .iter()
+        .map(|(file, report)| {
+            let dropped = report
+                .dropped
+                .iter()
+                .map(|(reason, d)| format!("{} {reason} (first lines {:?})", d.count, d.first_lines));
+            let dropped = dropped.collect::<Vec<_>>().join(", ");
+            let l = &report.lengths;
+            vec![
+                file.clone(),
+                count(report.rows),
+                count(report.kept),
+                if dropped.is_empty() { "none".to_owned() } else { dropped },
+                count(report.processed_tokens),
+                count(report.trained_tokens),
+                format!("{} / {} / {}", l.min, l.p50, l.max),
+            ]
+        })
+        .collect();
+    let heads = ["file", "rows", "kept", "dropped", "tokens", "trained tokens", "length min / median / max"];
+    let _ = writeln!(out, "{}", table(&heads, rows, &[1, 2, 4, 5]));
+
+    let unit = serde_json::to_value(stage.shares.unit).map(|u| u.as_str().unwrap_or("").to_owned()).unwrap_or_default();
+    let _ = writeln!(out, "mix, by {unit}: planned / drawn share in each unit, and what is drawn");
+    let rows = stage
+        .shares
+        .sources
+        .iter()
+        .map(|s| {
+            let pair = |planned: f64, drawn: f64| format!("{} / {}", percent(planned), percent(drawn));
+            vec![
+                s.name.clone(),
+                pair(s.planned.samples, s.actual.samples),
+                pair(s.planned.processed_tokens, s.actual.processed_tokens),
+                pair(s.planned.trained_tokens, s.actual.trained_tokens),
+                count(s.drawn.samples),
+                count(s.drawn.processed_tokens),
+                count(s.drawn.trained_tokens),
+                format!("{:.2}", s.epochs),
+                count(s.repeated),
+            ]
+        })
+        .collect();
+    let heads = ["source", "rows", "tokens", "trained tokens", "rows", "tokens", "trained", "epochs", "repeated"];
+    let _ = writeln!(out, "{}", table(&heads, rows, &[1, 2, 3, 4, 5, 6, 7, 8]));
+
+    let peak = stage.fit.learning_rate.peak;
+    let _ = writeln!(out, "learning rate, peak {peak:e}, last {:e}", stage.learning_rates.last().unwrap_or(&0.0));
+    let _ = writeln!(out, "{}", curve(&stage.learning_rates, peak));
+    let e = &stage.estimate;
+    let _ = writeln!(
+        out,
+        "{} trained parameters; about {} of memory; about {} of training at {:.0} GFLOP/s measured now",
+        count(stage.trained_parameters),
+        bytes(e.memory_bytes),
+        duration(e.seconds),
+        e.gflops
+    );
+    out
+}
+
+/// A curve of one character a column, scaled to `top`.
+fn curve(values: &[f64], top: f64) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let columns = values.len().min(80);
+    let bar = |c: usize| {
+        let value = values[c * values.len() / columns];
+        BARS[((value / top * 8.0) as usize).min(7)]
+    };
+    (0..columns).map(bar).collect()
+}

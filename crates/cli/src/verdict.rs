@@ -1,0 +1,58 @@
+//! Both axes as a table, and the verdict as a sentence.
+
+use temper_eval::compare::{Comparison, Metric, Row};
+use temper_eval::verdict::{FloorDecision, Verdict};
+
+use crate::command;
+use crate::table::table;
+
+/// Metric, base, tuned, difference with its interval, floor; then the verdict.
+pub fn text(comparison: &Comparison) -> String {
+    let rows = comparison.rows.iter().map(row).collect();
+    let heads = ["suite", "metric", "base", "tuned", "tuned - base [95 % interval]", "floor"];
+    let mut out = table(&heads, rows, &[2, 3, 4]);
+    if let Some(judgement) = &comparison.judgement {
+        out.push_str(&format!("\nverdict: {}\n", judgement.reason));
+    }
+    out
+}
+
+fn row(row: &Row) -> Vec<String> {
+    let (scale, unit, digits) = match row.metric {
+        Metric::Accuracy | Metric::MacroF1 | Metric::ExactMatch | Metric::AccuracyPerByte | Metric::ChecksHeld => {
+            (100.0, " %", 1)
+        }
+        Metric::RelativeLoss => (100.0, " %", 2),
+        Metric::NatsPerToken | Metric::BitsPerByte | Metric::Kl => (1.0, "", 4),
+    };
+    let show = |value: f64| format!("{:.digits$}{unit}", value * scale);
+    let d = &row.difference;
+    let signed = |value: f64| format!("{:+.digits$}", value * scale);
+    let floor = row.floor.as_ref().map_or(String::new(), |floor| {
+        let decision = match floor.decision {
+            FloorDecision::Kept => "kept".to_owned(),
+            FloorDecision::Forgot => "FORGOT".to_owned(),
+            FloorDecision::CannotTell { about_n } => format!("cannot tell (needs about {about_n} items)"),
+        };
+        let sign = if row.higher_is_better { -1.0 } else { 1.0 };
+        format!("{}: {decision}", signed(sign * floor.margin))
+    });
+    let kind = row.kind.as_ref().map_or(String::new(), |kind| format!(" / {kind}"));
+    let metric = serde_json::to_value(row.metric).map(|m| m.as_str().unwrap_or("").replace('_', " "));
+    vec![
+        format!("{}{kind}", row.suite),
+        metric.unwrap_or_default(),
+        row.base.map_or(String::new(), show),
+        show(row.tuned),
+        format!("{} [{}, {}]", signed(d.estimate), signed(d.low), signed(d.high)),
+        floor,
+    ]
+}
+
+/// 4 where a floor was broken or the domain got worse, else 0.
+pub fn exit_code(comparison: &Comparison) -> u8 {
+    match comparison.judgement.as_ref().map(|j| &j.verdict) {
+        Some(Verdict::Forgot | Verdict::Lost) => command::REFUSED,
+        _ => command::DONE,
+    }
+}
