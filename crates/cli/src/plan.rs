@@ -55,8 +55,12 @@ pub fn text(plan: &Plan, file: &std::path::Path) -> String {
     }
     line(format!("  device   {}", plan.device));
     line("\nsettings".to_owned());
-    let rows = plan.settings.iter().map(|s| vec![s.path.clone(), s.value.to_string(), s.source.to_string()]).collect();
-    line(table(&["field", "value", "source"], rows, &[]));
+    let width = |of: fn(&temper_recipe::Setting) -> usize| plan.settings.iter().map(of).max().unwrap_or(0).min(56);
+    let (paths, values) = (width(|s| s.path.len()), width(|s| s.value.to_string().len()));
+    for s in &plan.settings {
+        let value = s.value.to_string();
+        line(format!("  {:paths$}  {value:values$}  {}", s.path, s.source));
+    }
     for note in &plan.notes {
         line(format!("note: {}: {}", note.place.of(file), note.message));
     }
@@ -120,7 +124,7 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     let _ = writeln!(out, "{}", table(&heads, rows, &[1, 2, 3, 4, 5, 6, 7, 8]));
 
     let peak = stage.fit.learning_rate.peak;
-    let _ = writeln!(out, "learning rate, peak {peak:e}, last {:e}", stage.learning_rates.last().unwrap_or(&0.0));
+    let _ = writeln!(out, "learning rate, peak {peak:e}, last {:.2e}", stage.learning_rates.last().unwrap_or(&0.0));
     let _ = writeln!(out, "{}", curve(&stage.learning_rates, peak));
     let e = &stage.estimate;
     let _ = writeln!(

@@ -76,8 +76,6 @@ section! {
             2000,
             "decision: enough for 95 % bounds (Efron and Tibshirani 1993 ask for 1000 or more)",
         );
-        /// Level of the intervals.
-        confidence: Valued<f64> = f.default(number(0.5..1.0), 0.95, "custom in the field");
     }
     check |r| {
         if let (Some(domain), Some(general)) = (&domain, &general) {

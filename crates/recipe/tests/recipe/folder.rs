@@ -57,7 +57,6 @@ evaluation:
     wordnet: {max_drop_points: 6}
     talk: {max_kl: 0.2}
   bootstrap_samples: 1000
-  confidence: 0.9
 ";
 
 pub struct Folder(tempfile::TempDir);

@@ -51,8 +51,8 @@ refusals! {
         "remove the quotes: quoted, it is text";
     number_with_underscore: "seed: 7" => "seed: 1_000", "3:7: `seed`: expected a whole number of at least 0, got `1_000`",
         "remove the underscores: YAML 1.2 reads them as text";
-    number_with_comma: "confidence: 0.9" => "confidence: 0,9",
-        "52:15: `evaluation.confidence`: expected a number from 0.5 to below 1, got `0,9`",
+    number_with_comma: "weight_average: 0.9" => "weight_average: 0,9",
+        "36:21: `stages.0.weight_average`: expected a number from 0 to 1, got `0,9`",
         "remove the comma; the decimal point is `.`";
     number_with_percent_sign: "domain: 75" => "domain: 75%",
         "16:15: `stages.0.mix.domain`: expected a number above 0 and at most 100, got `75%`", "remove the percent sign";
@@ -278,7 +278,8 @@ fn no_stages() {
 
 #[test]
 fn an_evaluation_of_nothing() {
-    let text = "name: a\nbase: hf:a/b\nstages: [{kind: sft, train: train.jsonl}]\nevaluation: {confidence: 0.9}\n";
+    let text =
+        "name: a\nbase: hf:a/b\nstages: [{kind: sft, train: train.jsonl}]\nevaluation: {bootstrap_samples: 1000}\n";
     assert_eq!(
         Folder::new().complaint(text, &[]),
         "FILE:4:13: `evaluation` evaluates nothing\nhint: give `domain`, `general`, or both; or remove `evaluation`"
