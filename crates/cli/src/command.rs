@@ -60,3 +60,9 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     anstream::println!("{}", temper_run::to_json_pretty(value).map_err(Failure::run)?);
     Ok(())
 }
+
+/// Prints a value as one line of JSON, at once.
+pub fn print_line<T: Serialize>(value: &T) -> Result<(), Failure> {
+    anstream::println!("{}", temper_run::to_json(value).map_err(Failure::run)?);
+    std::io::Write::flush(&mut std::io::stdout()).map_err(Failure::run)
+}

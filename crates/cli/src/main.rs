@@ -2,8 +2,13 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted, 4 a gate refused.
 
+mod base;
+mod bench;
+mod chat;
 mod command;
+mod data;
 mod eval;
+mod generate;
 mod plan;
 mod run;
 mod table;
@@ -30,6 +35,12 @@ enum Command {
     Plan(plan::Args),
     Run(run::Args),
     Eval(eval::Args),
+    Generate(generate::Args),
+    Chat(chat::Args),
+    #[command(subcommand)]
+    Data(data::Command),
+    #[command(subcommand)]
+    Bench(bench::Command),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +48,10 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Data(command) => data::run(&command),
+        Command::Bench(command) => bench::run(&command),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -1,0 +1,71 @@
+//! `temper data show`: each token as trained or masked, from the code that trains.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use temper_data::{load_rows, prepare};
+use temper_pipeline::PipelineError;
+
+use crate::base::BaseArgs;
+use crate::command::{DONE, Failure, Outcome};
+use crate::table::count;
+
+/// Work with data.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Show rows token by token: trained ones green (without colour: in brackets), masked ones dim.
+    Show(Args),
+}
+
+/// What to show.
+#[derive(clap::Args)]
+pub struct Args {
+    /// JSONL of `messages`, `prompt`/`completion` or `text`.
+    file: PathBuf,
+    #[command(flatten)]
+    base: BaseArgs,
+    /// Rows to show.
+    #[arg(long, default_value_t = 3)]
+    rows: usize,
+    /// Longest row in tokens; longer ones are dropped and counted.
+    #[arg(long, default_value_t = 1024)]
+    max_length: usize,
+}
+
+pub fn run(command: &Command) -> Outcome {
+    let Command::Show(args) = command;
+    let base = args.base.open()?;
+    let input = |e: temper_data::DataError| Failure::from(PipelineError::from(e));
+    let rows = load_rows(&args.file).map_err(input)?;
+    let source = prepare(&rows, &base.renderer, args.max_length, "data", 1.0).map_err(input)?;
+    let report = &source.report;
+    anstream::println!(
+        "{}: {} rows, {} kept, {} tokens, {} trained",
+        args.file.display(),
+        count(report.rows),
+        count(report.kept),
+        count(report.processed_tokens),
+        count(report.trained_tokens)
+    );
+    for (reason, dropped) in &report.dropped {
+        anstream::println!("dropped {}: {reason} (first lines {:?})", dropped.count, dropped.first_lines);
+    }
+    let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let tokenizer = base.renderer.tokenizer();
+    for example in source.examples.iter().take(args.rows) {
+        anstream::println!("\nline {}, {} tokens", example.row, example.ids.len());
+        let mut text = String::new();
+        for (&id, &weight) in example.ids.iter().zip(&example.weights) {
+            let token = tokenizer.decode(&[id], false);
+            let token = if token.contains('\u{FFFD}') { tokenizer.token(id).unwrap_or(token) } else { token };
+            text.push_str(&match (weight > 0.0, coloured) {
+                (true, true) => format!("\x1b[32m{token}\x1b[0m"),
+                (false, true) => format!("\x1b[2m{token}\x1b[0m"),
+                (true, false) => format!("[{token}]"),
+                (false, false) => token,
+            });
+        }
+        anstream::println!("{text}");
+    }
+    Ok(DONE)
+}
