@@ -86,10 +86,10 @@ pub fn run(command: &Command) -> Outcome {
     model.init_adapters(0);
     let tokens = args.batch * args.length;
     let ws = Workspace::allocate(&device, &config, model.adapter_widths(), Purpose::Train, tokens);
-    let settings =
-        AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 0.0 };
+    let settings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 0.0 };
     let mut optimizer = Optimizer::new(&model, settings);
-    let about = serde_json::json!({"about": {"trainable": optimizer.trained_parameters(), "device": device.describe()}});
+    let about =
+        serde_json::json!({"about": {"trainable": optimizer.trained_parameters(), "device": device.describe()}});
     print_line(&about)?;
 
     let ids = Random::new(0, "ids");
@@ -104,8 +104,7 @@ pub fn run(command: &Command) -> Outcome {
     };
     for number in 1..=args.steps {
         let start = Instant::now();
-        let outcome =
-            step(&model, &ws, &mut optimizer, std::slice::from_ref(&batch), 1e-4).map_err(Failure::run)?;
+        let outcome = step(&model, &ws, &mut optimizer, std::slice::from_ref(&batch), 1e-4).map_err(Failure::run)?;
         let seconds = start.elapsed().as_secs_f64();
         print_line(&serde_json::json!({"step": number, "seconds": seconds, "loss": outcome.loss()}))?;
     }

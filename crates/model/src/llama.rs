@@ -71,7 +71,7 @@ enum Attend<'a, B> {
 }
 
 impl<D: Device> Llama<D> {
-    /// Builds the model from tensors by HF name and shape ([out, in], or [width] for a norm).
+    /// Builds the model from tensors by HF name and shape (`[out, in]`, or `[width]` for a norm).
     ///
     /// # Errors
     /// Whatever `tensor` fails with.

@@ -77,7 +77,7 @@ fn conversations_become_the_ids_of_the_reference() {
     let renderer = Renderer::new(tokenizer(), None).unwrap();
     let reference = golden("smollm2_ref.json");
     let france = Message::new("user", "What is the capital of France?");
-    assert_eq!(renderer.prompt(&[france.clone()]).unwrap(), ids(&reference["chat"]["input_ids"]));
+    assert_eq!(renderer.prompt(std::slice::from_ref(&france)).unwrap(), ids(&reference["chat"]["input_ids"]));
     let answered = renderer.chat(&[france, Message::new("assistant", "The capital of France is Paris.")]).unwrap();
     let trained: Vec<u32> =
         answered.ids.iter().zip(&answered.trained).filter(|(_, trained)| **trained).map(|(id, _)| *id).collect();

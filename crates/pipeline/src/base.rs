@@ -36,7 +36,7 @@ pub fn open_base(
     checkpoint.verify()?;
     let tokenizer = match checkpoint.gguf_vocab()? {
         Some(vocab) => Tokenizer::from_gguf(&vocab)?,
-        None => Tokenizer::from_file(&tokenizer_file(&resolved.path))?,
+        None => Tokenizer::from_file(tokenizer_file(&resolved.path))?,
     };
     let renderer = Renderer::new(tokenizer, None)?;
     Ok(Base { resolved, checkpoint, renderer })

@@ -151,7 +151,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
             let own_base = prepared.stages.len() == 1 && matches!(prepared.stages[0].tuning, Tuning::Lora(_));
             let loaded = if own_base { None } else { Some(load_base(prepared)?) };
             let models = Models { base: loaded.as_ref().unwrap_or(&tuned), tuned: &tuned };
-            let comparison = judge(prepared, models, Split::Test, &mut |event| on_event(&event))?;
+            let comparison = judge(prepared, models, Split::Test, &mut *on_event)?;
             folder.write_json("judgement.json", &comparison)?;
             Some(comparison)
         }

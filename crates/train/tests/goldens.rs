@@ -95,7 +95,7 @@ fn losses_logits_and_hidden_states() {
         let b = batch(&[&ids]);
         close(
             prompt,
-            evaluate(&model, &ws, true, &[b.clone()]).mean(),
+            evaluate(&model, &ws, true, std::slice::from_ref(&b)).mean(),
             reference[prompt]["loss"].as_f64().unwrap(),
             1e-5,
         );
@@ -143,7 +143,7 @@ fn full_rank_gradients_and_four_adamw_steps() {
     let b = batch(&[&ids(&reference["plain"]["input_ids"])]);
     let mut optimizer = Optimizer::new(&model, PLAIN_ADAMW);
     for expected in numbers(&reference["adamw_full_lr1e-5_plain_losses"]) {
-        let outcome = step(&model, &ws, &mut optimizer, &[b.clone()], 1e-5).unwrap();
+        let outcome = step(&model, &ws, &mut optimizer, std::slice::from_ref(&b), 1e-5).unwrap();
         close("AdamW loss", outcome.loss(), expected, 1e-4);
     }
 }
@@ -179,7 +179,7 @@ fn six_lora_steps_and_the_merged_model() {
     };
     let (losses, gradients) = (numbers(&reference["loss"]), numbers(&reference["grad_norm"]));
     for s in 0..5 {
-        let outcome = step(&model, &ws, &mut optimizer, &[b.clone()], 1e-3).unwrap();
+        let outcome = step(&model, &ws, &mut optimizer, std::slice::from_ref(&b), 1e-3).unwrap();
         close("LoRA loss", outcome.loss(), losses[s], 5e-4);
         close("LoRA gradient norm", outcome.gradient_norm, gradients[s], 1e-3);
         if s == 0 {
@@ -187,7 +187,7 @@ fn six_lora_steps_and_the_merged_model() {
         }
     }
     norms(&|p| d.sum_squares(&p.value).sqrt(), &reference["B_norm_after_5"]);
-    let adapted = evaluate(&model, &ws, true, &[b.clone()]).mean();
+    let adapted = evaluate(&model, &ws, true, std::slice::from_ref(&b)).mean();
     close("LoRA loss after five steps", adapted, losses[5], 5e-4);
 
     // Merged equals adapters on (alpha is not the rank), and adapters off equal the base to the bit.
@@ -199,7 +199,7 @@ fn six_lora_steps_and_the_merged_model() {
     let merged =
         Llama::load(d, &config, &Tuning::Frozen, |name: &str, _: &[usize]| merged.remove(name).ok_or(())).unwrap();
     let infer = workspace(&merged, Purpose::Infer, 64);
-    close("merged loss", evaluate(&merged, &infer, true, &[b.clone()]).mean(), adapted, 1e-5);
+    close("merged loss", evaluate(&merged, &infer, true, std::slice::from_ref(&b)).mean(), adapted, 1e-5);
     let segments = [Segment::alone(0..ids.len())];
     let hidden = merged.forward(&infer, Tokens { ids: &ids, positions: &b.positions, segments: &segments }, true);
     let logits = infer.logits[0].first_rows(1);
@@ -210,7 +210,7 @@ fn six_lora_steps_and_the_merged_model() {
         close("merged logit", f64::from(logits[token]), logit, 5e-4);
     }
     let base = load(&Tuning::Frozen);
-    let off = evaluate(&model, &ws, false, &[b.clone()]);
+    let off = evaluate(&model, &ws, false, std::slice::from_ref(&b));
     assert_eq!(off, evaluate(&base, &infer, true, &[b]), "adapters off are the base, to the bit");
 }
 
