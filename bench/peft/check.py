@@ -31,6 +31,8 @@ import torch
 import transformers
 
 NEW_TOKENS = 32
+# The user turn of the golden chat text, which `check_tokenizer` renders to exactly that text.
+QUESTION = "What is the capital of France?"
 failures = 0
 
 
@@ -73,7 +75,7 @@ def check_tokenizer(merged, golden):
         report("tokenizer", tokenizer.decode(ids) == text, f"text of the ids of {text[:40]!r}")
     end_of_turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
     report("tokenizer", tokenizer.eos_token_id == end_of_turn, f"eos {tokenizer.eos_token_id} is the end of turn")
-    question = [{"role": "user", "content": "What is the capital of France?"}]
+    question = [{"role": "user", "content": QUESTION}]
     chat = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
     report("tokenizer", chat == golden["chat"]["text"], f"chat template: {chat[-40:]!r}")
     return tokenizer, end_of_turn
@@ -111,8 +113,8 @@ def stored_dtype(folder):
 
 
 def temper_answer(args, prompt, *model):
-    """What `temper generate` prints for a prompt that is already rendered, decoded greedily."""
-    command = [args.temper, "generate", *model, "--raw", "--greedy", "--max-tokens", str(NEW_TOKENS), "--prompt", prompt]
+    """What `temper generate` prints, decoded greedily. `prompt` is its options that give the prompt."""
+    command = [args.temper, "generate", *model, *prompt, "--temperature", "0", "--max-new-tokens", str(NEW_TOKENS)]
     run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     if run.returncode != 0:
         sys.exit(f"exit status {run.returncode}: {' '.join(command)}")
@@ -166,11 +168,13 @@ def main():
         print(f"      merged     {name} logits: folder and unmerged base + adapter differ by at most {rounding:.2g}")
 
     if args.temper:
-        models = {"adapter": ("--model", args.base, "--adapter", args.adapter), "merged": ("--model", args.merged)}
+        models = {"adapter": ("--base", args.base, "--adapter", args.adapter), "merged": ("--base", args.merged)}
+        # Text given to --raw holds no special tokens: they would be read as text. So the chat is given as its question.
+        given = {"plain": ("--raw", "--prompt", golden["plain"]["text"]), "chat": ("--prompt", QUESTION)}
         for kind, model in models.items():
             for name in prompts:
                 expected = tokenizer.decode(answers[kind][name])
-                got = temper_answer(args, golden[name]["text"], *map(str, model))
+                got = temper_answer(args, given[name], *map(str, model))
                 report("answer", got.strip() == expected.strip(), f"{kind}, {name}: {expected!r}"
                        + ("" if got.strip() == expected.strip() else f", temper says {got!r}"))  # fmt: skip
     versions = ", ".join(f"{module.__name__} {module.__version__}" for module in (torch, transformers, peft))
