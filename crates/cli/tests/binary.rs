@@ -178,7 +178,7 @@ fn faulty_rows() {
     let missing = folder.path("missing.jsonl").display().to_string();
     refused(&temper(&["plan", &folder.recipe(&gguf(), &missing)]), 2, &["recipe.yaml:6", "missing.jsonl"]);
     let recipe = folder.recipe(&gguf(), &tiny("tiny_train.jsonl"));
-    refused(&temper(&["plan", &recipe, "--set", "stages.0.max_length=8"]), 2, &["max_length", "hint:"]);
+    refused(&temper(&["plan", &recipe, "--set", "stages.0.max_length=8"]), 2, &["maximum length (8)", "hint:"]);
     let outside = temper(&["plan", &recipe, "--set", "evaluation.domain.labels=[Neoplasm, Eye, Pregnancy]"]);
     refused(&outside, 2, &["Respiratory", "label"]);
 }
