@@ -12,6 +12,8 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The input is at fault.
 pub const BAD_INPUT: u8 = 2;
+/// Ctrl-C.
+pub const INTERRUPTED: u8 = 3;
 /// A gate refused: a floor was broken, or the domain got worse.
 pub const REFUSED: u8 = 4;
 

@@ -44,6 +44,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Files and folders appear whole or not at all, so a run may end anywhere. Without a handler the system's own applies.
+    let _ = ctrlc::set_handler(|| std::process::exit(i32::from(command::INTERRUPTED)));
     let outcome = match Cli::parse().command {
         Command::Plan(args) => plan::run(&args),
         Command::Run(args) => run::run(&args),

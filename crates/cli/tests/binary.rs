@@ -136,6 +136,22 @@ fn a_whole_run_on_a_few_rows() {
     refused(&temper(&["run", &recipe]), 1, &["already holds a run", "hint:"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_with_3() {
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_temper"))
+        .args(["chat", "--base", &gguf()])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The prompt's `> ` says that the model is loaded and the handler set.
+    let mut prompt = [0u8; 2];
+    std::io::Read::read_exact(chat.stderr.as_mut().unwrap(), &mut prompt).unwrap();
+    assert!(Command::new("kill").args(["-INT", &chat.id().to_string()]).status().unwrap().success());
+    assert_eq!(chat.wait().unwrap().code(), Some(3));
+}
+
 #[test]
 fn the_real_model_answers() {
     let output = temper(&["generate", "--base", &gguf(), "--prompt", "What is the capital of France?"]);
