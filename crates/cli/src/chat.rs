@@ -45,14 +45,15 @@ pub fn run(args: &Args) -> Outcome {
             let text = tokenizer.decode(&ids, true);
             // A character may take several tokens: what is not complete yet waits.
             if !text.ends_with('\u{FFFD}') {
-                anstream::print!("{}", &text[shown.len().min(text.len())..]);
+                anstream::print!("{}", text.strip_prefix(&shown).unwrap_or(&text));
                 let _ = stdout().flush();
                 shown = text;
             }
         };
         let most = args.sampling.max_new_tokens;
         generate(&model, true, &[prompt], most, &stops, &sampling, &mut on_token).map_err(Failure::input)?;
-        anstream::println!();
-        messages.push(Message::new("assistant", tokenizer.decode(&ids, true)));
+        let answer = tokenizer.decode(&ids, true);
+        anstream::println!("{}", answer.strip_prefix(&shown).unwrap_or_default());
+        messages.push(Message::new("assistant", answer));
     }
 }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use temper_data::{load_rows, prepare};
 use temper_pipeline::PipelineError;
 
-use crate::base::BaseArgs;
 use crate::command::{DONE, Failure, Outcome};
 use crate::table::count;
 
@@ -22,8 +21,12 @@ pub enum Command {
 pub struct Args {
     /// JSONL of `messages`, `prompt`/`completion` or `text`.
     file: PathBuf,
-    #[command(flatten)]
-    base: BaseArgs,
+    /// The base whose tokenizer and template are used.
+    #[arg(long)]
+    base: String,
+    /// Never use the network.
+    #[arg(long)]
+    offline: bool,
     /// Rows to show.
     #[arg(long, default_value_t = 3)]
     rows: usize,
@@ -34,7 +37,7 @@ pub struct Args {
 
 pub fn run(command: &Command) -> Outcome {
     let Command::Show(args) = command;
-    let base = args.base.open()?;
+    let base = temper_pipeline::open_base(&args.base, None, args.offline, &mut |_| {})?;
     let input = |e: temper_data::DataError| Failure::from(PipelineError::from(e));
     let rows = load_rows(&args.file).map_err(input)?;
     let source = prepare(&rows, &base.renderer, args.max_length, "data", 1.0).map_err(input)?;

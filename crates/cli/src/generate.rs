@@ -42,12 +42,16 @@ pub fn run(args: &Args) -> Outcome {
     let base = args.base.open()?;
     let mut prompts = Vec::new();
     for (i, row) in rows.iter().enumerate() {
-        let place = |e: &dyn std::fmt::Display| Failure::input(anyhow!("row {}: {e}", i + 1));
+        let place = |e: &dyn std::fmt::Display| {
+            let hint = "hint: a row is {\"messages\": [...]} ending in a user turn, or {\"prompt\": \"...\"}";
+            Failure::input(anyhow!("row {}: {e}\n{hint}", i + 1))
+        };
         let text = row.get("prompt").and_then(Value::as_str);
         let ids = match (text, args.raw) {
             (Some(text), true) => base.renderer.tokenizer().encode(text, Specials::AsText),
             (Some(text), false) => base.renderer.prompt(&[Message::new("user", text)]).map_err(|e| place(&e))?,
-            (None, _) => {
+            (None, true) => return Err(place(&"--raw goes on from `prompt`; this row has none")),
+            (None, false) => {
                 let messages = row.get("messages").cloned().unwrap_or(Value::Null);
                 let messages: Vec<Message> = serde_json::from_value(messages)
                     .map_err(|e| place(&format!("expected `messages` or `prompt`: {e}")))?;

@@ -77,9 +77,9 @@ fn few_rows(x: Rows, w: Rows, scale: f32, write: Write, y: Rows) {
                 for first in (0..x.rows).step_by(4) {
                     let xs = [0, 1, 2, 3].map(|i| x.row((first + i).min(x.rows - 1)));
                     let sums = lanes::dot_4x4(xs, ws);
-                    for i in 0..4.min(x.rows - first) {
+                    for (i, sums) in sums.iter().enumerate().take(x.rows - first) {
                         for column in columns.clone() {
-                            let (target, value) = (y.at(first + i, column), scale * sums[i][column - block * 4]);
+                            let (target, value) = (y.at(first + i, column), scale * sums[column - block * 4]);
                             *target = if write == Write::Add { *target + value } else { value };
                         }
                     }
