@@ -74,20 +74,6 @@ fn run_linear<D: Device>(d: &D) -> Outputs {
     vec![d.read(&y), d.read(&dx), d.read(&dw)]
 }
 
-parity!(linear_of_few_rows, 2e-6, run_few_rows);
-fn run_few_rows<D: Device>(d: &D) -> Outputs {
-    let shapes = [(1, 64, 5), (3, 100, 9), (7, 576, 130), (32, 70, 66)];
-    let mut all = Vec::new();
-    for (m, k, n) in shapes {
-        let (x, w, y) = (tensor(d, 1, m, k), tensor(d, 2, n, k), tensor(d, 3, m, n + 4));
-        d.linear(&x, &w, 0.5, Write::Set, &y.col_range(2..n + 2));
-        all.push(d.read(&y));
-        d.linear(&x, &w, 2.0, Write::Add, &y.col_range(2..n + 2));
-        all.push(d.read(&y));
-    }
-    all
-}
-
 parity!(rope_there_and_back, 2e-6, run_rope);
 fn run_rope<D: Device>(d: &D) -> Outputs {
     let x = tensor(d, 1, 40, 100);

@@ -59,35 +59,6 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     fold3(a, b, a, |a, b, _| a * b)
 }
 
-/// The sixteen sums of products of four rows with four rows, with fused multiply-add. Only for machines that have it: the
-/// baseline would call a function for each.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
-pub(super) fn dot_4x4(x: [&[f32]; 4], w: [&[f32]; 4]) -> [[f32; 4]; 4] {
-    let length = x[0].len();
-    let whole = length / LANES * LANES;
-    let (xs, ws) = (x.map(|r| &r[..length]), w.map(|r| &r[..length]));
-    let mut lanes = [[[0.0f32; LANES]; 4]; 4];
-    for k in (0..whole).step_by(LANES) {
-        for i in 0..4 {
-            for j in 0..4 {
-                for l in 0..LANES {
-                    lanes[i][j][l] = xs[i][k + l].mul_add(ws[j][k + l], lanes[i][j][l]);
-                }
-            }
-        }
-    }
-    let mut sums = [[0.0; 4]; 4];
-    for i in 0..4 {
-        for j in 0..4 {
-            sums[i][j] = sum(lanes[i][j]);
-            for k in whole..length {
-                sums[i][j] = xs[i][k].mul_add(ws[j][k], sums[i][j]);
-            }
-        }
-    }
-    sums
-}
-
 /// Sum of squares, each run of 4096 in f32 lanes, the runs in f64.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn sum_squares(a: &[f32]) -> f64 {

@@ -21,15 +21,11 @@ type Cells = Tensor<CpuBuffer>;
 const GRAIN: usize = 16;
 /// Elements of one run in flat operations.
 const RUN: usize = 16_384;
-/// Up to so many rows a product is computed by `few_rows`.
-const FEW_ROWS: usize = 32;
 
 /// The CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
     threads: usize,
-    /// Whether fused multiply-add is an instruction here.
-    fused: bool,
 }
 
 impl Cpu {
@@ -38,11 +34,7 @@ impl Cpu {
     pub fn new(threads: usize) -> Self {
         // An error says that the pool stands already, which is the documented case.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).use_current_thread().build_global();
-        #[cfg(target_arch = "x86_64")]
-        let fused = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        #[cfg(not(target_arch = "x86_64"))]
-        let fused = cfg!(target_arch = "aarch64");
-        Self { threads: rayon::current_num_threads(), fused }
+        Self { threads: rayon::current_num_threads() }
     }
 
     /// Threads of the process's pool.
@@ -63,30 +55,6 @@ impl Cpu {
         }
         std::env::consts::ARCH
     }
-}
-
-/// `y (+)= scale * x w^T` for a few rows of x, as in decoding: each weight row is read once from memory and never packed,
-/// which for few rows costs more than the products.
-fn few_rows(x: Rows, w: Rows, scale: f32, write: Write, y: Rows) {
-    deal(w.rows.div_ceil(4), 16, |blocks| {
-        for block in blocks {
-            let columns = block * 4..(block * 4 + 4).min(w.rows);
-            // SAFETY: x and w are only read; these columns of y belong to this worker alone.
-            unsafe {
-                let ws = [0, 1, 2, 3].map(|j| w.row((block * 4 + j).min(w.rows - 1)));
-                for first in (0..x.rows).step_by(4) {
-                    let xs = [0, 1, 2, 3].map(|i| x.row((first + i).min(x.rows - 1)));
-                    let sums = lanes::dot_4x4(xs, ws);
-                    for (i, sums) in sums.iter().enumerate().take(x.rows - first) {
-                        for column in columns.clone() {
-                            let (target, value) = (y.at(first + i, column), scale * sums[column - block * 4]);
-                            *target = if write == Write::Add { *target + value } else { value };
-                        }
-                    }
-                }
-            }
-        }
-    });
 }
 
 fn matrix(rows: Rows) -> Matrix {
@@ -276,9 +244,6 @@ impl Device for Cpu {
         expect_shape("linear's y", y, x.rows(), weight.rows());
         check_disjoint(y, &[x, weight]);
         let (m, n, k) = (y.rows(), y.cols(), x.cols());
-        if m <= FEW_ROWS && k >= 64 && self.fused {
-            return few_rows(Rows::of(x), Rows::of(weight), scale, write, Rows::of(y));
-        }
         let (a, b, c) = (matrix(Rows::of(x)), matrix(Rows::of(weight)).t(), matrix(Rows::of(y)));
         // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
         unsafe { product(m, n, k, c, a, b, scale, write == Write::Add, true) };
