@@ -52,7 +52,7 @@ refusals! {
     number_with_underscore: "seed: 7" => "seed: 1_000", "3:7: `seed`: expected a whole number of at least 0, got `1_000`",
         "remove the underscores: YAML 1.2 reads them as text";
     number_with_comma: "weight_average: 0.9" => "weight_average: 0,9",
-        "36:21: `stages.0.weight_average`: expected a number from 0 to 1, got `0,9`",
+        "35:21: `stages.0.weight_average`: expected a number from 0 to 1, got `0,9`",
         "remove the comma; the decimal point is `.`";
     number_with_percent_sign: "domain: 75" => "domain: 75%",
         "16:15: `stages.0.mix.domain`: expected a number above 0 and at most 100, got `75%`", "remove the percent sign";
