@@ -35,7 +35,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let (recipe, notes) = load_recipe(&args.recipe, &args.sets)?;
-    let options = Options { threads: args.threads, offline: args.offline, overwrite: false };
+    let options = Options { threads: args.threads, offline: args.offline, ..Options::default() };
     let mut reporter = Reporter::new();
     let prepared = temper_pipeline::prepare(recipe, notes, &options, &mut |event| reporter.hear(event))?;
     let split = if args.test { Split::Test } else { Split::Validation };

@@ -4,12 +4,14 @@
 
 mod base;
 mod bench;
+mod cache;
 mod chat;
 mod command;
 mod data;
 mod eval;
 mod generate;
 mod plan;
+mod resume;
 mod run;
 mod table;
 mod verdict;
@@ -34,25 +36,35 @@ struct Cli {
 enum Command {
     Plan(plan::Args),
     Run(run::Args),
+    Resume(resume::Args),
     Eval(eval::Args),
     Generate(generate::Args),
     Chat(chat::Args),
     #[command(subcommand)]
     Data(data::Command),
     #[command(subcommand)]
+    Cache(cache::Command),
+    #[command(subcommand)]
     Bench(bench::Command),
 }
 
 fn main() -> ExitCode {
-    // Files and folders appear whole or not at all, so a run may end anywhere. Without a handler the system's own applies.
-    let _ = ctrlc::set_handler(|| std::process::exit(i32::from(command::INTERRUPTED)));
+    // Training ends after the step at hand, with a checkpoint; a second Ctrl-C, or one outside of training, ends at once:
+    // files and folders appear whole or not at all, so a run may end anywhere. Without a handler the system's own applies.
+    let _ = ctrlc::set_handler(|| {
+        if !run::stop_training() {
+            std::process::exit(i32::from(command::INTERRUPTED));
+        }
+    });
     let outcome = match Cli::parse().command {
         Command::Plan(args) => plan::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Resume(args) => resume::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Data(command) => data::run(&command),
+        Command::Cache(command) => cache::run(&command),
         Command::Bench(command) => bench::run(&command),
     };
     match outcome {

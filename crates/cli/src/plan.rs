@@ -29,7 +29,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let (recipe, notes) = load_recipe(&args.recipe, &args.sets)?;
-    let options = Options { threads: args.threads, offline: args.offline, overwrite: false };
+    let options = Options { threads: args.threads, offline: args.offline, ..Options::default() };
     let prepared = temper_pipeline::prepare(recipe, notes, &options, &mut |_| {})?;
     let plan = prepared.plan();
     if args.json {

@@ -1,14 +1,15 @@
 //! `temper run`: the whole recipe, with progress, and both axes at the end.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
-use temper_pipeline::{Event, Options};
+use temper_pipeline::{Event, Options, PipelineError, Prepared, Skipped, StageCache};
 use temper_train::Progress;
 
-use crate::command::{Outcome, load_recipe, print_json};
+use crate::command::{Failure, Outcome, load_recipe, print_json};
 use crate::table::duration;
 use crate::{command, verdict};
 
@@ -32,9 +33,31 @@ pub struct Args {
     /// Never use the network.
     #[arg(long)]
     offline: bool,
+    /// Neither reuse finished stages of earlier runs nor keep those of this one.
+    #[arg(long)]
+    no_cache: bool,
     /// Threads; as many as the machine has when left out.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+}
+
+/// Set by Ctrl-C: training is to end after the step at hand.
+pub static STOP: AtomicBool = AtomicBool::new(false);
+/// Whether training is under way, so that somebody looks at [`STOP`].
+static TRAINING: AtomicBool = AtomicBool::new(false);
+
+/// Asks training to end after the step at hand; false where there is none, or it was asked before.
+pub fn stop_training() -> bool {
+    let first = TRAINING.load(Ordering::Relaxed) && !STOP.swap(true, Ordering::Relaxed);
+    if first {
+        anstream::eprintln!("\nending after this step, with a checkpoint; Ctrl-C again ends at once");
+    }
+    first
+}
+
+/// The cache of finished stages, unless it is not wanted.
+pub fn cache(no_cache: bool) -> Option<StageCache> {
+    (!no_cache).then(StageCache::of_user)
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -44,9 +67,21 @@ pub fn run(args: &Args) -> Outcome {
     for note in &notes {
         anstream::eprintln!("note: {}: {}", note.place.of(&args.recipe), note.message);
     }
-    let options = Options { threads: args.threads, offline: args.offline, overwrite: args.overwrite };
+    let options = Options {
+        threads: args.threads,
+        offline: args.offline,
+        overwrite: args.overwrite,
+        cache: cache(args.no_cache),
+        interrupt: Some(&STOP),
+        ..Options::default()
+    };
     let mut reporter = Reporter::new();
     let prepared = temper_pipeline::prepare(recipe, notes, &options, &mut |event| reporter.hear(event))?;
+    carry_out(&prepared, &options, reporter, args.json)
+}
+
+/// Runs what was prepared, with progress, and prints both axes.
+pub fn carry_out(prepared: &Prepared, options: &Options, mut reporter: Reporter, json: bool) -> Outcome {
     let plan = prepared.plan();
     reporter.finish();
     anstream::eprintln!("{} on {}; {}", plan.name, plan.base.description, plan.device);
@@ -64,9 +99,21 @@ pub fn run(args: &Args) -> Outcome {
     for warning in &plan.warnings {
         anstream::eprintln!("warning: {warning}");
     }
-    let summary = temper_pipeline::run(&prepared, &options, &mut |event| reporter.hear(event))?;
+    let summary = temper_pipeline::run(prepared, options, &mut |event| reporter.hear(event));
     reporter.finish();
-    if args.json {
+    let summary = summary.map_err(|error| {
+        let interrupted = matches!(error, PipelineError::Interrupted { .. });
+        let mut failure = Failure::from(error);
+        if interrupted {
+            let folder = prepared.recipe.output.value.display();
+            failure = Failure {
+                code: command::INTERRUPTED,
+                error: anyhow::anyhow!("{}\nhint: `temper resume {folder}` goes on from there", failure.error),
+            };
+        }
+        failure
+    })?;
+    if json {
         print_json(&summary)?;
     } else {
         if let Some(comparison) = &summary.comparison {
@@ -86,6 +133,8 @@ pub struct Reporter {
     validation: String,
     started: Instant,
     seen: f64,
+    /// Steps that a resumed run need not make again.
+    first_step: usize,
 }
 
 impl Reporter {
@@ -96,13 +145,27 @@ impl Reporter {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { bar, what: String::new(), live, last_line: now, validation: String::new(), started: now, seen: 0.0 }
+        Self {
+            bar,
+            what: String::new(),
+            live,
+            last_line: now,
+            validation: String::new(),
+            started: now,
+            seen: 0.0,
+            first_step: 0,
+        }
     }
 
     /// Ends the bar, so that what is printed next stands on a line of its own.
     pub fn finish(&mut self) {
         self.bar.finish_and_clear();
         self.what.clear();
+    }
+
+    /// A line of its own, above the bar.
+    fn say(&self, message: &str) {
+        if self.live { self.bar.println(message) } else { anstream::eprintln!("{message}") }
     }
 
     fn show(&mut self, what: &str, done: u64, total: u64, message: String) {
@@ -124,6 +187,7 @@ impl Reporter {
 
     /// Shows one event.
     pub fn hear(&mut self, event: &Event) {
+        TRAINING.store(matches!(event, Event::Train { .. } | Event::General { .. }), Ordering::Relaxed);
         match event {
             Event::Download { what, done, total } => {
                 self.show(&format!("fetching {what}"), *done, total.unwrap_or(*done), String::new());
@@ -131,16 +195,38 @@ impl Reporter {
             Event::Stage { .. } => {
                 self.started = Instant::now();
                 self.seen = 0.0;
+                self.first_step = 0;
+            }
+            Event::Resumed { step, path, skipped, .. } => {
+                self.first_step = *step;
+                for Skipped { path, reason } in skipped {
+                    self.say(&format!("skipped checkpoint {}: {reason}", path.display()));
+                }
+                match path {
+                    Some(path) => self.say(&format!("going on after step {step}, from {}", path.display())),
+                    None => self.say("no usable checkpoint: the stage begins anew"),
+                }
+            }
+            Event::Changed { changes } => changes.iter().for_each(|change| self.say(&crate::resume::line(change))),
+            Event::Reused { stage, key, from } => {
+                self.say(&format!("stage {} is finished already ({}, from {from})", stage + 1, &key[..12]));
+            }
+            Event::General { general: g, .. } => {
+                let (change, low, high) = (g.relative * 100.0, g.low * 100.0, g.high * 100.0);
+                let so_far = format!("{change:+.1} % [{low:+.1}, {high:+.1}] since the base");
+                self.say(&format!("step {}: {} {:.4} nats per token, {so_far}", g.step, g.suite, g.loss));
+            }
+            Event::Stopped { step, reason, advice, .. } => {
+                self.say(&format!("ended early after step {step}: {reason}\nhint: {advice}"));
             }
             Event::Train { of, progress: Progress::Validation { step, loss, best }, .. } => {
                 self.validation = format!("validation {loss:.4}{}", if *best { " (best)" } else { "" });
-                let message = format!("step {step} of {of}: {}", self.validation);
-                if self.live { self.bar.println(message) } else { anstream::eprintln!("{message}") }
+                self.say(&format!("step {step} of {of}: {}", self.validation));
             }
             Event::Train { of, progress: Progress::Step(r), .. } => {
                 self.seen += r.processed_tokens as f64;
                 let elapsed = self.started.elapsed().as_secs_f64();
-                let eta = elapsed / r.step as f64 * (of - r.step) as f64;
+                let eta = elapsed / (r.step - self.first_step).max(1) as f64 * (of - r.step) as f64;
                 let message = format!(
                     "loss {:.4} lr {:.2e} norm {:.2} {:.0} tok/s ETA {} {}",
                     r.loss,
@@ -156,12 +242,10 @@ impl Reporter {
                 self.show(&format!("{suite} ({side})"), *done as u64, *total as u64, String::new());
             }
             Event::Warning { message } => {
-                let message = format!("warning: {message}");
-                if self.live { self.bar.println(message) } else { anstream::eprintln!("{message}") }
+                self.say(&format!("warning: {message}"));
             }
             Event::Saved { what, path } => {
-                let message = format!("{what} in {}", path.display());
-                if self.live { self.bar.println(message) } else { anstream::eprintln!("{message}") }
+                self.say(&format!("{what} in {}", path.display()));
             }
         }
     }

@@ -9,6 +9,7 @@ use temper_model::{LINEAR_MODULES, LlamaConfig, Purpose, Tuning, Workspace};
 use temper_recipe::{Note, Setting};
 use temper_train::FitSettings;
 
+use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
 
 /// What a run will do.
@@ -22,8 +23,14 @@ pub struct Plan {
     pub notes: Vec<Note>,
     /// The base.
     pub base: BasePlan,
+    /// The hash of tokenizer and chat template.
+    pub tokenizer_sha256: String,
+    /// Every data file with its hash.
+    pub inputs: Vec<Input>,
     /// The device.
     pub device: String,
+    /// Version of the engine's numerics: raised whenever results change in any bit.
+    pub numerics: u32,
     /// Each stage.
     pub stages: Vec<StagePlan>,
     /// What may surprise.
@@ -108,7 +115,10 @@ impl Plan {
                 precision: base.checkpoint.precision(),
                 parameters: parameters(config),
             },
+            tokenizer_sha256: prepared.tokenizer_sha256.clone(),
+            inputs: prepared.inputs.clone(),
             device: prepared.device.describe(),
+            numerics: NUMERICS,
             stages,
             warnings,
         }

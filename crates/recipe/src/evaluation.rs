@@ -76,6 +76,13 @@ section! {
             2000,
             "decision: enough for 95 % bounds (Efron and Tibshirani 1993 ask for 1000 or more)",
         );
+        /// Items of each `text_loss` suite with a floor that are also scored at every validation, so that a run which has
+        /// forgotten beyond recovery ends early; 0 scores none.
+        watch_items: Valued<u64> = f.default(
+            integer(0..),
+            32,
+            "decision: a few seconds a validation, and an interval narrow enough for a floor broken several times over",
+        );
     }
     check |r| {
         if let (Some(domain), Some(general)) = (&domain, &general) {

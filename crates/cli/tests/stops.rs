@@ -1,0 +1,72 @@
+//! A run that is not worth going on with ends early, with the best weights, the reason and what to change.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod tiny;
+
+use tiny::{Folder, ends};
+
+/// One stage of `steps` at this rate; the rest of the recipe as it is.
+fn one_stage(folder: &Folder, steps: usize, rate: f64) {
+    let text = folder.text();
+    let (first, rest) = text.split_once("  - kind: sft").unwrap();
+    let (stage, rest) = rest.split_once("  - kind: sft").unwrap();
+    let (_, evaluation) = rest.split_once("evaluation:").unwrap();
+    let stage = stage.replace("max_steps: 12", &format!("max_steps: {steps}")).replace("1e-2", &format!("{rate}"));
+    folder.write_recipe(&format!("{first}  - kind: sft{stage}evaluation:{evaluation}"));
+}
+
+fn stopped(folder: &Folder) -> serde_json::Value {
+    let summary = std::fs::read_to_string(folder.path("run/summary.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&summary).unwrap()["stages"][0].clone()
+}
+
+#[test]
+fn overfitting_ends_the_run_with_the_best_weights() {
+    let folder = Folder::new();
+    one_stage(&folder, 200, 2e-2);
+    let set = ["--set", "stages.0.eval_steps=10", "--set", "evaluation.watch_items=0", "--no-cache"];
+    let mut arguments = vec!["run"];
+    let recipe = folder.recipe();
+    arguments.push(&recipe);
+    arguments.extend(set);
+    let output = folder.temper(&arguments);
+    let outcome = stopped(&folder);
+    assert_eq!(outcome["stopped"]["rule"], "overfit", "{outcome}");
+    let (steps, best) = (outcome["steps"].as_u64().unwrap(), outcome["best"]["step"].as_u64().unwrap());
+    assert!(steps < 200 && steps == best + 30, "three validations of ten steps after the best: {steps}, {best}");
+    let text = tiny::stderr(&output);
+    assert!(text.contains("overfitting: ") && text.contains("hint: train less"), "{text}");
+    // The weights of the best validation are the result.
+    let weights = |path: &str| std::fs::read(folder.path(path).join("adapter_model.safetensors")).unwrap();
+    assert!(
+        weights(&format!("run/checkpoints/stage-1/best-{best:06}"))
+            == weights("run/checkpoints/stage-1/result/weights")
+    );
+}
+
+#[test]
+fn a_rate_that_makes_the_loss_run_away_fails_with_what_to_change() {
+    let folder = Folder::new();
+    one_stage(&folder, 200, 1.0);
+    let output = folder.temper(&["run", &folder.recipe(), "--no-cache", "--set", "evaluation.watch_items=0"]);
+    ends(&output, 1, &["diverged", "hint: lower learning_rate"]);
+}
+
+#[test]
+fn a_floor_broken_beyond_recovery_ends_the_run() {
+    let folder = Folder::new();
+    one_stage(&folder, 200, 5e-2);
+    let set =
+        ["--set", "evaluation.floors.heldout.max_increase_percent=1", "--set", "stages.0.early_stopping_patience=0"];
+    let mut arguments = vec!["run"];
+    let recipe = folder.recipe();
+    arguments.push(&recipe);
+    arguments.extend(set);
+    arguments.push("--no-cache");
+    let output = folder.temper(&arguments);
+    ends(&output, 0, &["forgot: the loss of heldout is up by at least", "hint: mix in more general data"]);
+    let outcome = stopped(&folder);
+    assert_eq!(outcome["stopped"]["rule"], "floor_broken", "{outcome}");
+    let metrics = std::fs::read_to_string(folder.path("run/metrics.jsonl")).unwrap();
+    assert!(metrics.contains("\"event\":\"general\""), "{metrics}");
+}
