@@ -75,10 +75,22 @@ mod tests {
     }
 
     #[test]
-    fn a_permutation_holds_every_index_once() {
-        let mut order = Random::new(3, "test").permutation(1000);
-        assert_ne!(order, (0..1000).collect::<Vec<_>>());
-        order.sort_unstable();
-        assert_eq!(order, (0..1000).collect::<Vec<_>>());
+    fn permutations_hold_every_index_once_differ_and_are_even() {
+        let stream = Random::new(5, "test");
+        for n in [0, 1, 2, 17, 1000] {
+            let mut order = stream.permutation(n);
+            order.sort_unstable();
+            assert_eq!(order, (0..n).collect::<Vec<_>>());
+        }
+        assert_ne!(stream.permutation(100), stream.within(0).permutation(100));
+        assert_ne!(stream.within(0).permutation(100), stream.within(1).permutation(100));
+        assert_ne!(stream.permutation(100), Random::new(6, "test").permutation(100));
+        // Where element 0 of four lands, over 4000 streams: 1000 each within six standard deviations (27.4 each).
+        let mut places = [0i32; 4];
+        for epoch in 0..4000 {
+            let order = stream.within(epoch).permutation(4);
+            places[order.iter().position(|&i| i == 0).unwrap()] += 1;
+        }
+        assert!(places.iter().all(|count| (count - 1000).abs() < 165), "{places:?}");
     }
 }
