@@ -8,6 +8,7 @@ pub struct Random {
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection that spreads every bit.
+#[inline]
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -27,16 +28,19 @@ impl Random {
     }
 
     /// The index-th 64 bits.
+    #[inline]
     pub fn bits(self, index: u64) -> u64 {
         mix(self.key.wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
     }
 
     /// The index-th number in [0, 1), of 53 bits.
+    #[inline]
     pub fn unit(self, index: u64) -> f64 {
         (self.bits(index) >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// The index-th whole number below `bound`, without bias that could be noticed (multiply-shift on 64 bits).
+    #[inline]
     pub fn below(self, index: u64, bound: u64) -> u64 {
         ((u128::from(self.bits(index)) * u128::from(bound)) >> 64) as u64
     }
