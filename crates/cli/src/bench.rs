@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use temper_data::{MicroBatch, Target};
-use temper_kernels::{Device, Random};
+use temper_kernels::Device;
 use temper_model::{LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Tuning, Workspace};
+use temper_run::Random;
 use temper_train::{AdamWSettings, Optimizer, step};
 
 use crate::command::{DONE, Failure, Outcome, print_line};
