@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use temper_kernels::Random;
+use temper_run::Random;
 use tiny::{Folder, ends, root, stderr};
 
 fn same(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) {

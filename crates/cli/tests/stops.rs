@@ -5,13 +5,19 @@ mod tiny;
 
 use tiny::{Folder, ends};
 
-/// One stage of `steps` at this rate; the rest of the recipe as it is.
-fn one_stage(folder: &Folder, steps: usize, rate: f64) {
+/// One stage of full rank, 200 steps on the domain alone at this rate; the rest of the recipe as it is.
+fn one_stage(folder: &Folder, rate: f64, more: &str) {
     let text = folder.text();
     let (first, rest) = text.split_once("  - kind: sft").unwrap();
     let (stage, rest) = rest.split_once("  - kind: sft").unwrap();
     let (_, evaluation) = rest.split_once("evaluation:").unwrap();
-    let stage = stage.replace("max_steps: 12", &format!("max_steps: {steps}")).replace("1e-2", &format!("{rate}"));
+    let mix = stage.lines().find(|line| line.contains("mix:")).unwrap();
+    let stage = stage
+        .replace(&format!("{mix}\n"), "")
+        .replace("mode: lora\n    max_steps: 12", &format!("mode: full\n    max_steps: 200\n    {more}"))
+        .replace("1e-2", &format!("{rate}"))
+        .replace("    lora_rank: 4\n", "")
+        .replace("save_steps: 1\n", "save_steps: 50\n");
     folder.write_recipe(&format!("{first}  - kind: sft{stage}evaluation:{evaluation}"));
 }
 
@@ -23,7 +29,7 @@ fn stopped(folder: &Folder) -> serde_json::Value {
 #[test]
 fn overfitting_ends_the_run_with_the_best_weights() {
     let folder = Folder::new();
-    one_stage(&folder, 200, 2e-2);
+    one_stage(&folder, 3e-3, "");
     let set = ["--set", "stages.0.eval_steps=10", "--set", "evaluation.watch_items=0", "--no-cache"];
     let mut arguments = vec!["run"];
     let recipe = folder.recipe();
@@ -37,7 +43,7 @@ fn overfitting_ends_the_run_with_the_best_weights() {
     let text = tiny::stderr(&output);
     assert!(text.contains("overfitting: ") && text.contains("hint: train less"), "{text}");
     // The weights of the best validation are the result.
-    let weights = |path: &str| std::fs::read(folder.path(path).join("adapter_model.safetensors")).unwrap();
+    let weights = |path: &str| std::fs::read(folder.path(path).join("model.safetensors")).unwrap();
     assert!(
         weights(&format!("run/checkpoints/stage-1/best-{best:06}"))
             == weights("run/checkpoints/stage-1/result/weights")
@@ -45,19 +51,27 @@ fn overfitting_ends_the_run_with_the_best_weights() {
 }
 
 #[test]
-fn a_rate_that_makes_the_loss_run_away_fails_with_what_to_change() {
+fn a_loss_that_runs_away_ends_the_run_with_the_best_weights() {
     let folder = Folder::new();
-    one_stage(&folder, 200, 1.0);
+    one_stage(&folder, 1.0, "early_stopping_patience: 0");
     let output = folder.temper(&["run", &folder.recipe(), "--no-cache", "--set", "evaluation.watch_items=0"]);
-    ends(&output, 1, &["diverged", "hint: lower learning_rate"]);
+    ends(&output, 0, &["diverged: the mean training loss", "hint: lower learning_rate"]);
+    let outcome = stopped(&folder);
+    assert_eq!(outcome["stopped"]["rule"], "diverged", "{outcome}");
+    let best = outcome["best"]["step"].as_u64().unwrap();
+    let weights = |path: &str| std::fs::read(folder.path(path).join("model.safetensors")).unwrap();
+    assert!(
+        weights(&format!("run/checkpoints/stage-1/best-{best:06}"))
+            == weights("run/checkpoints/stage-1/result/weights")
+    );
 }
 
 #[test]
 fn a_floor_broken_beyond_recovery_ends_the_run() {
     let folder = Folder::new();
-    one_stage(&folder, 200, 5e-2);
+    one_stage(&folder, 1e-2, "early_stopping_patience: 0");
     let set =
-        ["--set", "evaluation.floors.heldout.max_increase_percent=1", "--set", "stages.0.early_stopping_patience=0"];
+        ["--set", "evaluation.floors.heldout.max_increase_percent=1"];
     let mut arguments = vec!["run"];
     let recipe = folder.recipe();
     arguments.push(&recipe);
@@ -69,4 +83,13 @@ fn a_floor_broken_beyond_recovery_ends_the_run() {
     assert_eq!(outcome["stopped"]["rule"], "floor_broken", "{outcome}");
     let metrics = std::fs::read_to_string(folder.path("run/metrics.jsonl")).unwrap();
     assert!(metrics.contains("\"event\":\"general\""), "{metrics}");
+}
+
+#[test]
+fn a_run_that_never_beat_its_start_fails_rather_than_hand_on_worse_weights() {
+    let folder = Folder::new();
+    one_stage(&folder, 0.3, "early_stopping_patience: 1");
+    let output = folder.temper(&["run", &folder.recipe(), "--no-cache", "--set", "evaluation.watch_items=0"]);
+    ends(&output, 1, &["no improvement", "no validation was better than the start", "hint: the rate may have been too high"]);
+    assert!(!folder.path("run/merged").exists());
 }

@@ -16,7 +16,7 @@ mod source;
 mod weight_file;
 mod workspace;
 
-pub use adapter::{AdapterConfig, AdapterModule, read_adapter, write_adapter};
+pub use adapter::{AdapterConfig, AdapterModule, BaseRecord, read_adapter, write_adapter};
 pub use checkpoint::{Checkpoint, WeightsError};
 pub use config::LlamaConfig;
 pub use encoding::Encoding;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use temper_kernels::Device;
-use temper_model::{Llama, Tuning};
+use temper_model::{BaseRecord, Llama, Tuning};
 use temper_run::{RunError, sha256_file, to_json_pretty, write_dir_atomic};
 use temper_train::{Fit, FitOutcome, FitState};
 
@@ -192,7 +192,7 @@ impl Checkpoints {
         model: &Llama<D>,
         tuning: &Tuning,
         scale: f64,
-        base: &str,
+        base: (&str, &BaseRecord),
         finished: &Finished,
     ) -> Result<(), PipelineError> {
         write_dir_atomic(&self.dir.join(RESULT), |aside| {

@@ -7,7 +7,7 @@ use temper_eval::items::{self, ChatPrompt, ClassificationItem, InstructionItem, 
 use temper_eval::stats::Bootstrap;
 use temper_eval::suite::{Bench, Side, chat_kl};
 use temper_kernels::Cpu;
-use temper_model::{Llama, LoraSettings, Purpose, Tuning, Workspace, read_adapter};
+use temper_model::{Llama, Purpose, Workspace};
 use temper_recipe::{Bound, Evaluation, Recipe, SuiteKind};
 
 use crate::PipelineError;
@@ -180,21 +180,18 @@ fn bound(bound: Bound) -> f64 {
     }
 }
 
-/// Both axes of an adapter that was trained before, over the recipe's base.
+/// Both axes of an adapter that was trained before, over the recipe's base; `any_base` as in [`crate::Base::with_adapter`].
 ///
 /// # Errors
 /// When the adapter does not fit the base, or an item cannot be scored.
 pub fn judge_adapter(
     prepared: &Prepared,
     adapter: &Path,
+    any_base: bool,
     split: Split,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Comparison, PipelineError> {
-    let (config, _) = read_adapter(adapter)?;
-    let lora = LoraSettings { rank: config.rank, alpha: config.alpha, targets: config.target_modules };
-    let checkpoint = &prepared.base.checkpoint;
-    let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
-    let model = Llama::load(prepared.device, checkpoint.config(), &Tuning::Lora(lora), read)?;
-    model.load_adapter(adapter)?;
+    let (model, warning) = prepared.base.with_adapter(prepared.device, adapter, any_base)?;
+    warning.into_iter().for_each(|message| on_event(&Event::Warning { message }));
     judge(prepared, Models { base: &model, tuned: &model }, split, on_event)
 }

@@ -72,9 +72,9 @@ pub enum PipelineError {
         /// Why.
         error: temper_train::TrainError,
     },
-    /// Training ran away, and no weights of it are worth keeping.
+    /// Training was ended early, and no weights of it are worth keeping.
     #[error("stage {stage}, step {step}: {reason}; no validation was better than the start\nhint: {hint}")]
-    Diverged {
+    NothingGained {
         /// From 0.
         stage: usize,
         /// Steps made.
@@ -115,7 +115,7 @@ impl PipelineError {
     pub fn is_bad_input(&self) -> bool {
         !matches!(
             self,
-            Self::Train { .. } | Self::Diverged { .. } | Self::Interrupted { .. } | Self::Save(_) | Self::Run(_)
+            Self::Train { .. } | Self::NothingGained { .. } | Self::Interrupted { .. } | Self::Save(_) | Self::Run(_)
         )
     }
 }

@@ -119,6 +119,8 @@ impl Workshop<'_> {
         let workspace = Workspace::allocate(model.device(), model.config(), widths, Purpose::Train, tokens);
         let mut fit = Fit::new(&model, &workspace, stage.settings, stage.validation_batches());
         let of = stage.settings.learning_rate.steps;
+        let (name, record) = (prepared.recipe.base.source.value.to_string(), prepared.base.record());
+        let base = (name.as_str(), &record);
 
         let mut key = key;
         let (resumed, skipped) = checkpoints.restore(&mut fit)?;
@@ -158,8 +160,7 @@ impl Workshop<'_> {
             if let Progress::Validation { best: true, step, .. } = progress
                 && step > 0
             {
-                let base = prepared.recipe.base.source.value.to_string();
-                let saved = snapshot::save(&model, &stage.tuning, 1.0, &base, &checkpoints.best(step));
+                let saved = snapshot::save(&model, &stage.tuning, 1.0, base, &checkpoints.best(step));
                 saved.map_err(PipelineError::Save)?;
             }
             (self.tell)(Event::Train { stage: index, of, progress })?;
@@ -182,9 +183,11 @@ impl Workshop<'_> {
         if let Some(stop) = &outcome.stopped {
             let (reason, advice) = (stop.reason(), stop.advice().to_owned());
             (self.tell)(Event::Stopped { stage: index, step: outcome.steps, reason: reason.clone(), advice })?;
-            if stop.weights_are_lost() && outcome.best.is_none_or(|best| best.step == 0) {
+            // Without validation rows a stop by a floor leaves the last weights, which are worth looking at.
+            let nothing = outcome.best.map_or(stop.weights_are_lost(), |best| best.step == 0);
+            if nothing {
                 let hint = stop.advice();
-                return Err(PipelineError::Diverged { stage: index, step: outcome.steps, reason, hint });
+                return Err(PipelineError::NothingGained { stage: index, step: outcome.steps, reason, hint });
             }
         }
         match outcome.best {
@@ -200,8 +203,7 @@ impl Workshop<'_> {
         average_with_start(stage, &mut model, start)?;
         let lines = stage_lines(self.metrics_path, index)?;
         let finished = Finished::new(key, outcome, watched, lines);
-        let base = prepared.recipe.base.source.value.to_string();
-        checkpoints.finish(&model, &stage.tuning, 1.0, &base, &finished)?;
+        checkpoints.finish(&model, &stage.tuning, 1.0, base, &finished)?;
         Ok(finished)
     }
 }

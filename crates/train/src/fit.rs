@@ -191,9 +191,11 @@ impl<'m, D: Device> Fit<'m, D> {
         let state = &mut self.state;
         state.validation_due = false;
         state.last = Some(loss).filter(|loss| loss.is_finite());
-        // After the last step there is nothing left to stop.
         let stop = state.watch.hear_validation(loss, state.best, &self.settings.stops);
-        state.stopped = stop.filter(|_| state.step < self.settings.learning_rate.steps);
+        // A reason that the caller gave stands; and after the last step there is nothing left to stop.
+        if state.stopped.is_none() && state.step < self.settings.learning_rate.steps {
+            state.stopped = stop;
+        }
         let best = loss.is_finite() && state.best.is_none_or(|b| loss < b.loss);
         if best {
             state.best = Some(Best { step: state.step, loss });

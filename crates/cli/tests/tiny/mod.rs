@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use temper_kernels::Random;
+use temper_run::Random;
 use temper_model::{Checkpoint, Dtype, LlamaConfig, write_model};
 use temper_text::Tokenizer;
 
