@@ -72,7 +72,7 @@ section! {
             .map(|floors| floors.into_iter().map(|(suite, FloorBound(bound))| Floor { suite, bound }).collect());
         /// Resamples of the bootstrap.
         bootstrap_samples: Valued<u64> = f.default(
-            integer(100..=1_000_000),
+            integer(200..=1_000_000),
             2000,
             "decision: enough for 95 % bounds (Efron and Tibshirani 1993 ask for 1000 or more)",
         );
