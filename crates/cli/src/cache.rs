@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use temper_pipeline::StageCache;
 
-use crate::command::{self, Failure, Outcome, print_json};
+use crate::command::{DONE, Failure, Outcome, json, print};
 use crate::table::{bytes, table};
 
 /// The finished stages that later runs reuse.
@@ -45,7 +45,7 @@ fn size(text: &str) -> Result<u64, String> {
 pub fn run(command: &Command) -> Outcome {
     let cache = StageCache::of_user();
     match command {
-        Command::List { json: true } => print_json(&cache.list()?)?,
+        Command::List { json: true } => print(json(&cache.list()?)?)?,
         Command::List { json: false } => {
             let entries = cache.list()?;
             let rows = entries
@@ -61,9 +61,9 @@ pub fn run(command: &Command) -> Outcome {
                     ]
                 })
                 .collect();
-            anstream::print!("{}", table(&["key", "stage", "size", "last used", "ended early"], rows, &[2, 3]));
+            let table = table(&["key", "stage", "size", "last used", "ended early"], rows, &[2, 3]);
             let total: u64 = entries.iter().map(|e| e.bytes).sum();
-            anstream::println!("{} in {}", bytes(total as usize), cache.path().display());
+            print(format_args!("{table}\n{} in {}\n", bytes(total as usize), cache.path().display()))?;
         }
         Command::Prune { older_than: None, keep: None } => {
             return Err(Failure::input(anyhow::anyhow!(
@@ -84,8 +84,8 @@ pub fn run(command: &Command) -> Outcome {
             };
             let removed = cache.prune(age, *keep)?;
             let total: u64 = removed.iter().map(|e| e.bytes).sum();
-            anstream::println!("{} finished stages removed, {} freed", removed.len(), bytes(total as usize));
+            print(format_args!("{} finished stages removed, {} freed\n", removed.len(), bytes(total as usize)))?;
         }
     }
-    Ok(command::DONE)
+    Ok(DONE)
 }

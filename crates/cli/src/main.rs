@@ -10,9 +10,11 @@ mod command;
 mod data;
 mod eval;
 mod generate;
+mod interrupt;
 mod plan;
 mod resume;
 mod run;
+mod stream;
 mod table;
 mod verdict;
 
@@ -49,17 +51,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // Training ends after the step at hand, with a checkpoint; a second Ctrl-C, or one outside of training, ends at once:
-    // files and folders appear whole or not at all, so a run may end anywhere. Without a handler the system's own applies.
-    let _ = ctrlc::set_handler(|| {
-        if !run::stop_training() {
-            std::process::exit(i32::from(command::INTERRUPTED));
-        }
-    });
+    interrupt::listen();
     let outcome = match Cli::parse().command {
         Command::Plan(args) => plan::run(&args),
-        Command::Run(args) => run::run(&args),
-        Command::Resume(args) => resume::run(&args),
+        Command::Run(args) => run::run(args),
+        Command::Resume(args) => resume::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
@@ -70,7 +66,9 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            anstream::eprintln!("error: {}", failure.error);
+            if let Some(error) = failure.error {
+                command::tell(format_args!("error: {error}"));
+            }
             ExitCode::from(failure.code)
         }
     }

@@ -1,47 +1,30 @@
 //! `temper plan`: everything that a run would do, computed but not done.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
-use temper_pipeline::{Options, Plan, StagePlan};
+use temper_pipeline::{Plan, StagePlan};
 
-use crate::command::{Outcome, load_recipe, print_json};
+use crate::base::RecipeArgs;
+use crate::command::{DONE, Outcome, conclude, json};
 use crate::table::{bytes, count, duration, percent, table};
 
 /// Show every resolved value with its source, what will be seen, and what it takes.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
-    recipe: PathBuf,
-    /// Overrides a value: `stages.0.learning_rate=2e-3`.
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
-    /// Never use the network.
-    #[arg(long)]
-    offline: bool,
-    /// Threads; as many as the machine has when left out.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let (recipe, notes) = load_recipe(&args.recipe, &args.sets)?;
-    let options = Options { threads: args.threads, offline: args.offline, ..Options::default() };
-    let prepared = temper_pipeline::prepare(recipe, notes, &options, &mut |_| {})?;
-    let plan = prepared.plan();
-    if args.json {
-        print_json(&plan)?
-    } else {
-        anstream::print!("{}", text(&plan, &args.recipe))
-    }
-    Ok(crate::command::DONE)
+    let plan = args.recipe.prepare()?.plan();
+    conclude(if args.json { json(&plan)? } else { text(&plan, &args.recipe.recipe) }, DONE)
 }
 
 /// The plan for people.
-pub fn text(plan: &Plan, file: &std::path::Path) -> String {
+fn text(plan: &Plan, file: &std::path::Path) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         let _ = writeln!(out, "{text}");

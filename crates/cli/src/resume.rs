@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use temper_pipeline::{Change, Options, changes, recorded_recipe};
 
-use crate::command::{Failure, Outcome, load_recipe};
-use crate::run::{Reporter, carry_out};
+use crate::base::{MachineArgs, prepare};
+use crate::command::{DONE, Failure, Outcome, tell};
+use crate::interrupt::STOP;
+use crate::run::{cache, carry_out};
 
 /// Go on with a run that was stopped, crashed or killed.
 #[derive(clap::Args)]
@@ -27,18 +29,14 @@ pub struct Args {
     /// Neither reuse finished stages of other runs nor keep those of this one.
     #[arg(long)]
     no_cache: bool,
-    /// Never use the network.
-    #[arg(long)]
-    offline: bool,
-    /// Threads; as many as the machine has when left out.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
-pub fn run(args: &Args) -> Outcome {
+pub fn run(args: Args) -> Outcome {
     if args.run.join("summary.json").is_file() {
-        anstream::eprintln!("{} is finished: nothing is left to do", args.run.display());
-        return Ok(crate::command::DONE);
+        tell(format_args!("{} is finished: nothing is left to do", args.run.display()));
+        return Ok(DONE);
     }
     let file = args.recipe.clone().unwrap_or_else(|| recorded_recipe(&args.run));
     if !file.is_file() && args.recipe.is_none() {
@@ -47,32 +45,23 @@ pub fn run(args: &Args) -> Outcome {
             args.run.display()
         )));
     }
-    let mut sets = args.sets.clone();
+    let mut sets = args.sets;
     sets.push(format!("output={}", args.run.display()));
-    let (recipe, notes) = load_recipe(&file, &sets)?;
-    let mut options = Options {
-        threads: args.threads,
-        offline: args.offline,
-        resume: true,
-        cache: crate::run::cache(args.no_cache),
-        interrupt: Some(&crate::run::STOP),
-        ..Options::default()
-    };
-    let mut reporter = Reporter::new();
-    let prepared = temper_pipeline::prepare(recipe, notes, &options, &mut |event| reporter.hear(event))?;
+    let mut options =
+        Options { resume: true, cache: cache(args.no_cache), interrupt: Some(&STOP), ..args.machine.options() };
+    let prepared = prepare(&file, &sets, &options)?;
     let mut differs = changes(&args.run, &prepared.plan())?;
     // The run folder is the one that was named, wherever it lies now.
     differs.retain(|change| change.what != "output");
-    reporter.finish();
     if differs.iter().any(|change| change.unsafe_to_resume) && !args.accept {
-        differs.iter().for_each(|change| anstream::eprintln!("{}", line(change)));
+        differs.iter().for_each(|change| tell(line(change)));
         return Err(Failure::input(anyhow::anyhow!(
             "{} would no longer be the run that was begun\nhint: --accept goes on all the same; `temper run` begins a new one",
             args.run.display()
         )));
     }
     options.changes = differs;
-    carry_out(&prepared, &options, reporter, args.json)
+    carry_out(&prepared, &options, args.json)
 }
 
 /// A change in one line.

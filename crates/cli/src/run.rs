@@ -1,26 +1,25 @@
 //! `temper run`: the whole recipe, with progress, and both axes at the end.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
 use temper_pipeline::{Event, Options, PipelineError, Prepared, Skipped, StageCache};
 use temper_train::Progress;
 
-use crate::command::{Failure, Outcome, load_recipe, print_json};
-use crate::table::duration;
-use crate::{command, verdict};
+use crate::base::RecipeArgs;
+use crate::command::{DONE, Failure, INTERRUPTED, Outcome, conclude, json, tell};
+use crate::interrupt;
+use crate::table::{bytes, count, duration};
+use crate::verdict;
 
 /// Train as the recipe says, judge on both axes, write the run folder.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
-    recipe: PathBuf,
-    /// Overrides a value: `stages.0.learning_rate=2e-3`.
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// The run folder, in place of the recipe's `output`.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -30,29 +29,9 @@ pub struct Args {
     /// The summary as JSON on standard output.
     #[arg(long)]
     json: bool,
-    /// Never use the network.
-    #[arg(long)]
-    offline: bool,
     /// Neither reuse finished stages of earlier runs nor keep those of this one.
     #[arg(long)]
     no_cache: bool,
-    /// Threads; as many as the machine has when left out.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-}
-
-/// Set by Ctrl-C: training is to end after the step at hand.
-pub static STOP: AtomicBool = AtomicBool::new(false);
-/// Whether training is under way, so that somebody looks at [`STOP`].
-static TRAINING: AtomicBool = AtomicBool::new(false);
-
-/// Asks training to end after the step at hand; false where there is none, or it was asked before.
-pub fn stop_training() -> bool {
-    let first = TRAINING.load(Ordering::Relaxed) && !STOP.swap(true, Ordering::Relaxed);
-    if first {
-        anstream::eprintln!("\nending after this step, with a checkpoint; Ctrl-C again ends at once");
-    }
-    first
 }
 
 /// The cache of finished stages, unless it is not wanted.
@@ -60,68 +39,55 @@ pub fn cache(no_cache: bool) -> Option<StageCache> {
     (!no_cache).then(StageCache::of_user)
 }
 
-pub fn run(args: &Args) -> Outcome {
-    let mut sets = args.sets.clone();
-    sets.extend(args.output.iter().map(|path| format!("output={}", path.display())));
-    let (recipe, notes) = load_recipe(&args.recipe, &sets)?;
-    for note in &notes {
-        anstream::eprintln!("note: {}: {}", note.place.of(&args.recipe), note.message);
-    }
+pub fn run(mut args: Args) -> Outcome {
+    args.recipe.sets.extend(args.output.iter().map(|path| format!("output={}", path.display())));
     let options = Options {
-        threads: args.threads,
-        offline: args.offline,
         overwrite: args.overwrite,
         cache: cache(args.no_cache),
-        interrupt: Some(&STOP),
-        ..Options::default()
+        interrupt: Some(&interrupt::STOP),
+        ..args.recipe.machine.options()
     };
-    let mut reporter = Reporter::new();
-    let prepared = temper_pipeline::prepare(recipe, notes, &options, &mut |event| reporter.hear(event))?;
-    carry_out(&prepared, &options, reporter, args.json)
+    let prepared = args.recipe.prepare()?;
+    args.recipe.tell_notes(&prepared);
+    carry_out(&prepared, &options, args.json)
 }
 
 /// Runs what was prepared, with progress, and prints both axes.
-pub fn carry_out(prepared: &Prepared, options: &Options, mut reporter: Reporter, json: bool) -> Outcome {
+pub fn carry_out(prepared: &Prepared, options: &Options, as_json: bool) -> Outcome {
     let plan = prepared.plan();
-    reporter.finish();
-    anstream::eprintln!("{} on {}; {}", plan.name, plan.base.description, plan.device);
+    tell(format_args!("{} on {}; {}", plan.name, plan.base.description, plan.device));
     for (i, stage) in plan.stages.iter().enumerate() {
-        anstream::eprintln!(
+        tell(format_args!(
             "stage {}: {}, {} steps, {} trained parameters, about {} of memory and {}",
             i + 1,
             stage.kind,
             stage.steps,
-            crate::table::count(stage.trained_parameters),
-            crate::table::bytes(stage.estimate.memory_bytes),
+            count(stage.trained_parameters),
+            bytes(stage.estimate.memory_bytes),
             duration(stage.estimate.seconds),
-        );
+        ));
     }
     for warning in &plan.warnings {
-        anstream::eprintln!("warning: {warning}");
+        tell(format_args!("warning: {warning}"));
     }
+    let mut reporter = Reporter::new();
     let summary = temper_pipeline::run(prepared, options, &mut |event| reporter.hear(event));
     reporter.finish();
-    let summary = summary.map_err(|error| {
-        let interrupted = matches!(error, PipelineError::Interrupted { .. });
-        let mut failure = Failure::from(error);
-        if interrupted {
+    let summary = summary.map_err(|error| match error {
+        PipelineError::Interrupted { .. } => {
             let folder = prepared.recipe.output.value.display();
-            failure = Failure {
-                code: command::INTERRUPTED,
-                error: anyhow::anyhow!("{}\nhint: `temper resume {folder}` goes on from there", failure.error),
-            };
+            let error = anyhow!("{error}\nhint: `temper resume {folder}` goes on from there");
+            Failure { code: INTERRUPTED, error: Some(error) }
         }
-        failure
+        other => Failure::from(other),
     })?;
-    if json {
-        print_json(&summary)?;
+    let text = if as_json {
+        json(&summary)?
     } else {
-        if let Some(comparison) = &summary.comparison {
-            anstream::println!("{}", verdict::text(comparison));
-        }
-        anstream::println!("run folder {}, {} in all", summary.folder.display(), duration(summary.seconds));
-    }
-    Ok(summary.comparison.as_ref().map_or(command::DONE, verdict::exit_code))
+        let verdict = summary.comparison.as_ref().map_or(String::new(), |comparison| verdict::text(comparison) + "\n");
+        format!("{verdict}run folder {}, {} in all\n", summary.folder.display(), duration(summary.seconds))
+    };
+    conclude(text, summary.comparison.as_ref().map_or(DONE, verdict::exit_code))
 }
 
 /// Shows events: a bar where standard error is a terminal, else a line every few seconds.
@@ -165,10 +131,16 @@ impl Reporter {
 
     /// A line of its own, above the bar.
     fn say(&self, message: &str) {
-        if self.live { self.bar.println(message) } else { anstream::eprintln!("{message}") }
+        if self.live { self.bar.println(message) } else { tell(message) }
     }
 
-    fn show(&mut self, what: &str, done: u64, total: u64, message: String) {
+    /// Does something that prints, with the bar out of the way.
+    pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
+
+    /// Shows that `done` of `total` is reached.
+    pub fn show(&mut self, what: &str, done: u64, total: u64, message: String) {
         let fresh = self.what != what;
         if fresh {
             self.what = what.to_owned();
@@ -181,13 +153,13 @@ impl Reporter {
             self.bar.set_message(message);
         } else if done == total || self.last_line.elapsed() > Duration::from_secs(5) {
             self.last_line = Instant::now();
-            anstream::eprintln!("{what} {done}/{total} {message}");
+            tell(format_args!("{what} {done}/{total} {message}"));
         }
     }
 
     /// Shows one event.
     pub fn hear(&mut self, event: &Event) {
-        TRAINING.store(matches!(event, Event::Train { .. } | Event::General { .. }), Ordering::Relaxed);
+        interrupt::training(matches!(event, Event::Train { .. } | Event::General { .. }));
         match event {
             Event::Download { what, done, total } => {
                 self.show(&format!("fetching {what}"), *done, total.unwrap_or(*done), String::new());

@@ -70,8 +70,7 @@ fn a_loss_that_runs_away_ends_the_run_with_the_best_weights() {
 fn a_floor_broken_beyond_recovery_ends_the_run() {
     let folder = Folder::new();
     one_stage(&folder, 1e-2, "early_stopping_patience: 0");
-    let set =
-        ["--set", "evaluation.floors.heldout.max_increase_percent=1"];
+    let set = ["--set", "evaluation.floors.heldout.max_increase_percent=1"];
     let mut arguments = vec!["run"];
     let recipe = folder.recipe();
     arguments.push(&recipe);
@@ -90,6 +89,35 @@ fn a_run_that_never_beat_its_start_fails_rather_than_hand_on_worse_weights() {
     let folder = Folder::new();
     one_stage(&folder, 0.3, "early_stopping_patience: 1");
     let output = folder.temper(&["run", &folder.recipe(), "--no-cache", "--set", "evaluation.watch_items=0"]);
-    ends(&output, 1, &["no improvement", "no validation was better than the start", "hint: the rate may have been too high"]);
+    ends(
+        &output,
+        1,
+        &["no improvement", "no validation was better than the start", "hint: the rate may have been too high"],
+    );
     assert!(!folder.path("run/merged").exists());
+}
+
+#[test]
+fn a_gate_that_refuses_ends_with_4_whether_or_not_somebody_reads_why() {
+    let folder = Folder::new();
+    one_stage(&folder, 0.5, "");
+    let tiny = tiny::root().join("data/tests").display().to_string();
+    // Without validation no rule steps in: the wrecked weights are judged.
+    let recipe = std::fs::read_to_string(folder.path("recipe.yaml")).unwrap();
+    let validation = format!("    validation: {tiny}/tiny_validation.jsonl\n");
+    folder.write_recipe(&recipe.replace(&validation, "").replace("    eval_steps: 2\n", ""));
+    let domain = format!(
+        "evaluation.domain={{task: classification, validation: {tiny}/tiny_validation.jsonl, test: {tiny}/tiny_test.jsonl, \
+         labels: [Neoplasm, Eye, Respiratory, Pregnancy]}}"
+    );
+    let recipe = folder.recipe();
+    let floor = "evaluation.floors.heldout.max_increase_percent=1";
+    let sets = ["--set", "stages.0.max_steps=4", "--set", floor, "--set", &domain];
+    let run = folder.temper(&[&["run", &recipe, "--no-cache"], &sets[..]].concat());
+    ends(&run, 4, &[]);
+    assert!(tiny::stdout(&run).contains("FORGOT") && tiny::stdout(&run).contains("beyond the floor"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let again = [&["run", &recipe, "--no-cache", "--overwrite"], &sets[..]].concat();
+    assert_eq!(folder.command(&again).stdout(writer).status().unwrap().code(), Some(4));
 }

@@ -32,9 +32,7 @@ pub(crate) fn reason(key: &str) -> Option<&'static str> {
         }
         "gradient_checkpointing" | "activation_checkpointing" => LATER,
         "lora_dropout" | "use_rslora" | "use_dora" | "loraplus_lr_ratio" | "modules_to_save" => LATER,
-        "save_steps" | "save_total_limit" | "load_best_model_at_end" => {
-            "each stage keeps its last checkpoint, and with `validation` also the best, which it goes on with: remove it"
-        }
+        "load_best_model_at_end" => "with `validation` a stage always ends with its best weights: remove it",
         "report_to" | "wandb_project" | "logging_steps" => "every step is written to metrics.jsonl: remove it",
         "<<" => "merge keys are not part of YAML 1.2; write the values out, or use an anchor for a whole value",
         _ => return None,

@@ -7,6 +7,7 @@
 
 mod models;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use models::{checkpoint, lora, real, workspace};
@@ -297,8 +298,9 @@ fn greedy_answers_alone_and_in_one_batch() {
         })
         .to_vec();
     let prompts: Vec<Vec<u32>> = cases.iter().map(|(prompt, _)| prompt.clone()).collect();
-    let run =
-        |prompts: &[Vec<u32>]| generate(&model, true, prompts, 32, &[2], &Sampling::GREEDY, &mut |_, _| {}).unwrap();
+    let run = |prompts: &[Vec<u32>]| {
+        generate(&model, true, prompts, 32, &[2], &Sampling::GREEDY, &mut |_, _, _| ControlFlow::Continue(())).unwrap()
+    };
     for (together, (prompt, expected)) in run(&prompts).iter().zip(&cases) {
         assert_eq!(&together.ids, expected);
         assert_eq!(&run(std::slice::from_ref(prompt))[0].ids, expected);

@@ -1,10 +1,11 @@
 //! A random model with two narrow blocks behind the real tokenizer, and recipes over it: a run takes a second.
+#![allow(dead_code, reason = "each file of tests uses a part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use temper_run::Random;
 use temper_model::{Checkpoint, Dtype, LlamaConfig, write_model};
+use temper_run::Random;
 use temper_text::Tokenizer;
 
 pub fn root() -> PathBuf {
