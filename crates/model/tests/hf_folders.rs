@@ -11,8 +11,8 @@ use half::{bf16, f16};
 use images::{GgufImage, safetensors_image, tiny_config};
 use serde_json::{Value, json};
 use temper_model::{
-    AdapterConfig, AdapterModule, BaseRecord, Checkpoint, Dtype, LlamaConfig, WeightsError, read_adapter, write_adapter,
-    write_model,
+    AdapterConfig, AdapterModule, BaseRecord, Checkpoint, Dtype, LlamaConfig, WeightsError, read_adapter,
+    write_adapter, write_model,
 };
 
 fn assert_has(message: &str, parts: &[&str]) {

@@ -79,9 +79,10 @@ impl Base {
                 return Err(PipelineError::Unfit {
                     path: adapter.display().to_string(),
                     problem: format!("the adapter was trained over {base}, not over {own}"),
-                    hint: "use the base it was trained over; --any-base loads it all the same, and `temper eval` shows \
+                    hint:
+                        "use the base it was trained over; --any-base loads it all the same, and `temper eval` shows \
                            what that costs"
-                        .to_owned(),
+                            .to_owned(),
                 });
             }
             None => Some(format!(

@@ -66,6 +66,14 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// What [`Checkpoints::restore`] found.
+pub(crate) struct Restored {
+    /// The checkpoint that was taken and its state; none where training begins at the start.
+    pub from: Option<(PathBuf, State)>,
+    /// Newer ones that could not be used.
+    pub skipped: Vec<Skipped>,
+}
+
 /// The folder `checkpoints/stage-N`.
 pub(crate) struct Checkpoints {
     dir: PathBuf,
@@ -151,20 +159,19 @@ impl Checkpoints {
         Ok(found)
     }
 
-    /// Brings `fit` to the newest checkpoint that is whole. Tells which one, what the state was, and which newer ones were
-    /// skipped and why; none if training begins at the start.
-    pub fn restore<D: Device>(
-        &self,
-        fit: &mut Fit<'_, D>,
-    ) -> Result<(Option<(PathBuf, State)>, Vec<Skipped>), PipelineError> {
-        let mut skipped = Vec::new();
+    /// Brings `fit` to the newest checkpoint that is whole.
+    pub fn restore<D: Device>(&self, fit: &mut Fit<'_, D>) -> Result<Restored, PipelineError> {
+        let mut restored = Restored { from: None, skipped: Vec::new() };
         for (_, path) in self.numbered("step-")?.into_iter().rev() {
             match self.try_restore(fit, &path) {
-                Ok(state) => return Ok((Some((path, state)), skipped)),
-                Err(reason) => skipped.push(Skipped { path, reason }),
+                Ok(state) => {
+                    restored.from = Some((path, state));
+                    break;
+                }
+                Err(reason) => restored.skipped.push(Skipped { path, reason }),
             }
         }
-        Ok((None, skipped))
+        Ok(restored)
     }
 
     fn try_restore<D: Device>(&self, fit: &mut Fit<'_, D>, path: &Path) -> Result<State, String> {

@@ -295,7 +295,8 @@ fn save_result(
     {
         let path = folder.join("adapter");
         let base = prepared.recipe.base.source.value.to_string();
-        snapshot::save(tuned, &stage.tuning, stage.weight_average, (&base, &prepared.base.record()), &path).map_err(PipelineError::Save)?;
+        snapshot::save(tuned, &stage.tuning, stage.weight_average, (&base, &prepared.base.record()), &path)
+            .map_err(PipelineError::Save)?;
         tell(Event::Saved { what: "PEFT adapter", path })?;
     }
     let path = folder.join("merged");

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use temper_kernels::{Device, Tensor};
 use temper_model::{
-    AdapterConfig, AdapterModule, BaseRecord, Checkpoint, Dtype, Llama, LlamaConfig, LoraSettings, Tuning, WeightsError,
-    write_adapter, write_model,
+    AdapterConfig, AdapterModule, BaseRecord, Checkpoint, Dtype, Llama, LlamaConfig, LoraSettings, Tuning,
+    WeightsError, write_adapter, write_model,
 };
 
 /// Writes what `model` trains: a PEFT adapter, whose alpha is `settings.alpha * scale`, or the whole model in f32. `base` is

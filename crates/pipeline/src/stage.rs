@@ -9,7 +9,7 @@ use temper_model::{Checkpoint, Llama, Purpose, Tuning, WeightsError, Workspace};
 use temper_run::JsonLog;
 use temper_train::{Fit, Progress};
 
-use crate::checkpoints::{Checkpoints, Finished, MIXED, weights};
+use crate::checkpoints::{Checkpoints, Finished, MIXED, Restored, weights};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::run::{Event, Options};
 use crate::watch::{General, Watch, WatchState};
@@ -123,7 +123,7 @@ impl Workshop<'_> {
         let base = (name.as_str(), &record);
 
         let mut key = key;
-        let (resumed, skipped) = checkpoints.restore(&mut fit)?;
+        let Restored { from: resumed, skipped } = checkpoints.restore(&mut fit)?;
         let began = metrics_length(self.metrics_path, index);
         if let Some((path, state)) = resumed {
             watched = state.watch;

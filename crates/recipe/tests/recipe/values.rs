@@ -172,7 +172,11 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
         ("stages.0.adam_beta2", "0"),
         ("stages.0.adam_epsilon", "1"),
         ("stages.0.max_grad_norm", "0"),
-        ("stages.0.eval_steps", "1"),
+        ("stages.0.eval_steps", ""),
+        ("stages.0.early_stopping_patience", "5"),
+        ("stages.0.early_stopping_threshold", "0.1"),
+        ("stages.0.save_steps", "7"),
+        ("stages.0.keep_checkpoints", "1"),
         ("stages.0.weight_average", "0"),
         ("evaluation.domain.task", ""),
         ("evaluation.domain.validation", "talk.jsonl"),
@@ -185,6 +189,7 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
         ("evaluation.floors.heldout.max_increase_percent", "3"),
         ("evaluation.floors.wordnet.max_drop_points", "3"),
         ("evaluation.floors.talk.max_kl", "3"),
+        ("evaluation.watch_items", "0"),
         ("evaluation.bootstrap_samples", "200"),
     ];
     // Fields of later entries of a list are those of the first one; those with "" have one value only, or change others
@@ -217,6 +222,10 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
     let (flipped, _) = folder.load(WHOLE, &full).unwrap();
     assert_eq!(by_path(&flipped)["stages.0.mode"].value, "full");
     assert!(!by_path(&flipped).keys().any(|path| path.contains("lora") || path.contains("target_modules")));
+    // A checkpoint is saved with every validation unless it is said.
+    let (flipped, _) = folder.load(WHOLE, &["stages.0.eval_steps=9"]).unwrap();
+    let steps = ["stages.0.eval_steps", "stages.0.save_steps"].map(|path| by_path(&flipped)[path].value.clone());
+    assert_eq!(steps, [9, 9]);
     let cosine = ["stages.0.lr_scheduler_type=cosine", "stages.0.decay_steps=null"];
     let (flipped, _) = folder.load(WHOLE, &cosine).unwrap();
     assert_eq!(by_path(&flipped)["stages.0.lr_scheduler_type"].value, "cosine");
