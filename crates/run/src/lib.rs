@@ -6,6 +6,7 @@
 //! - [`write_atomic`] and [`write_dir_atomic`]: built aside, synced to the disk, renamed into place.
 //! - [`RunDir`]: the folder of one run; an older run of the same name is refused or moved aside, never deleted.
 //! - [`JsonLog`]: `metrics.jsonl`, `events.jsonl`; one flushed line a record.
+//! - [`ScalarLog`]: TensorBoard event files.
 //! - [`to_json`]: JSON in which NaN and the infinities are the strings `"NaN"`, `"Infinity"`, `"-Infinity"`.
 //! - [`sha256_file`], [`sha256_bytes`]: content hashes in lower-case hex.
 //! - [`Random`]: every random number of a run, a pure function of seed, purpose and index.
@@ -18,6 +19,7 @@ mod log;
 mod nonfinite;
 mod random;
 mod run_dir;
+mod tensorboard;
 
 pub use atomic::{write_atomic, write_dir_atomic};
 pub use error::RunError;
@@ -26,3 +28,4 @@ pub use json::{to_json, to_json_pretty};
 pub use log::JsonLog;
 pub use random::Random;
 pub use run_dir::{Existing, RunDir};
+pub use tensorboard::ScalarLog;
