@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use temper_kernels::Cpu;
 use temper_model::{Llama, Sampling, Tuning};
-use temper_pipeline::{Base, Options, PipelineError, Prepared, open_base};
+use temper_pipeline::{Base, Options, PipelineError, Prepared, Provenance, open_base};
 use temper_recipe::Recipe;
 
 use crate::command::{Failure, tell};
@@ -60,7 +60,9 @@ pub fn prepare(recipe: &Path, sets: &[String], options: &Options) -> Result<Prep
 impl RecipeArgs {
     /// See [`prepare`].
     pub fn prepare(&self) -> Result<Prepared, Failure> {
-        prepare(&self.recipe, &self.sets, &self.machine.options())
+        let mut prepared = prepare(&self.recipe, &self.sets, &self.machine.options())?;
+        prepared.provenance = Provenance::of_command(&self.recipe, &self.sets)?;
+        Ok(prepared)
     }
 
     /// How the recipe was read, for commands that show no plan.

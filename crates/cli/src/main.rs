@@ -12,6 +12,7 @@ mod eval;
 mod generate;
 mod interrupt;
 mod plan;
+mod report;
 mod resume;
 mod run;
 mod stream;
@@ -39,6 +40,7 @@ enum Command {
     Plan(plan::Args),
     Run(run::Args),
     Resume(resume::Args),
+    Report(report::Args),
     Eval(eval::Args),
     Generate(generate::Args),
     Chat(chat::Args),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Run(args) => run::run(args),
         Command::Resume(args) => resume::run(args),
+        Command::Report(args) => report::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),

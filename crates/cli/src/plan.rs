@@ -36,6 +36,11 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     for (file, hash) in &plan.base.sha256s {
         line(format!("           sha256 {hash} {file}"));
     }
+    for input in plan.inputs.iter().filter(|input| input.trained) {
+        let licence = input.licence.as_deref().unwrap_or("unknown");
+        line(format!("  data     {}, licence {licence}", input.path.display()));
+        line(format!("           sha256 {}", input.sha256));
+    }
     line(format!("  device   {}", plan.device));
     line("\nsettings".to_owned());
     let width = |of: fn(&temper_recipe::Setting) -> usize| plan.settings.iter().map(of).max().unwrap_or(0).min(56);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use temper_pipeline::{Change, Options, changes, recorded_recipe};
+use temper_pipeline::{Change, Options, Provenance, changes, recorded_recipe};
 
 use crate::base::{MachineArgs, prepare};
 use crate::command::{DONE, Failure, Outcome, tell};
@@ -49,7 +49,8 @@ pub fn run(args: Args) -> Outcome {
     sets.push(format!("output={}", args.run.display()));
     let mut options =
         Options { resume: true, cache: cache(args.no_cache), interrupt: Some(&STOP), ..args.machine.options() };
-    let prepared = prepare(&file, &sets, &options)?;
+    let mut prepared = prepare(&file, &sets, &options)?;
+    prepared.provenance = Provenance::recorded(&args.run).unwrap_or_default();
     let mut differs = changes(&args.run, &prepared.plan())?;
     // The run folder is the one that was named, wherever it lies now.
     differs.retain(|change| change.what != "output");

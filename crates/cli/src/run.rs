@@ -29,6 +29,9 @@ pub struct Args {
     /// The summary as JSON on standard output.
     #[arg(long)]
     json: bool,
+    /// Keeps texts of rows and answers out of the run folder and the report: ids and scores only.
+    #[arg(long)]
+    no_samples: bool,
     /// Neither reuse finished stages of earlier runs nor keep those of this one.
     #[arg(long)]
     no_cache: bool,
@@ -47,7 +50,8 @@ pub fn run(mut args: Args) -> Outcome {
         interrupt: Some(&interrupt::STOP),
         ..args.recipe.machine.options()
     };
-    let prepared = args.recipe.prepare()?;
+    let mut prepared = args.recipe.prepare()?;
+    prepared.provenance.no_samples = args.no_samples;
     args.recipe.tell_notes(&prepared);
     carry_out(&prepared, &options, args.json)
 }
@@ -85,7 +89,9 @@ pub fn carry_out(prepared: &Prepared, options: &Options, as_json: bool) -> Outco
         json(&summary)?
     } else {
         let verdict = summary.comparison.as_ref().map_or(String::new(), |comparison| verdict::text(comparison) + "\n");
-        format!("{verdict}run folder {}, {} in all\n", summary.folder.display(), duration(summary.seconds))
+        let report = summary.folder.join("report.html");
+        let (folder, seconds) = (summary.folder.display(), duration(summary.seconds));
+        format!("{verdict}report {}\nrun folder {folder}, {seconds} in all\n", report.display())
     };
     conclude(text, summary.comparison.as_ref().map_or(DONE, verdict::exit_code))
 }

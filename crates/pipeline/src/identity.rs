@@ -15,7 +15,7 @@ use crate::{Base, PipelineError};
 pub const NUMERICS: u32 = 1;
 
 /// The settings of a stage that cannot change what it computes.
-const WITHOUT_EFFECT: [&str; 2] = ["save_steps", "keep_checkpoints"];
+const WITHOUT_EFFECT: [&str; 4] = ["save_steps", "keep_checkpoints", "data_licence", "licence"];
 
 /// A file that a run reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,12 +28,22 @@ pub struct Input {
     pub bytes: u64,
     /// Its content's hash, lower-case hex.
     pub sha256: String,
+    /// Whether it is trained on.
+    pub trained: bool,
+    /// As the recipe declares it, which it can of what is trained on; none is unknown.
+    pub licence: Option<String>,
 }
 
 /// Every data file of the recipe, hashed once each.
 pub(crate) fn inputs(recipe: &temper_recipe::Recipe) -> Result<Vec<Input>, PipelineError> {
     let mut named: Vec<(String, &Path)> = Vec::new();
+    // By setting; one licence for all files of `train`.
+    let mut licences: HashMap<&str, Option<&str>> = HashMap::new();
     for stage in &recipe.stages {
+        licences.insert(&stage.train.path, stage.data_licence.as_ref().map(|licence| licence.as_str()));
+        for source in stage.mix.iter().flat_map(|mix| &mix.general) {
+            licences.insert(&source.path.path, source.licence.as_ref().map(|licence| licence.as_str()));
+        }
         named.extend(stage.train.value.iter().map(|path| (stage.train.path.clone(), path.as_path())));
         named.extend(stage.validation.iter().map(|v| (v.path.clone(), v.value.as_path())));
         let general = stage.mix.iter().flat_map(|mix| &mix.general);
@@ -58,7 +68,9 @@ pub(crate) fn inputs(recipe: &temper_recipe::Recipe) -> Result<Vec<Input>, Pipel
                 found
             }
         };
-        inputs.push(Input { setting, path: path.to_owned(), bytes, sha256 });
+        let declared = licences.get(setting.as_str());
+        let (trained, licence) = (declared.is_some(), declared.copied().flatten().map(str::to_owned));
+        inputs.push(Input { setting, path: path.to_owned(), bytes, sha256, trained, licence });
     }
     Ok(inputs)
 }
@@ -85,7 +97,7 @@ pub(crate) fn ingredients(prepared: &Prepared, index: usize, before: Option<&str
         // The floors and suites that are watched may end a stage early.
         let watched = setting.path.starts_with("evaluation.floors.") || setting.path == "evaluation.watch_items";
         let Some(name) = name.or_else(|| watched.then(|| setting.path.clone())) else { continue };
-        if WITHOUT_EFFECT.contains(&name.as_str()) {
+        if WITHOUT_EFFECT.contains(&name.rsplit('.').next().unwrap_or(&name)) {
             continue;
         }
         let hashes = hash_of(&setting.path);

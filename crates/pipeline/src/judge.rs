@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use temper_eval::compare::{Comparison, Pair, Scores, compare};
 use temper_eval::items::{self, ChatPrompt, ClassificationItem, InstructionItem, MultipleChoiceItem, TextItem};
+use temper_eval::record::{self, ItemRecord};
 use temper_eval::stats::Bootstrap;
 use temper_eval::suite::{Bench, Side, chat_kl};
 use temper_kernels::Cpu;
@@ -16,6 +17,15 @@ use crate::run::Event;
 
 /// Tokens of a packed batch of items; an item longer than this makes the batch as long as itself.
 const BATCH_TOKENS: usize = 1024;
+
+/// Prompts of a chat suite that the tuned model answers as well, to be read beside the base's answers.
+const CHAT_SAMPLES: usize = 12;
+
+/// Both axes, and what became of each item.
+pub(crate) struct Judged {
+    pub comparison: Comparison,
+    pub items: Vec<ItemRecord>,
+}
 
 /// Which rows of the domain are scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +118,8 @@ fn check_units(file: &Valued<PathBuf>, sources: &[Option<&str>], field: &str) ->
     })
 }
 
-/// Scores both models on the domain's split and every general suite, and weighs them against the floors.
+/// Scores both models on the domain's split and every general suite, and weighs them against the floors. Without `texts`
+/// the records of the items hold scores only.
 ///
 /// # Errors
 /// When the recipe has no `evaluation`, or an item cannot be scored.
@@ -116,8 +127,9 @@ pub(crate) fn judge(
     prepared: &Prepared,
     models: Models<'_>,
     split: Split,
+    texts: bool,
     on_event: &mut dyn FnMut(&Event),
-) -> Result<Comparison, PipelineError> {
+) -> Result<Judged, PipelineError> {
     let Some(evaluation) = &prepared.recipe.evaluation else {
         return Err(PipelineError::Unfit {
             path: "evaluation".to_owned(),
@@ -141,6 +153,7 @@ pub(crate) fn judge(
         on_event(&Event::Evaluating { suite: suite.to_owned(), side, done, total });
     };
 
+    let mut records = Vec::new();
     let mut domain_scores = Vec::new();
     let domain = domain_items(evaluation, split)?;
     if let (Some(items), Some(domain)) = (&domain, &evaluation.domain) {
@@ -151,33 +164,73 @@ pub(crate) fn judge(
                 side.exact_match(items, labels, &mut |done, total| tell("domain, written", name, done, total))?;
             domain_scores.push(Scores::Classification { labels: labels.len(), items: scored, written: Some(written) });
         }
+        if let [
+            Scores::Classification { items: base, written: Some(base_written), .. },
+            Scores::Classification { items: tuned, written: Some(tuned_written), .. },
+        ] = &domain_scores[..]
+        {
+            records.extend(record::classification(
+                "domain",
+                items,
+                labels,
+                [(base, base_written), (tuned, tuned_written)],
+            ));
+        }
     }
     let mut general = Vec::new();
     for suite in &evaluation.general {
         let name = suite.name.value.as_str();
         let most = suite.max_new_tokens.as_ref().map_or(0, |m| m.value as usize);
         let items = Items::read(suite.kind.value, &suite.path.value)?;
-        let score = |bench: &Bench<'_, Cpu>, progress: &mut dyn FnMut(usize, usize)| -> Result<Scores, PipelineError> {
-            Ok(match &items {
-                Items::Text(items) => Scores::TextLoss { items: bench.text_loss(items, progress)? },
-                Items::Choice(items) => Scores::MultipleChoice {
-                    items: bench.multiple_choice(items, progress)?,
-                    kinds: items.iter().map(|i| i.kind.clone()).collect(),
-                },
-                Items::Instruction(items) => {
-                    Scores::InstructionFollowing { items: bench.instruction_following(items, most, progress)? }
-                }
-                Items::Chat(items) => {
-                    let answers = base.chat_answers(items, most, progress)?;
-                    Scores::ChatKl { items: chat_kl(&base, tuned.side, items, &answers, progress)? }
-                }
-            })
-        };
+        let mut chat_samples: Vec<[String; 2]> = Vec::new();
+        let mut score =
+            |bench: &Bench<'_, Cpu>, progress: &mut dyn FnMut(usize, usize)| -> Result<Scores, PipelineError> {
+                Ok(match &items {
+                    Items::Text(items) => Scores::TextLoss { items: bench.text_loss(items, progress)? },
+                    Items::Choice(items) => Scores::MultipleChoice {
+                        items: bench.multiple_choice(items, progress)?,
+                        kinds: items.iter().map(|i| i.kind.clone()).collect(),
+                    },
+                    Items::Instruction(items) => {
+                        Scores::InstructionFollowing { items: bench.instruction_following(items, most, progress)? }
+                    }
+                    Items::Chat(items) => {
+                        let answers = base.chat_answers(items, most, progress)?;
+                        if texts {
+                            let few = &items[..items.len().min(CHAT_SAMPLES)];
+                            let of_tuned = tuned.chat_answers(few, most, progress)?;
+                            let text = |ids: &[u32]| prepared.base.renderer.tokenizer().decode(ids, true);
+                            chat_samples.extend(answers.iter().zip(&of_tuned).map(|(b, t)| [text(b), text(t)]));
+                        }
+                        Scores::ChatKl { items: chat_kl(&base, tuned.side, items, &answers, progress)? }
+                    }
+                })
+            };
         let of_base = match &items {
             Items::Chat(_) => None,
             _ => Some(score(&base, &mut |done, total| tell(name, "base", done, total))?),
         };
         let of_tuned = score(&tuned, &mut |done, total| tell(name, "tuned", done, total))?;
+        records.extend(match (&items, &of_base, &of_tuned) {
+            (Items::Text(items), Some(Scores::TextLoss { items: base }), Scores::TextLoss { items: tuned }) => {
+                record::text_loss(name, items, base, tuned)
+            }
+            (
+                Items::Choice(items),
+                Some(Scores::MultipleChoice { items: base, .. }),
+                Scores::MultipleChoice { items: tuned, .. },
+            ) => record::multiple_choice(name, items, base, tuned),
+            (
+                Items::Instruction(items),
+                Some(Scores::InstructionFollowing { items: base }),
+                Scores::InstructionFollowing { items: tuned },
+            ) => record::instructions(name, items, base, tuned),
+            (Items::Chat(items), _, Scores::ChatKl { items: scores }) => {
+                record::chat_kl(name, items, scores, &chat_samples)
+            }
+            // Scores are of the kind of their items.
+            _ => Vec::new(),
+        });
         general.push((name, items::clusters(items.sources().into_iter()), of_base, of_tuned));
     }
 
@@ -202,7 +255,11 @@ pub(crate) fn judge(
     });
     let bootstrap =
         Bootstrap { resamples: evaluation.bootstrap_samples.value as u32, seed: prepared.recipe.seed.value };
-    Ok(compare(domain.as_ref(), &pairs, bootstrap)?)
+    let comparison = compare(domain.as_ref(), &pairs, bootstrap)?;
+    if !texts {
+        records = records.into_iter().map(ItemRecord::without_texts).collect();
+    }
+    Ok(Judged { comparison, items: records })
 }
 
 fn bound(bound: Bound) -> f64 {
@@ -224,5 +281,5 @@ pub fn judge_adapter(
 ) -> Result<Comparison, PipelineError> {
     let (model, warning) = prepared.base.with_adapter(prepared.device, adapter, any_base)?;
     warning.into_iter().for_each(|message| on_event(&Event::Warning { message }));
-    judge(prepared, Models { base: &model, tuned: &model }, split, on_event)
+    Ok(judge(prepared, Models { base: &model, tuned: &model }, split, false, on_event)?.comparison)
 }

@@ -4,12 +4,14 @@
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
 mod base;
+mod board;
 mod cache;
 mod checkpoints;
 mod identity;
 mod judge;
 mod plan;
 mod prepare;
+mod provenance;
 mod resume;
 mod run;
 mod snapshot;
@@ -23,6 +25,7 @@ pub use identity::{Input, NUMERICS};
 pub use judge::{Split, judge_adapter};
 pub use plan::{BasePlan, Estimate, Plan, StagePlan};
 pub use prepare::{Prepared, prepare};
+pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
 pub use run::{Event, Options, Summary, run};
 pub use watch::General;
@@ -95,6 +98,9 @@ pub enum PipelineError {
     /// Weights could not be saved.
     #[error("{0}")]
     Save(temper_model::WeightsError),
+    /// The report could not be made.
+    #[error(transparent)]
+    Report(#[from] temper_report::ReportError),
     /// The run folder could not be written.
     #[error(transparent)]
     Run(#[from] temper_run::RunError),
@@ -115,7 +121,12 @@ impl PipelineError {
     pub fn is_bad_input(&self) -> bool {
         !matches!(
             self,
-            Self::Train { .. } | Self::NothingGained { .. } | Self::Interrupted { .. } | Self::Save(_) | Self::Run(_)
+            Self::Train { .. }
+                | Self::NothingGained { .. }
+                | Self::Interrupted { .. }
+                | Self::Save(_)
+                | Self::Report(_)
+                | Self::Run(_)
         )
     }
 }

@@ -11,6 +11,7 @@ use temper_train::FitSettings;
 
 use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
+use crate::provenance::Provenance;
 
 /// What a run will do.
 #[derive(Debug, Serialize)]
@@ -31,6 +32,8 @@ pub struct Plan {
     pub device: String,
     /// Version of the engine's numerics: raised whenever results change in any bit.
     pub numerics: u32,
+    /// Program, machine and command.
+    pub provenance: Provenance,
     /// Each stage.
     pub stages: Vec<StagePlan>,
     /// What may surprise.
@@ -101,7 +104,8 @@ impl Plan {
                 stage_plan(&recipe.kind.value.to_string(), stage, config, &prepared.device, gflops)
             })
             .collect();
-        if base.resolved.licence.is_none() {
+        let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());
+        if licence.is_none() {
             warnings.push("the base declares no licence".to_owned());
         }
         Self {
@@ -111,7 +115,7 @@ impl Plan {
             base: BasePlan {
                 description: base.resolved.description.clone(),
                 sha256s: base.resolved.sha256s.clone(),
-                licence: base.resolved.licence.clone(),
+                licence,
                 precision: base.checkpoint.precision(),
                 parameters: parameters(config),
             },
@@ -119,9 +123,20 @@ impl Plan {
             inputs: prepared.inputs.clone(),
             device: prepared.device.describe(),
             numerics: NUMERICS,
+            provenance: prepared.provenance.clone(),
             stages,
             warnings,
         }
+    }
+}
+
+/// The licence that the source (hub, package) declares, or the weights themselves; both where they say different things.
+fn base_licence(source: Option<&str>, weights: Option<&str>) -> Option<String> {
+    match (source, weights) {
+        (Some(source), Some(weights)) if !source.eq_ignore_ascii_case(weights) => {
+            Some(format!("{source} (says its source), {weights} (say the weights)"))
+        }
+        (source, weights) => source.or(weights).map(str::to_owned),
     }
 }
 
@@ -201,4 +216,20 @@ fn measure_products(device: &Cpu) -> f64 {
         products += 1.0;
     }
     products * 2.0 * (m * n * k) as f64 / start.elapsed().as_secs_f64() / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_licence_of_a_base_is_what_it_declares_or_unknown() {
+        assert_eq!(base_licence(None, None), None);
+        assert_eq!(base_licence(None, Some("apache-2.0")).as_deref(), Some("apache-2.0"));
+        assert_eq!(base_licence(Some("Apache-2.0"), Some("apache-2.0")).as_deref(), Some("Apache-2.0"));
+        assert_eq!(
+            base_licence(Some("MIT"), Some("llama3.2")).as_deref(),
+            Some("MIT (says its source), llama3.2 (say the weights)")
+        );
+    }
 }

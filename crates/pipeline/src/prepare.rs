@@ -9,6 +9,7 @@ use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape, StopSettings
 
 use crate::identity::{Input, inputs, tokenizer_sha256};
 use crate::plan::Plan;
+use crate::provenance::Provenance;
 use crate::run::{Event, Options};
 use crate::{Base, PipelineError, open_base};
 
@@ -54,6 +55,8 @@ pub struct Prepared {
     pub base: Base,
     /// The device.
     pub device: Cpu,
+    /// Program, machine and command: for the caller to fill in, who knows the command.
+    pub provenance: Provenance,
     pub(crate) stages: Vec<PreparedStage>,
     /// Every data file with its hash.
     pub(crate) inputs: Vec<Input>,
@@ -103,7 +106,8 @@ pub fn prepare(
     crate::judge::check_items(&recipe)?;
     let watch_tokens = crate::watch::Watch::of(&recipe)?.longest(&base.renderer)?;
     let (inputs, tokenizer_sha256) = (inputs(&recipe)?, tokenizer_sha256(&base));
-    Ok(Prepared { recipe, notes, base, device, stages, inputs, tokenizer_sha256, watch_tokens })
+    let provenance = Provenance::default();
+    Ok(Prepared { recipe, notes, base, device, provenance, stages, inputs, tokenizer_sha256, watch_tokens })
 }
 
 fn prepare_stage(stage: &Stage, index: usize, base: &Base, seed: u64) -> Result<PreparedStage, PipelineError> {

@@ -24,8 +24,10 @@ pub struct Change {
 
 /// Settings that may change between two halves of a run: how often it looks, saves and gives up, where it lies, and how it
 /// is judged at the end. All others decide what is trained.
-const HARMLESS: [&str; 7] = [
+const HARMLESS: [&str; 9] = [
     "name",
+    "data_licence",
+    "licence",
     "output",
     "save_steps",
     "keep_checkpoints",

@@ -1,9 +1,11 @@
 //! Carrying a prepared recipe out: stages in order, the judgement, the run folder.
 //!
 //! The folder: `recipe.json` (the resolved recipe), `plan.json`, `metrics.jsonl` (a line per step), `events.jsonl`,
-//! `checkpoints/stage-N/`, `adapter/` (PEFT, where one LoRA stage was run), `merged/` (safetensors), `judgement.json`, and
-//! at the very end `summary.json`. A run that was stopped goes on from what of this is there.
+//! `tensorboard/`, `checkpoints/stage-N/`, `adapter/` (PEFT, where one LoRA stage was run), `merged/` (safetensors),
+//! `judgement_items.jsonl`, `judgement.json`, a model card beside each model, `report.html`, and at the very end
+//! `summary.json`. A run that was stopped goes on from what of this is there.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -12,9 +14,11 @@ use serde::Serialize;
 use temper_eval::compare::Comparison;
 use temper_kernels::Cpu;
 use temper_model::{Llama, Tuning, WeightsError};
+use temper_report::RunFolder;
 use temper_run::{Existing, RunDir};
 use temper_train::{FitOutcome, Progress};
 
+use crate::board::Board;
 use crate::cache::StageCache;
 use crate::checkpoints::{Checkpoints, Finished, Skipped};
 use crate::identity::{ingredients, stage_keys};
@@ -187,7 +191,9 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
     let metrics_path = folder.path().join("metrics.jsonl");
     let mut metrics = folder.resume_log("metrics.jsonl", (!options.resume).then_some(0))?;
     let mut events = folder.resume_log("events.jsonl", None)?;
+    let board = RefCell::new(Board::new(folder.path(), &prepared.stages));
     let mut tell = |event: Event| {
+        board.borrow_mut().hear(&event)?;
         let quiet = matches!(event, Event::Download { .. } | Event::Evaluating { .. } | Event::Train { .. });
         on_event(&event);
         if quiet { Ok(()) } else { events.append(&event) }
@@ -219,6 +225,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
                     hint: "remove it, or run with --no-cache".to_owned(),
                 })?;
                 for line in &finished.metrics {
+                    board.borrow_mut().line(index, line)?;
                     let mut line = line.clone();
                     line["stage"] = (index + 1).into();
                     metrics.append(&line)?;
@@ -265,13 +272,19 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
             let own_base = prepared.stages.len() == 1 && matches!(prepared.stages[0].tuning, Tuning::Lora(_));
             let loaded = if own_base { None } else { Some(load_base(prepared)?) };
             let models = Models { base: loaded.as_ref().unwrap_or(&tuned), tuned: &tuned };
-            let comparison = judge(prepared, models, Split::Test, &mut *on_event)?;
-            folder.write_json("judgement.json", &comparison)?;
-            Some(comparison)
+            let texts = !prepared.provenance.no_samples;
+            let judged = judge(prepared, models, Split::Test, texts, &mut *on_event)?;
+            folder.write_lines("judgement_items.jsonl", &judged.items)?;
+            folder.write_json("judgement.json", &judged.comparison)?;
+            Some(judged.comparison)
         }
     };
     let seconds = begun.elapsed().as_secs_f64();
     let summary = Summary { folder: folder.path().to_owned(), stages: outcomes, comparison, seconds };
+    // The summary last: where it is, nothing is left to do.
+    let finished = RunFolder::read(folder.path())?.finished_after(seconds);
+    finished.write_cards()?;
+    finished.write_report(&folder.path().join("report.html"), !prepared.provenance.no_samples)?;
     folder.write_json("summary.json", &summary)?;
     Ok(summary)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use crate::kind::{above, above_to, choice, data_file, name, number};
+use crate::kind::{above, above_to, choice, data_file, name, number, text};
 use crate::reader::section;
 use crate::settings::Valued;
 
@@ -67,6 +67,8 @@ section! {
         name: Valued<String> = f.required(name());
         /// File of rows.
         path: Valued<PathBuf> = f.required(data_file());
+        /// Licence of its rows, as `data_licence` of the stage.
+        licence: Option<Valued<String>> = f.aliases(&["license"]).optional(text());
         /// Percent of the general part; the shares sum to 100.
         share: Valued<f64> = f.required(number(0.0..=100.0));
         /// Factor on the loss of each token of this source.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::kind::{above, above_to, choice, choice_refusing, data_file, integer, number, one_or_list};
+use crate::kind::{above, above_to, choice, choice_refusing, data_file, integer, number, one_or_list, text};
 use crate::mix::Mix;
 use crate::reader::{Alternative, Read, Section, section};
 use crate::settings::Valued;
@@ -130,6 +130,8 @@ section! {
         lora: Option<Lora> = f.only_when(is(&mode) != Some(Mode::Full), "mode: full", |f| f.group());
         /// File or files of domain rows.
         train: Valued<Vec<PathBuf>> = f.required(one_or_list(data_file().map(|file| vec![file]), data_file()));
+        /// Licence of the rows of `train`, for the plan, the report and the model card; left out, they say unknown.
+        data_licence: Option<Valued<String>> = f.aliases(&["data_license", "licence", "license"]).optional(text());
         /// File of rows for the validation loss, by which the best checkpoint is chosen.
         validation: Option<Valued<PathBuf>> = f.optional(data_file());
         /// Factor on the loss of each token of domain data.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::atomic::{sync_folder, write_atomic};
 use crate::error::{RunError, io_error};
-use crate::json::to_json_pretty;
+use crate::json::{to_json, to_json_pretty};
 use crate::log::JsonLog;
 
 /// What to do with files that already lie where a run is to be written.
@@ -82,6 +82,19 @@ impl RunDir {
         write_atomic(&self.path.join(name), to_json_pretty(value)?.as_bytes())
     }
 
+    /// Writes `values` under `name` as JSON lines, all at once and atomically; NaN as [`crate::to_json`] describes.
+    ///
+    /// # Errors
+    /// As [`write_json`](Self::write_json).
+    pub fn write_lines<T: Serialize>(&self, name: &str, values: &[T]) -> Result<(), RunError> {
+        let mut text = String::new();
+        for value in values {
+            text.push_str(&to_json(value)?);
+            text.push('\n');
+        }
+        write_atomic(&self.path.join(name), text.as_bytes())
+    }
+
     /// Starts the log `name` of this run.
     ///
     /// # Errors
@@ -135,6 +148,15 @@ mod tests {
         assert!(error.to_string().contains("runs/icd10.1, never deleted"), "{error}");
         let plan = |folder: &str| fs::read_to_string(dir.path().join("runs").join(folder).join("plan.json")).unwrap();
         assert_eq!((plan("icd10"), plan("icd10.1"), plan("icd10.2")), ("2\n".into(), "0\n".into(), "1\n".into()));
+    }
+
+    #[test]
+    fn lines_are_written_whole_and_replace_older_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), Existing::Refuse).unwrap();
+        run.write_lines("items.jsonl", &["old", "older"]).unwrap();
+        run.write_lines("items.jsonl", &[1.0, f64::NAN]).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("items.jsonl")).unwrap(), "1.0\n\"NaN\"\n");
     }
 
     #[test]

@@ -19,11 +19,35 @@ fn a_whole_run_on_a_few_rows() {
     let at = |name: &str| folder.path("run").join(name);
     let metrics = std::fs::read_to_string(at("metrics.jsonl")).unwrap();
     assert_eq!(metrics.lines().filter(|l| l.contains("\"step\"") && l.contains("gradient_norm")).count(), 4);
-    for file in
-        ["plan.json", "judgement.json", "summary.json", "adapter/adapter_model.safetensors", "merged/config.json"]
-    {
+    for file in [
+        "plan.json",
+        "judgement.json",
+        "summary.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/README.md",
+        "merged/config.json",
+        "merged/README.md",
+    ] {
         assert!(at(file).is_file(), "{file}");
     }
+    // Every item of every suite, with what both models wrote.
+    let items = std::fs::read_to_string(at("judgement_items.jsonl")).unwrap();
+    let rows = |name: &str| std::fs::read_to_string(tiny(&format!("{name}.jsonl"))).unwrap().lines().count();
+    let suites = ["tiny_test", "tiny_heldout", "tiny_mc", "tiny_chat_prompts", "tiny_instructions"];
+    assert_eq!(items.lines().count(), suites.map(rows).iter().sum::<usize>());
+    let first: serde_json::Value = serde_json::from_str(items.lines().next().unwrap()).unwrap();
+    assert!(first["base"]["written"].is_string() && first["tuned"]["written"].is_string(), "{first}");
+    // The report is made again from the folder alone, the same to the byte; without texts it holds none of them.
+    let page = std::fs::read_to_string(at("report.html")).unwrap();
+    let prompt = first["prompt"].as_str().unwrap().lines().last().unwrap();
+    assert!(page.contains(prompt), "{prompt}");
+    let run_folder = folder.path("run").display().to_string();
+    let again = folder.path("again.html").display().to_string();
+    done(&temper(&["report", &run_folder, "--output", &again]));
+    assert_eq!(std::fs::read_to_string(&again).unwrap(), page);
+    done(&temper(&["report", &run_folder, "--output", &again, "--no-samples"]));
+    assert!(!std::fs::read_to_string(&again).unwrap().contains(prompt), "{prompt}");
+    refused(&temper(&["report", &folder.path("nowhere").display().to_string()]), 2, &["nowhere", "hint:"]);
     // The adapter over its base and the merged model are one model.
     let answer = |arguments: &[&str]| {
         let mut all = vec!["generate", "--prompt", "The lens of the eye", "--raw", "--max-new-tokens", "12"];

@@ -103,6 +103,19 @@ fn names_of_other_tools_are_read_with_a_note() {
 }
 
 #[test]
+fn licences_of_data_are_kept_as_declared() {
+    let folder = Folder::new();
+    let mixed = "kind: sft, license: mit, mix: {general: [{name: prose, path: prose.jsonl, share: 100, licence: CC0}]}";
+    let (recipe, _) = folder.load(&SMALL.replace("kind: sft", mixed), &[]).unwrap();
+    let settings = by_path(&recipe);
+    let value = |path: &str| settings[path].value.as_str().unwrap().to_owned();
+    assert_eq!(value("stages.0.data_licence"), "mit");
+    assert_eq!(value("stages.0.mix.general.0.licence"), "CC0");
+    let (recipe, _) = folder.load(SMALL, &[]).unwrap();
+    assert_eq!(recipe.stages[0].data_licence, None);
+}
+
+#[test]
 fn set_lies_over_the_file() {
     let folder = Folder::new();
     let sets = [

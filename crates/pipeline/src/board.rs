@@ -1,0 +1,98 @@
+//! What TensorBoard shows of a run: the numbers of `metrics.jsonl` as scalars.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use temper_run::{RunError, ScalarLog, to_json};
+
+use crate::prepare::PreparedStage;
+use crate::run::Event;
+
+/// Writes training to `tensorboard/` of the run folder, one event file for each time that the run was started. Steps count
+/// on from stage to stage, by the plan.
+pub(crate) struct Board {
+    folder: PathBuf,
+    /// Started with the first number: its step tells TensorBoard what of older files is to be forgotten.
+    log: Option<ScalarLog>,
+    stages: Vec<Stage>,
+}
+
+struct Stage {
+    /// Planned steps of the stages before.
+    offset: usize,
+    /// Names of the sources, in the order of their losses.
+    sources: Vec<String>,
+}
+
+impl Board {
+    pub fn new(folder: &Path, stages: &[PreparedStage]) -> Self {
+        let mut offset = 0;
+        let stage = |stage: &PreparedStage| {
+            let before = offset;
+            offset += stage.settings.learning_rate.steps;
+            Stage { offset: before, sources: stage.sources.iter().map(|source| source.name.clone()).collect() }
+        };
+        Self { folder: folder.join("tensorboard"), log: None, stages: stages.iter().map(stage).collect() }
+    }
+
+    /// Writes what training tells; other events have no numbers.
+    pub fn hear(&mut self, event: &Event) -> Result<(), RunError> {
+        let (stage, record) = match event {
+            Event::Train { stage, progress, .. } => (*stage, value(progress)?),
+            Event::General { stage, general } => {
+                let mut record = value(general)?;
+                record["event"] = "general".into();
+                (*stage, record)
+            }
+            _ => return Ok(()),
+        };
+        self.line(stage, &record)
+    }
+
+    /// Writes one line of `metrics.jsonl` of stage `stage`, from 0. What is not a finite number has no point.
+    pub fn line(&mut self, stage: usize, line: &Value) -> Result<(), RunError> {
+        let Stage { offset, sources } = &self.stages[stage];
+        let step = line["step"].as_u64().unwrap_or(0);
+        let mut scalars: Vec<(String, f64)> = Vec::new();
+        let mut add = |tag: String, value: &Value| scalars.extend(value.as_f64().map(|number| (tag, number)));
+        match line["event"].as_str() {
+            Some("step") => {
+                for name in ["loss", "learning_rate", "gradient_norm"] {
+                    add(format!("train/{name}"), &line[name]);
+                }
+                let losses = line["loss_by_source"].as_array().into_iter().flatten();
+                sources.iter().zip(losses).for_each(|(name, loss)| add(format!("train/loss/{name}"), loss));
+                if let (Some(tokens), Some(seconds)) = (line["processed_tokens"].as_f64(), line["seconds"].as_f64()) {
+                    add("train/tokens_per_second".to_owned(), &(tokens / seconds).into());
+                }
+            }
+            Some("validation") => add("validation/loss".to_owned(), &line["loss"]),
+            Some("general") => {
+                let suite = line["suite"].as_str().unwrap_or_default();
+                add(format!("general/loss/{suite}"), &line["loss"]);
+                add(format!("general/relative_change/{suite}"), &line["relative"]);
+            }
+            _ => {}
+        }
+        if scalars.is_empty() {
+            return Ok(());
+        }
+        let at = *offset as u64 + step;
+        let log = match &mut self.log {
+            Some(log) => log,
+            none => {
+                // The validation before a later stage has the step at which the stage before ended, which stays.
+                let first = if stage > 0 && step == 0 { at + 1 } else { at };
+                none.insert(ScalarLog::start(&self.folder, first)?)
+            }
+        };
+        let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, number)| (tag.as_str(), *number)).collect();
+        log.append(at, &scalars)
+    }
+}
+
+/// A record as it stands in `metrics.jsonl`: numbers that are not finite are texts.
+fn value<T: serde::Serialize>(record: &T) -> Result<Value, RunError> {
+    let line = to_json(record)?;
+    serde_json::from_str(&line).map_err(|source| RunError::Json { what: "a record".to_owned(), source })
+}

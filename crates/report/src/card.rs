@@ -1,0 +1,159 @@
+//! Model cards: the `README.md` that Hugging Face's hub and people read beside weights.
+
+use minijinja::{Environment, UndefinedBehavior, context};
+use serde::Serialize;
+use temper_run::write_atomic;
+
+use crate::error::ReportError;
+use crate::folder::{RunFolder, Share};
+use crate::page::value;
+use crate::provenance::UNKNOWN;
+use crate::{answer, intervals, number};
+
+const TEMPLATE: &str = include_str!("../template/card.md");
+
+/// A line of the table of training data.
+#[derive(Serialize)]
+struct DataRow {
+    name: String,
+    rows: String,
+    share: String,
+    licence: String,
+}
+
+/// Which of the two models that a run leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Model {
+    Adapter,
+    Merged,
+}
+
+impl RunFolder {
+    /// Writes a model card into `adapter/` and `merged/`, where they are.
+    ///
+    /// # Errors
+    /// [`ReportError::Write`], or [`ReportError::Template`], which no run folder should cause.
+    pub fn write_cards(&self) -> Result<(), ReportError> {
+        for (folder, model) in [("adapter", Model::Adapter), ("merged", Model::Merged)] {
+            let folder = self.path.join(folder);
+            if folder.is_dir() {
+                write_atomic(&folder.join("README.md"), self.card(model)?.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn card(&self, model: Model) -> Result<String, ReportError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.add_filter("md", markdown);
+        environment.add_filter("yaml", yaml);
+        environment.add_template("card.md", TEMPLATE)?;
+        let plan = &self.plan;
+        let base_source = plan.settings.iter().find(|s| s.path == "base.source").and_then(|s| s.value.as_str());
+        // Only the hub's names mean anything there; a path of somebody's disk does not.
+        let base_model = base_source.and_then(|s| s.strip_prefix("hf:")).and_then(|s| s.split('@').next());
+        let licence = plan.base.licence.as_deref();
+        let license_id =
+            licence.map(|licence| if is_license_id(licence) { licence.to_lowercase() } else { "other".into() });
+        let license_name = licence.filter(|licence| !is_license_id(licence));
+        let adapter = model == Model::Adapter;
+        let mut tags: Vec<&str> = if adapter { vec!["lora"] } else { Vec::new() };
+        for stage in &plan.stages {
+            if !tags.contains(&stage.kind.as_str()) {
+                tags.push(&stage.kind);
+            }
+        }
+        let kinds = plan.stages.iter().map(|stage| stage.kind.as_str()).collect::<Vec<_>>().join(" then ");
+        let what = if adapter { "A LoRA adapter (PEFT) over" } else { "A fine-tuned copy of" };
+        let what = format!(
+            "{what} {}, trained by {kinds} ({} steps).",
+            plan.base.description,
+            number::count(plan.stages.iter().map(|stage| stage.steps as u64).sum())
+        );
+        let mut card = environment.get_template("card.md")?.render(context! {
+            adapter, license_id, what,
+            base_model => value(base_model),
+            license_name => value(license_name),
+            tags => value(tags),
+            name => &plan.name,
+            repository => env!("CARGO_PKG_REPOSITORY"),
+            temper => env!("CARGO_PKG_VERSION"),
+            sources => value(self.card_sources()),
+            base_licence => licence.unwrap_or(UNKNOWN),
+            precision => &plan.base.precision,
+            answer => value(answer::answer(self)),
+            comparison => value(self.comparison.as_ref().map(intervals::table).unwrap_or_default()),
+        })?;
+        card.push('\n');
+        Ok(card)
+    }
+
+    /// Each source of each stage with the licences of its files.
+    fn card_sources(&self) -> Vec<DataRow> {
+        let mut rows = Vec::new();
+        for (index, stage) in self.plan.stages.iter().enumerate() {
+            for (source, share) in stage.shares.sources.iter().enumerate() {
+                // The domain is the first source, of one or several files; each general source is one file.
+                let field = match source {
+                    0 => format!("stages.{index}.train"),
+                    n => format!("stages.{index}.mix.general.{}.path", n - 1),
+                };
+                let mut licences: Vec<&str> = Vec::new();
+                for file in self.plan.inputs.iter().filter(|file| file.setting == field) {
+                    let licence = file.licence.as_deref().unwrap_or(UNKNOWN);
+                    if !licences.contains(&licence) {
+                        licences.push(licence);
+                    }
+                }
+                let licence = if licences.is_empty() { UNKNOWN.to_owned() } else { licences.join("; ") };
+                let Share { name, drawn, actual, .. } = share;
+                rows.push(DataRow {
+                    name: name.clone(),
+                    rows: number::count(drawn.samples),
+                    share: number::percent(actual.trained_tokens),
+                    licence,
+                });
+            }
+        }
+        rows
+    }
+}
+
+/// Whether a licence is written as an identifier, as the hub wants it.
+fn is_license_id(licence: &str) -> bool {
+    licence.chars().all(|c| c.is_ascii_alphanumeric() || "-._+".contains(c))
+}
+
+/// Text inside a line or a cell of Markdown: nothing of it becomes markup.
+fn markdown(text: String) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' => out.extend(['\\', character]),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A YAML scalar: JSON is YAML.
+fn yaml(text: String) -> String {
+    serde_json::Value::String(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_becomes_markup() {
+        assert_eq!(markdown("a|b <i>\n*x*".to_owned()), r"a\|b &lt;i&gt; \*x\*");
+        assert_eq!(yaml("a: \"b\"".to_owned()), r#""a: \"b\"""#);
+        assert!(is_license_id("Apache-2.0") && !is_license_id("public domain (US)"));
+    }
+}

@@ -1,0 +1,24 @@
+//! What a run came to, for people: one self-contained page, and a model card beside each model that it left.
+//!
+//! [`RunFolder::read`] takes the files of a run as they lie on the disk, finished or not; nothing here knows of models.
+//! [`RunFolder::write_report`] makes `report.html`: no scripts, no network, no fonts of its own, light and dark, printable.
+//! [`RunFolder::write_cards`] makes the `README.md` of `adapter/` and `merged/`.
+//!
+//! The way: [`folder`] reads, [`answer`], [`intervals`], [`curves`], [`items`], [`provenance`] each make one part of the
+//! page out of it, [`page`] puts them into `template/report.html`, which escapes every text, and [`card`] fills
+//! `template/card.md`. Numbers become text in [`number`] only.
+
+mod answer;
+mod card;
+mod curves;
+mod error;
+mod folder;
+mod intervals;
+mod items;
+mod metrics;
+mod number;
+mod page;
+mod provenance;
+
+pub use error::ReportError;
+pub use folder::RunFolder;

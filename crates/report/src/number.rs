@@ -1,0 +1,199 @@
+//! Numbers as people read them: the only place where the report makes text of one.
+
+use temper_eval::compare::Metric;
+
+/// The sign of negative numbers in running text.
+const MINUS: &str = "\u{2212}";
+
+fn minus(text: String) -> String {
+    text.replace('-', MINUS)
+}
+
+/// A sentence with a typographic minus before each number that has a hyphen for one.
+pub fn typeset(sentence: &str) -> String {
+    let mut words = Vec::new();
+    for word in sentence.split(' ') {
+        let bare = word.trim_start_matches('(');
+        let negative = bare.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        words.push(if negative { word.replacen('-', MINUS, 1) } else { word.to_owned() });
+    }
+    words.join(" ")
+}
+
+/// 1234567 as "1,234,567".
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A share as "64.3 %".
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// A change as "+2.6 %".
+pub fn signed_percent(share: f64) -> String {
+    minus(format!("{:+.1} %", 100.0 * share))
+}
+
+/// A loss in nats, "1.379"; NaN and infinities by name.
+pub fn loss(nats: f64) -> String {
+    minus(format!("{nats:.3}"))
+}
+
+/// A change of a loss, with its sign.
+pub fn signed_loss(nats: f64) -> String {
+    minus(format!("{nats:+.3}"))
+}
+
+/// 0.00125 as "1.25e-3", at most three digits: learning rates.
+pub fn scientific(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return format!("{value}");
+    }
+    let text = format!("{value:.2e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let mantissa = mantissa.trim_end_matches('0').trim_end_matches('.');
+    minus(format!("{mantissa}e{exponent}"))
+}
+
+/// Passes over a file: "0.30".
+pub fn epochs(epochs: f64) -> String {
+    format!("{epochs:.2}")
+}
+
+/// Seconds as "2 min 05 s".
+pub fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s / 60 % 60),
+    }
+}
+
+/// Bytes in binary units.
+pub fn bytes(n: u64) -> String {
+    let mib = n as f64 / (1 << 20) as f64;
+    if mib < 1024.0 { format!("{mib:.0} MiB") } else { format!("{:.2} GiB", mib / 1024.0) }
+}
+
+/// A position or length in percent of a plot's side.
+pub fn place(percent: f64) -> String {
+    format!("{:.2}", percent.clamp(-100.0, 200.0))
+}
+
+/// How a metric is written.
+pub struct Style {
+    /// Its name.
+    pub name: &'static str,
+    /// After a value.
+    pub value_unit: &'static str,
+    /// After a difference, in words.
+    pub unit: &'static str,
+    scale: f64,
+    digits: usize,
+}
+
+impl Style {
+    /// The style of `metric`.
+    pub fn of(metric: Metric) -> Self {
+        let share = |name| Self { name, value_unit: " %", unit: "points", scale: 100.0, digits: 1 };
+        let plain = |name, unit| Self { name, value_unit: "", unit, scale: 1.0, digits: 4 };
+        match metric {
+            Metric::Accuracy => share("accuracy"),
+            Metric::MacroF1 => share("macro F1"),
+            Metric::ExactMatch => share("exact match, freely written"),
+            Metric::AccuracyPerByte => share("accuracy per byte"),
+            Metric::ChecksHeld => share("checks held"),
+            Metric::RelativeLoss => {
+                Self { name: "loss, relative", value_unit: " %", unit: "%", scale: 100.0, digits: 2 }
+            }
+            Metric::NatsPerToken => plain("loss, nats per token", "nats"),
+            Metric::BitsPerByte => plain("loss, bits per byte", "bits"),
+            Metric::Kl => plain("KL(base || tuned), nats per token", "nats"),
+        }
+    }
+
+    /// A value with its unit.
+    pub fn value(&self, value: f64) -> String {
+        minus(format!("{:.*}{}", self.digits, value * self.scale, self.value_unit))
+    }
+
+    /// A difference without its unit.
+    pub fn signed(&self, value: f64) -> String {
+        minus(format!("{:+.*}", self.digits, value * self.scale))
+    }
+
+    /// The value as it is drawn: in the unit of the difference.
+    pub fn scaled(&self, value: f64) -> f64 {
+        value * self.scale
+    }
+}
+
+/// A round step that divides `low..high` into about `wanted` parts, and the multiples of it in between.
+pub fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
+    let rough = (high - low) / wanted.max(1) as f64;
+    if !(rough > 0.0 && rough.is_finite()) {
+        return vec![low];
+    }
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough * 0.75).unwrap_or(power);
+    let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
+    (first..=last).map(|i| i as f64 * step).collect()
+}
+
+/// The labels of ticks: as many decimals as their step needs, very small ones as [`scientific`].
+pub fn tick_labels(ticks: &[f64]) -> Vec<String> {
+    let largest = ticks.iter().fold(0.0f64, |m, t| m.max(t.abs()));
+    if largest > 0.0 && largest < 0.01 {
+        return ticks.iter().map(|&t| scientific(t)).collect();
+    }
+    let step = ticks.windows(2).map(|pair| pair[1] - pair[0]).next().unwrap_or(1.0);
+    let decimals = (-step.abs().log10().floor()).clamp(0.0, 6.0) as usize;
+    ticks
+        .iter()
+        .map(|&t| if largest >= 10_000.0 { count(t.max(0.0) as u64) } else { minus(format!("{t:.decimals$}")) })
+        .map(
+            |label| {
+                if label.trim_start_matches(MINUS).chars().all(|c| c == '0' || c == '.') {
+                    "0".to_owned()
+                } else {
+                    label
+                }
+            },
+        )
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([count(7), count(1234), count(1_234_567)], ["7", "1,234", "1,234,567"]);
+        assert_eq!([scientific(0.00125), scientific(2e-4), scientific(0.0)], ["1.25e−3", "2e−4", "0"]);
+        assert_eq!([loss(1.23456), loss(f64::NAN), signed_loss(-0.5)], ["1.235", "NaN", "−0.500"]);
+        assert_eq!([duration(59.4), duration(125.0), duration(3720.0)], ["59 s", "2 min 05 s", "1 h 02 min"]);
+        assert_eq!(typeset("loss -4.0 % (-5 to -3), pre-2"), "loss −4.0 % (−5 to −3), pre-2");
+        let accuracy = Style::of(Metric::Accuracy);
+        assert_eq!((accuracy.value(0.6428), accuracy.signed(-0.0262)), ("64.3 %".to_owned(), "−2.6".to_owned()));
+    }
+
+    #[test]
+    fn ticks_are_round_and_their_labels_no_longer_than_needed() {
+        assert_eq!(tick_labels(&ticks(0.0, 60.0, 6)), ["0", "10", "20", "30", "40", "50", "60"]);
+        assert_eq!(tick_labels(&ticks(-0.3, 0.52, 4)), ["−0.2", "0", "0.2", "0.4"]);
+        assert_eq!(tick_labels(&ticks(0.0, 1e-3, 4)), ["0", "2e−4", "4e−4", "6e−4", "8e−4", "1e−3"]);
+        assert_eq!(ticks(2.0, 2.0, 4), [2.0]);
+        assert_eq!(tick_labels(&ticks(0.0, 40_000.0, 4)), ["0", "10,000", "20,000", "30,000", "40,000"]);
+    }
+}
