@@ -38,20 +38,25 @@ pub fn test_model() -> Result<PathBuf> {
     Ok(PathBuf::from(printed.trim_end_matches('\n')))
 }
 
-/// The Python of the peers' environment (about 6 GB), made from `bench/requirements.txt` when that file or the Python
-/// changed since. An environment whose making was cut off has no stamp and is made again.
+/// The Python of the peers' environment, about 6 GB.
 pub fn peers_python() -> Result<PathBuf> {
-    let requirements = root()?.join("bench/requirements.txt");
+    python("bench", "bench/requirements.txt")
+}
+
+/// The Python of the environment `name`, made from the file `requirements` when that file or the Python changed since. An
+/// environment whose making was cut off has no stamp and is made again.
+pub fn python(name: &str, requirements: &str) -> Result<PathBuf> {
+    let requirements = root()?.join(requirements);
     let wanted = fs::read_to_string(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?
         + &output(program("python3")?.arg("--version"))?;
-    let venv = folder()?.join("venvs/bench");
+    let venv = folder()?.join("venvs").join(name);
     let stamp = venv.join("made-from.txt");
     let python = venv.join("bin/python");
     if fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == wanted) {
         return Ok(python);
     }
-    println!("xtask: making the peers' Python environment in {} (some minutes, about 6 GB)", venv.display());
+    println!("xtask: making the Python environment {name} in {} (some minutes)", venv.display());
     if venv.exists() {
         fs::remove_dir_all(&venv).with_context(|| format!("cannot remove {}", venv.display()))?;
     }

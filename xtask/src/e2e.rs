@@ -1,10 +1,14 @@
 //! `cargo xtask e2e NAME`: what Temper writes, read by the tools it is written for.
 
-use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use temper_run::ScalarLog;
 
 use crate::bench::shipped_binary;
-use crate::cache::{peers_python, test_model};
-use crate::command::{check, program};
+use crate::cache::{peers_python, python, test_model};
+use crate::command::{check, program, root};
 
 /// The adapter and the merged model of a run, loaded and run by transformers + PEFT: `bench/peft/check.py`.
 pub fn peft(args: &[&str]) -> Result<()> {
@@ -16,4 +20,90 @@ pub fn peft(args: &[&str]) -> Result<()> {
         peer.args(["--golden", "tests/golden/smollm2/smollm2_ref.json"]);
     }
     check(peer.args(args))
+}
+
+/// The TensorBoard events of a small run, and of one that was resumed, read by TensorBoard: `bench/tensorboard/check.py`.
+pub fn tensorboard() -> Result<()> {
+    let scratch = scratch("tensorboard")?;
+    let run = small_run(&scratch)?;
+    // A run that was stopped after step 5, whose last checkpoint is that of step 2.
+    let resumed = scratch.join("resumed");
+    let mut log = ScalarLog::start(&resumed, 0)?;
+    for step in 1..=5 {
+        log.append(step, &[("train/loss", 10.0 * step as f64)])?;
+    }
+    let mut log = ScalarLog::start(&resumed, 3)?;
+    for step in 3..=6 {
+        log.append(step, &[("train/loss", 20.0 * step as f64)])?;
+    }
+    let mut peer = program(python("tensorboard", "bench/tensorboard/requirements.txt")?)?;
+    peer.arg("bench/tensorboard/check.py").arg("--run").arg(run).arg("--resumed").arg(resumed);
+    check(&mut peer)
+}
+
+/// The report of a run, or of a small one that is made for it, in a browser: `bench/report/check.py`.
+pub fn report(args: &[&str]) -> Result<()> {
+    let scratch = scratch("report")?;
+    let (run, rest) = match args {
+        [run, rest @ ..] if !run.starts_with('-') => (root()?.join(run), rest),
+        rest => (small_run(&scratch)?, rest),
+    };
+    let page = scratch.join("report.html");
+    check(program(shipped_binary()?)?.arg("report").arg(run).arg("--output").arg(&page))?;
+    let mut browser = program(python("report", "bench/report/requirements.txt")?)?;
+    browser.arg("bench/report/check.py").arg("--report").arg(page).arg("--out").arg(scratch.join("pictures"));
+    check(browser.args(rest))
+}
+
+/// An empty folder below `target/`.
+fn scratch(name: &str) -> Result<PathBuf> {
+    let folder = root()?.join("target/e2e").join(name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Eight steps on the rows of `data/tests`, judged. A verdict of so few rows says nothing, so any is taken.
+fn small_run(folder: &Path) -> Result<PathBuf> {
+    let rows = root()?.join("data/tests");
+    let (rows, output) = (rows.display(), folder.join("run"));
+    let recipe = format!(
+        "name: small
+base: {}
+output: {}
+stages:
+  - kind: sft
+    train: {rows}/tiny_train.jsonl
+    validation: {rows}/tiny_validation.jsonl
+    mix: {{unit: samples, domain: 75, general: [{{name: prose, path: {rows}/tiny_prose.jsonl, share: 100}}]}}
+    max_length: 256
+    global_batch_size: 4
+    max_steps: 8
+    learning_rate: 1e-3
+    eval_steps: 4
+evaluation:
+  domain:
+    task: classification
+    validation: {rows}/tiny_validation.jsonl
+    test: {rows}/tiny_test.jsonl
+    labels: [Neoplasm, Eye, Respiratory, Pregnancy]
+  general:
+    - {{name: heldout, kind: text_loss, path: {rows}/tiny_heldout.jsonl}}
+    - {{name: wordnet, kind: multiple_choice, path: {rows}/tiny_mc.jsonl}}
+    - {{name: instructions, kind: instruction_following, path: {rows}/tiny_instructions.jsonl, max_new_tokens: 16}}
+  floors:
+    heldout: {{max_increase_percent: 2}}
+",
+        test_model()?.display(),
+        output.display()
+    );
+    let file = folder.join("recipe.yaml");
+    fs::write(&file, recipe).with_context(|| format!("cannot write {}", file.display()))?;
+    let status = program(shipped_binary()?)?.arg("run").arg(&file).status().context("cannot start temper")?;
+    if !matches!(status.code(), Some(0 | 4)) {
+        bail!("the small run failed: {status}");
+    }
+    Ok(output)
 }

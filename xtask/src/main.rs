@@ -23,6 +23,10 @@ usage: cargo xtask TASK
                            (ARGS go to bench/train/run.py; `bench train --help` lists them)
   e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
+  e2e tensorboard          the events of a small run and of a resumed one, read back by TensorBoard itself
+  e2e report [RUN] [ARGS...]
+                           the report of RUN (left out: of a small run) in a browser, narrow and wide, light and dark
+                           (ARGS go to bench/report/check.py)
   asset-path               fetch the test model if needed and print where it lies (for TEMPER_TEST_GGUF)
 ";
 
@@ -43,6 +47,8 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["test", "--fast"] => test::run(test::Extent::WithoutDocs),
         ["bench", "train", rest @ ..] => bench::train(rest),
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
+        ["e2e", "tensorboard"] => e2e::tensorboard(),
+        ["e2e", "report", rest @ ..] => e2e::report(rest),
         ["asset-path"] => {
             println!("{}", cache::test_model()?.display());
             Ok(())

@@ -1,0 +1,63 @@
+"""A report in a real browser: nothing wider than the window, nothing asked of the network, nothing in the console.
+
+usage: check.py --report FILE --out FOLDER [--browser PATH]
+`cargo xtask e2e report RUN` makes the report of RUN first. The browser is Chromium or Chrome, by default the one on the
+PATH. Pictures of the whole page (360 and 1400 pixels, light and dark) and a printed PDF go to FOLDER, to be looked at.
+"""
+
+import argparse
+import pathlib
+import shutil
+import sys
+
+from playwright.sync_api import sync_playwright
+
+failures = 0
+
+# Elements that stick out of the window to the right although no scrolling box holds them.
+OUTSIDE = """() => [...document.querySelectorAll('body *')].filter(e => {
+  if (e.closest('.scroll') && !e.classList.contains('scroll')) return false;
+  return e.getBoundingClientRect().right > document.documentElement.clientWidth + 1;
+}).map(e => e.tagName + '.' + (e.getAttribute('class') || ''))"""
+
+
+def report(name, passed, what):
+    global failures
+    failures += not passed
+    print(f"{'pass' if passed else 'FAIL'}  {name:<20} {what}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--report", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--browser", default=shutil.which("chromium") or shutil.which("google-chrome"))
+    args = parser.parse_args()
+    if not args.browser:
+        sys.exit("no chromium or google-chrome on the PATH; install one or name it with --browser")
+    args.out.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=args.browser, args=["--no-sandbox"])
+        for width in (360, 1400):
+            for scheme in ("light", "dark"):
+                page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+                asked, said = [], []
+                page.on("request", lambda request: asked.append(request.url))
+                page.on("console", lambda message: said.append(message.text))
+                page.on("pageerror", lambda error: said.append(str(error)))
+                page.goto(args.report.resolve().as_uri())
+                outside = page.evaluate(OUTSIDE)
+                scroll = page.evaluate("document.documentElement.scrollWidth")
+                name = f"{width} {scheme}"
+                report(name, scroll <= width and not outside, f"{scroll} pixels wide; outside: {outside[:5]}")
+                report(name, len(asked) == 1 and not said, f"{len(asked)} request, console: {said[:3]}")
+                page.screenshot(path=args.out / f"{width}-{scheme}.png", full_page=True)
+                if (width, scheme) == (1400, "dark"):
+                    page.pdf(path=args.out / "print.pdf", format="A4", margin={side: "14mm" for side in ("top", "bottom", "left", "right")})
+                page.close()
+        browser.close()
+    print(f"pictures in {args.out}")
+    sys.exit(failures > 0)
+
+
+main()
