@@ -169,7 +169,7 @@ fn losses(name: &str, items: &[&ItemRecord], texts: bool) -> Option<Losses> {
             "Largest changes for the worse",
         )
     };
-    let records: Vec<&ItemRecord> = ranked.iter().map(|(_, record)| *record).collect();
+    let records: Vec<&ItemRecord> = ranked.iter().filter(|(change, _)| *change > 0.0).map(|(_, r)| *r).collect();
     Some(Losses { name: name.to_owned(), summary, heading, largest: examples(&records, texts, SAMPLES) })
 }
 
