@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use temper_run::ScalarLog;
@@ -65,7 +66,12 @@ fn scratch(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Eight steps on the rows of `data/tests`, judged. A verdict of so few rows says nothing, so any is taken.
+/// Exit codes of temper.
+const INTERRUPTED: i32 = 3;
+const REFUSED: i32 = 4;
+
+/// Eight steps on the rows of `data/tests`, stopped and resumed on the way, then judged. A verdict of so few rows says
+/// nothing, so any is taken.
 fn small_run(folder: &Path) -> Result<PathBuf> {
     let rows = root()?.join("data/tests");
     let (rows, output) = (rows.display(), folder.join("run"));
@@ -101,8 +107,25 @@ evaluation:
     );
     let file = folder.join("recipe.yaml");
     fs::write(&file, recipe).with_context(|| format!("cannot write {}", file.display()))?;
-    let status = program(shipped_binary()?)?.arg("run").arg(&file).status().context("cannot start temper")?;
-    if !matches!(status.code(), Some(0 | 4)) {
+    let binary = shipped_binary()?;
+    let mut run = program(&binary)?.args(["run", "--no-cache"]).arg(&file).spawn().context("cannot start temper")?;
+    // Ctrl-C after a few steps, so that the run folder is that of a run which was stopped and went on.
+    let metrics = output.join("metrics.jsonl");
+    let status = loop {
+        if let Some(status) = run.try_wait().context("cannot wait for temper")? {
+            break status;
+        }
+        if fs::read_to_string(&metrics).is_ok_and(|text| text.contains("\"step\":3,")) {
+            check(program("kill")?.args(["-INT", &run.id().to_string()]))?;
+            break run.wait().context("cannot wait for temper")?;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let status = match status.code() {
+        Some(INTERRUPTED) => program(&binary)?.args(["resume", "--no-cache"]).arg(&output).status()?,
+        _ => status,
+    };
+    if !matches!(status.code(), Some(0 | REFUSED)) {
         bail!("the small run failed: {status}");
     }
     Ok(output)
