@@ -38,6 +38,10 @@ def check_run(run):
         if line["event"] == "validation":
             add("validation/loss", line["loss"])
             continue
+        if line["event"] == "general":
+            add(f"general/loss/{line['suite']}", line["loss"])
+            add(f"general/relative_change/{line['suite']}", line["relative"])
+            continue
         for key in ("loss", "learning_rate", "gradient_norm"):
             add(f"train/{key}", line[key])
         add("train/tokens_per_second", line["processed_tokens"] / line["seconds"])
