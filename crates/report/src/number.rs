@@ -157,7 +157,8 @@ pub fn tick_labels(ticks: &[f64]) -> Vec<String> {
         return ticks.iter().map(|&t| scientific(t)).collect();
     }
     let step = ticks.windows(2).map(|pair| pair[1] - pair[0]).next().unwrap_or(1.0);
-    let decimals = (-step.abs().log10().floor()).clamp(0.0, 6.0) as usize;
+    // Differences of ticks are off by rounding; 0.01 must not ask for three decimals.
+    let decimals = (-step.abs().log10() - 1e-9).ceil().clamp(0.0, 6.0) as usize;
     ticks
         .iter()
         .map(|&t| if largest >= 10_000.0 { count(t.max(0.0) as u64) } else { minus(format!("{t:.decimals$}")) })
@@ -194,6 +195,7 @@ mod tests {
         assert_eq!(tick_labels(&ticks(-0.3, 0.52, 4)), ["−0.2", "0", "0.2", "0.4"]);
         assert_eq!(tick_labels(&ticks(0.0, 1e-3, 4)), ["0", "2e−4", "4e−4", "6e−4", "8e−4", "1e−3"]);
         assert_eq!(ticks(2.0, 2.0, 4), [2.0]);
+        assert_eq!(tick_labels(&ticks(4.445, 4.493, 5)), ["4.45", "4.46", "4.47", "4.48", "4.49"]);
         assert_eq!(tick_labels(&ticks(0.0, 40_000.0, 4)), ["0", "10,000", "20,000", "30,000", "40,000"]);
     }
 }

@@ -265,23 +265,22 @@ pub(crate) fn reproduce(run: &RunFolder) -> Reproduce {
         return Reproduce { place: place.to_owned(), lines: shown.to_vec() };
     };
     let recipe = word(&invocation.recipe);
-    let sets = |skip_output: bool| {
-        let sets = invocation.sets.iter().filter(|set| !(skip_output && set.starts_with("output=")));
-        sets.map(|set| format!(" --set {}", word(set))).collect::<String>()
-    };
+    // Where the run lay matters to no result, and a second one needs another folder.
+    let sets = invocation.sets.iter().filter(|set| !set.starts_with("output="));
+    let sets: String = sets.map(|set| format!(" --set {}", word(set))).collect();
     let (sha256, quoted) = (&invocation.recipe_sha256, invocation.recipe.replace('\'', "'\\''"));
     let mut lines =
         vec![format!("# temper {}", provenance.temper), format!("echo '{sha256}  {quoted}' | sha256sum --check")];
-    lines.push(format!("temper plan {recipe}{}", sets(false)));
+    lines.push(format!("temper plan {recipe}{}", sets));
     lines.push(format!(
         "temper run {recipe}{} --output {}",
-        sets(true),
+        sets,
         word(&format!("{}-again", folder.trim_end_matches('/')))
     ));
     let adapter = run.path.join("adapter");
     if adapter.is_dir() && run.has_evaluation() {
         let adapter = word(&adapter.display().to_string());
-        lines.push(format!("temper eval {recipe}{} --adapter {adapter} --test", sets(false)));
+        lines.push(format!("temper eval {recipe}{} --adapter {adapter} --test", sets));
     }
     lines.extend(shown);
     Reproduce {
