@@ -15,7 +15,7 @@ use crate::prepare::Prepared;
 use crate::run::Event;
 
 /// Tokens of a packed batch of items; an item longer than this makes the batch as long as itself.
-const BATCH_TOKENS: usize = 1024;
+pub const BATCH_TOKENS: usize = 1024;
 
 /// Which rows of the domain are scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

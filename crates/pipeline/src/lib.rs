@@ -4,6 +4,7 @@
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
 mod base;
+mod estimate;
 mod judge;
 mod plan;
 mod prepare;
@@ -11,7 +12,8 @@ mod run;
 mod snapshot;
 
 pub use base::{Base, open_base};
-pub use judge::{Split, judge_adapter};
+pub use estimate::{RunEstimate, measure_products, measure_training, parameters, trained_parameters, training_memory};
+pub use judge::{BATCH_TOKENS, Split, judge_adapter};
 pub use plan::{BasePlan, Estimate, Plan, StagePlan};
 pub use prepare::{Options, Prepared, prepare};
 pub use run::{Event, Summary, run};

@@ -65,6 +65,8 @@ pub struct Prepared {
     /// The device.
     pub device: Cpu,
     pub(crate) stages: Vec<PreparedStage>,
+    /// Measured once: the plan that is shown is the plan that is stored.
+    pub(crate) measured: std::cell::OnceCell<crate::estimate::Measured>,
 }
 
 impl Prepared {
@@ -105,7 +107,7 @@ pub fn prepare(
     }
     // Evaluation files are read now, so that a fault in them costs no training.
     crate::judge::check_items(&recipe)?;
-    Ok(Prepared { recipe, notes, base, device, stages })
+    Ok(Prepared { recipe, notes, base, device, stages, measured: std::cell::OnceCell::new() })
 }
 
 fn prepare_stage(stage: &Stage, index: usize, base: &Base, seed: u64) -> Result<PreparedStage, PipelineError> {
