@@ -48,7 +48,8 @@ pub struct Args {
     threads: usize,
 }
 
-fn shape() -> LlamaConfig {
+/// The shape of SmolLM2-135M.
+pub fn shape() -> LlamaConfig {
     LlamaConfig {
         vocab_size: 49_152,
         hidden_size: 576,

@@ -6,17 +6,22 @@ mod base;
 mod bench;
 mod chat;
 mod command;
+mod completions;
 mod data;
+mod doctor;
 mod eval;
 mod generate;
+mod init;
+mod machine;
 mod plan;
 mod run;
+mod schema;
 mod table;
 mod verdict;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Customise an open-weight language model on your own data, and prove what it kept.
 #[derive(Parser)]
@@ -32,6 +37,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Args),
     Plan(plan::Args),
     Run(run::Args),
     Eval(eval::Args),
@@ -39,6 +45,9 @@ enum Command {
     Chat(chat::Args),
     #[command(subcommand)]
     Data(data::Command),
+    Doctor(doctor::Args),
+    Schema(schema::Args),
+    Completions(completions::Args),
     #[command(subcommand)]
     Bench(bench::Command),
 }
@@ -47,12 +56,16 @@ fn main() -> ExitCode {
     // Files and folders appear whole or not at all, so a run may end anywhere. Without a handler the system's own applies.
     let _ = ctrlc::set_handler(|| std::process::exit(i32::from(command::INTERRUPTED)));
     let outcome = match Cli::parse().command {
+        Command::Init(args) => init::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Data(command) => data::run(&command),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Bench(command) => bench::run(&command),
     };
     match outcome {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use temper_pipeline::{Options, Plan, StagePlan};
 
-use crate::command::{Outcome, load_recipe, print_json};
+use crate::command::{Failure, Outcome, load_recipe, print_json};
 use crate::table::{bytes, count, duration, percent, table};
 
 /// Show every resolved value with its source, what will be seen, and what it takes.
@@ -19,6 +19,9 @@ pub struct Args {
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
+    /// What an hour of this machine costs; the plan then says what the run costs.
+    #[arg(long, value_name = "MONEY", value_parser = parse_rate)]
+    rate: Option<f64>,
     /// Never use the network.
     #[arg(long)]
     offline: bool,
@@ -32,12 +35,25 @@ pub fn run(args: &Args) -> Outcome {
     let options = Options { threads: args.threads, offline: args.offline, overwrite: false };
     let prepared = temper_pipeline::prepare(recipe, notes, &options, &mut |_| {})?;
     let plan = prepared.plan();
+    let cost = args.rate.map(|rate| (rate, plan.estimate.seconds / 3600.0 * rate));
     if args.json {
+        let mut plan = serde_json::to_value(&plan).map_err(Failure::run)?;
+        if let Some((rate, cost)) = cost {
+            plan["estimate"]["cost"] = serde_json::json!({"rate_per_hour": rate, "cost": cost});
+        }
         print_json(&plan)?
     } else {
-        anstream::print!("{}", text(&plan, &args.recipe))
+        anstream::print!("{}", text(&plan, &args.recipe));
+        if let Some((rate, cost)) = cost {
+            anstream::println!("cost     {cost:.2} at {rate} an hour");
+        }
     }
     Ok(crate::command::DONE)
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| rate.is_finite() && *rate >= 0.0);
+    rate.ok_or_else(|| "expected a number of at least 0, without a currency".to_owned())
 }
 
 /// The plan for people.
@@ -70,6 +86,17 @@ pub fn text(plan: &Plan, file: &std::path::Path) -> String {
     for warning in &plan.warnings {
         line(format!("warning: {warning}"));
     }
+    let e = &plan.estimate;
+    line(format!(
+        "in all   about {} ({} of it validation, {} the judgement), {} of memory, {} of disk; {} tokens, {} of them trained",
+        duration(e.seconds),
+        duration(e.validation_seconds),
+        duration(e.judgement_seconds),
+        bytes(e.memory_bytes),
+        bytes(e.disk_bytes),
+        count(e.processed_tokens),
+        count(e.trained_tokens)
+    ));
     out
 }
 
@@ -129,10 +156,12 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     let e = &stage.estimate;
     let _ = writeln!(
         out,
-        "{} trained parameters; about {} of memory; about {} of training at {:.0} GFLOP/s measured now",
+        "{} trained parameters; about {} of memory; about {} of training and {} of validation, measured now on pieces of this \
+         shape ({:.0} GFLOP/s in products)",
         count(stage.trained_parameters),
         bytes(e.memory_bytes),
         duration(e.seconds),
+        duration(e.validation_seconds),
         e.gflops
     );
     out

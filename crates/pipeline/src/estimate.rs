@@ -177,7 +177,7 @@ fn training_step(device: Cpu, config: &LlamaConfig, tuning: &Tuning, batches: &[
         let model = stand_in(device, config, tuning, layers, positions);
         let ws = Workspace::allocate(&device, model.config(), model.adapter_widths(), Purpose::Train, longest);
         let mut optimizer = Optimizer::new(&model, settings);
-        fastest(3, || {
+        fastest(2, || {
             // A loss of stand-in weights is finite; if it were not, the time would still be that of the step.
             let _ = step(&model, &ws, &mut optimizer, &batches, 1e-6);
         })
@@ -203,12 +203,12 @@ struct ForwardRate {
 fn forward_rate(device: Cpu, config: &LlamaConfig, gflops: f64) -> ForwardRate {
     let per_layer = layer_parameters(config);
     let most = (STEP_SECONDS * 0.3 * gflops * 1e9 / (2.0 * 3.0 * per_layer as f64)) as usize;
-    let tokens = (most / 64 * 64).clamp(64, BATCH_TOKENS);
+    let tokens = (most / 64 * 64).clamp(64, BATCH_TOKENS / 2);
     let batch = even_batch(tokens, 64);
     let time = |layers: usize| {
         let model = stand_in(device, config, &Tuning::Frozen, layers, 64);
         let ws = Workspace::allocate(&device, model.config(), [0; 4], Purpose::Infer, tokens);
-        fastest(3, || {
+        fastest(2, || {
             evaluate(&model, &ws, false, std::slice::from_ref(&batch));
         })
     };
@@ -241,7 +241,7 @@ fn layer_parameters(config: &LlamaConfig) -> usize {
 /// Seconds of one step of decoding, [`PLACES`] sequences at once.
 fn decode_step(device: Cpu, config: &LlamaConfig) -> f64 {
     let layers = BEYOND_CACHES.div_ceil(4 * layer_parameters(config)).clamp(1, config.num_hidden_layers);
-    let (prompt, positions) = (32, 64);
+    let (prompt, positions) = (4, 64);
     let model = stand_in(device, config, &Tuning::Frozen, layers, positions);
     let prompts = vec![(0..prompt).map(|i| i as u32).collect::<Vec<u32>>(); PLACES];
     let time = |new: usize| {
