@@ -21,8 +21,11 @@ usage: cargo xtask TASK
   test [--fast]            set up and pass everything: formatting, lints, tests, docs (--fast: without docs)
   bench train [ARGS...]    training speed and memory beside PyTorch + transformers + PEFT -> bench/results/
                            (ARGS go to bench/train/run.py; `bench train --help` lists them)
+  bench estimates [ARGS..] what the plan says beside what the run then took -> bench/results/
+                           (ARGS go to bench/estimates/run.py; `bench estimates --help` lists them)
   e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
+  e2e wheel                builds the wheel, installs it into a fresh environment, plans a recipe with it
   asset-path               fetch the test model if needed and print where it lies (for TEMPER_TEST_GGUF)
 ";
 
@@ -42,7 +45,9 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["test"] => test::run(test::Extent::Everything),
         ["test", "--fast"] => test::run(test::Extent::WithoutDocs),
         ["bench", "train", rest @ ..] => bench::train(rest),
+        ["bench", "estimates", rest @ ..] => bench::estimates(rest),
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
+        ["e2e", "wheel"] => e2e::wheel(),
         ["asset-path"] => {
             println!("{}", cache::test_model()?.display());
             Ok(())

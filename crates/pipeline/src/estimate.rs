@@ -31,7 +31,7 @@ const BEYOND_CACHES: usize = 160 << 20;
 /// Sequences that `generate` decodes together.
 const PLACES: usize = 32;
 /// Seconds that one measured training step may take; a larger one is measured on part of its rows.
-const STEP_SECONDS: f64 = 0.7;
+const STEP_SECONDS: f64 = 0.5;
 
 /// What a whole run takes.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
