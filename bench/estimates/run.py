@@ -71,7 +71,7 @@ def plan(args, sets):
 
 
 def measured_run(args, sets, folder):
-    command = [args.temper, "run", args.recipe, "--json", "--output", str(folder), *sets]
+    command = [args.temper, "run", args.recipe, "--json", "--no-cache", "--output", str(folder), *sets]
     busy_start, start = busy_seconds(), time.monotonic()
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT)
     peak, ended = 0, threading.Event()

@@ -102,7 +102,7 @@ def sides(mode, args):
     """Name and command of each side, in the order they alternate."""
     shape = ["--steps", str(args.warmup + args.steps), "--batch", str(args.batch), "--length", str(args.length)]
     if args.temper:
-        yield "Temper f32", [args.temper, "bench", "step", "--mode", mode, *shape, "--json"]
+        yield "Temper f32", [args.temper, "bench", "step", "--mode", mode, *shape]
     for dtype in args.peer_dtypes if args.peer_python else []:
         torch_side = [args.peer_python, str(HERE / "torch_side.py"), "--mode", mode, "--dtype", dtype, *shape]
         yield f"PyTorch {dtype}", [*torch_side, "--threads", str(args.threads)]

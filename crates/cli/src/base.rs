@@ -1,13 +1,75 @@
-//! A base opened from the command line, with or without an adapter.
+//! What commands ask of the machine, of a recipe, of a base with or without an adapter, and of sampling.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use temper_kernels::Cpu;
-use temper_model::{Llama, LoraSettings, Tuning, WeightsError, read_adapter};
-use temper_pipeline::{Base, PipelineError, open_base};
+use temper_model::{Llama, Sampling, Tuning};
+use temper_pipeline::{Base, Options, PipelineError, Prepared, open_base};
+use temper_recipe::Recipe;
 
-use crate::command::Failure;
+use crate::command::{Failure, tell};
 use crate::run::Reporter;
+
+/// Network and threads.
+#[derive(clap::Args)]
+pub struct MachineArgs {
+    /// Never use the network.
+    #[arg(long)]
+    pub offline: bool,
+    /// Threads; `RAYON_NUM_THREADS` or as many as the machine has when left out.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+impl MachineArgs {
+    /// What the command line says of the machine.
+    pub fn options(&self) -> Options {
+        Options { threads: self.threads(), offline: self.offline, ..Options::default() }
+    }
+
+    /// How many threads that is.
+    pub fn threads(&self) -> usize {
+        let set = std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.parse().ok());
+        let all = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        [self.threads, set].into_iter().flatten().find(|&n| n > 0).unwrap_or_else(all)
+    }
+}
+
+/// Which recipe, and how it is read.
+#[derive(clap::Args)]
+pub struct RecipeArgs {
+    /// The recipe.
+    pub recipe: PathBuf,
+    /// Overrides a value: `stages.0.learning_rate=2e-3`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Reads a recipe with its `--set` arguments, and all that it names.
+pub fn prepare(recipe: &Path, sets: &[String], options: &Options) -> Result<Prepared, Failure> {
+    let (recipe, notes) = Recipe::load(recipe, sets)?;
+    let mut reporter = Reporter::new();
+    let prepared = temper_pipeline::prepare(recipe, notes, options, &mut |event| reporter.hear(event))?;
+    reporter.finish();
+    Ok(prepared)
+}
+
+impl RecipeArgs {
+    /// See [`prepare`].
+    pub fn prepare(&self) -> Result<Prepared, Failure> {
+        prepare(&self.recipe, &self.sets, &self.machine.options())
+    }
+
+    /// How the recipe was read, for commands that show no plan.
+    pub fn tell_notes(&self, prepared: &Prepared) {
+        for note in &prepared.notes {
+            tell(format_args!("note: {}: {}", note.place.of(&self.recipe), note.message));
+        }
+    }
+}
 
 /// Which model.
 #[derive(clap::Args)]
@@ -17,51 +79,56 @@ pub struct BaseArgs {
     pub base: String,
     /// A PEFT adapter folder over it.
     #[arg(long)]
-    pub adapter: Option<PathBuf>,
-    /// Never use the network.
-    #[arg(long)]
-    pub offline: bool,
-    /// Threads; as many as the machine has when left out.
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
+    adapter: Option<PathBuf>,
+    /// Takes an adapter that was trained over other weights.
+    #[arg(long, requires = "adapter")]
+    any_base: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
-/// The device with that many threads; 0 is `RAYON_NUM_THREADS` or as many as the machine has.
-pub fn device(threads: usize) -> Cpu {
-    let set = std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let all = || std::thread::available_parallelism().map_or(1, |n| n.get());
-    Cpu::new([threads, set].into_iter().find(|&n| n > 0).unwrap_or_else(all))
+/// Refuses what is no adapter folder, before anything is fetched or loaded.
+pub fn check_adapter(dir: &Path) -> Result<(), Failure> {
+    let problem = if !dir.exists() {
+        "there is no such folder"
+    } else if !dir.join("adapter_config.json").is_file() {
+        "no adapter_config.json in it, so it is no adapter folder"
+    } else {
+        return Ok(());
+    };
+    let hint = "`temper run` writes a LoRA stage's adapter to the folder `adapter` of its run, as in runs/NAME/adapter";
+    Err(Failure::input(anyhow!("--adapter {}: {problem}\nhint: {hint}", dir.display())))
 }
 
 impl BaseArgs {
     /// The tokenizer and headers.
     pub fn open(&self) -> Result<Base, Failure> {
+        self.adapter.as_deref().map_or(Ok(()), check_adapter)?;
         let mut reporter = Reporter::new();
-        let base = open_base(&self.base, None, self.offline, &mut |event| reporter.hear(event))?;
+        let base = open_base(&self.base, None, self.machine.offline, &mut |event| reporter.hear(event))?;
         reporter.finish();
         Ok(base)
     }
 
+    /// Refuses a base with which one cannot talk.
+    pub fn check_template(&self, base: &Base) -> Result<(), Failure> {
+        let input = |error| Failure::input(anyhow!("{}: {error}", self.base));
+        base.renderer.check_template().map_err(input)
+    }
+
     /// The weights, with the adapter on where there is one.
     pub fn load(&self, base: &Base) -> Result<Llama<Cpu>, Failure> {
-        let load = || -> Result<Llama<Cpu>, WeightsError> {
-            let tuning = match &self.adapter {
-                None => Tuning::Frozen,
-                Some(dir) => {
-                    let (config, _) = read_adapter(dir)?;
-                    let targets = config.target_modules;
-                    Tuning::Lora(LoraSettings { rank: config.rank, alpha: config.alpha, targets })
-                }
-            };
-            let checkpoint = &base.checkpoint;
-            let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
-            let model = Llama::load(device(self.threads), checkpoint.config(), &tuning, read)?;
-            if let Some(dir) = &self.adapter {
-                model.load_adapter(dir)?;
-            }
-            Ok(model)
+        let device = Cpu::new(self.machine.threads());
+        let Some(adapter) = &self.adapter else {
+            let read = |name: &str, shape: &[usize]| base.checkpoint.tensor(name, shape);
+            let model = Llama::load(device, base.checkpoint.config(), &Tuning::Frozen, read);
+            return Ok(model.map_err(PipelineError::from)?);
         };
-        load().map_err(|error| PipelineError::from(error).into())
+        let (model, warning) = base.with_adapter(device, adapter, self.any_base)?;
+        if let Some(warning) = warning {
+            tell(format_args!("warning: {warning}"));
+        }
+        Ok(model)
     }
 }
 
@@ -69,17 +136,17 @@ impl BaseArgs {
 #[derive(clap::Args)]
 pub struct SamplingArgs {
     /// Divides the logits; 0 takes the likeliest token.
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f32,
-    /// Keeps the k likeliest tokens; 0 keeps all.
-    #[arg(long, default_value_t = 0)]
-    pub top_k: usize,
-    /// Keeps the likeliest tokens up to this sum of probabilities.
-    #[arg(long, default_value_t = 1.0)]
-    pub top_p: f32,
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    temperature: f32,
+    /// Draws from the k likeliest tokens only.
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Draws from the likeliest tokens up to this sum of probabilities only.
+    #[arg(long, allow_negative_numbers = true)]
+    top_p: Option<f32>,
     /// Seed of the draws.
     #[arg(long, default_value_t = 42)]
-    pub seed: u64,
+    seed: u64,
     /// The most new tokens.
     #[arg(long, default_value_t = 128)]
     pub max_new_tokens: usize,
@@ -87,16 +154,36 @@ pub struct SamplingArgs {
 
 impl SamplingArgs {
     /// As the model takes it.
-    pub fn sampling(&self) -> Result<temper_model::Sampling, Failure> {
-        let in_range = self.temperature >= 0.0 && self.temperature.is_finite() && self.top_p > 0.0 && self.top_p <= 1.0;
-        if !in_range {
-            return Err(Failure::input(anyhow::anyhow!(
-                "temperature {} and top_p {}: expected a temperature of 0 or more and a top_p above 0 and at most 1",
-                self.temperature,
-                self.top_p
-            )));
+    pub fn sampling(&self) -> Result<Sampling, Failure> {
+        let Self { temperature, top_k, top_p, seed, max_new_tokens } = *self;
+        let mut problems = Vec::new();
+        if !(temperature >= 0.0 && temperature.is_finite()) {
+            problems.push(format!(
+                "--temperature {temperature}: expected a number of 0 or more\nhint: 0 takes the likeliest token, 1 draws as \
+                 the model says"
+            ));
         }
-        let Self { temperature, top_k, top_p, seed, .. } = *self;
-        Ok(temper_model::Sampling { temperature, top_k, top_p, seed })
+        if top_k == Some(0) {
+            problems.push("--top-k 0: expected 1 or more\nhint: leave it out to draw from all tokens".to_owned());
+        }
+        if let Some(top_p) = top_p.filter(|top_p| !(*top_p > 0.0 && *top_p <= 1.0)) {
+            problems.push(format!(
+                "--top-p {top_p}: expected a number above 0 and at most 1\nhint: leave it out to draw from all tokens"
+            ));
+        }
+        if temperature == 0.0 && (top_k.is_some() || top_p.is_some()) {
+            problems.push(
+                "--top-k and --top-p say what to draw from, but --temperature 0 draws nothing\nhint: add --temperature 1, or \
+                 leave them out"
+                    .to_owned(),
+            );
+        }
+        if max_new_tokens == 0 {
+            problems.push("--max-new-tokens 0: expected 1 or more\nhint: an answer has at least one token".to_owned());
+        }
+        if !problems.is_empty() {
+            return Err(Failure::input(anyhow!(problems.join("\n"))));
+        }
+        Ok(Sampling { temperature, top_k: top_k.unwrap_or(0), top_p: top_p.unwrap_or(1.0), seed })
     }
 }

@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use temper_data::{MicroBatch, Target};
-use temper_kernels::{Device, Random};
+use temper_kernels::{Cpu, Device};
 use temper_model::{LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Tuning, Workspace};
+use temper_run::Random;
 use temper_train::{AdamWSettings, Optimizer, step};
 
-use crate::command::{DONE, Failure, Outcome, print_line};
+use crate::base::MachineArgs;
+use crate::command::{DONE, Failure, Outcome, print};
 
 /// Measure.
 #[derive(clap::Subcommand)]
@@ -40,37 +42,13 @@ pub struct Args {
     rank: usize,
     #[arg(long, default_value_t = 32.0)]
     alpha: f32,
-    /// JSON lines; the only form there is.
-    #[arg(long)]
-    json: bool,
-    /// Threads; `RAYON_NUM_THREADS` or as many as the machine has when left out.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-}
-
-/// The shape of SmolLM2-135M.
-pub fn shape() -> LlamaConfig {
-    LlamaConfig {
-        vocab_size: 49_152,
-        hidden_size: 576,
-        intermediate_size: 1536,
-        num_hidden_layers: 30,
-        num_attention_heads: 9,
-        num_key_value_heads: 3,
-        head_dim: 64,
-        rope_theta: 100_000.0,
-        rms_norm_eps: 1e-5,
-        tie_word_embeddings: true,
-        max_position_embeddings: 8192,
-        bos_token_id: None,
-        eos_token_ids: Vec::new(),
-        pad_token_id: None,
-    }
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
 pub fn run(command: &Command) -> Outcome {
     let Command::Step(args) = command;
-    let device = crate::base::device(args.threads);
+    let device = Cpu::new(args.machine.threads());
     let targets = LINEAR_MODULES.map(str::to_owned).to_vec();
     let tuning = match args.mode {
         Mode::Lora => Tuning::Lora(LoraSettings { rank: args.rank, alpha: args.alpha, targets }),
@@ -82,7 +60,7 @@ pub fn run(command: &Command) -> Outcome {
         let value = |i: u64| if shape.len() == 1 { 1.0 } else { ((2.0 * stream.unit(i) - 1.0) * bound) as f32 };
         Ok((0..shape.iter().product::<usize>() as u64).map(value).collect())
     };
-    let config = shape();
+    let config = LlamaConfig::smollm2_135m();
     let model = Llama::load(device, &config, &tuning, weights).map_err(Failure::run)?;
     model.init_adapters(0);
     let tokens = args.batch * args.length;
@@ -91,7 +69,7 @@ pub fn run(command: &Command) -> Outcome {
     let mut optimizer = Optimizer::new(&model, settings);
     let about =
         serde_json::json!({"about": {"trainable": optimizer.trained_parameters(), "device": device.describe()}});
-    print_line(&about)?;
+    print(format_args!("{about}\n"))?;
 
     let ids = Random::new(0, "ids");
     let ids: Vec<u32> = (0..tokens as u64).map(|i| ids.below(i, config.vocab_size as u64) as u32).collect();
@@ -107,7 +85,8 @@ pub fn run(command: &Command) -> Outcome {
         let start = Instant::now();
         let outcome = step(&model, &ws, &mut optimizer, std::slice::from_ref(&batch), 1e-4).map_err(Failure::run)?;
         let seconds = start.elapsed().as_secs_f64();
-        print_line(&serde_json::json!({"step": number, "seconds": seconds, "loss": outcome.loss()}))?;
+        let line = serde_json::json!({"step": number, "seconds": seconds, "loss": outcome.loss()});
+        print(format_args!("{line}\n"))?;
     }
     Ok(DONE)
 }

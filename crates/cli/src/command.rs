@@ -1,10 +1,12 @@
-//! What every command shares: how it ends, and how a recipe is loaded.
+//! What every command shares: how it ends, and how it prints.
 
-use std::path::Path;
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 
+use anyhow::anyhow;
 use serde::Serialize;
 use temper_pipeline::PipelineError;
-use temper_recipe::{Note, Recipe, RecipeErrors};
+use temper_recipe::RecipeErrors;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -24,19 +26,19 @@ pub type Outcome = Result<u8, Failure>;
 pub struct Failure {
     /// See the constants above.
     pub code: u8,
-    /// What is printed.
-    pub error: anyhow::Error,
+    /// What is told. None: the reader of standard output has gone, as `head` does, and there is nothing to say.
+    pub error: Option<anyhow::Error>,
 }
 
 impl Failure {
     /// Bad input.
     pub fn input(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: BAD_INPUT, error: error.into() }
+        Self { code: BAD_INPUT, error: Some(error.into()) }
     }
 
     /// A failure of the run or the machine.
     pub fn run(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: FAILED, error: error.into() }
+        Self { code: FAILED, error: Some(error.into()) }
     }
 }
 
@@ -52,19 +54,29 @@ impl From<RecipeErrors> for Failure {
     }
 }
 
-/// Reads a recipe with its `--set` arguments.
-pub fn load_recipe(file: &Path, sets: &[String]) -> Result<(Recipe, Vec<Note>), Failure> {
-    Ok(Recipe::load(file, sets)?)
+/// Writes to standard output, at once. Data go there and nothing else.
+pub fn print(text: impl Display) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    write!(out, "{text}").and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure { code: DONE, error: None },
+        _ => Failure::run(anyhow!("cannot write to standard output: {error}")),
+    })
 }
 
-/// Prints a value as JSON; numbers that are not finite as strings.
-pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
-    anstream::println!("{}", temper_run::to_json_pretty(value).map_err(Failure::run)?);
-    Ok(())
+/// Prints what a command found and ends with `code`, which stands even where the reader of standard output has gone.
+pub fn conclude(text: impl Display, code: u8) -> Outcome {
+    match print(text) {
+        Ok(()) | Err(Failure { error: None, .. }) => Ok(code),
+        Err(failure) => Err(failure),
+    }
 }
 
-/// Prints a value as one line of JSON, at once.
-pub fn print_line<T: Serialize>(value: &T) -> Result<(), Failure> {
-    anstream::println!("{}", temper_run::to_json(value).map_err(Failure::run)?);
-    std::io::Write::flush(&mut std::io::stdout()).map_err(Failure::run)
+/// Writes a line to standard error: progress, notes, errors. Where that is closed or full, nothing can be said of it.
+pub fn tell(text: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// A value as JSON for people and programs; numbers that are not finite as strings.
+pub fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
+    Ok(temper_run::to_json_pretty(value).map_err(Failure::run)? + "\n")
 }

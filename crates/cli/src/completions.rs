@@ -2,7 +2,7 @@
 
 use clap_complete::{Shell, generate};
 
-use crate::command::{DONE, Failure, Outcome};
+use crate::command::{DONE, Failure, Outcome, conclude};
 
 /// Print completions for a shell, as in `temper completions bash > ~/.local/share/bash-completion/completions/temper`.
 #[derive(clap::Args)]
@@ -14,6 +14,5 @@ pub struct Args {
 pub fn run(args: &Args, mut command: clap::Command) -> Outcome {
     let mut script = Vec::new();
     generate(args.shell, &mut command, "temper", &mut script);
-    std::io::Write::write_all(&mut std::io::stdout(), &script).map_err(Failure::run)?;
-    Ok(DONE)
+    conclude(String::from_utf8(script).map_err(Failure::run)?, DONE)
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use temper_data::{load_rows, prepare};
 use temper_pipeline::PipelineError;
 
-use crate::command::{DONE, Failure, Outcome};
+use crate::command::{DONE, Failure, Outcome, print};
+use crate::run::Reporter;
 use crate::table::count;
 
 /// Work with data.
@@ -37,27 +38,28 @@ pub struct Args {
 
 pub fn run(command: &Command) -> Outcome {
     let Command::Show(args) = command;
-    let base = temper_pipeline::open_base(&args.base, None, args.offline, &mut |_| {})?;
+    let mut reporter = Reporter::new();
+    let base = temper_pipeline::open_base(&args.base, None, args.offline, &mut |event| reporter.hear(event))?;
+    reporter.finish();
     let input = |e: temper_data::DataError| Failure::from(PipelineError::from(e));
     let rows = load_rows(&args.file).map_err(input)?;
     let source = prepare(&rows, &base.renderer, args.max_length, "data", 1.0).map_err(input)?;
     let report = &source.report;
-    anstream::println!(
-        "{}: {} rows, {} kept, {} tokens, {} trained",
+    print(format_args!(
+        "{}: {} rows, {} kept, {} tokens, {} trained\n",
         args.file.display(),
         count(report.rows),
         count(report.kept),
         count(report.processed_tokens),
         count(report.trained_tokens)
-    );
+    ))?;
     for (reason, dropped) in &report.dropped {
-        anstream::println!("dropped {}: {reason} (first lines {:?})", dropped.count, dropped.first_lines);
+        print(format_args!("dropped {}: {reason} (first lines {:?})\n", dropped.count, dropped.first_lines))?;
     }
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let tokenizer = base.renderer.tokenizer();
     for example in source.examples.iter().take(args.rows) {
-        anstream::println!("\nline {}, {} tokens", example.row, example.ids.len());
-        let mut text = String::new();
+        let mut text = format!("\nline {}, {} tokens\n", example.row, example.ids.len());
         for (&id, &weight) in example.ids.iter().zip(&example.weights) {
             let token = tokenizer.decode(&[id], false);
             let token = if token.contains('\u{FFFD}') { tokenizer.token(id).unwrap_or(token) } else { token };
@@ -68,7 +70,7 @@ pub fn run(command: &Command) -> Outcome {
                 (false, false) => token,
             });
         }
-        anstream::println!("{text}");
+        print(text + "\n")?;
     }
     Ok(DONE)
 }

@@ -9,7 +9,8 @@ use temper_kernels::{Cpu, Device};
 use temper_model::{LINEAR_MODULES, LlamaConfig, LoraSettings, Tuning, default_cache_dir, hub_location};
 use temper_pipeline::{measure_products, measure_training, parameters, training_memory};
 
-use crate::command::{DONE, Outcome, print_json};
+use crate::base::MachineArgs;
+use crate::command::{DONE, Outcome, conclude, json};
 use crate::machine;
 use crate::table::{bytes, count};
 
@@ -31,12 +32,8 @@ pub struct Args {
     /// The findings as JSON.
     #[arg(long)]
     json: bool,
-    /// Never use the network.
-    #[arg(long)]
-    offline: bool,
-    /// Threads; as many as the machine has when left out.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
 /// One finding.
@@ -68,11 +65,11 @@ impl Finding {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let device = crate::base::device(args.threads);
+    let device = Cpu::new(args.machine.threads());
     let (config, shape) = match &args.base {
-        None => (crate::bench::shape(), "SmolLM2-135M".to_owned()),
+        None => (LlamaConfig::smollm2_135m(), "SmolLM2-135M".to_owned()),
         Some(base) => {
-            let base = temper_pipeline::open_base(base, None, args.offline, &mut |_| {})?;
+            let base = temper_pipeline::open_base(base, None, args.machine.offline, &mut |_| {})?;
             (base.checkpoint.config().clone(), base.resolved.description)
         }
     };
@@ -117,20 +114,21 @@ pub fn run(args: &Args) -> Outcome {
             findings.push(needs(&device, &config, &tuning, room, what));
         }
     }
-    findings.push(hub(&endpoint, args.offline || hub_offline));
+    findings.push(hub(&endpoint, args.machine.offline || hub_offline));
     findings.push(pip());
 
     if args.json {
-        print_json(&serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "findings": findings}))?;
-        return Ok(DONE);
+        let all = serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "findings": findings});
+        return conclude(json(&all)?, DONE);
     }
+    let mut text = String::new();
     for Finding { what, ok, found, hint, .. } in &findings {
-        anstream::println!("{:4}  {what:19}  {found}", if *ok { "ok" } else { "warn" });
+        text.push_str(&format!("{:4}  {what:19}  {found}\n", if *ok { "ok" } else { "warn" }));
         if let Some(hint) = hint {
-            anstream::println!("{:27}hint: {hint}", "");
+            text.push_str(&format!("{:27}hint: {hint}\n", ""));
         }
     }
-    Ok(DONE)
+    conclude(text, DONE)
 }
 
 fn processor(device: &Cpu) -> Finding {
@@ -215,7 +213,7 @@ fn needs(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, room: usize, what:
 /// Shapes of published Llama models, from their `config.json`: name, vocabulary, width, inner width, layers, heads,
 /// key-value heads, tied head.
 fn usual_shapes() -> Vec<(&'static str, LlamaConfig)> {
-    let like = crate::bench::shape();
+    let like = LlamaConfig::smollm2_135m();
     let shape = |name, vocabulary, hidden, inner, layers, heads, kv_heads, tied| {
         let config = LlamaConfig {
             vocab_size: vocabulary,

@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde_json::{Value, json};
 use temper_data::{HoldOut, RowContent, Side, hold_out};
-use temper_pipeline::Options;
+use temper_kernels::Cpu;
 use temper_run::write_atomic;
 
-use crate::command::{DONE, Failure, Outcome, load_recipe, print_json};
+use crate::base::{MachineArgs, prepare};
+use crate::command::{DONE, Failure, Outcome, conclude, json as json_text};
 use crate::machine;
 use crate::run::Reporter;
 use crate::table::{bytes, count, duration};
@@ -42,12 +43,8 @@ pub struct Args {
     /// What was found and written, as JSON.
     #[arg(long)]
     json: bool,
-    /// Never use the network.
-    #[arg(long)]
-    offline: bool,
-    /// Threads; as many as the machine has when left out.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
 /// What the rows are.
@@ -80,9 +77,9 @@ pub struct Written {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let device = crate::base::device(args.threads);
+    let device = Cpu::new(args.machine.threads());
     let mut reporter = Reporter::new();
-    let base = temper_pipeline::open_base(&args.base, None, args.offline, &mut |event| reporter.hear(event))?;
+    let base = temper_pipeline::open_base(&args.base, None, args.machine.offline, &mut |event| reporter.hear(event))?;
     reporter.finish();
     let data = look::look(&args.data, &base, args.task)?;
     let memory = machine::memory();
@@ -148,12 +145,10 @@ pub fn run(args: &Args) -> Outcome {
     write(&files, &args.data, args.overwrite)?;
 
     // The plan is the proof that the recipe holds, and its estimate is what one wants to know next.
-    let (loaded, notes) = load_recipe(&args.output, &[])?;
-    let options = Options { threads: args.threads, offline: args.offline, overwrite: false };
-    let plan = temper_pipeline::prepare(loaded, notes, &options, &mut |_| {})?.plan();
+    let plan = prepare(&args.output, &[], &args.machine.options())?.plan();
     let estimate = plan.estimate;
     if args.json {
-        print_json(&json!({
+        let found = json!({
             "recipe": args.output,
             "task": data.task,
             "rows": {"train": written.train, "validation": written.validation, "test": written.test},
@@ -164,50 +159,57 @@ pub fn run(args: &Args) -> Outcome {
             "files": files.iter().map(|(path, _)| path).collect::<Vec<_>>(),
             "estimate": estimate,
             "warnings": plan.warnings,
-        }))?;
-        return Ok(DONE);
+        });
+        return conclude(json_text(&found)?, DONE);
     }
-    anstream::println!("task: {} ({})", data.task.word(), data.why_task);
+    let mut text = format!("task: {} ({})\n", data.task.word(), data.why_task);
     let (train, validation, test) = (count(written.train), count(written.validation), count(written.test));
-    anstream::println!("split: {train} rows to train, {validation} to steer, {test} to judge");
+    text.push_str(&format!("split: {train} rows to train, {validation} to steer, {test} to judge\n"));
     for warning in &plan.warnings {
-        anstream::println!("warning: {warning}");
+        text.push_str(&format!("warning: {warning}\n"));
     }
-    anstream::println!(
-        "a run takes about {}, {} of memory and {} of disk",
+    text.push_str(&format!(
+        "a run takes about {}, {} of memory and {} of disk\nwrote {recipe}, split/ and general/ beside it\nnext: read it, then \
+         `temper plan {recipe}` and `temper run {recipe}`\n",
         duration(estimate.seconds),
         bytes(estimate.memory_bytes),
-        bytes(estimate.disk_bytes)
-    );
-    anstream::println!("wrote {}, split/ and general/ beside it", args.output.display());
-    anstream::println!("next: read it, then `temper plan {0}` and `temper run {0}`", args.output.display());
-    Ok(DONE)
+        bytes(estimate.disk_bytes),
+        recipe = args.output.display()
+    ));
+    conclude(text, DONE)
 }
 
 /// The row as it is written: as it stands, but with a `label` where the task asks for one and the row has none, a
 /// prompt and its label as a conversation, and of a document that is a test only what a text suite reads.
 fn line_of(seen: &look::Seen, data: &look::Data, side: Side) -> String {
     let label = look::answer(&seen.row.content).unwrap_or_default();
+    // A few names, of corpora rather than of documents, would leave the intervals hardly a unit to resample.
+    let named = data.groups == 0 || data.groups >= look::FEWEST_GROUPS || side == Side::Train;
     match (data.task, &seen.row.content) {
         (Task::Classification, RowContent::Completion { prompt, .. }) => {
             let label = label.trim();
             let turns = json!([{"role": "user", "content": prompt}, {"role": "assistant", "content": label}]);
             let mut row = json!({"messages": turns, "label": label});
-            if let Some(group) = &seen.row.group {
+            if let Some(group) = seen.row.group.as_ref().filter(|_| named) {
                 row["group"] = json!(group);
             }
             row.to_string()
         }
-        (Task::Classification, _) if seen.row.label.is_none() => match serde_json::from_str::<Value>(&seen.raw) {
-            Ok(mut row) => {
-                row["label"] = json!(label);
-                row.to_string()
+        (Task::Classification, _) if seen.row.label.is_none() || !named => {
+            match serde_json::from_str::<serde_json::Map<String, Value>>(&seen.raw) {
+                Ok(mut row) => {
+                    row.insert("label".to_owned(), json!(label));
+                    if !named {
+                        row.remove("group");
+                    }
+                    Value::Object(row).to_string()
+                }
+                Err(_) => seen.raw.clone(),
             }
-            Err(_) => seen.raw.clone(),
-        },
+        }
         (Task::Text, RowContent::Text(text)) if side == Side::Test => {
             let mut row = json!({"text": text});
-            if let Some(group) = seen.row.group.as_ref().filter(|_| data.groups >= look::FEWEST_GROUPS) {
+            if let Some(group) = seen.row.group.as_ref().filter(|_| named) {
                 row["source"] = json!(group);
             }
             row.to_string()

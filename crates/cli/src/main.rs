@@ -4,6 +4,7 @@
 
 mod base;
 mod bench;
+mod cache;
 mod chat;
 mod command;
 mod completions;
@@ -12,10 +13,13 @@ mod doctor;
 mod eval;
 mod generate;
 mod init;
+mod interrupt;
 mod machine;
 mod plan;
+mod resume;
 mod run;
 mod schema;
+mod stream;
 mod table;
 mod verdict;
 
@@ -40,6 +44,7 @@ enum Command {
     Init(init::Args),
     Plan(plan::Args),
     Run(run::Args),
+    Resume(resume::Args),
     Eval(eval::Args),
     Generate(generate::Args),
     Chat(chat::Args),
@@ -49,16 +54,18 @@ enum Command {
     Schema(schema::Args),
     Completions(completions::Args),
     #[command(subcommand)]
+    Cache(cache::Command),
+    #[command(subcommand)]
     Bench(bench::Command),
 }
 
 fn main() -> ExitCode {
-    // Files and folders appear whole or not at all, so a run may end anywhere. Without a handler the system's own applies.
-    let _ = ctrlc::set_handler(|| std::process::exit(i32::from(command::INTERRUPTED)));
+    interrupt::listen();
     let outcome = match Cli::parse().command {
         Command::Init(args) => init::run(&args),
         Command::Plan(args) => plan::run(&args),
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(args),
+        Command::Resume(args) => resume::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
@@ -66,12 +73,15 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Cache(command) => cache::run(&command),
         Command::Bench(command) => bench::run(&command),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            anstream::eprintln!("error: {}", failure.error);
+            if let Some(error) = failure.error {
+                command::tell(format_args!("error: {error}"));
+            }
             ExitCode::from(failure.code)
         }
     }

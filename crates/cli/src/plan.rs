@@ -1,54 +1,42 @@
 //! `temper plan`: everything that a run would do, computed but not done.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
-use temper_pipeline::{Options, Plan, StagePlan};
+use temper_pipeline::{Plan, StagePlan};
 
-use crate::command::{Failure, Outcome, load_recipe, print_json};
+use crate::base::RecipeArgs;
+use crate::command::{DONE, Failure, Outcome, conclude, json};
 use crate::table::{bytes, count, duration, percent, table};
 
 /// Show every resolved value with its source, what will be seen, and what it takes.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
-    recipe: PathBuf,
-    /// Overrides a value: `stages.0.learning_rate=2e-3`.
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
     /// What an hour of this machine costs; the plan then says what the run costs.
     #[arg(long, value_name = "MONEY", value_parser = parse_rate)]
     rate: Option<f64>,
-    /// Never use the network.
-    #[arg(long)]
-    offline: bool,
-    /// Threads; as many as the machine has when left out.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let (recipe, notes) = load_recipe(&args.recipe, &args.sets)?;
-    let options = Options { threads: args.threads, offline: args.offline, overwrite: false };
-    let prepared = temper_pipeline::prepare(recipe, notes, &options, &mut |_| {})?;
-    let plan = prepared.plan();
+    let plan = args.recipe.prepare()?.plan();
     let cost = args.rate.map(|rate| (rate, plan.estimate.seconds / 3600.0 * rate));
-    if args.json {
-        let mut plan = serde_json::to_value(&plan).map_err(Failure::run)?;
-        if let Some((rate, cost)) = cost {
+    let shown = match (args.json, cost) {
+        (true, None) => json(&plan)?,
+        (true, Some((rate, cost))) => {
+            let mut plan = serde_json::to_value(&plan).map_err(Failure::run)?;
             plan["estimate"]["cost"] = serde_json::json!({"rate_per_hour": rate, "cost": cost});
+            json(&plan)?
         }
-        print_json(&plan)?
-    } else {
-        anstream::print!("{}", text(&plan, &args.recipe));
-        if let Some((rate, cost)) = cost {
-            anstream::println!("cost     {cost:.2} at {rate} an hour");
+        (false, None) => text(&plan, &args.recipe.recipe),
+        (false, Some((rate, cost))) => {
+            text(&plan, &args.recipe.recipe) + &format!("cost     {cost:.2} at {rate} an hour\n")
         }
-    }
-    Ok(crate::command::DONE)
+    };
+    conclude(shown, DONE)
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -57,7 +45,7 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 }
 
 /// The plan for people.
-pub fn text(plan: &Plan, file: &std::path::Path) -> String {
+fn text(plan: &Plan, file: &std::path::Path) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         let _ = writeln!(out, "{text}");
@@ -88,7 +76,8 @@ pub fn text(plan: &Plan, file: &std::path::Path) -> String {
     }
     let e = &plan.estimate;
     line(format!(
-        "in all   about {} ({} of it validation, {} the judgement), {} of memory, {} of disk; {} tokens, {} of them trained",
+        "in all   {} {} ({} of it validation, {} the judgement), {} of memory, {} of disk; {} tokens, {} of them trained",
+        if e.rough { "roughly" } else { "about" },
         duration(e.seconds),
         duration(e.validation_seconds),
         duration(e.judgement_seconds),
@@ -156,8 +145,7 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     let e = &stage.estimate;
     let _ = writeln!(
         out,
-        "{} trained parameters; about {} of memory; about {} of training and {} of validation, measured now on pieces of this \
-         shape ({:.0} GFLOP/s in products)",
+        "{} trained parameters; about {} of memory; about {} of training and {} of validation ({:.0} GFLOP/s in products now)",
         count(stage.trained_parameters),
         bytes(e.memory_bytes),
         duration(e.seconds),

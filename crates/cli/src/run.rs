@@ -1,25 +1,25 @@
 //! `temper run`: the whole recipe, with progress, and both axes at the end.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
-use temper_pipeline::{Event, Options};
+use temper_pipeline::{Event, Options, PipelineError, Prepared, Skipped, StageCache};
 use temper_train::Progress;
 
-use crate::command::{Outcome, load_recipe, print_json};
-use crate::table::duration;
-use crate::{command, verdict};
+use crate::base::RecipeArgs;
+use crate::command::{DONE, Failure, INTERRUPTED, Outcome, conclude, json, tell};
+use crate::interrupt;
+use crate::table::{bytes, count, duration};
+use crate::verdict;
 
 /// Train as the recipe says, judge on both axes, write the run folder.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
-    recipe: PathBuf,
-    /// Overrides a value: `stages.0.learning_rate=2e-3`.
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// The run folder, in place of the recipe's `output`.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -29,52 +29,65 @@ pub struct Args {
     /// The summary as JSON on standard output.
     #[arg(long)]
     json: bool,
-    /// Never use the network.
+    /// Neither reuse finished stages of earlier runs nor keep those of this one.
     #[arg(long)]
-    offline: bool,
-    /// Threads; as many as the machine has when left out.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    no_cache: bool,
 }
 
-pub fn run(args: &Args) -> Outcome {
-    let mut sets = args.sets.clone();
-    sets.extend(args.output.iter().map(|path| format!("output={}", path.display())));
-    let (recipe, notes) = load_recipe(&args.recipe, &sets)?;
-    for note in &notes {
-        anstream::eprintln!("note: {}: {}", note.place.of(&args.recipe), note.message);
-    }
-    let options = Options { threads: args.threads, offline: args.offline, overwrite: args.overwrite };
-    let mut reporter = Reporter::new();
-    let prepared = temper_pipeline::prepare(recipe, notes, &options, &mut |event| reporter.hear(event))?;
+/// The cache of finished stages, unless it is not wanted.
+pub fn cache(no_cache: bool) -> Option<StageCache> {
+    (!no_cache).then(StageCache::of_user)
+}
+
+pub fn run(mut args: Args) -> Outcome {
+    args.recipe.sets.extend(args.output.iter().map(|path| format!("output={}", path.display())));
+    let options = Options {
+        overwrite: args.overwrite,
+        cache: cache(args.no_cache),
+        interrupt: Some(&interrupt::STOP),
+        ..args.recipe.machine.options()
+    };
+    let prepared = args.recipe.prepare()?;
+    args.recipe.tell_notes(&prepared);
+    carry_out(&prepared, &options, args.json)
+}
+
+/// Runs what was prepared, with progress, and prints both axes.
+pub fn carry_out(prepared: &Prepared, options: &Options, as_json: bool) -> Outcome {
     let plan = prepared.plan();
-    reporter.finish();
-    anstream::eprintln!("{} on {}; {}", plan.name, plan.base.description, plan.device);
+    tell(format_args!("{} on {}; {}", plan.name, plan.base.description, plan.device));
     for (i, stage) in plan.stages.iter().enumerate() {
-        anstream::eprintln!(
+        tell(format_args!(
             "stage {}: {}, {} steps, {} trained parameters, about {} of memory and {}",
             i + 1,
             stage.kind,
             stage.steps,
-            crate::table::count(stage.trained_parameters),
-            crate::table::bytes(stage.estimate.memory_bytes),
+            count(stage.trained_parameters),
+            bytes(stage.estimate.memory_bytes),
             duration(stage.estimate.seconds),
-        );
+        ));
     }
     for warning in &plan.warnings {
-        anstream::eprintln!("warning: {warning}");
+        tell(format_args!("warning: {warning}"));
     }
-    let summary = temper_pipeline::run(&prepared, &options, &mut |event| reporter.hear(event))?;
+    let mut reporter = Reporter::new();
+    let summary = temper_pipeline::run(prepared, options, &mut |event| reporter.hear(event));
     reporter.finish();
-    if args.json {
-        print_json(&summary)?;
-    } else {
-        if let Some(comparison) = &summary.comparison {
-            anstream::println!("{}", verdict::text(comparison));
+    let summary = summary.map_err(|error| match error {
+        PipelineError::Interrupted { .. } => {
+            let folder = prepared.recipe.output.value.display();
+            let error = anyhow!("{error}\nhint: `temper resume {folder}` goes on from there");
+            Failure { code: INTERRUPTED, error: Some(error) }
         }
-        anstream::println!("run folder {}, {} in all", summary.folder.display(), duration(summary.seconds));
-    }
-    Ok(summary.comparison.as_ref().map_or(command::DONE, verdict::exit_code))
+        other => Failure::from(other),
+    })?;
+    let text = if as_json {
+        json(&summary)?
+    } else {
+        let verdict = summary.comparison.as_ref().map_or(String::new(), |comparison| verdict::text(comparison) + "\n");
+        format!("{verdict}run folder {}, {} in all\n", summary.folder.display(), duration(summary.seconds))
+    };
+    conclude(text, summary.comparison.as_ref().map_or(DONE, verdict::exit_code))
 }
 
 /// Shows events: a bar where standard error is a terminal, else a line every few seconds.
@@ -86,6 +99,8 @@ pub struct Reporter {
     validation: String,
     started: Instant,
     seen: f64,
+    /// Steps that a resumed run need not make again.
+    first_step: usize,
 }
 
 impl Reporter {
@@ -96,7 +111,16 @@ impl Reporter {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { bar, what: String::new(), live, last_line: now, validation: String::new(), started: now, seen: 0.0 }
+        Self {
+            bar,
+            what: String::new(),
+            live,
+            last_line: now,
+            validation: String::new(),
+            started: now,
+            seen: 0.0,
+            first_step: 0,
+        }
     }
 
     /// Ends the bar, so that what is printed next stands on a line of its own.
@@ -105,7 +129,18 @@ impl Reporter {
         self.what.clear();
     }
 
-    fn show(&mut self, what: &str, done: u64, total: u64, message: String) {
+    /// A line of its own, above the bar.
+    fn say(&self, message: &str) {
+        if self.live { self.bar.println(message) } else { tell(message) }
+    }
+
+    /// Does something that prints, with the bar out of the way.
+    pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
+
+    /// Shows that `done` of `total` is reached.
+    pub fn show(&mut self, what: &str, done: u64, total: u64, message: String) {
         let fresh = self.what != what;
         if fresh {
             self.what = what.to_owned();
@@ -118,12 +153,13 @@ impl Reporter {
             self.bar.set_message(message);
         } else if done == total || self.last_line.elapsed() > Duration::from_secs(5) {
             self.last_line = Instant::now();
-            anstream::eprintln!("{what} {done}/{total} {message}");
+            tell(format_args!("{what} {done}/{total} {message}"));
         }
     }
 
     /// Shows one event.
     pub fn hear(&mut self, event: &Event) {
+        interrupt::training(matches!(event, Event::Train { .. } | Event::General { .. }));
         match event {
             Event::Download { what, done, total } => {
                 self.show(&format!("fetching {what}"), *done, total.unwrap_or(*done), String::new());
@@ -131,16 +167,38 @@ impl Reporter {
             Event::Stage { .. } => {
                 self.started = Instant::now();
                 self.seen = 0.0;
+                self.first_step = 0;
+            }
+            Event::Resumed { step, path, skipped, .. } => {
+                self.first_step = *step;
+                for Skipped { path, reason } in skipped {
+                    self.say(&format!("skipped checkpoint {}: {reason}", path.display()));
+                }
+                match path {
+                    Some(path) => self.say(&format!("going on after step {step}, from {}", path.display())),
+                    None => self.say("no usable checkpoint: the stage begins anew"),
+                }
+            }
+            Event::Changed { changes } => changes.iter().for_each(|change| self.say(&crate::resume::line(change))),
+            Event::Reused { stage, key, from } => {
+                self.say(&format!("stage {} is finished already ({}, from {from})", stage + 1, &key[..12]));
+            }
+            Event::General { general: g, .. } => {
+                let (change, low, high) = (g.relative * 100.0, g.low * 100.0, g.high * 100.0);
+                let so_far = format!("{change:+.1} % [{low:+.1}, {high:+.1}] since the base");
+                self.say(&format!("step {}: {} {:.4} nats per token, {so_far}", g.step, g.suite, g.loss));
+            }
+            Event::Stopped { step, reason, advice, .. } => {
+                self.say(&format!("ended early after step {step}: {reason}\nhint: {advice}"));
             }
             Event::Train { of, progress: Progress::Validation { step, loss, best }, .. } => {
                 self.validation = format!("validation {loss:.4}{}", if *best { " (best)" } else { "" });
-                let message = format!("step {step} of {of}: {}", self.validation);
-                if self.live { self.bar.println(message) } else { anstream::eprintln!("{message}") }
+                self.say(&format!("step {step} of {of}: {}", self.validation));
             }
             Event::Train { of, progress: Progress::Step(r), .. } => {
                 self.seen += r.processed_tokens as f64;
                 let elapsed = self.started.elapsed().as_secs_f64();
-                let eta = elapsed / r.step as f64 * (of - r.step) as f64;
+                let eta = elapsed / (r.step - self.first_step).max(1) as f64 * (of - r.step) as f64;
                 let message = format!(
                     "loss {:.4} lr {:.2e} norm {:.2} {:.0} tok/s ETA {} {}",
                     r.loss,
@@ -156,12 +214,10 @@ impl Reporter {
                 self.show(&format!("{suite} ({side})"), *done as u64, *total as u64, String::new());
             }
             Event::Warning { message } => {
-                let message = format!("warning: {message}");
-                if self.live { self.bar.println(message) } else { anstream::eprintln!("{message}") }
+                self.say(&format!("warning: {message}"));
             }
             Event::Saved { what, path } => {
-                let message = format!("{what} in {}", path.display());
-                if self.live { self.bar.println(message) } else { anstream::eprintln!("{message}") }
+                self.say(&format!("{what} in {}", path.display()));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `temper schema`: the JSON Schema of the recipe, for editors.
 
-use crate::command::{DONE, Outcome, print_json};
+use crate::command::{DONE, Outcome, conclude, json};
 
 /// Print the JSON Schema of the recipe (draft 2020-12).
 ///
@@ -10,6 +10,5 @@ use crate::command::{DONE, Outcome, print_json};
 pub struct Args {}
 
 pub fn run(_: &Args) -> Outcome {
-    print_json(&temper_recipe::schema())?;
-    Ok(DONE)
+    conclude(json(&temper_recipe::schema())?, DONE)
 }

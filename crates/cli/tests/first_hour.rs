@@ -257,7 +257,7 @@ fn a_run_has_the_steps_tokens_and_bytes_of_its_plan() {
     assert!((estimate["cost"]["cost"].as_f64().unwrap() - cost).abs() < 1e-9);
     refused(&temper(&["plan", &recipe, "--rate=-1"]), &["at least 0"]);
 
-    json(&temper(&["run", &recipe, "--json"]));
+    json(&temper(&["run", &recipe, "--json", "--no-cache"]));
     let lines = read(folder.path(), "run/metrics.jsonl");
     let steps: Vec<Value> = lines
         .lines()

@@ -17,13 +17,11 @@
 mod mix;
 mod pack;
 mod prepare;
-mod random;
 mod rows;
 mod split;
 
 pub use mix::{ExampleRef, Extent, MixError, MixUnit, Schedule, ShareReport, SourceShare, Units, schedule};
 pub use pack::{MicroBatch, Target, micro_batches};
 pub use prepare::{DropReason, Dropped, Example, LengthReport, Source, SourceReport, prepare};
-pub use random::permutation;
 pub use rows::{DataError, LoadedRows, Row, RowContent, RowKind, RowProblem, load_rows, parse_rows};
 pub use split::{HoldOut, NEAR, Side, Together, hold_out, together};

@@ -7,8 +7,9 @@
 //! chance would miss them by the square root of the number of rows.
 
 use serde::{Deserialize, Serialize};
+use temper_run::Random;
 
-use crate::{Example, Source, permutation};
+use crate::{Example, Source};
 
 /// What the shares of a mix are counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,7 +195,8 @@ pub fn schedule(
         Extent::Epochs(epochs) => (usize::MAX, (epochs * sources[0].examples.len() as f64).ceil() as usize),
     };
 
-    let mut orders: Vec<Vec<u32>> = vec![Vec::new(); sources.len()];
+    let order = Random::new(seed, "order of rows");
+    let mut orders: Vec<Vec<usize>> = vec![Vec::new(); sources.len()];
     let mut drawn: Vec<Units<usize>> = vec![Units::default(); sources.len()];
     let mut in_unit = vec![0usize; sources.len()];
     let mut rows = Vec::new();
@@ -209,15 +211,15 @@ pub fn schedule(
         let examples = &sources[source].examples;
         let (epoch, at) = (drawn[source].samples / examples.len(), drawn[source].samples % examples.len());
         if at == 0 {
-            orders[source] = permutation(seed, source as u64, epoch as u64, examples.len() as u32);
+            orders[source] = order.within(source as u64).within(epoch as u64).permutation(examples.len());
         }
         let index = orders[source][at];
-        let example = &examples[index as usize];
+        let example = &examples[index];
         drawn[source].samples += 1;
         drawn[source].processed_tokens += example.processed_tokens();
         drawn[source].trained_tokens += example.trained_tokens();
         in_unit[source] += unit.size(example);
-        rows.push(ExampleRef { source: source as u16, index });
+        rows.push(ExampleRef { source: source as u16, index: index as u32 });
     }
     let steps = rows.chunks(global_batch_size).map(<[ExampleRef]>::to_vec).collect();
     Ok(Schedule { steps, shares: report(sources, shares, unit, &drawn) })

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::permutation;
+use temper_run::Random;
 
 /// Texts with a Jaccard index of at least this are nearly the same: one word of nine replaced is.
 pub const NEAR: f64 = 0.7;
@@ -190,13 +190,13 @@ pub fn hold_out(units: &Together, labels: &[u32], fits: &[bool], wanted: HoldOut
     let all = left.clone();
 
     let mut sides = vec![Side::Train; n];
-    let order = permutation(wanted.seed, 0, 0, units.count as u32);
+    let order = Random::new(wanted.seed, "hold out").permutation(units.count);
     for (side, rows) in [(Side::Test, wanted.test), (Side::Validation, wanted.validation)] {
         // What each label still owes this side; shares are rounded up so that rare labels are asked for too.
         let mut owed: Vec<usize> = all.iter().map(|&of| (rows * of).div_ceil(n.max(1))).collect();
         let mut taken = 0;
         for &unit in &order {
-            let rows_of_unit = &members[unit as usize];
+            let rows_of_unit = &members[unit];
             let free = rows_of_unit.iter().all(|&row| sides[row] == Side::Train && fits[row]);
             if !free || taken + rows_of_unit.len() > rows + rows / 10 {
                 continue;
@@ -243,8 +243,8 @@ mod tests {
     fn near_pairs_are_those_of_all_pairs() {
         let words = ["a", "b", "c", "d", "e", "f", "g", "h"];
         let row = |seed: u64| {
-            let order = permutation(seed / 3, 7, 0, 8);
-            let mut row: Vec<String> = order.iter().take(6).map(|&i| words[i as usize].to_owned()).collect();
+            let order = Random::new(seed / 3, "test").permutation(8);
+            let mut row: Vec<String> = order.iter().take(6).map(|&i| words[i].to_owned()).collect();
             row.extend((0..6).map(|i| format!("w{}{i}", seed / 3)));
             row[(seed % 3) as usize] = "x".to_owned();
             row

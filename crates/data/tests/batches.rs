@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use temper_data::{
     Example, ExampleRef, Extent, LengthReport, MixError, MixUnit, RowKind, Schedule, Source, SourceReport,
-    micro_batches, permutation, schedule,
+    micro_batches, schedule,
 };
+use temper_run::Random;
 
 /// Row `r` of length `n`: ids `1000 r`, `1000 r + 1`, ...; the last `trained` are targets.
 fn example(row: usize, length: usize, trained: usize, weight: f32) -> Example {
@@ -153,24 +154,6 @@ fn transformers_40691_the_order_is_a_pure_function_of_seed_and_epoch() {
 }
 
 #[test]
-fn shuffles_are_permutations_that_differ_and_are_even() {
-    for n in [0, 1, 2, 17, 1000] {
-        let mut order = permutation(5, 0, 0, n);
-        order.sort_unstable();
-        assert_eq!(order, (0..n).collect::<Vec<_>>());
-    }
-    assert_ne!(permutation(5, 0, 0, 100), permutation(5, 0, 1, 100));
-    assert_ne!(permutation(5, 0, 0, 100), permutation(5, 1, 0, 100));
-    assert_ne!(permutation(5, 0, 0, 100), permutation(6, 0, 0, 100));
-    // Where element 0 of four lands, over 4000 epochs: 1000 each within six standard deviations (27.4 each).
-    let mut places = [0i32; 4];
-    for epoch in 0..4000 {
-        places[permutation(1, 0, epoch, 4).iter().position(|&i| i == 0).unwrap()] += 1;
-    }
-    assert!(places.iter().all(|count| (count - 1000).abs() < 165), "{places:?}");
-}
-
-#[test]
 fn mixes_that_cannot_be_drawn_are_refused() {
     let sources = domain_and_replay();
     let refused =
@@ -234,8 +217,8 @@ fn trl_5075_packing_loses_nothing_in_any_order() {
     // Weights are quarters, so their sums are exact in any order.
     let weight = |source: u16| -> f32 { rows.iter().filter(|(s, _)| *s == source).flat_map(|(_, e)| &e.weights).sum() };
     for seed in 0..5 {
-        let order = permutation(seed, 0, 0, 40);
-        let shuffled: Vec<(u16, &Example)> = order.iter().map(|&i| rows[i as usize]).collect();
+        let order = Random::new(seed, "order").permutation(40);
+        let shuffled: Vec<(u16, &Example)> = order.iter().map(|&i| rows[i]).collect();
         for max_tokens in [5, 31, 64, 10_000] {
             let batches = micro_batches(&shuffled, max_tokens);
             let mut packed: Vec<u32> = batches.iter().flat_map(|b| b.ids.clone()).collect();

@@ -5,6 +5,7 @@
 //! asked go through the head.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 use temper_kernels::{Device, Pick, Segment};
@@ -390,15 +391,15 @@ impl<D: Device> Bench<'_, D> {
             return Err(EvalError::TooLong(too_long));
         }
         let stops = self.renderer.stop_ids();
-        let (mut written, mut done, total) = (vec![0; prompts.len()], 0, prompts.len());
+        let (mut done, total) = (0, prompts.len());
         let Side { model, adapter } = self.side;
         let greedy = &Sampling::GREEDY;
-        let generated = generate(model, adapter, &prompts, max_new_tokens, &stops, greedy, &mut |request, token| {
-            written[request] += 1;
-            if written[request] == max_new_tokens || stops.contains(&token) {
+        let generated = generate(model, adapter, &prompts, max_new_tokens, &stops, greedy, &mut |_, _, finish| {
+            if finish.is_some() {
                 done += 1;
                 progress(done, total);
             }
+            ControlFlow::Continue(())
         })?;
         Ok(generated.into_iter().map(|answer| answer.ids).collect())
     }

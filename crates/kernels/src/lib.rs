@@ -14,13 +14,11 @@
 mod arena;
 mod cpu;
 mod device;
-mod random;
 mod reference;
 mod tensor;
 
 pub use arena::Arena;
 pub use cpu::Cpu;
 pub use device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, Pick, Segment, Write};
-pub use random::Random;
 pub use reference::{Real, Reference};
 pub use tensor::Tensor;

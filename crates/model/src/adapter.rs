@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use temper_kernels::Device;
 use temper_run::write_dir_atomic;
@@ -15,6 +16,7 @@ use crate::safetensors::{SafetensorsFile, read_text};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
+const BASE: &str = "temper_base.json";
 /// What PEFT puts before a module's name in the base model.
 const PREFIX: &str = "base_model.model.";
 
@@ -29,6 +31,37 @@ pub struct AdapterConfig {
     pub target_modules: Vec<String>,
     /// The base model, as the user named it.
     pub base_name: String,
+    /// The very weights it was trained over; PEFT has no place for it, so it stands in a file of its own.
+    pub base: Option<BaseRecord>,
+}
+
+/// The weights that an adapter was trained over. An adapter over dequantised Q4_1 weights is not one over the bf16 weights
+/// that these were made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseRecord {
+    /// As resolved: package and version, repository and commit, or a path.
+    pub source: String,
+    /// Name and sha256 of each weight file.
+    pub sha256s: Vec<(String, String)>,
+    /// How the weights are stored, such as `Q4_1`.
+    pub precision: String,
+    /// The licence as declared.
+    pub licence: Option<String>,
+}
+
+impl BaseRecord {
+    /// Whether `other` is the same weights, wherever they came from.
+    pub fn same_weights(&self, other: &Self) -> bool {
+        let hashes = |record: &Self| record.sha256s.iter().map(|(_, hash)| hash.clone()).collect::<Vec<_>>();
+        hashes(self) == hashes(other)
+    }
+}
+
+impl std::fmt::Display for BaseRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hash = self.sha256s.first().map_or("unknown", |(_, hash)| hash.get(..12).unwrap_or(hash));
+        write!(f, "{} ({}, sha256 {hash}..)", self.source, self.precision)
+    }
 }
 
 /// The adapter of one linear layer: it adds `alpha / rank * B A x` to the layer's output.
@@ -82,6 +115,12 @@ pub fn write_adapter(dir: &Path, config: &AdapterConfig, modules: &[AdapterModul
         });
         let path = aside.join(CONFIG);
         fs::write(&path, format!("{content:#}\n")).map_err(|e| WeightsError::io(&path, "write", e))?;
+
+        if let Some(base) = &config.base {
+            let path = aside.join(BASE);
+            let content = json!(base);
+            fs::write(&path, format!("{content:#}\n")).map_err(|e| WeightsError::io(&path, "write", e))?;
+        }
 
         let tensors = || modules.iter().flat_map(|m| m.tensors(config.rank));
         let shapes = tensors().map(|(name, shape, _)| (name, shape)).collect();
@@ -137,6 +176,14 @@ pub fn read_adapter(dir: &Path) -> Result<(AdapterConfig, Vec<AdapterModule>), W
     }
     let base_name = fields.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or_default().to_owned();
 
+    let path = dir.join(BASE);
+    let base = if path.is_file() {
+        let base = serde_json::from_str(&read_text(&path)?);
+        Some(base.map_err(|e| WeightsError::Config { file: path, problems: vec![e.to_string()] })?)
+    } else {
+        None
+    };
+
     let path = dir.join(WEIGHTS);
     let file = SafetensorsFile::open(&path)?;
     let mut modules: BTreeMap<&str, [Option<&str>; 2]> = BTreeMap::new();
@@ -179,7 +226,7 @@ pub fn read_adapter(dir: &Path) -> Result<(AdapterConfig, Vec<AdapterModule>), W
     if !problems.is_empty() {
         return Err(WeightsError::Several(problems));
     }
-    Ok((AdapterConfig { rank, alpha, target_modules, base_name }, adapter))
+    Ok((AdapterConfig { rank, alpha, target_modules, base_name, base }, adapter))
 }
 
 impl<D: Device> Llama<D> {

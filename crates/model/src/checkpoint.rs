@@ -17,16 +17,6 @@ use crate::safetensors::{Folder, files_with_extension};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
-    /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried, a verb.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's own words.
-        source: io::Error,
-    },
     /// A file contradicts itself or its own length.
     #[error(
         "{}: {place}: expected {expected}, got {got}\nhint: the file is damaged or incomplete; fetch it again and compare its sha256",
@@ -132,7 +122,7 @@ pub enum WeightsError {
 
 impl WeightsError {
     pub(crate) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_owned(), source }
+        Self::Run(temper_run::RunError::Io { action, path: path.to_owned(), source })
     }
 
     pub(crate) fn corrupt(

@@ -43,6 +43,26 @@ pub struct LlamaConfig {
 }
 
 impl LlamaConfig {
+    /// The shape of SmolLM2-135M-Instruct, as its published files give it: what the tests and `temper bench` run on.
+    pub fn smollm2_135m() -> Self {
+        Self {
+            vocab_size: 49_152,
+            hidden_size: 576,
+            intermediate_size: 1536,
+            num_hidden_layers: 30,
+            num_attention_heads: 9,
+            num_key_value_heads: 3,
+            head_dim: 64,
+            rope_theta: 100_000.0,
+            rms_norm_eps: 1e-5,
+            tie_word_embeddings: true,
+            max_position_embeddings: 8192,
+            bos_token_id: Some(1),
+            eos_token_ids: vec![2],
+            pad_token_id: Some(2),
+        }
+    }
+
     /// Everything that is wrong with these numbers; empty when they describe a model that can be built.
     ///
     /// The upper bounds are several times those of the largest published models; they stop a damaged file from asking for

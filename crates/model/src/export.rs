@@ -82,6 +82,24 @@ pub fn write_model(
     })
 }
 
+/// Writes one `.safetensors` file of f32 tensors, in place: for a file within a folder that appears as a whole. `tensors`
+/// gives (name, values) in any order, each of `shapes` once; one is held at a time.
+///
+/// # Errors
+/// When a tensor is missing, unexpected, of another size or not finite; when the file cannot be written.
+pub fn write_tensors(
+    path: &Path,
+    shapes: Vec<(String, Vec<usize>)>,
+    tensors: impl IntoIterator<Item = (String, Vec<f32>)>,
+) -> Result<(), WeightsError> {
+    let by_name: BTreeMap<String, Vec<usize>> = shapes.iter().cloned().collect();
+    let mut file = SafetensorsWriter::create(path, shapes, Dtype::F32)?;
+    for (name, values) in tensors {
+        file.write(&name, by_name.get(&name).map_or(&[][..], |shape| shape), &values)?;
+    }
+    file.finish()
+}
+
 /// A `.safetensors` file whose header is written first, from the shapes, and whose tensors come in any order.
 pub(crate) struct SafetensorsWriter {
     path: PathBuf,

@@ -1,6 +1,7 @@
 //! Generation over a key-value cache, many requests at a time: a request that ends gives its place to the next.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use temper_kernels::{Device, Segment, Write};
 
@@ -20,6 +21,8 @@ pub enum Finish {
     Stop,
     /// The limit of new tokens.
     Length,
+    /// `on_token` asked for no more.
+    Cancelled,
 }
 
 /// What one request got.
@@ -64,7 +67,8 @@ struct Active {
 }
 
 /// Continues each prompt until a stop token or `max_new_tokens`. `adapter` turns LoRA adapters on. `on_token` hears of
-/// each token as it comes: (request, token).
+/// each token as it comes: the request, the token, and with its last one why it ended. Where it breaks off, what was not
+/// ended then is [`Finish::Cancelled`].
 ///
 /// # Errors
 /// [`GenerateError`], before anything is computed.
@@ -75,7 +79,7 @@ pub fn generate<D: Device>(
     max_new_tokens: usize,
     stops: &[u32],
     sampling: &Sampling,
-    on_token: &mut dyn FnMut(usize, u32),
+    on_token: &mut dyn FnMut(usize, u32, Option<Finish>) -> ControlFlow<()>,
 ) -> Result<Vec<Generated>, GenerateError> {
     let (d, context) = (model.device(), model.config().max_position_embeddings);
     for (request, prompt) in prompts.iter().enumerate() {
@@ -87,12 +91,12 @@ pub fn generate<D: Device>(
             return Err(GenerateError::TooLong { request, prompt, new, context });
         }
     }
-    let mut done: Vec<Generated> =
-        prompts.iter().map(|_| Generated { ids: Vec::new(), finish: Finish::Length }).collect();
+    let all = |finish| prompts.iter().map(|_| Generated { ids: Vec::new(), finish }).collect::<Vec<_>>();
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     if longest == 0 || max_new_tokens == 0 {
-        return Ok(done);
+        return Ok(all(Finish::Length));
     }
+    let mut done = all(Finish::Cancelled);
     let places = PLACES.min(prompts.len()).min(LOGIT_ROWS);
     let capacity = longest + max_new_tokens;
     let tokens = longest.max(PREFILL_TOKENS.min(prompts.iter().map(Vec::len).sum())).max(places);
@@ -116,7 +120,8 @@ pub fn generate<D: Device>(
             read += length;
             joined.push(Active { request, place, length, ids: Vec::new() });
         }
-        if !joined.is_empty() {
+        // The sequences that this pass gives a token.
+        let stepped = if !joined.is_empty() {
             let (mut ids, mut positions, mut rows, mut segments, mut lasts) = (vec![], vec![], vec![], vec![], vec![]);
             for a in &joined {
                 let start = ids.len();
@@ -130,8 +135,8 @@ pub fn generate<D: Device>(
             let hidden = model.prefill(&ws, batch, &cache, &rows, adapter);
             let picked = ws.picked.first_rows(lasts.len());
             d.gather_rows(&hidden, &lasts, &picked);
-            take_tokens(model, &ws, &picked, &mut joined, sampling, on_token);
-            active.append(&mut joined);
+            take_tokens(model, &ws, &picked, &mut joined, sampling);
+            joined
         } else {
             let ids: Vec<u32> = active.iter().filter_map(|a| a.ids.last().copied()).collect();
             let positions: Vec<u32> = active.iter().map(|a| a.length as u32).collect();
@@ -139,18 +144,30 @@ pub fn generate<D: Device>(
             let seen: Vec<_> = active.iter().map(|a| a.place * capacity..a.place * capacity + a.length + 1).collect();
             let hidden = model.decode(&ws, &ids, &positions, &cache, &own, &seen, adapter);
             active.iter_mut().for_each(|a| a.length += 1);
-            take_tokens(model, &ws, &hidden, &mut active, sampling, on_token);
-        }
-        active.retain_mut(|a| {
-            let stopped = a.ids.last().is_some_and(|id| stops.contains(id));
-            let ended = stopped || a.ids.len() == max_new_tokens;
-            if ended {
-                free.push(a.place);
-                let finish = if stopped { Finish::Stop } else { Finish::Length };
-                done[a.request] = Generated { ids: std::mem::take(&mut a.ids), finish };
+            take_tokens(model, &ws, &hidden, &mut active, sampling);
+            std::mem::take(&mut active)
+        };
+        let mut flow = ControlFlow::Continue(());
+        for mut a in stepped {
+            let finish = match a.ids.last() {
+                Some(token) if stops.contains(token) => Some(Finish::Stop),
+                _ if a.ids.len() == max_new_tokens => Some(Finish::Length),
+                _ => None,
+            };
+            if let (Some(&token), true) = (a.ids.last(), flow.is_continue()) {
+                flow = on_token(a.request, token, finish);
             }
-            !ended
-        });
+            if let Some(finish) = finish {
+                free.push(a.place);
+                done[a.request] = Generated { ids: std::mem::take(&mut a.ids), finish };
+            } else {
+                active.push(a);
+            }
+        }
+        if flow.is_break() {
+            active.into_iter().for_each(|a| done[a.request].ids = a.ids);
+            break;
+        }
     }
     Ok(done)
 }
@@ -162,7 +179,6 @@ fn take_tokens<D: Device>(
     hidden: &temper_kernels::Tensor<D::Buffer>,
     active: &mut [Active],
     sampling: &Sampling,
-    on_token: &mut dyn FnMut(usize, u32),
 ) {
     let (d, head) = (model.device(), &model.head().value);
     let next: Vec<u32> = if sampling.temperature <= 0.0 {
@@ -179,6 +195,5 @@ fn take_tokens<D: Device>(
     };
     for (a, token) in active.iter_mut().zip(next) {
         a.ids.push(token);
-        on_token(a.request, token);
     }
 }

@@ -16,14 +16,15 @@ mod source;
 mod weight_file;
 mod workspace;
 
-pub use adapter::{AdapterConfig, AdapterModule, read_adapter, write_adapter};
+pub use adapter::{AdapterConfig, AdapterModule, BaseRecord, read_adapter, write_adapter};
 pub use checkpoint::{Checkpoint, WeightsError};
 pub use config::LlamaConfig;
 pub use encoding::Encoding;
-pub use export::{Dtype, write_model};
+pub use export::{Dtype, write_model, write_tensors};
 pub use generate::{Finish, GenerateError, Generated, generate};
 pub use llama::{KvCache, Llama, Tokens};
 pub use parameters::{LINEAR_MODULES, LoraSettings, Parameter, Tuning};
+pub use safetensors::TensorFile;
 pub use sampling::Sampling;
 pub use source::{Download, ResolvedBase, SourceError, default_cache_dir, hub_location, resolve_base};
 pub use workspace::{LOGIT_ROWS, Purpose, Workspace};

@@ -2,7 +2,8 @@
 //!
 //! `forward` and `backward` read top to bottom, one line an operation of `temper_kernels::Device`.
 
-use temper_kernels::{Cached, Device, Heads, Random, Segment, Tensor, Write};
+use temper_kernels::{Cached, Device, Heads, Segment, Tensor, Write};
+use temper_run::Random;
 
 use crate::linear::{Linear, Part};
 use crate::parameters::Parameter;

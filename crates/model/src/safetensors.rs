@@ -128,6 +128,36 @@ impl SafetensorsFile {
     }
 }
 
+/// One open `.safetensors` file by itself: what [`write_tensors`](crate::write_tensors) wrote.
+#[derive(Debug)]
+pub struct TensorFile(SafetensorsFile);
+
+impl TensorFile {
+    /// Opens the file and checks its header.
+    ///
+    /// # Errors
+    /// When it cannot be read, or its header is wrong.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        SafetensorsFile::open(path).map(Self)
+    }
+
+    /// A tensor of this shape, as f32.
+    ///
+    /// # Errors
+    /// When it is missing, of another shape, or not finite.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+        let (file, tensor) = (self.0.file.path.clone(), name.to_owned());
+        let expected = shape.to_owned();
+        match self.0.tensors.get(name) {
+            None => Err(WeightsError::MissingTensor { file, tensor, expected }),
+            Some(info) if info.shape != shape => {
+                Err(WeightsError::WrongShape { file, tensor, expected, got: info.shape.clone() })
+            }
+            Some(_) => self.0.finite_tensor(name),
+        }
+    }
+}
+
 /// An open folder: configuration read, headers of all weight files checked.
 #[derive(Debug)]
 pub(crate) struct Folder {

@@ -1,6 +1,6 @@
 //! From logits to the next token.
 
-use temper_kernels::Random;
+use temper_run::Random;
 
 /// How the next token is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]

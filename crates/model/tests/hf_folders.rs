@@ -11,8 +11,8 @@ use half::{bf16, f16};
 use images::{GgufImage, safetensors_image, tiny_config};
 use serde_json::{Value, json};
 use temper_model::{
-    AdapterConfig, AdapterModule, Checkpoint, Dtype, LlamaConfig, WeightsError, read_adapter, write_adapter,
-    write_model,
+    AdapterConfig, AdapterModule, BaseRecord, Checkpoint, Dtype, LlamaConfig, WeightsError, read_adapter,
+    write_adapter, write_model,
 };
 
 fn assert_has(message: &str, parts: &[&str]) {
@@ -327,6 +327,12 @@ fn adapter() -> (AdapterConfig, Vec<AdapterModule>) {
         alpha: 4.0,
         target_modules: vec!["q_proj".into(), "down_proj".into()],
         base_name: "tiny".into(),
+        base: Some(BaseRecord {
+            source: "pypi:tiny==1".into(),
+            sha256s: vec![("tiny.gguf".into(), "0".repeat(64))],
+            precision: "Q4_1".into(),
+            licence: None,
+        }),
     };
     let module = |name: &str, inputs: usize, outputs: usize| AdapterModule {
         module: format!("model.layers.0.{name}"),

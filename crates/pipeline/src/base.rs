@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use temper_model::{Checkpoint, ResolvedBase, default_cache_dir, resolve_base};
+use temper_kernels::Cpu;
+use temper_model::{
+    BaseRecord, Checkpoint, Llama, LoraSettings, ResolvedBase, Tuning, default_cache_dir, read_adapter, resolve_base,
+};
 use temper_text::{Renderer, Tokenizer};
 
 use crate::PipelineError;
@@ -40,6 +43,60 @@ pub fn open_base(
     };
     let renderer = Renderer::new(tokenizer, None)?;
     Ok(Base { resolved, checkpoint, renderer })
+}
+
+impl Base {
+    /// What an adapter over it records.
+    pub fn record(&self) -> BaseRecord {
+        BaseRecord {
+            source: self.resolved.description.clone(),
+            sha256s: self.resolved.sha256s.clone(),
+            precision: self.checkpoint.precision(),
+            licence: self.resolved.licence.clone(),
+        }
+    }
+
+    /// The base with an adapter on. An adapter that recorded other weights is refused, unless `any_base`; what is to be
+    /// known of the match comes back as a warning.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, belongs to other weights, or does not fit this model.
+    pub fn with_adapter(
+        &self,
+        device: Cpu,
+        adapter: &Path,
+        any_base: bool,
+    ) -> Result<(Llama<Cpu>, Option<String>), PipelineError> {
+        let (config, _) = read_adapter(adapter)?;
+        let own = self.record();
+        let warning = match &config.base {
+            Some(base) if base.same_weights(&own) => None,
+            Some(base) if any_base => Some(format!(
+                "{} was trained over {base}, not over {own}: it may add something else than it learnt",
+                adapter.display()
+            )),
+            Some(base) => {
+                return Err(PipelineError::Unfit {
+                    path: adapter.display().to_string(),
+                    problem: format!("the adapter was trained over {base}, not over {own}"),
+                    hint:
+                        "use the base it was trained over; --any-base loads it all the same, and `temper eval` shows \
+                           what that costs"
+                            .to_owned(),
+                });
+            }
+            None => Some(format!(
+                "{} does not record which weights it was trained over{}",
+                adapter.display(),
+                if config.base_name.is_empty() { String::new() } else { format!(" (it names {})", config.base_name) }
+            )),
+        };
+        let lora = LoraSettings { rank: config.rank, alpha: config.alpha, targets: config.target_modules };
+        let read = |name: &str, shape: &[usize]| self.checkpoint.tensor(name, shape);
+        let model = Llama::load(device, self.checkpoint.config(), &Tuning::Lora(lora), read)?;
+        model.load_adapter(adapter)?;
+        Ok((model, warning))
+    }
 }
 
 fn tokenizer_file(base: &Path) -> PathBuf {

@@ -6,8 +6,12 @@
 //! the same way a forward alone (validation, judgement) and a step of decoding are measured. Only the weights are not
 //! real, and no operation's time depends on them.
 //!
+//! Where the products alone say that all of it takes less than [`SHORT_SECONDS`], that is the estimate, and called rough: a
+//! measurement would take as long as what it measures.
+//!
 //! Written answers are counted at their longest; the model may end them earlier.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -33,6 +37,12 @@ const PLACES: usize = 32;
 /// Seconds that one measured training step may take; a larger one is measured on part of its rows.
 const STEP_SECONDS: f64 = 0.5;
 
+/// Work of fewer seconds is not measured.
+const SHORT_SECONDS: f64 = 20.0;
+/// What surrounds the products of a step, in a rough estimate: attention, norms, optimiser (0.28 to 0.55 s of 5.1 s in the
+/// profile of a full step, more where rows are short), and products that are small.
+const ROUGH: f64 = 1.35;
+
 /// What a whole run takes.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct RunEstimate {
@@ -42,6 +52,8 @@ pub struct RunEstimate {
     pub validation_seconds: f64,
     /// Of that, both axes of the judgement.
     pub judgement_seconds: f64,
+    /// The times are from products alone, since all of it is short.
+    pub rough: bool,
     /// Bytes of memory at the highest point.
     pub memory_bytes: usize,
     /// Bytes of the run folder: checkpoints, adapter, merged model.
@@ -65,6 +77,7 @@ pub(crate) struct Measured {
     pub gflops: f64,
     pub stages: Vec<StageSeconds>,
     pub judgement: f64,
+    pub rough: bool,
 }
 
 /// Numbers of a model of that shape.
@@ -244,12 +257,15 @@ fn decode_step(device: Cpu, config: &LlamaConfig) -> f64 {
     let (prompt, positions) = (4, 64);
     let model = stand_in(device, config, &Tuning::Frozen, layers, positions);
     let prompts = vec![(0..prompt).map(|i| i as u32).collect::<Vec<u32>>(); PLACES];
-    let time = |new: usize| {
-        fastest(2, || {
-            // Prompt and answer fit the positions above, the only way in which this can fail.
-            let _ = generate(&model, false, &prompts, new, &[], &Sampling::GREEDY, &mut |_, _| {});
-        })
-    };
+    let time =
+        |new: usize| {
+            fastest(2, || {
+                // Prompt and answer fit the positions above, the only way in which this can fail.
+                let _ = generate(&model, false, &prompts, new, &[], &Sampling::GREEDY, &mut |_, _, _| {
+                    ControlFlow::Continue(())
+                });
+            })
+        };
     let step = ((time(9) - time(1)) / 8.0).max(0.0);
     let hidden = Tensor::new(device.zeros(PLACES * config.hidden_size), 0, PLACES, config.hidden_size);
     let ws = Workspace::allocate(&device, model.config(), [0; 4], Purpose::Infer, PLACES);
@@ -266,6 +282,10 @@ impl Measured {
         let (device, config) = (prepared.device, prepared.base.checkpoint.config());
         let gflops = measure_products(&device);
         let judging = Judging::of(prepared).unwrap_or_default();
+        let rough = Self::rough(prepared, gflops, judging);
+        if rough.stages.iter().map(|s| s.training + s.validation).sum::<f64>() + rough.judgement < SHORT_SECONDS {
+            return rough;
+        }
         let validating = prepared.stages.iter().any(|stage| stage.validation.is_some());
         let forward = if validating || judging.tokens > 0 {
             forward_rate(device, config, gflops)
@@ -273,19 +293,56 @@ impl Measured {
             ForwardRate::default()
         };
         let decode = if judging.decode_steps > 0 { decode_step(device, config) } else { 0.0 };
-        let stages =
-            prepared.stages.iter().map(|stage| stage_seconds(device, config, stage, gflops, forward)).collect();
+        let watched = crate::watch::Watch::of(&prepared.recipe).and_then(|watch| watch.tokens(&prepared.base.renderer));
+        let watched = watched.unwrap_or_default();
+        let seconds = |stage: &PreparedStage| stage_seconds(device, config, stage, watched, gflops, forward);
+        let stages = prepared.stages.iter().map(seconds).collect();
         let judgement = judging.tokens as f64 * forward.token
             + judging.rows as f64 * forward.row
             + judging.decode_steps as f64 * decode;
-        Self { gflops, stages, judgement }
+        Self { gflops, stages, judgement, rough: false }
     }
+
+    /// From the products alone (Kaplan et al. 2020): 2 operations a weight and token forward, 2 for the gradient by the
+    /// input, 2 more for that by a trained weight; the head only where something is asked.
+    fn rough(prepared: &Prepared, gflops: f64, judging: Judging) -> Self {
+        let config = prepared.base.checkpoint.config();
+        let head = (config.vocab_size * config.hidden_size) as f64;
+        let blocks = (layer_parameters(config) * config.num_hidden_layers) as f64;
+        let seconds = |per_weight: f64, tokens: usize, rows: usize| {
+            per_weight * (blocks * tokens as f64 + head * rows as f64) / (gflops * 1e9) * ROUGH
+        };
+        let of_stage = |stage: &PreparedStage| {
+            let full = matches!(stage.tuning, Tuning::Full);
+            let drawn = |of: fn(&temper_data::Units<usize>) -> usize| {
+                stage.schedule.shares().sources.iter().map(|s| of(&s.drawn)).sum::<usize>()
+            };
+            let (tokens, rows) = (drawn(|u| u.processed_tokens), drawn(|u| u.trained_tokens));
+            let validation =
+                stage.validation.as_ref().map_or((0, 0), |v| (v.report.processed_tokens, v.report.trained_tokens));
+            StageSeconds {
+                training: seconds(if full { 6.0 } else { 4.0 }, tokens, rows),
+                validation: validations(stage) as f64 * seconds(2.0, validation.0, validation.1),
+            }
+        };
+        // A step of decoding reads every weight for few rows: half the rate of products at best.
+        let decoded = 2 * PLACES * judging.decode_steps;
+        let judgement = seconds(2.0, judging.tokens, judging.rows) + seconds(2.0, decoded, decoded);
+        Self { gflops, stages: prepared.stages.iter().map(of_stage).collect(), judgement, rough: true }
+    }
+}
+
+/// Validations of a stage: before the first step, at intervals, and after the last.
+fn validations(stage: &PreparedStage) -> usize {
+    let (steps, every) = (stage.settings.learning_rate.steps, stage.settings.eval_steps.max(1));
+    if stage.validation.is_none() { 0 } else { 1 + steps / every + usize::from(!steps.is_multiple_of(every)) }
 }
 
 fn stage_seconds(
     device: Cpu,
     config: &LlamaConfig,
     stage: &PreparedStage,
+    watched: usize,
     gflops: f64,
     forward: ForwardRate,
 ) -> StageSeconds {
@@ -321,11 +378,8 @@ fn stage_seconds(
 
     let validation = stage.validation_batches();
     let rows: usize = validation.iter().map(|batch| batch.targets.len()).sum();
-    let every = stage.settings.eval_steps.max(1);
-    // Before the first step, at intervals, and after the last.
-    let times = if validation.is_empty() { 0 } else { 1 + steps / every + usize::from(!steps.is_multiple_of(every)) };
-    let once = tokens(&validation) as f64 * forward.token + rows as f64 * forward.row;
-    StageSeconds { training, validation: times as f64 * once }
+    let once = (tokens(&validation) + watched) as f64 * forward.token + (rows + watched) as f64 * forward.row;
+    StageSeconds { training, validation: validations(stage) as f64 * once }
 }
 
 fn tokens(batches: &[MicroBatch]) -> usize {
@@ -429,14 +483,14 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
     let (device, config) = (&prepared.device, prepared.base.checkpoint.config());
     let weights = 4 * parameters(config);
     let (mut memory, mut disk, mut run) = (0, weights, RunEstimate::default());
-    for (stage, seconds) in prepared.stages.iter().zip(&measured.stages) {
-        memory = memory.max(training_memory(device, config, &stage.tuning, stage.workspace_tokens()));
+    for ((stage, recipe), seconds) in prepared.stages.iter().zip(&prepared.recipe.stages).zip(&measured.stages) {
+        let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
+        memory = memory.max(training_memory(device, config, &stage.tuning, tokens));
         memory = memory.max(merging_memory(config, &stage.tuning));
         run.seconds += seconds.training + seconds.validation;
         run.validation_seconds += seconds.validation;
         let checkpoint = 4 * trained_parameters(config, &stage.tuning);
-        // The last one, and the best one where validation chooses it.
-        disk += checkpoint * if stage.validation.is_some() { 2 } else { 1 };
+        disk += checkpoint * weights_kept(stage, recipe);
         if prepared.stages.len() == 1 && matches!(stage.tuning, Tuning::Lora(_)) {
             disk += checkpoint;
         }
@@ -451,11 +505,30 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
         let judging = Judging::of(prepared).unwrap_or_default();
         memory = memory.max(models * weights + judging.memory(device, config));
     }
+    run.rough = measured.rough;
     run.judgement_seconds = measured.judgement;
     run.seconds += measured.judgement;
     run.memory_bytes = memory;
     run.disk_bytes = disk;
     run
+}
+
+/// How many times the trained weights lie in the checkpoints of a finished stage: three times (with both moments) in each
+/// that is kept, once in each best that these refer to if every validation is the best so far, once in the result.
+fn weights_kept(stage: &PreparedStage, recipe: &temper_recipe::Stage) -> usize {
+    let steps = stage.settings.learning_rate.steps;
+    let every = (recipe.save_steps.value as usize).max(1);
+    let mut saves: Vec<usize> = (1..=steps / every).map(|n| n * every).collect();
+    if !steps.is_multiple_of(every) {
+        saves.push(steps);
+    }
+    let kept = &saves[saves.len().saturating_sub((recipe.keep_checkpoints.value as usize).max(1))..];
+    let validated = stage.settings.eval_steps.max(1);
+    let mut bests: Vec<usize> =
+        kept.iter().map(|&step| if step == steps { steps } else { step / validated * validated }).collect();
+    bests.dedup();
+    let bests = if stage.validation.is_some() { bests.iter().filter(|&&step| step > 0).count() } else { 0 };
+    3 * kept.len() + bests + 1
 }
 
 /// Tokens a second of a short training step (LoRA of rank 16 on all linears) of this shape.

@@ -1,14 +1,14 @@
 //! Both axes of a recipe's `evaluation`, base and tuned on the same items.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use temper_eval::compare::{Comparison, Pair, Scores, compare};
 use temper_eval::items::{self, ChatPrompt, ClassificationItem, InstructionItem, MultipleChoiceItem, TextItem};
 use temper_eval::stats::Bootstrap;
 use temper_eval::suite::{Bench, Side, chat_kl};
 use temper_kernels::Cpu;
-use temper_model::{Llama, LoraSettings, Purpose, Tuning, Workspace, read_adapter};
-use temper_recipe::{Bound, Evaluation, Recipe, SuiteKind};
+use temper_model::{Llama, Purpose, Workspace};
+use temper_recipe::{Bound, Evaluation, Recipe, SuiteKind, Valued};
 
 use crate::PipelineError;
 use crate::prepare::Prepared;
@@ -50,12 +50,13 @@ impl Items {
         })
     }
 
-    fn clusters(&self) -> Option<Vec<u32>> {
+    /// Of each item, what it shares with others.
+    fn sources(&self) -> Vec<Option<&str>> {
         match self {
-            Self::Text(items) => items::clusters(items.iter().map(|i| i.source.as_deref())),
-            Self::Choice(items) => items::clusters(items.iter().map(|i| i.source.as_deref())),
-            Self::Chat(items) => items::clusters(items.iter().map(|i| i.source.as_deref())),
-            Self::Instruction(items) => items::clusters(items.iter().map(|i| i.source.as_deref())),
+            Self::Text(items) => items.iter().map(|i| i.source.as_deref()).collect(),
+            Self::Choice(items) => items.iter().map(|i| i.source.as_deref()).collect(),
+            Self::Chat(items) => items.iter().map(|i| i.source.as_deref()).collect(),
+            Self::Instruction(items) => items.iter().map(|i| i.source.as_deref()).collect(),
         }
     }
 }
@@ -69,12 +70,42 @@ fn domain_items(evaluation: &Evaluation, split: Split) -> Result<Option<Vec<Clas
     Ok(Some(items::read_classification(path, &domain.labels.value)?))
 }
 
-/// Reads every evaluation file but keeps nothing: a fault in them must not cost a training run.
+/// Reads every evaluation file but keeps nothing: a fault in them must not cost a training run. Each must have at least
+/// two units that an interval can resample.
 pub(crate) fn check_items(recipe: &Recipe) -> Result<(), PipelineError> {
     let Some(evaluation) = &recipe.evaluation else { return Ok(()) };
-    domain_items(evaluation, Split::Validation)?;
-    domain_items(evaluation, Split::Test)?;
-    evaluation.general.iter().try_for_each(|suite| Items::read(suite.kind.value, &suite.path.value).map(|_| ()))
+    for (split, path) in
+        evaluation.domain.iter().flat_map(|d| [(Split::Validation, &d.validation), (Split::Test, &d.test)])
+    {
+        let items = domain_items(evaluation, split)?.unwrap_or_default();
+        check_units(path, &items.iter().map(|i| i.group.as_deref()).collect::<Vec<_>>(), "group")?;
+    }
+    for suite in &evaluation.general {
+        let items = Items::read(suite.kind.value, &suite.path.value)?;
+        check_units(&suite.path, &items.sources(), "source")?;
+    }
+    Ok(())
+}
+
+fn check_units(file: &Valued<PathBuf>, sources: &[Option<&str>], field: &str) -> Result<(), PipelineError> {
+    let items = sources.len();
+    let clusters = items::clusters(sources.iter().copied());
+    let units = clusters.map_or(items, |clusters| clusters.into_iter().max().map_or(0, |last| last as usize + 1));
+    if units >= 2 {
+        return Ok(());
+    }
+    let (what, hint) = match items {
+        1 => ("1 item is".to_owned(), "add items".to_owned()),
+        _ => (
+            format!("{items} items of one `{field}` are"),
+            format!("add items of another `{field}`, or leave `{field}` out if the items do not depend on each other"),
+        ),
+    };
+    Err(PipelineError::Unfit {
+        path: file.path.clone(),
+        problem: format!("{}: {what} a single unit, of which no interval can be made", file.value.display()),
+        hint,
+    })
 }
 
 /// Scores both models on the domain's split and every general suite, and weighs them against the floors.
@@ -147,7 +178,7 @@ pub(crate) fn judge(
             _ => Some(score(&base, &mut |done, total| tell(name, "base", done, total))?),
         };
         let of_tuned = score(&tuned, &mut |done, total| tell(name, "tuned", done, total))?;
-        general.push((name, items.clusters(), of_base, of_tuned));
+        general.push((name, items::clusters(items.sources().into_iter()), of_base, of_tuned));
     }
 
     let floor = |name: &str| evaluation.floors.iter().find(|f| f.suite == name).map(|f| bound(f.bound.value));
@@ -180,21 +211,18 @@ fn bound(bound: Bound) -> f64 {
     }
 }
 
-/// Both axes of an adapter that was trained before, over the recipe's base.
+/// Both axes of an adapter that was trained before, over the recipe's base; `any_base` as in [`crate::Base::with_adapter`].
 ///
 /// # Errors
 /// When the adapter does not fit the base, or an item cannot be scored.
 pub fn judge_adapter(
     prepared: &Prepared,
     adapter: &Path,
+    any_base: bool,
     split: Split,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Comparison, PipelineError> {
-    let (config, _) = read_adapter(adapter)?;
-    let lora = LoraSettings { rank: config.rank, alpha: config.alpha, targets: config.target_modules };
-    let checkpoint = &prepared.base.checkpoint;
-    let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
-    let model = Llama::load(prepared.device, checkpoint.config(), &Tuning::Lora(lora), read)?;
-    model.load_adapter(adapter)?;
+    let (model, warning) = prepared.base.with_adapter(prepared.device, adapter, any_base)?;
+    warning.into_iter().for_each(|message| on_event(&Event::Warning { message }));
     judge(prepared, Models { base: &model, tuned: &model }, split, on_event)
 }

@@ -4,19 +4,30 @@
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
 mod base;
+mod cache;
+mod checkpoints;
 mod estimate;
+mod identity;
 mod judge;
 mod plan;
 mod prepare;
+mod resume;
 mod run;
 mod snapshot;
+mod stage;
+mod watch;
 
 pub use base::{Base, open_base};
+pub use cache::{Entry, StageCache};
+pub use checkpoints::Skipped;
 pub use estimate::{RunEstimate, measure_products, measure_training, parameters, trained_parameters, training_memory};
+pub use identity::{Input, NUMERICS};
 pub use judge::{BATCH_TOKENS, Split, judge_adapter};
 pub use plan::{BasePlan, Estimate, Plan, StagePlan};
-pub use prepare::{Options, Prepared, prepare};
-pub use run::{Event, Summary, run};
+pub use prepare::{Prepared, prepare};
+pub use resume::{Change, changes, recorded_recipe};
+pub use run::{Event, Options, Summary, run};
+pub use watch::General;
 
 /// Why a recipe could not be planned or run.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +74,29 @@ pub enum PipelineError {
         /// Why.
         error: temper_train::TrainError,
     },
+    /// Training was ended early, and no weights of it are worth keeping.
+    #[error("stage {stage}, step {step}: {reason}; no validation was better than the start\nhint: {hint}")]
+    NothingGained {
+        /// From 0.
+        stage: usize,
+        /// Steps made.
+        step: usize,
+        /// What was seen.
+        reason: String,
+        /// What to change.
+        hint: &'static str,
+    },
+    /// The caller asked for an end; a checkpoint was written.
+    #[error("interrupted after step {step} of {of}; a checkpoint was written")]
+    Interrupted {
+        /// Steps made.
+        step: usize,
+        /// Steps of the stage.
+        of: usize,
+    },
+    /// Weights could not be saved.
+    #[error("{0}")]
+    Save(temper_model::WeightsError),
     /// The run folder could not be written.
     #[error(transparent)]
     Run(#[from] temper_run::RunError),
@@ -81,6 +115,9 @@ pub enum PipelineError {
 impl PipelineError {
     /// Whether the input is at fault (exit code 2), rather than the run (1).
     pub fn is_bad_input(&self) -> bool {
-        !matches!(self, Self::Train { .. } | Self::Run(_))
+        !matches!(
+            self,
+            Self::Train { .. } | Self::NothingGained { .. } | Self::Interrupted { .. } | Self::Save(_) | Self::Run(_)
+        )
     }
 }

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 use temper_data::{ShareReport, SourceReport};
-use temper_kernels::{Cpu, Device};
+use temper_kernels::Device;
 use temper_model::LlamaConfig;
 use temper_recipe::{Note, Setting};
 use temper_train::FitSettings;
 
 use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
+use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
 
 /// What a run will do.
@@ -21,8 +22,14 @@ pub struct Plan {
     pub notes: Vec<Note>,
     /// The base.
     pub base: BasePlan,
+    /// The hash of tokenizer and chat template.
+    pub tokenizer_sha256: String,
+    /// Every data file with its hash.
+    pub inputs: Vec<Input>,
     /// The device.
     pub device: String,
+    /// Version of the engine's numerics: raised whenever results change in any bit.
+    pub numerics: u32,
     /// Each stage.
     pub stages: Vec<StagePlan>,
     /// What the whole run takes.
@@ -95,7 +102,16 @@ impl Plan {
             .map(|(i, (recipe, stage))| {
                 warn(i, stage, &mut warnings);
                 let seconds = measured.stages.get(i).copied().unwrap_or_default();
-                stage_plan(&recipe.kind.value.to_string(), stage, config, &prepared.device, measured.gflops, seconds)
+                let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
+                let memory_bytes = estimate::training_memory(&prepared.device, config, &stage.tuning, tokens);
+                let StageSeconds { training, validation } = seconds;
+                let estimate = Estimate {
+                    memory_bytes,
+                    seconds: training,
+                    validation_seconds: validation,
+                    gflops: measured.gflops,
+                };
+                stage_plan(&recipe.kind.value.to_string(), stage, config, estimate)
             })
             .collect();
         if base.resolved.licence.is_none() {
@@ -112,7 +128,10 @@ impl Plan {
                 precision: base.checkpoint.precision(),
                 parameters: parameters(config),
             },
+            tokenizer_sha256: prepared.tokenizer_sha256.clone(),
+            inputs: prepared.inputs.clone(),
             device: prepared.device.describe(),
+            numerics: NUMERICS,
             stages,
             estimate: estimate::of_run(prepared, measured),
             warnings,
@@ -120,14 +139,7 @@ impl Plan {
     }
 }
 
-fn stage_plan(
-    kind: &str,
-    stage: &PreparedStage,
-    config: &LlamaConfig,
-    device: &Cpu,
-    gflops: f64,
-    seconds: StageSeconds,
-) -> StagePlan {
+fn stage_plan(kind: &str, stage: &PreparedStage, config: &LlamaConfig, estimate: Estimate) -> StagePlan {
     let rate = &stage.settings.learning_rate;
     StagePlan {
         kind: kind.to_owned(),
@@ -137,12 +149,7 @@ fn stage_plan(
         shares: stage.schedule.shares().clone(),
         fit: stage.settings,
         learning_rates: (1..=rate.steps).map(|s| rate.at(s)).collect(),
-        estimate: Estimate {
-            memory_bytes: estimate::training_memory(device, config, &stage.tuning, stage.workspace_tokens()),
-            seconds: seconds.training,
-            validation_seconds: seconds.validation,
-            gflops,
-        },
+        estimate,
     }
 }
 

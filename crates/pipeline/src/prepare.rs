@@ -5,22 +5,12 @@ use temper_data::{MicroBatch, SourceReport, prepare as prepare_rows};
 use temper_kernels::Cpu;
 use temper_model::{LoraSettings, Tuning};
 use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, Stage, StageKind};
-use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape};
+use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape, StopSettings};
 
+use crate::identity::{Input, inputs, tokenizer_sha256};
 use crate::plan::Plan;
-use crate::run::Event;
+use crate::run::{Event, Options};
 use crate::{Base, PipelineError, open_base};
-
-/// What the caller decides, as against the recipe.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Threads; 0 is as many as the machine has.
-    pub threads: usize,
-    /// Forbids the network.
-    pub offline: bool,
-    /// Moves an older run in the output folder aside instead of refusing.
-    pub overwrite: bool,
-}
 
 /// A stage with its rows.
 pub(crate) struct PreparedStage {
@@ -65,6 +55,12 @@ pub struct Prepared {
     /// The device.
     pub device: Cpu,
     pub(crate) stages: Vec<PreparedStage>,
+    /// Every data file with its hash.
+    pub(crate) inputs: Vec<Input>,
+    /// The hash of tokenizer and chat template.
+    pub(crate) tokenizer_sha256: String,
+    /// Tokens of the longest text that is scored while training.
+    pub(crate) watch_tokens: usize,
     /// Measured once: the plan that is shown is the plan that is stored.
     pub(crate) measured: std::cell::OnceCell<crate::estimate::Measured>,
 }
@@ -107,7 +103,19 @@ pub fn prepare(
     }
     // Evaluation files are read now, so that a fault in them costs no training.
     crate::judge::check_items(&recipe)?;
-    Ok(Prepared { recipe, notes, base, device, stages, measured: std::cell::OnceCell::new() })
+    let watch_tokens = crate::watch::Watch::of(&recipe)?.longest(&base.renderer)?;
+    let (inputs, tokenizer_sha256) = (inputs(&recipe)?, tokenizer_sha256(&base));
+    Ok(Prepared {
+        recipe,
+        notes,
+        base,
+        device,
+        stages,
+        inputs,
+        tokenizer_sha256,
+        watch_tokens,
+        measured: std::cell::OnceCell::new(),
+    })
 }
 
 fn prepare_stage(stage: &Stage, index: usize, base: &Base, seed: u64) -> Result<PreparedStage, PipelineError> {
@@ -184,6 +192,10 @@ fn prepare_stage(stage: &Stage, index: usize, base: &Base, seed: u64) -> Result<
             max_grad_norm: stage.max_grad_norm.value,
         },
         eval_steps: stage.eval_steps.as_ref().map_or(usize::MAX, |e| e.value as usize),
+        stops: StopSettings {
+            early_stopping_patience: stage.early_stopping_patience.as_ref().map_or(0, |p| p.value as usize),
+            early_stopping_threshold: stage.early_stopping_threshold.as_ref().map_or(0.0, |t| t.value),
+        },
     };
     let tuning = match (&stage.mode.value, &stage.lora) {
         (Mode::Lora, Some(lora)) => Tuning::Lora(LoraSettings {

@@ -1,22 +1,54 @@
-//! Carrying a prepared recipe out: stages in order, checkpoints, the judgement, the run folder.
+//! Carrying a prepared recipe out: stages in order, the judgement, the run folder.
 //!
-//! The folder: `plan.json`, `metrics.jsonl` (a line per step), `events.jsonl`, `checkpoints/stage-N/{best,last}`,
-//! `adapter/` (PEFT, where one LoRA stage was run), `merged/` (safetensors), `judgement.json`.
+//! The folder: `recipe.json` (the resolved recipe), `plan.json`, `metrics.jsonl` (a line per step), `events.jsonl`,
+//! `checkpoints/stage-N/`, `adapter/` (PEFT, where one LoRA stage was run), `merged/` (safetensors), `judgement.json`, and
+//! at the very end `summary.json`. A run that was stopped goes on from what of this is there.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
 use temper_eval::compare::Comparison;
 use temper_kernels::Cpu;
-use temper_model::{Llama, Purpose, Tuning, WeightsError, Workspace};
-use temper_run::{Existing, JsonLog, RunDir};
-use temper_train::{FitOutcome, Progress, TrainError, fit};
+use temper_model::{Llama, Tuning, WeightsError};
+use temper_run::{Existing, RunDir};
+use temper_train::{FitOutcome, Progress};
 
+use crate::cache::StageCache;
+use crate::checkpoints::{Checkpoints, Finished, Skipped};
+use crate::identity::{ingredients, stage_keys};
 use crate::judge::{Models, Split, judge};
-use crate::prepare::{Options, Prepared, PreparedStage};
+use crate::prepare::Prepared;
+use crate::resume::Change;
+use crate::stage::{Start, Workshop, load_result, start_after};
+use crate::watch::{General, Watch, WatchState};
 use crate::{PipelineError, snapshot};
+
+/// What the caller decides, as against the recipe.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Threads; 0 is as many as the machine has.
+    pub threads: usize,
+    /// Forbids the network.
+    pub offline: bool,
+    /// Moves an older run in the output folder aside instead of refusing.
+    pub overwrite: bool,
+    /// Goes on with the run that is in the output folder.
+    pub resume: bool,
+    /// What is not as it was when the run that is resumed began ([`crate::changes`]): accepted by the caller, and recorded.
+    pub changes: Vec<Change>,
+    /// Finished stages of earlier runs, to reuse and to add to.
+    pub cache: Option<StageCache>,
+    /// Set by the caller to end training after the step at hand, with a checkpoint.
+    pub interrupt: Option<&'static AtomicBool>,
+}
+
+impl Options {
+    pub(crate) fn interrupted(&self) -> bool {
+        self.interrupt.is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+}
 
 /// What a run tells as it goes; each also becomes a line of `events.jsonl`, but for pieces of downloads and of
 /// evaluations.
@@ -51,6 +83,49 @@ pub enum Event {
         of: usize,
         /// What happened.
         progress: Progress,
+    },
+    /// A run goes on where it was stopped.
+    Resumed {
+        /// Stage, from 0.
+        stage: usize,
+        /// Steps that need not be made again.
+        step: usize,
+        /// The checkpoint that was taken; none at the start of the stage.
+        path: Option<PathBuf>,
+        /// Newer checkpoints that could not be used.
+        skipped: Vec<Skipped>,
+    },
+    /// The run goes on with another recipe or on another machine than it began with.
+    Changed {
+        /// What differs.
+        changes: Vec<Change>,
+    },
+    /// A finished stage was there already.
+    Reused {
+        /// Stage, from 0.
+        stage: usize,
+        /// Its key.
+        key: String,
+        /// `this run`, or the folder of the cache.
+        from: String,
+    },
+    /// Held-out text was scored while training.
+    General {
+        /// Stage, from 0.
+        stage: usize,
+        /// What came out.
+        general: General,
+    },
+    /// A stage ended before its last step.
+    Stopped {
+        /// Stage, from 0.
+        stage: usize,
+        /// Steps made.
+        step: usize,
+        /// Why.
+        reason: String,
+        /// What to change.
+        advice: String,
     },
     /// Part of an evaluation is done.
     Evaluating {
@@ -95,49 +170,88 @@ pub struct Summary {
 /// # Errors
 /// [`PipelineError`]. What was saved before stays in the run folder.
 pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Event)) -> Result<Summary, PipelineError> {
-    let start = Instant::now();
+    let begun = Instant::now();
     let recipe = &prepared.recipe;
-    let existing = if options.overwrite { Existing::MoveAside } else { Existing::Refuse };
-    let folder = RunDir::create(&recipe.output.value, existing)?;
-    folder.write_json("plan.json", &prepared.plan())?;
-    let mut metrics = folder.log("metrics.jsonl")?;
-    let mut events = folder.log("events.jsonl")?;
+    let folder = if options.resume {
+        RunDir::open(&recipe.output.value)?
+    } else {
+        let existing = if options.overwrite { Existing::MoveAside } else { Existing::Refuse };
+        RunDir::create(&recipe.output.value, existing)?
+    };
+    if !options.resume || !options.changes.is_empty() {
+        let pinned = recipe.clone().absolute().map_err(crate::checkpoints::io("find", Path::new(".")))?;
+        // The recipe last: where it is, the plan is too, and the run can be resumed.
+        folder.write_json("plan.json", &prepared.plan())?;
+        folder.write_json("recipe.json", &pinned)?;
+    }
+    let metrics_path = folder.path().join("metrics.jsonl");
+    let mut metrics = folder.resume_log("metrics.jsonl", (!options.resume).then_some(0))?;
+    let mut events = folder.resume_log("events.jsonl", None)?;
     let mut tell = |event: Event| {
         let quiet = matches!(event, Event::Download { .. } | Event::Evaluating { .. } | Event::Train { .. });
         on_event(&event);
         if quiet { Ok(()) } else { events.append(&event) }
     };
 
-    let checkpoint = &prepared.base.checkpoint;
-    let mut start_weights: Option<HashMap<String, Vec<f32>>> = None;
-    let mut outcomes = Vec::new();
-    let mut tuned: Option<Llama<Cpu>> = None;
-    for (index, stage) in prepared.stages.iter().enumerate() {
+    if !options.changes.is_empty() {
+        tell(Event::Changed { changes: options.changes.clone() })?;
+    }
+    let (keys, watch) = (stage_keys(prepared), Watch::of(recipe)?);
+    let mut start = Start::Base(&prepared.base.checkpoint);
+    let mut watched = WatchState::default();
+    let (mut outcomes, mut tuned) = (Vec::new(), None);
+    for (index, (stage, key)) in prepared.stages.iter().zip(&keys).enumerate() {
         let (of, kind) = (prepared.stages.len(), recipe.stages[index].kind.value.to_string());
         tell(Event::Stage { index, of, kind, steps: stage.settings.learning_rate.steps })?;
-        if let Some(before) = tuned.take() {
-            start_weights = Some(snapshot::merged(&before));
-        }
-        let read = |name: &str, shape: &[usize]| match &start_weights {
-            Some(weights) => weights.get(name).cloned().ok_or_else(|| WeightsError::MissingTensor {
-                file: recipe.output.value.clone(),
-                tensor: name.to_owned(),
-                expected: shape.to_vec(),
-            }),
-            None => checkpoint.tensor(name, shape),
+        let checkpoints = Checkpoints::open(folder.path(), index)?;
+        let result = checkpoints.result();
+        let own = Finished::read(&result, None);
+        let finished = match (own, &options.cache) {
+            (Some(finished), _) => {
+                tell(Event::Reused { stage: index, key: key.clone(), from: "this run".to_owned() })?;
+                finished
+            }
+            (None, Some(cache)) if cache.fetch(key, &result)? => {
+                tell(Event::Reused { stage: index, key: key.clone(), from: cache.path().display().to_string() })?;
+                let finished = Finished::read(&result, Some(key)).ok_or_else(|| PipelineError::Unfit {
+                    path: cache.path().display().to_string(),
+                    problem: format!("the entry {key} cannot be read"),
+                    hint: "remove it, or run with --no-cache".to_owned(),
+                })?;
+                for line in &finished.metrics {
+                    let mut line = line.clone();
+                    line["stage"] = (index + 1).into();
+                    metrics.append(&line)?;
+                }
+                finished
+            }
+            (None, cache) => {
+                let mut workshop = Workshop {
+                    prepared,
+                    options,
+                    watch: &watch,
+                    metrics: &mut metrics,
+                    metrics_path: &metrics_path,
+                    tell: &mut tell,
+                };
+                let finished = workshop.train(index, key, &start, watched, &checkpoints)?;
+                if let Some(cache) = cache.as_ref().filter(|_| finished.key == *key) {
+                    let before = index.checked_sub(1).map(|before| keys[before].as_str());
+                    // A cache that cannot be written costs a later run time, not this one its result.
+                    if let Err(error) = cache.store(key, &ingredients(prepared, index, before), &result) {
+                        tell(Event::Warning { message: format!("the stage was not cached: {error}") })?;
+                    }
+                }
+                finished
+            }
         };
-        let mut model = Llama::load(prepared.device, checkpoint.config(), &stage.tuning, read)?;
-        model.init_adapters(recipe.seed.value);
-        let checkpoints = folder.path().join("checkpoints").join(format!("stage-{}", index + 1));
-        std::fs::create_dir_all(&checkpoints).map_err(|source| temper_run::RunError::Io {
-            action: "create",
-            path: checkpoints.clone(),
-            source,
-        })?;
-        let outcome = train(prepared, stage, index, &model, &checkpoints, &mut metrics, &mut tell)?;
-        average(stage, &mut model, read)?;
-        outcomes.push(outcome);
-        tuned = Some(model);
+        watched = finished.watch.clone();
+        outcomes.push(finished.outcome);
+        if index + 1 == prepared.stages.len() {
+            tuned = Some(load_result(prepared, stage, &start, &result)?);
+        } else {
+            start = start_after(prepared, stage, &start, &result)?;
+        }
     }
 
     let Some(tuned) = tuned else {
@@ -156,7 +270,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
             Some(comparison)
         }
     };
-    let seconds = start.elapsed().as_secs_f64();
+    let seconds = begun.elapsed().as_secs_f64();
     let summary = Summary { folder: folder.path().to_owned(), stages: outcomes, comparison, seconds };
     folder.write_json("summary.json", &summary)?;
     Ok(summary)
@@ -167,85 +281,6 @@ pub(crate) fn load_base(prepared: &Prepared) -> Result<Llama<Cpu>, WeightsError>
     let checkpoint = &prepared.base.checkpoint;
     let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
     Llama::load(prepared.device, checkpoint.config(), &Tuning::Frozen, read)
-}
-
-/// One stage's loop. Ends with the best weights where validation chose some, else with the last.
-fn train(
-    prepared: &Prepared,
-    stage: &PreparedStage,
-    index: usize,
-    model: &Llama<Cpu>,
-    checkpoints: &Path,
-    metrics: &mut JsonLog,
-    tell: &mut dyn FnMut(Event) -> Result<(), temper_run::RunError>,
-) -> Result<FitOutcome, PipelineError> {
-    enum Stop {
-        Train(TrainError),
-        Other(PipelineError),
-    }
-    impl From<TrainError> for Stop {
-        fn from(error: TrainError) -> Self {
-            Self::Train(error)
-        }
-    }
-    let (device, config) = (model.device(), model.config());
-    let ws = Workspace::allocate(device, config, model.adapter_widths(), Purpose::Train, stage.workspace_tokens());
-    let of = stage.settings.learning_rate.steps;
-    let base = prepared.recipe.base.source.value.to_string();
-    let save = |name: &str| snapshot::save(model, &stage.tuning, 1.0, &base, &checkpoints.join(name));
-    let mut step = 0;
-    let on_progress = |progress: &Progress| -> Result<(), Stop> {
-        let kept = |e: PipelineError| Stop::Other(e);
-        metrics.append(progress).map_err(|e| kept(e.into()))?;
-        match progress {
-            Progress::Step(report) => step = report.step,
-            Progress::Validation { best: true, step: done, .. } if *done > 0 => {
-                save("best").map_err(|e| kept(e.into()))?
-            }
-            Progress::Validation { .. } => {}
-        }
-        tell(Event::Train { stage: index, of, progress: progress.clone() }).map_err(|e| kept(e.into()))
-    };
-    let validation = stage.validation_batches();
-    let result = fit(model, &ws, &stage.settings, |s| stage.batches(s), &validation, on_progress);
-    let outcome = result.map_err(|stop| match stop {
-        Stop::Train(error) => PipelineError::Train { stage: index, step: step + 1, error },
-        Stop::Other(error) => error,
-    })?;
-    save("last")?;
-    match outcome.best {
-        Some(best) if best.step == 0 => tell(Event::Warning {
-            message: "the validation loss never fell below that of the start; the last weights are taken".to_owned(),
-        })?,
-        Some(best) if best.step < of => snapshot::restore(model, &checkpoints.join("best"))?,
-        _ => {}
-    }
-    Ok(outcome)
-}
-
-/// `weight_average`: `start + a * (tuned - start)`.
-fn average(
-    stage: &PreparedStage,
-    model: &mut Llama<Cpu>,
-    start: impl Fn(&str, &[usize]) -> Result<Vec<f32>, WeightsError>,
-) -> Result<(), WeightsError> {
-    let a = stage.weight_average;
-    if a == 1.0 {
-        return Ok(());
-    }
-    if matches!(stage.tuning, Tuning::Lora(_)) {
-        model.scale_adapters(a as f32);
-        return Ok(());
-    }
-    use temper_kernels::Device;
-    let shapes: HashMap<_, _> = model.config().tensor_shapes().into_iter().collect();
-    for (name, parameter) in model.weights() {
-        let before = start(&name, &shapes[&name])?;
-        let tuned = model.device().read(&parameter.value);
-        let mixed: Vec<f32> = before.iter().zip(&tuned).map(|(&s, &t)| s + a as f32 * (t - s)).collect();
-        model.device().write(&parameter.value, &mixed);
-    }
-    Ok(())
 }
 
 /// The adapter and the merged model, the latter with its tokenizer.
@@ -260,11 +295,12 @@ fn save_result(
     {
         let path = folder.join("adapter");
         let base = prepared.recipe.base.source.value.to_string();
-        snapshot::save(tuned, &stage.tuning, stage.weight_average, &base, &path)?;
+        snapshot::save(tuned, &stage.tuning, stage.weight_average, (&base, &prepared.base.record()), &path)
+            .map_err(PipelineError::Save)?;
         tell(Event::Saved { what: "PEFT adapter", path })?;
     }
     let path = folder.join("merged");
-    snapshot::save_merged(tuned, &[], &path)?;
+    snapshot::save_merged(tuned, &[], &path).map_err(PipelineError::Save)?;
     prepared.base.renderer.tokenizer().save(&path)?;
     tell(Event::Saved { what: "merged model", path })?;
     Ok(())

@@ -5,16 +5,17 @@ use std::path::Path;
 
 use temper_kernels::{Device, Tensor};
 use temper_model::{
-    AdapterConfig, AdapterModule, Checkpoint, Dtype, Llama, LlamaConfig, LoraSettings, Tuning, WeightsError,
-    write_adapter, write_model,
+    AdapterConfig, AdapterModule, BaseRecord, Checkpoint, Dtype, Llama, LlamaConfig, LoraSettings, Tuning,
+    WeightsError, write_adapter, write_model,
 };
 
-/// Writes what `model` trains: a PEFT adapter, whose alpha is `settings.alpha * scale`, or the whole model in f32.
+/// Writes what `model` trains: a PEFT adapter, whose alpha is `settings.alpha * scale`, or the whole model in f32. `base` is
+/// the base as the recipe names it, and the record of its weights.
 pub(crate) fn save<D: Device>(
     model: &Llama<D>,
     tuning: &Tuning,
     scale: f64,
-    base: &str,
+    base: (&str, &BaseRecord),
     dir: &Path,
 ) -> Result<(), WeightsError> {
     match tuning {
@@ -27,12 +28,13 @@ pub(crate) fn save<D: Device>(
     }
 }
 
-fn config(settings: &LoraSettings, scale: f64, base: &str) -> AdapterConfig {
+fn config(settings: &LoraSettings, scale: f64, (name, record): (&str, &BaseRecord)) -> AdapterConfig {
     AdapterConfig {
         rank: settings.rank,
         alpha: (f64::from(settings.alpha) * scale) as f32,
         target_modules: settings.targets.clone(),
-        base_name: base.to_owned(),
+        base_name: name.to_owned(),
+        base: Some(record.clone()),
     }
 }
 

@@ -72,9 +72,16 @@ section! {
             .map(|floors| floors.into_iter().map(|(suite, FloorBound(bound))| Floor { suite, bound }).collect());
         /// Resamples of the bootstrap.
         bootstrap_samples: Valued<u64> = f.default(
-            integer(100..=1_000_000),
+            integer(200..=1_000_000),
             2000,
             "decision: enough for 95 % bounds (Efron and Tibshirani 1993 ask for 1000 or more)",
+        );
+        /// Items of each `text_loss` suite with a floor that are also scored at every validation, so that a run which has
+        /// forgotten beyond recovery ends early; 0 scores none.
+        watch_items: Valued<u64> = f.default(
+            integer(0..),
+            32,
+            "decision: a few seconds a validation, and an interval narrow enough for a floor broken several times over",
         );
     }
     check |r| {

@@ -271,6 +271,34 @@ impl Recipe {
         recipe
     }
 
+    /// The same recipe with every path absolute, so that it reads the same from any folder.
+    ///
+    /// # Errors
+    /// When the working directory cannot be found.
+    pub fn absolute(mut self) -> std::io::Result<Self> {
+        let mut pin = |path: &mut PathBuf| -> std::io::Result<()> {
+            *path = std::path::absolute(&path)?;
+            Ok(())
+        };
+        if let ModelSource::Local(path) = &mut self.base.source.value {
+            pin(path)?;
+        }
+        pin(&mut self.output.value)?;
+        for stage in &mut self.stages {
+            stage.train.value.iter_mut().try_for_each(&mut pin)?;
+            stage.validation.iter_mut().try_for_each(|path| pin(&mut path.value))?;
+            stage.mix.iter_mut().flat_map(|mix| &mut mix.general).try_for_each(|source| pin(&mut source.path.value))?;
+        }
+        if let Some(evaluation) = &mut self.evaluation {
+            if let Some(domain) = &mut evaluation.domain {
+                pin(&mut domain.validation.value)?;
+                pin(&mut domain.test.value)?;
+            }
+            evaluation.general.iter_mut().try_for_each(|suite| pin(&mut suite.path.value))?;
+        }
+        Ok(self)
+    }
+
     /// Every value of the recipe with its path and where it came from, in the order of the reference.
     pub fn settings(&self) -> Vec<Setting> {
         let mut settings = Vec::new();

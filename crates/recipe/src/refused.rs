@@ -20,16 +20,19 @@ pub(crate) fn reason(key: &str) -> Option<&'static str> {
         }
         "packing" | "sample_packing" | "neat_packing" => "rows are always packed, and never see each other: remove it",
         "train_on_inputs" | "train_on_prompt" | "assistant_only_loss" | "completion_only_loss" | "mask_prompt" => {
-            "`kind: sft` trains on the answers only, `kind: cpt` on all of the text: remove it"
+            "the rows decide: of `messages` the assistant's turns are trained, of `prompt` and `completion` the completion, of \
+             `text` all: remove it"
         }
         "optim" | "optimizer" => "the optimiser is AdamW: remove it",
-        "bf16" | "fp16" | "tf32" | "dtype" | "torch_dtype" => "the engine chooses its number formats: remove it",
-        "load_in_4bit" | "load_in_8bit" | "quantization_bit" => "a quantised base stays as it came: remove it",
+        "bf16" | "fp16" | "tf32" | "dtype" | "torch_dtype" => {
+            "training computes in f32, whatever the base is stored in: remove it"
+        }
+        "load_in_4bit" | "load_in_8bit" | "quantization_bit" => {
+            "training computes in f32, and a quantised GGUF is read into it: remove it"
+        }
         "gradient_checkpointing" | "activation_checkpointing" => LATER,
         "lora_dropout" | "use_rslora" | "use_dora" | "loraplus_lr_ratio" | "modules_to_save" => LATER,
-        "save_steps" | "save_total_limit" | "load_best_model_at_end" => {
-            "the best and the last checkpoint are always kept: remove it"
-        }
+        "load_best_model_at_end" => "with `validation` a stage always ends with its best weights: remove it",
         "report_to" | "wandb_project" | "logging_steps" => "every step is written to metrics.jsonl: remove it",
         "<<" => "merge keys are not part of YAML 1.2; write the values out, or use an anchor for a whole value",
         _ => return None,

@@ -197,6 +197,29 @@ section! {
             "no `validation`",
             |f| f.default(integer(1..), 50, "decision: tuning runs are short, Hugging Face's 500 would never come in many"),
         );
+        /// Validations in a row without a new lowest loss after which training ends with the best weights; 0 never ends it.
+        early_stopping_patience: Option<Valued<u64>> = f.only_when(
+            !matches!(validation, Some(None)),
+            "no `validation`",
+            |f| f.default(integer(0..), 3, "decision: one or two validations may rise by chance"),
+        );
+        /// How far below the lowest a validation loss must be to count as lower, in nats.
+        early_stopping_threshold: Option<Valued<f64>> = f.only_when(
+            !matches!(validation, Some(None)),
+            "no `validation`",
+            |f| f.default(number(0.0..), 0.0, "the default of Hugging Face's EarlyStoppingCallback"),
+        );
+        /// Optimiser steps between two checkpoints from which `temper resume` goes on exactly.
+        save_steps: Valued<u64> = {
+            let steps = eval_steps.as_ref().and_then(|steps| steps.as_ref()).map_or(50, |steps| steps.value);
+            f.default(integer(1..), steps, "decision: as often as validation, else every 50 steps")
+        };
+        /// How many of these checkpoints are kept, the newest; the best weights are kept besides.
+        keep_checkpoints: Valued<u64> = f.aliases(&["save_total_limit"]).default(
+            integer(1..),
+            2,
+            "decision: the last, and the one before it should the last be damaged",
+        );
         /// Weight of the tuned model when it is averaged with the start: w = start + weight_average * (tuned - start).
         weight_average: Valued<f64> = f.aliases(&["model_importance_score"]).default(
             number(0.0..=1.0),

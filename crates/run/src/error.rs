@@ -26,6 +26,16 @@ pub enum RunError {
         /// The folder.
         path: PathBuf,
     },
+    /// Another process writes there.
+    #[error(
+        "{path} is being written by another process\nhint: wait until it ends, or stop it; a run that was killed holds \
+         no lock",
+        path = path.display()
+    )]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A path that cannot name a file or folder to write, such as `/` or `..`.
     #[error("{path} does not name a file or folder that can be written\nhint: give a path that ends in a name", path = path.display())]
     NoName {

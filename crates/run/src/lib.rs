@@ -1,4 +1,4 @@
-//! Run folders: atomic writes, the metric log, content hashes.
+//! Run folders: atomic writes, the metric log, content hashes; and the random numbers of a run.
 //!
 //! A run is a folder that people and tools can read. This crate is the only one that writes under a final name, and it
 //! keeps one promise: **nothing under a final name is ever half-written**. It knows nothing of models.
@@ -8,6 +8,7 @@
 //! - [`JsonLog`]: `metrics.jsonl`, `events.jsonl`; one flushed line a record.
 //! - [`to_json`]: JSON in which NaN and the infinities are the strings `"NaN"`, `"Infinity"`, `"-Infinity"`.
 //! - [`sha256_file`], [`sha256_bytes`]: content hashes in lower-case hex.
+//! - [`Random`]: every random number of a run, a pure function of seed, purpose and index.
 
 mod atomic;
 mod error;
@@ -15,6 +16,7 @@ mod hash;
 mod json;
 mod log;
 mod nonfinite;
+mod random;
 mod run_dir;
 
 pub use atomic::{write_atomic, write_dir_atomic};
@@ -22,4 +24,5 @@ pub use error::RunError;
 pub use hash::{sha256_bytes, sha256_file};
 pub use json::{to_json, to_json_pretty};
 pub use log::JsonLog;
+pub use random::Random;
 pub use run_dir::{Existing, RunDir};

@@ -1,7 +1,7 @@
 //! The folder of one run.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -21,9 +21,13 @@ pub enum Existing {
 }
 
 /// The folder of one run: `plan.json`, `metrics.jsonl`, `events.jsonl`, `checkpoints/`, `report.html`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// One process at a time may write into it: the folder is locked as long as this value lives, and the lock goes with the
+/// process, however it ends.
+#[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    _lock: File,
 }
 
 impl RunDir {
@@ -36,14 +40,33 @@ impl RunDir {
             fs::create_dir_all(parent).map_err(io_error("create", parent))?;
         }
         match fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
-            Ok(true) => return Ok(Self { path: path.to_path_buf() }),
+            Ok(true) => return Self::lock(path),
             Ok(false) if existing == Existing::MoveAside => move_aside(path)?,
             Ok(false) => return Err(RunError::Exists { path: path.to_path_buf() }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_error("use", path)(error)),
         }
         fs::create_dir(path).map_err(io_error("create", path))?;
-        Ok(Self { path: path.to_path_buf() })
+        Self::lock(path)
+    }
+
+    /// The folder of an older run, to go on with.
+    ///
+    /// # Errors
+    /// [`RunError::Io`] if there is no such folder, [`RunError::Busy`] while another process writes there.
+    pub fn open(path: &Path) -> Result<Self, RunError> {
+        fs::read_dir(path).map_err(io_error("use", path))?;
+        Self::lock(path)
+    }
+
+    fn lock(path: &Path) -> Result<Self, RunError> {
+        let file = path.join(".lock");
+        let lock = File::create(&file).map_err(io_error("create", &file))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(RunError::Busy { path: path.to_path_buf() }),
+            Err(TryLockError::Error(error)) => Err(io_error("lock", &file)(error)),
+        }
     }
 
     /// The folder.
@@ -65,6 +88,14 @@ impl RunDir {
     /// As [`JsonLog::create`].
     pub fn log(&self, name: &str) -> Result<JsonLog, RunError> {
         JsonLog::create(&self.path.join(name))
+    }
+
+    /// Goes on with the log `name`, cut back to its first `bytes` bytes where given.
+    ///
+    /// # Errors
+    /// As [`JsonLog::resume`].
+    pub fn resume_log(&self, name: &str, bytes: Option<u64>) -> Result<JsonLog, RunError> {
+        JsonLog::resume(&self.path.join(name), bytes)
     }
 }
 
@@ -110,6 +141,16 @@ mod tests {
     fn an_empty_folder_is_used() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(RunDir::create(dir.path(), Existing::Refuse).unwrap().path(), dir.path());
+    }
+
+    #[test]
+    fn a_second_writer_is_refused_while_the_first_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = RunDir::create(dir.path(), Existing::Refuse).unwrap();
+        let error = RunDir::open(dir.path()).unwrap_err();
+        assert!(matches!(error, RunError::Busy { .. }), "{error}");
+        drop(first);
+        RunDir::open(dir.path()).unwrap();
     }
 
     #[test]

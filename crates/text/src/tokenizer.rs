@@ -376,6 +376,11 @@ impl Tokenizer {
         self.chat_template.as_deref()
     }
 
+    /// `tokenizer.json` as it was read, or built from a GGUF file's metadata.
+    pub fn json(&self) -> &str {
+        &self.source
+    }
+
     /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, so that `AutoTokenizer.from_pretrained(dir)`
     /// yields the same ids.
     ///

@@ -1,16 +1,18 @@
-//! The loop: every step in order, validation at intervals, the best weights kept.
+//! The loop: every step in order, validation at intervals. It can be saved between any two events and gone on with.
 
+use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use temper_data::MicroBatch;
 use temper_kernels::Device;
-use temper_model::{Llama, Workspace};
+use temper_model::{Llama, WeightsError, Workspace};
 
 use crate::TrainError;
 use crate::optimizer::{AdamWSettings, Optimizer};
 use crate::schedule::LearningRate;
 use crate::step::{LossSum, evaluate, step};
+use crate::stops::{Stop, StopSettings, Watch};
 
 /// What a run of the loop needs besides its data.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -21,6 +23,8 @@ pub struct FitSettings {
     pub adamw: AdamWSettings,
     /// Validation after every so many steps, and after the last.
     pub eval_steps: usize,
+    /// When to end early.
+    pub stops: StopSettings,
 }
 
 /// One line of `metrics.jsonl`.
@@ -62,7 +66,7 @@ pub enum Progress {
 }
 
 /// The lowest validation loss and its step.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Steps done; 0 is the start.
     pub step: usize,
@@ -70,8 +74,25 @@ pub struct Best {
     pub loss: f64,
 }
 
+/// Where the loop stands: all that decides what comes next, besides the weights and the optimiser's moments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FitState {
+    /// Optimiser steps done.
+    pub step: usize,
+    /// Whether the validation of this step is still to come.
+    pub validation_due: bool,
+    /// The lowest validation; NaN is never the lowest.
+    pub best: Option<Best>,
+    /// The last validation; none where it was not a number.
+    pub last: Option<f64>,
+    /// What the stop rules remember.
+    pub watch: Watch,
+    /// Set when training is over before its last step.
+    pub stopped: Option<Stop>,
+}
+
 /// How the loop ended.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FitOutcome {
     /// Steps made.
     pub steps: usize,
@@ -79,45 +100,81 @@ pub struct FitOutcome {
     pub best: Option<Best>,
     /// The last validation.
     pub last: Option<f64>,
+    /// Why it ended before its last step.
+    pub stopped: Option<Stop>,
 }
 
-/// Trains `model` over `settings.learning_rate.steps` steps. `batches(s)` gives the micro-batches of step s, from 1;
-/// `on_progress` hears of every step and validation (a best one before the next step changes the weights: it is the
-/// moment to save them) and may stop the run by an error.
-///
-/// # Errors
-/// [`TrainError`] as it comes up, or what `on_progress` returns.
-pub fn fit<D: Device, E: From<TrainError>>(
-    model: &Llama<D>,
-    ws: &Workspace<D::Buffer>,
-    settings: &FitSettings,
-    batches: impl Fn(usize) -> Vec<MicroBatch>,
-    validation: &[MicroBatch],
-    mut on_progress: impl FnMut(&Progress) -> Result<(), E>,
-) -> Result<FitOutcome, E> {
-    let steps = settings.learning_rate.steps;
-    let mut optimizer = Optimizer::new(model, settings.adamw);
-    let mut best: Option<Best> = None;
-    let mut last = None;
-    let mut validate = |done: usize, on_progress: &mut dyn FnMut(&Progress) -> Result<(), E>| {
-        if validation.is_empty() {
-            return Ok(());
+/// The loop over one stage's data. [`Fit::advance`] makes one step, or one validation, at a time; whoever drives it logs,
+/// saves and stops between two of them.
+pub struct Fit<'m, D: Device> {
+    model: &'m Llama<D>,
+    workspace: &'m Workspace<D::Buffer>,
+    optimizer: Optimizer<D::Buffer>,
+    settings: FitSettings,
+    validation: Vec<MicroBatch>,
+    state: FitState,
+}
+
+impl<'m, D: Device> Fit<'m, D> {
+    /// At step 0, with fresh moments. Without validation rows nothing is validated.
+    pub fn new(
+        model: &'m Llama<D>,
+        workspace: &'m Workspace<D::Buffer>,
+        settings: FitSettings,
+        validation: Vec<MicroBatch>,
+    ) -> Self {
+        let state = FitState {
+            step: 0,
+            validation_due: !validation.is_empty(),
+            best: None,
+            last: None,
+            watch: Watch::default(),
+            stopped: None,
+        };
+        let optimizer = Optimizer::new(model, settings.adamw);
+        Self { model, workspace, optimizer, settings, validation, state }
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> &FitState {
+        &self.state
+    }
+
+    /// The model that is trained.
+    pub fn model(&self) -> &'m Llama<D> {
+        self.model
+    }
+
+    /// The next step or validation; none when the last was made. `batches(s)` gives the micro-batches of step s, from 1.
+    /// A loss or gradient that is not finite ends the loop with the weights as before that step
+    /// ([`Stop::NotFinite`]).
+    ///
+    /// # Errors
+    /// [`TrainError::NothingToTrain`].
+    pub fn advance(&mut self, batches: impl FnOnce(usize) -> Vec<MicroBatch>) -> Result<Option<Progress>, TrainError> {
+        if self.state.validation_due {
+            return Ok(Some(self.validate()));
         }
-        let loss = evaluate(model, ws, true, validation).mean();
-        // NaN is never better.
-        let better = loss.is_finite() && best.is_none_or(|b| loss < b.loss);
-        if better {
-            best = Some(Best { step: done, loss });
+        let steps = self.settings.learning_rate.steps;
+        if self.state.stopped.is_some() || self.state.step >= steps {
+            return Ok(None);
         }
-        last = Some(loss);
-        on_progress(&Progress::Validation { step: done, loss, best: better })
-    };
-    validate(0, &mut on_progress)?;
-    for number in 1..=steps {
-        let start = Instant::now();
-        let learning_rate = settings.learning_rate.at(number);
-        let outcome = step(model, ws, &mut optimizer, &batches(number), learning_rate)?;
-        let report = StepReport {
+        let (start, number) = (Instant::now(), self.state.step + 1);
+        let learning_rate = self.settings.learning_rate.at(number);
+        let outcome = match step(self.model, self.workspace, &mut self.optimizer, &batches(number), learning_rate) {
+            Ok(outcome) => outcome,
+            Err(TrainError::NothingToTrain) => return Err(TrainError::NothingToTrain),
+            Err(error) => {
+                let what = error.to_string().lines().next().unwrap_or_default().to_owned();
+                self.state.stopped = Some(Stop::NotFinite { what });
+                return Ok(None);
+            }
+        };
+        self.state.step = number;
+        self.state.stopped = self.state.watch.hear_step(outcome.loss());
+        let due = number == steps || number.is_multiple_of(self.settings.eval_steps.max(1));
+        self.state.validation_due = due && !self.validation.is_empty() && self.state.stopped.is_none();
+        Ok(Some(Progress::Step(StepReport {
             step: number,
             loss: outcome.loss(),
             loss_by_source: outcome.by_source.iter().map(LossSum::mean).collect(),
@@ -126,11 +183,54 @@ pub fn fit<D: Device, E: From<TrainError>>(
             processed_tokens: outcome.processed_tokens,
             trained_tokens: outcome.trained_tokens,
             seconds: start.elapsed().as_secs_f64(),
-        };
-        on_progress(&Progress::Step(report))?;
-        if number == steps || number.is_multiple_of(settings.eval_steps.max(1)) {
-            validate(number, &mut on_progress)?;
-        }
+        })))
     }
-    Ok(FitOutcome { steps, best, last })
+
+    fn validate(&mut self) -> Progress {
+        let loss = evaluate(self.model, self.workspace, true, &self.validation).mean();
+        let state = &mut self.state;
+        state.validation_due = false;
+        state.last = Some(loss).filter(|loss| loss.is_finite());
+        let stop = state.watch.hear_validation(loss, state.best, &self.settings.stops);
+        // A reason that the caller gave stands; and after the last step there is nothing left to stop.
+        if state.stopped.is_none() && state.step < self.settings.learning_rate.steps {
+            state.stopped = stop;
+        }
+        let best = loss.is_finite() && state.best.is_none_or(|b| loss < b.loss);
+        if best {
+            state.best = Some(Best { step: state.step, loss });
+        }
+        Progress::Validation { step: state.step, loss, best }
+    }
+
+    /// Ends the loop for a reason of the caller's.
+    pub fn stop(&mut self, stop: Stop) {
+        self.state.stopped = Some(stop);
+    }
+
+    /// How it ended, or how it stands.
+    pub fn outcome(&self) -> FitOutcome {
+        let FitState { step, best, last, stopped, .. } = self.state.clone();
+        FitOutcome { steps: step, best, last, stopped }
+    }
+
+    /// Writes the trained weights and the optimiser's moments, in f32, to a `.safetensors` file. With [`Fit::state`] it is
+    /// all that [`Fit::restore`] needs.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or a number in it is not finite.
+    pub fn save(&self, path: &Path) -> Result<(), WeightsError> {
+        self.optimizer.save(self.model.device(), path)
+    }
+
+    /// Goes on from what [`Fit::save`] wrote: the next events are to the bit those that would have come then.
+    ///
+    /// # Errors
+    /// When the file is damaged, or holds other parameters than this model trains. The model's weights may then be
+    /// partly overwritten.
+    pub fn restore(&mut self, path: &Path, state: FitState) -> Result<(), WeightsError> {
+        self.optimizer.restore(self.model.device(), path, state.step as u32)?;
+        self.state = state;
+        Ok(())
+    }
 }

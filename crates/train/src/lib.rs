@@ -6,11 +6,13 @@ mod fit;
 mod optimizer;
 mod schedule;
 mod step;
+mod stops;
 
-pub use fit::{Best, FitOutcome, FitSettings, Progress, StepReport, fit};
+pub use fit::{Best, Fit, FitOutcome, FitSettings, FitState, Progress, StepReport};
 pub use optimizer::{AdamWSettings, Optimizer};
 pub use schedule::{LearningRate, Shape};
 pub use step::{LossSum, StepOutcome, evaluate, step};
+pub use stops::{Stop, StopSettings, Watch};
 
 /// Why training stopped before its end.
 #[derive(Debug, thiserror::Error, PartialEq)]

@@ -1,8 +1,10 @@
 //! AdamW over what a model trains, with clipping by the global norm.
 
+use std::path::Path;
+
 use serde::Serialize;
 use temper_kernels::{AdamW, Device, Tensor};
-use temper_model::{Llama, Parameter};
+use temper_model::{Llama, Parameter, TensorFile, WeightsError, write_tensors};
 
 /// Settings of AdamW that hold for a whole run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -24,6 +26,18 @@ struct Entry<B> {
     parameter: Parameter<B>,
     mean: Tensor<B>,
     square: Tensor<B>,
+}
+
+impl<B> Entry<B> {
+    /// What a checkpoint holds, under PyTorch's names for the moments.
+    fn tensors(&self) -> [(String, &Tensor<B>); 3] {
+        let name = &self.name;
+        [
+            (name.clone(), &self.parameter.value),
+            (format!("{name}.exp_avg"), &self.mean),
+            (format!("{name}.exp_avg_sq"), &self.square),
+        ]
+    }
 }
 
 /// The optimiser's state: f32 moments of every trained parameter.
@@ -89,5 +103,27 @@ impl<B> Optimizer<B> {
                 device.adamw(&step, &e.parameter.value, gradient, &e.mean, &e.square);
             }
         }
+    }
+
+    /// Writes weights and moments, in f32, one tensor at a time.
+    pub(crate) fn save<D: Device<Buffer = B>>(&self, device: &D, path: &Path) -> Result<(), WeightsError> {
+        let all = || self.entries.iter().flat_map(Entry::tensors);
+        let shapes = all().map(|(name, tensor)| (name, vec![tensor.rows(), tensor.cols()])).collect();
+        write_tensors(path, shapes, all().map(|(name, tensor)| (name, device.read(tensor))))
+    }
+
+    /// Reads back what [`Self::save`] wrote after `steps` steps.
+    pub(crate) fn restore<D: Device<Buffer = B>>(
+        &mut self,
+        device: &D,
+        path: &Path,
+        steps: u32,
+    ) -> Result<(), WeightsError> {
+        let file = TensorFile::open(path)?;
+        for (name, tensor) in self.entries.iter().flat_map(Entry::tensors) {
+            device.write(tensor, &file.tensor(&name, &[tensor.rows(), tensor.cols()])?);
+        }
+        self.steps = steps;
+        Ok(())
     }
 }

@@ -2,22 +2,20 @@
 
 use std::collections::HashMap;
 
+use temper_run::Random;
+
 use super::{StatsError, Z_975, same_length};
 
 /// Units of one resample: as many draws with replacement as there are units.
 pub(super) struct Draws {
-    state: u64,
-    units: u64,
-    left: usize,
+    stream: Random,
+    units: usize,
+    drawn: usize,
 }
-
-/// SplitMix64's increment: 2^64 divided by the golden ratio, made odd.
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Draws {
     pub(super) fn new(seed: u64, resample: u64, units: usize) -> Draws {
-        let counter = resample.wrapping_mul(units as u64);
-        Draws { state: mix(seed).wrapping_add(counter.wrapping_mul(GAMMA)), units: units as u64, left: units }
+        Draws { stream: Random::new(seed, "bootstrap").within(resample), units, drawn: 0 }
     }
 }
 
@@ -26,19 +24,10 @@ impl Iterator for Draws {
 
     #[inline]
     fn next(&mut self) -> Option<usize> {
-        self.left = self.left.checked_sub(1)?;
-        self.state = self.state.wrapping_add(GAMMA);
-        // Lemire's multiply-shift; its bias is below units / 2^64.
-        Some(((u128::from(mix(self.state)) * u128::from(self.units)) >> 64) as usize)
+        let index = self.drawn;
+        self.drawn += 1;
+        (index < self.units).then(|| self.stream.below(index as u64, self.units as u64) as usize)
     }
-}
-
-/// SplitMix64's output function.
-#[inline]
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Rows by unit: unit `u` owns `rows[starts[u]..starts[u + 1]]`. Units are numbered by first appearance.

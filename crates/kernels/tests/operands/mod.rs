@@ -2,17 +2,12 @@
 #![allow(dead_code)]
 
 use temper_kernels::{Heads, Segment};
+use temper_run::Random;
 
-/// Numbers in [-1, 1) from a counter (SplitMix64).
+/// Numbers in [-1, 1), a function of the seed; multiples of 2^-23, so that sums of a few of them are exact in f32.
 pub fn numbers(seed: u64, count: usize) -> Vec<f32> {
-    (0..count as u64)
-        .map(|i| {
-            let mut z = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(i.wrapping_mul(0xD1B5_4A32_D192_ED03));
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        })
-        .collect()
+    let stream = Random::new(seed, "operands");
+    (0..count as u64).map(|i| (stream.bits(i) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
 }
 
 /// Grouped heads: four queries over two key-value heads.

@@ -185,7 +185,7 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
         ("evaluation.floors.heldout.max_increase_percent", "3"),
         ("evaluation.floors.wordnet.max_drop_points", "3"),
         ("evaluation.floors.talk.max_kl", "3"),
-        ("evaluation.bootstrap_samples", "100"),
+        ("evaluation.bootstrap_samples", "200"),
     ];
     // Fields of later entries of a list are those of the first one; those with "" have one value only, or change others
     // with them, and are flipped in the tests above and below.

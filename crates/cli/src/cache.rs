@@ -1,0 +1,91 @@
+//! `temper cache`: the finished stages that later runs reuse.
+
+use std::time::Duration;
+
+use temper_pipeline::StageCache;
+
+use crate::command::{DONE, Failure, Outcome, json, print};
+use crate::table::{bytes, table};
+
+/// The finished stages that later runs reuse.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Each finished stage: what it is, its size, when it was last used.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Removes finished stages; the least recently used first.
+    Prune {
+        /// Those not used for so many days.
+        #[arg(long, value_name = "DAYS")]
+        older_than: Option<f64>,
+        /// Until at most so much remains: `500MiB`, `10GiB`; 0 removes all.
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        keep: Option<u64>,
+    },
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: f64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kib" | "k" => 1024.0,
+        "mib" | "m" => 1024.0 * 1024.0,
+        "gib" | "g" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err("write it like 500MiB or 10GiB".to_owned()),
+    };
+    match digits.parse::<f64>() {
+        Ok(number) if number >= 0.0 && number.is_finite() => Ok((number * factor) as u64),
+        _ => Err("write it like 500MiB or 10GiB".to_owned()),
+    }
+}
+
+pub fn run(command: &Command) -> Outcome {
+    let cache = StageCache::of_user();
+    match command {
+        Command::List { json: true } => print(json(&cache.list()?)?)?,
+        Command::List { json: false } => {
+            let entries = cache.list()?;
+            let rows = entries
+                .iter()
+                .map(|e| {
+                    let used = format!("{:.1} days ago", e.days);
+                    vec![
+                        e.key[..12].to_owned(),
+                        e.what.clone(),
+                        bytes(e.bytes as usize),
+                        used,
+                        e.stopped.clone().unwrap_or_default(),
+                    ]
+                })
+                .collect();
+            let table = table(&["key", "stage", "size", "last used", "ended early"], rows, &[2, 3]);
+            let total: u64 = entries.iter().map(|e| e.bytes).sum();
+            print(format_args!("{table}\n{} in {}\n", bytes(total as usize), cache.path().display()))?;
+        }
+        Command::Prune { older_than: None, keep: None } => {
+            return Err(Failure::input(anyhow::anyhow!(
+                "nothing says what to remove\nhint: --older-than DAYS, --keep SIZE, or both; --keep 0 removes all"
+            )));
+        }
+        Command::Prune { older_than, keep } => {
+            let age = match older_than {
+                Some(days) => match Duration::try_from_secs_f64(days * 86_400.0) {
+                    Ok(age) => Some(age),
+                    Err(_) => {
+                        return Err(Failure::input(anyhow::anyhow!(
+                            "--older-than: expected days, at least 0, got {days}\nhint: as in --older-than 30"
+                        )));
+                    }
+                },
+                None => None,
+            };
+            let removed = cache.prune(age, *keep)?;
+            let total: u64 = removed.iter().map(|e| e.bytes).sum();
+            print(format_args!("{} finished stages removed, {} freed\n", removed.len(), bytes(total as usize)))?;
+        }
+    }
+    Ok(DONE)
+}

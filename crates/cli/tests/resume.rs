@@ -1,0 +1,276 @@
+//! A run that was stopped, however it was stopped, ends with the bytes of one that was left alone.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod tiny;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use temper_run::Random;
+use tiny::{Folder, ends, root, stderr};
+
+fn same(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) {
+    for ((name, a), (_, b)) in a.iter().zip(b) {
+        assert!(a == b, "{name} differs: {} bytes against {}", a.len(), b.len());
+    }
+}
+
+/// The run left alone, in `alone`.
+fn alone(folder: &Folder) -> Vec<(String, Vec<u8>)> {
+    let path = folder.path("alone").display().to_string();
+    ends(&folder.temper(&["run", &folder.recipe(), "--output", &path, "--no-cache"]), 0, &[]);
+    folder.result("alone")
+}
+
+#[test]
+fn fifty_kills_at_random_moments_change_no_byte() {
+    let folder = Folder::new();
+    let expected = alone(&folder);
+    let run = folder.path("run").display().to_string();
+    let moments = Random::new(50, "moments of kill -9");
+    let (mut kills, mut finished) = (0, 0);
+    while kills < 50 || finished == 0 {
+        // Without recipe.json the run never began.
+        let begun = folder.path("run/recipe.json").is_file();
+        if !begun {
+            let _ = std::fs::remove_dir_all(&run);
+        }
+        let recipe = folder.recipe();
+        let arguments: Vec<&str> = if begun { vec!["resume", &run] } else { vec!["run", &recipe] };
+        let mut child =
+            folder.command(&arguments).arg("--no-cache").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // A run that will not be killed any more is waited for; else it dies somewhere in its first seconds.
+        let seconds = if kills < 50 { 0.3 + 2.7 * moments.unit(kills) } else { 600.0 };
+        let start = std::time::Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if start.elapsed() > Duration::from_secs_f64(seconds) {
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        match status {
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                kills += 1;
+            }
+            Some(status) => {
+                let mut said = String::new();
+                std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut said).unwrap();
+                assert!(status.success(), "{said}");
+                same(&expected, &folder.result("run"));
+                finished += 1;
+                std::fs::remove_dir_all(&run).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_ends_after_the_step_with_a_checkpoint_and_3() {
+    let folder = Folder::new();
+    let expected = alone(&folder);
+    let run = folder.path("run").display().to_string();
+    let mut child = folder
+        .command(&["run", &folder.recipe(), "--no-cache", "--set", "stages.0.save_steps=1000"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().starts_with("step 4 of 12")).unwrap().unwrap();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let rest: String = lines.map(|line| line.unwrap() + "\n").collect();
+    assert_eq!(child.wait().unwrap().code(), Some(3), "{rest}");
+    assert!(rest.contains("a checkpoint was written") && rest.contains("temper resume"), "{rest}");
+    let resumed = folder.temper(&["resume", &run, "--no-cache"]);
+    ends(&resumed, 0, &["going on after step", "step-0000"]);
+    same(&expected, &folder.result("run"));
+    ends(&folder.temper(&["resume", &run]), 0, &["is finished"]);
+}
+
+/// Stops the run after step `step` of the first stage by an exit that nothing prepares for.
+fn killed_after(folder: &Folder, step: usize, more: &[&str]) {
+    let mut arguments = vec!["run", "--no-cache"];
+    let recipe = folder.recipe();
+    arguments.push(&recipe);
+    arguments.extend(more);
+    let mut child = folder.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let awaited = format!("step {step} of 12");
+    lines.find(|line| line.as_ref().unwrap().starts_with(&awaited)).unwrap().unwrap();
+    let checkpoint = folder.path(&format!("run/checkpoints/stage-1/step-{step:06}"));
+    while !checkpoint.is_dir() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_damaged_checkpoint_is_skipped_and_said() {
+    let folder = Folder::new();
+    let expected = alone(&folder);
+    let run = folder.path("run").display().to_string();
+    killed_after(&folder, 6, &[]);
+    let stage = folder.path("run/checkpoints/stage-1");
+    let mut steps: Vec<_> = std::fs::read_dir(&stage)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("step-"))
+        .collect();
+    steps.sort();
+    // keep_checkpoints is 2; the kill may come between the third's writing and the first's removal.
+    assert!(matches!(steps.len(), 2 | 3), "{steps:?}");
+    let newest = steps.pop().unwrap();
+    let file = newest.join("trainer.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() - 7]).unwrap();
+    let resumed = folder.temper(&["resume", &run, "--no-cache"]);
+    let older = steps.pop().unwrap();
+    ends(
+        &resumed,
+        0,
+        &[
+            &format!("skipped checkpoint {}: trainer.safetensors is damaged", newest.display()),
+            &format!("from {}", older.display()),
+        ],
+    );
+    same(&expected, &folder.result("run"));
+}
+
+#[test]
+fn a_disk_that_takes_no_more_is_an_error_and_loses_nothing() {
+    let folder = Folder::new();
+    let expected = alone(&folder);
+    let run = folder.path("run").display().to_string();
+    // Files may grow to 4 MiB: an adapter's checkpoint fits, the second stage's (20 MB) does not. Ignoring the signal that
+    // the system would send leaves the error of the write, as on a full disk.
+    let command = format!(
+        "trap '' XFSZ; ulimit -f 8192; exec {} run {} --no-cache",
+        env!("CARGO_BIN_EXE_temper"),
+        folder.recipe()
+    );
+    let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+    ends(&output, 1, &["checkpoints/stage-2", "hint:"]);
+    let resumed = folder.temper(&["resume", &run, "--no-cache"]);
+    ends(&resumed, 0, &["stage 1 is finished already"]);
+    same(&expected, &folder.result("run"));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error_before_any_training() {
+    let folder = Folder::new();
+    let output = folder.temper(&["run", &folder.recipe(), "--output", "/proc/temper"]);
+    ends(&output, 1, &["/proc/temper", "hint:"]);
+    assert!(!stderr(&output).contains("validation"), "{}", stderr(&output));
+}
+
+#[test]
+fn two_processes_do_not_write_one_run() {
+    let folder = Folder::new();
+    let mut child = folder.command(&["run", &folder.recipe(), "--no-cache"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().starts_with("step 2 of 12")).unwrap().unwrap();
+    let run = folder.path("run").display().to_string();
+    // The first is stopped, so that it cannot end while the second looks.
+    let signal = |name: &str| Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(signal("-STOP").success());
+    let second = folder.temper(&["resume", &run]);
+    assert!(signal("-KILL").success());
+    ends(&second, 1, &["is being written by another process", "hint:"]);
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_changed_recipe_is_listed_and_only_harmless_changes_go_on() {
+    let folder = Folder::new();
+    let run = folder.path("run").display().to_string();
+    killed_after(&folder, 4, &[]);
+    let unsafe_change = ["resume", &run, "--set", "seed=43", "--set", "stages.0.save_steps=3"];
+    let output = folder.temper(&unsafe_change);
+    ends(&output, 2, &["changed (needs --accept): seed: 42 -> 43", "changed: stages.0.save_steps: 1 -> 3", "--accept"]);
+
+    // Other rows under the same name.
+    let text = folder.text();
+    let rows = std::fs::read_to_string(root().join("data/tests/tiny_train.jsonl")).unwrap();
+    let fewer: String = rows.lines().take(15).map(|line| format!("{line}\n")).collect();
+    std::fs::write(folder.path("fewer.jsonl"), fewer).unwrap();
+    let other = root().join("data/tests/tiny_train.jsonl").display().to_string();
+    folder.write_recipe(&text.replacen(&other, &folder.path("fewer.jsonl").display().to_string(), 1));
+    let recipe = folder.recipe();
+    let output = folder.temper(&["resume", &run, "--recipe", &recipe]);
+    ends(&output, 2, &["changed (needs --accept): content of stages.0.train"]);
+
+    let accepted = folder.temper(&["resume", &run, "--recipe", &recipe, "--accept", "--no-cache"]);
+    ends(&accepted, 0, &["content of stages.0.train", "going on after step"]);
+    let events = std::fs::read_to_string(folder.path("run/events.jsonl")).unwrap();
+    assert!(events.contains("\"event\":\"changed\""), "{events}");
+}
+
+#[test]
+fn a_harmless_change_gives_the_same_bytes() {
+    let folder = Folder::new();
+    let expected = alone(&folder);
+    let run = folder.path("run").display().to_string();
+    killed_after(&folder, 4, &[]);
+    let resumed = folder.temper(&["resume", &run, "--no-cache", "--set", "stages.0.save_steps=5"]);
+    ends(&resumed, 0, &["changed: stages.0.save_steps: 1 -> 5"]);
+    same(&expected, &folder.result("run"));
+}
+
+#[test]
+fn another_micro_batch_sees_the_same_rows_in_the_same_steps() {
+    let folder = Folder::new();
+    alone(&folder);
+    let path = folder.path("run").display().to_string();
+    let other = ["run", &folder.recipe(), "--output", &path, "--no-cache", "--set", "stages.0.micro_batch_tokens=512"];
+    ends(&folder.temper(&other), 0, &[]);
+    let steps = |run: &str| -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(folder.path(run).join("metrics.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.filter(|line| line["event"] == "step" && line["stage"] == 1).collect()
+    };
+    let (a, b) = (steps("alone"), steps("run"));
+    assert_eq!((a.len(), b.len()), (12, 12));
+    for (a, b) in a.iter().zip(&b) {
+        for same in ["step", "learning_rate", "processed_tokens", "trained_tokens"] {
+            assert_eq!(a[same], b[same], "{same}");
+        }
+        let (x, y) = (a["loss"].as_f64().unwrap(), b["loss"].as_f64().unwrap());
+        // Sums over rows in another order, f32: 1e-6 a step, carried on by AdamW.
+        assert!((x / y - 1.0).abs() < 1e-4, "step {}: {x} against {y}", a["step"]);
+    }
+}
+
+#[test]
+fn a_finished_stage_is_reused_by_a_later_run_and_the_cache_can_be_pruned() {
+    let folder = Folder::new();
+    ends(&folder.temper(&["run", &folder.recipe()]), 0, &[]);
+    let expected = folder.result("run");
+    let second = folder.path("second").display().to_string();
+    let again = folder.temper(&["run", &folder.recipe(), "--output", &second]);
+    ends(&again, 0, &["stage 1 is finished already", "stage 2 is finished already"]);
+    assert!(!stderr(&again).contains("training"), "{}", stderr(&again));
+    same(&expected, &folder.result("second"));
+
+    // Another second stage keeps the first.
+    let third = folder.path("third").display().to_string();
+    let other = folder.temper(&["run", &folder.recipe(), "--output", &third, "--set", "stages.1.learning_rate=2e-3"]);
+    ends(&other, 0, &["stage 1 is finished already"]);
+    assert!(!stderr(&other).contains("stage 2 is finished"), "{}", stderr(&other));
+
+    let list = folder.temper(&["cache", "list", "--json"]);
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+    let what: Vec<&str> = list.as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+    assert_eq!(what.iter().filter(|w| **w == "sft, full, 6 steps").count(), 2, "{what:?}");
+    assert_eq!(what.iter().filter(|w| **w == "sft, lora, 12 steps").count(), 1, "{what:?}");
+    ends(&folder.temper(&["cache", "prune"]), 2, &["--older-than", "--keep"]);
+    ends(&folder.temper(&["cache", "prune", "--keep", "0"]), 0, &[]);
+    let list = folder.temper(&["cache", "list", "--json"]);
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&list.stdout).unwrap(), serde_json::json!([]));
+}

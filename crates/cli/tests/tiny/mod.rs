@@ -1,0 +1,143 @@
+//! A random model with two narrow blocks behind the real tokenizer, and recipes over it: a run takes a second.
+#![allow(dead_code, reason = "each file of tests uses a part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use temper_model::{Checkpoint, Dtype, LlamaConfig, write_model};
+use temper_run::Random;
+use temper_text::Tokenizer;
+
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// A folder with a base, a recipe and a cache of its own.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        let gguf = std::env::var("TEMPER_TEST_GGUF")
+            .expect("TEMPER_TEST_GGUF names the test model: run `cargo xtask test`, which fetches it");
+        let real = Checkpoint::open(Path::new(&gguf)).unwrap();
+        let config = LlamaConfig {
+            hidden_size: 32,
+            intermediate_size: 48,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            head_dim: 16,
+            max_position_embeddings: 512,
+            ..real.config().clone()
+        };
+        let tensors = config.tensor_shapes().into_iter().map(|(name, shape)| {
+            let stream = Random::new(1, &name);
+            let length = shape.iter().product::<usize>();
+            let around = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
+            let values = (0..length as u64).map(|i| (around + 0.2 * (stream.unit(i) - 0.5)) as f32).collect();
+            (name, shape, values)
+        });
+        let base = folder.path("base");
+        write_model(&base, &config, tensors, Dtype::F32, &[]).unwrap();
+        Tokenizer::from_gguf(&real.gguf_vocab().unwrap().unwrap()).unwrap().save(&base).unwrap();
+        folder.write_recipe(&folder.text());
+        folder
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn recipe(&self) -> String {
+        self.path("recipe.yaml").display().to_string()
+    }
+
+    pub fn write_recipe(&self, text: &str) {
+        std::fs::write(self.path("recipe.yaml"), text).unwrap();
+    }
+
+    /// Two stages, an adapter and then all weights, saved after every step.
+    pub fn text(&self) -> String {
+        let tiny = root().join("data/tests").display().to_string();
+        let stage = |more: &str| {
+            format!(
+                "  - kind: sft
+    train: {tiny}/tiny_train.jsonl
+    validation: {tiny}/tiny_validation.jsonl
+    mix: {{unit: samples, domain: 75, general: [{{name: prose, path: {tiny}/tiny_prose.jsonl, share: 100}}]}}
+    max_length: 256
+    global_batch_size: 4
+    eval_steps: 2
+    save_steps: 1
+    {more}
+"
+            )
+        };
+        format!(
+            "name: tiny
+base: {base}
+output: {run}
+stages:
+{lora}{full}evaluation:
+  general:
+    - {{name: heldout, kind: text_loss, path: {tiny}/tiny_heldout.jsonl}}
+  floors:
+    heldout: {{max_increase_percent: 50}}
+",
+            base = self.path("base").display(),
+            run = self.path("run").display(),
+            lora = stage("mode: lora\n    max_steps: 12\n    learning_rate: 1e-2\n    lora_rank: 4"),
+            full = stage("mode: full\n    max_steps: 6\n    learning_rate: 1e-3\n    weight_average: 0.7"),
+        )
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_temper"));
+        command.args(arguments).env("NO_COLOR", "1").env("TEMPER_CACHE", self.path("cache"));
+        command
+    }
+
+    pub fn temper(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What a run gave, to compare runs by: the result of each stage, the merged model, both axes, and the metrics without
+    /// wall times.
+    pub fn result(&self, run: &str) -> Vec<(String, Vec<u8>)> {
+        let at = |name: &str| self.path(run).join(name);
+        let files = [
+            "checkpoints/stage-1/result/weights/adapter_model.safetensors",
+            "checkpoints/stage-2/result/weights/model.safetensors",
+            "merged/model.safetensors",
+            "judgement.json",
+        ];
+        let mut all: Vec<(String, Vec<u8>)> =
+            files.iter().map(|name| ((*name).to_owned(), std::fs::read(at(name)).unwrap())).collect();
+        let metrics = std::fs::read_to_string(at("metrics.jsonl")).unwrap();
+        let mut timeless = String::new();
+        for line in metrics.lines() {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line.as_object_mut().unwrap().remove("seconds");
+            timeless.push_str(&format!("{line}\n"));
+        }
+        all.push(("metrics.jsonl".to_owned(), timeless.into_bytes()));
+        all
+    }
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Expects the exit code and that standard error holds every piece.
+pub fn ends(output: &Output, code: i32, pieces: &[&str]) {
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(output));
+    for piece in pieces {
+        assert!(stderr(output).contains(piece), "`{piece}` is not in:\n{}", stderr(output));
+    }
+}

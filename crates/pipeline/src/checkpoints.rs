@@ -1,0 +1,244 @@
+//! The checkpoints of one stage, on disk: from which training goes on exactly, whatever stopped it.
+//!
+//! `checkpoints/stage-1/` holds `step-000040/` (`trainer.safetensors`: weights and moments in f32; `state.json`: where the
+//! loop stood), `best-000040/` (the weights of the lowest validation) and, when the stage is done, `result/`. Each folder
+//! has a name of its own and appears whole or not at all, so none is ever replaced: whatever a crash leaves, the
+//! folders that were there are still there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use temper_kernels::Device;
+use temper_model::{BaseRecord, Llama, Tuning};
+use temper_run::{RunError, sha256_file, to_json_pretty, write_dir_atomic};
+use temper_train::{Fit, FitOutcome, FitState};
+
+use crate::PipelineError;
+use crate::snapshot;
+use crate::watch::WatchState;
+
+const TRAINER: &str = "trainer.safetensors";
+const STATE: &str = "state.json";
+const RESULT: &str = "result";
+const OUTCOME: &str = "outcome.json";
+/// What a reader of this version understands.
+const FORMAT: u32 = 1;
+/// The key of a stage that was resumed with other settings than it began with: no run from scratch gives its result.
+pub(crate) const MIXED: &str = "mixed";
+
+/// `state.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    format: u32,
+    /// The stage's key, its inputs and settings; [`MIXED`] where they changed on the way.
+    pub key: String,
+    /// Where the loop stood.
+    pub fit: FitState,
+    /// What the watch over general text remembers.
+    pub watch: WatchState,
+    /// Length of `metrics.jsonl` then.
+    pub metrics_bytes: u64,
+    /// Hash of `trainer.safetensors`.
+    trainer_sha256: String,
+}
+
+/// `outcome.json` of a finished stage.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    format: u32,
+    /// As in [`State`].
+    pub key: String,
+    /// How training ended.
+    pub outcome: FitOutcome,
+    /// What the watch over general text remembers, for the stages after.
+    pub watch: WatchState,
+    /// The stage's lines of `metrics.jsonl`.
+    pub metrics: Vec<serde_json::Value>,
+}
+
+/// A checkpoint that cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// The folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The folder `checkpoints/stage-N`.
+pub(crate) struct Checkpoints {
+    dir: PathBuf,
+}
+
+impl Checkpoints {
+    /// Makes the folder where it is not there, and clears away what an interrupted write left.
+    pub fn open(run: &Path, stage: usize) -> Result<Self, PipelineError> {
+        let dir = run.join("checkpoints").join(format!("stage-{}", stage + 1));
+        fs::create_dir_all(&dir).map_err(io("create", &dir))?;
+        for entry in fs::read_dir(&dir).map_err(io("list", &dir))? {
+            let path = entry.map_err(io("list", &dir))?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+                fs::remove_dir_all(&path).map_err(io("remove", &path))?;
+            }
+        }
+        Ok(Self { dir })
+    }
+
+    fn step(&self, step: usize) -> PathBuf {
+        self.dir.join(format!("step-{step:06}"))
+    }
+
+    /// The weights of the lowest validation, at this step.
+    pub fn best(&self, step: usize) -> PathBuf {
+        self.dir.join(format!("best-{step:06}"))
+    }
+
+    /// Saves where the loop stands, then drops checkpoints beyond the newest `keep`, and best weights that neither the
+    /// loop nor a kept checkpoint refers to.
+    pub fn save<D: Device>(
+        &self,
+        fit: &Fit<'_, D>,
+        key: &str,
+        watch: &WatchState,
+        metrics_bytes: u64,
+        keep: usize,
+    ) -> Result<PathBuf, PipelineError> {
+        let path = self.step(fit.state().step);
+        write_dir_atomic(&path, |aside| -> Result<(), PipelineError> {
+            let trainer = aside.join(TRAINER);
+            fit.save(&trainer).map_err(PipelineError::Save)?;
+            let state = State {
+                format: FORMAT,
+                key: key.to_owned(),
+                fit: fit.state().clone(),
+                watch: watch.clone(),
+                metrics_bytes,
+                trainer_sha256: sha256_file(&trainer)?,
+            };
+            write(&aside.join(STATE), &to_json_pretty(&state)?)
+        })?;
+        self.prune(fit.state(), keep)?;
+        Ok(path)
+    }
+
+    fn prune(&self, now: &FitState, keep: usize) -> Result<(), PipelineError> {
+        let steps = self.numbered("step-")?;
+        let (old, kept) = steps.split_at(steps.len().saturating_sub(keep.max(1)));
+        let mut wanted: Vec<usize> = now.best.iter().map(|best| best.step).collect();
+        for (_, path) in kept {
+            wanted.extend(read_state(path).ok().and_then(|state| state.fit.best).map(|best| best.step));
+        }
+        let best = self.numbered("best-")?;
+        let unwanted = best.iter().filter(|(step, _)| !wanted.contains(step) && *step <= now.step);
+        for (_, path) in old.iter().chain(unwanted) {
+            fs::remove_dir_all(path).map_err(io("remove", path))?;
+        }
+        Ok(())
+    }
+
+    /// Folders `PREFIXnnnnnn`, in order of their number.
+    fn numbered(&self, prefix: &str) -> Result<Vec<(usize, PathBuf)>, PipelineError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(io("list", &self.dir))? {
+            let path = entry.map_err(io("list", &self.dir))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let Some(number) = name.strip_prefix(prefix).and_then(|number| number.parse().ok()) {
+                found.push((number, path));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Brings `fit` to the newest checkpoint that is whole. Tells which one, what the state was, and which newer ones were
+    /// skipped and why; none if training begins at the start.
+    pub fn restore<D: Device>(
+        &self,
+        fit: &mut Fit<'_, D>,
+    ) -> Result<(Option<(PathBuf, State)>, Vec<Skipped>), PipelineError> {
+        let mut skipped = Vec::new();
+        for (_, path) in self.numbered("step-")?.into_iter().rev() {
+            match self.try_restore(fit, &path) {
+                Ok(state) => return Ok((Some((path, state)), skipped)),
+                Err(reason) => skipped.push(Skipped { path, reason }),
+            }
+        }
+        Ok((None, skipped))
+    }
+
+    fn try_restore<D: Device>(&self, fit: &mut Fit<'_, D>, path: &Path) -> Result<State, String> {
+        let state = read_state(path)?;
+        if let Some(best) = state.fit.best
+            && best.step > 0
+            && !self.best(best.step).is_dir()
+        {
+            return Err(format!("the best weights it refers to, of step {}, are missing", best.step));
+        }
+        let trainer = path.join(TRAINER);
+        let first_line = |error: String| error.lines().next().unwrap_or_default().to_owned();
+        let hash = sha256_file(&trainer).map_err(|error| first_line(error.to_string()))?;
+        if hash != state.trainer_sha256 {
+            return Err(format!("{TRAINER} is damaged: sha256 {hash}, expected {}", state.trainer_sha256));
+        }
+        fit.restore(&trainer, state.fit.clone()).map_err(|error| first_line(error.to_string()))?;
+        Ok(state)
+    }
+
+    /// Writes the stage's result: the weights (an adapter whose alpha is scaled by `scale`, or the whole model) and how it
+    /// ended. With this folder the stage is done.
+    pub fn finish<D: Device>(
+        &self,
+        model: &Llama<D>,
+        tuning: &Tuning,
+        scale: f64,
+        base: (&str, &BaseRecord),
+        finished: &Finished,
+    ) -> Result<(), PipelineError> {
+        write_dir_atomic(&self.dir.join(RESULT), |aside| {
+            snapshot::save(model, tuning, scale, base, &weights(aside)).map_err(PipelineError::Save)?;
+            write(&aside.join(OUTCOME), &to_json_pretty(finished)?)
+        })
+    }
+
+    /// The folder of the finished stage.
+    pub fn result(&self) -> PathBuf {
+        self.dir.join(RESULT)
+    }
+}
+
+impl Finished {
+    pub fn new(key: &str, outcome: FitOutcome, watch: WatchState, metrics: Vec<serde_json::Value>) -> Self {
+        Self { format: FORMAT, key: key.to_owned(), outcome, watch, metrics }
+    }
+
+    /// Reads `outcome.json` of a result folder; none where it is not there, or not of this key.
+    pub fn read(result: &Path, key: Option<&str>) -> Option<Self> {
+        let finished: Self = serde_json::from_slice(&fs::read(result.join(OUTCOME)).ok()?).ok()?;
+        (finished.format == FORMAT && key.is_none_or(|key| key == finished.key)).then_some(finished)
+    }
+}
+
+/// The weights of a result folder: an adapter folder or a model folder.
+pub(crate) fn weights(result: &Path) -> PathBuf {
+    result.join("weights")
+}
+
+fn read_state(path: &Path) -> Result<State, String> {
+    let file = path.join(STATE);
+    let bytes = fs::read(&file).map_err(|error| format!("{STATE}: {error}"))?;
+    let state: State = serde_json::from_slice(&bytes).map_err(|error| format!("{STATE}: {error}"))?;
+    if state.format != FORMAT {
+        return Err(format!("{STATE}: format {}, this version reads {FORMAT}", state.format));
+    }
+    Ok(state)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), PipelineError> {
+    Ok(fs::write(path, text).map_err(io("write", path))?)
+}
+
+pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
+    let path = path.to_owned();
+    move |source| RunError::Io { action, path, source }
+}

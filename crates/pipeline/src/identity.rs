@@ -1,0 +1,117 @@
+//! What a stage's result depends on, as hashes: the key of its checkpoints and of its place in the cache.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use temper_kernels::Device;
+use temper_run::{sha256_bytes, sha256_file};
+
+use crate::prepare::Prepared;
+use crate::{Base, PipelineError};
+
+/// Raised whenever the engine's results change in any bit: kernels, order of sums, schedule, packing, rendering.
+pub const NUMERICS: u32 = 1;
+
+/// The settings of a stage that cannot change what it computes.
+const WITHOUT_EFFECT: [&str; 2] = ["save_steps", "keep_checkpoints"];
+
+/// A file that a run reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Input {
+    /// Where the recipe names it: `stages.0.train`.
+    pub setting: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Its content's hash, lower-case hex.
+    pub sha256: String,
+}
+
+/// Every data file of the recipe, hashed once each.
+pub(crate) fn inputs(recipe: &temper_recipe::Recipe) -> Result<Vec<Input>, PipelineError> {
+    let mut named: Vec<(String, &Path)> = Vec::new();
+    for stage in &recipe.stages {
+        named.extend(stage.train.value.iter().map(|path| (stage.train.path.clone(), path.as_path())));
+        named.extend(stage.validation.iter().map(|v| (v.path.clone(), v.value.as_path())));
+        let general = stage.mix.iter().flat_map(|mix| &mix.general);
+        named.extend(general.map(|source| (source.path.path.clone(), source.path.value.as_path())));
+    }
+    if let Some(evaluation) = &recipe.evaluation {
+        if let Some(domain) = &evaluation.domain {
+            named.push((domain.validation.path.clone(), &domain.validation.value));
+            named.push((domain.test.path.clone(), &domain.test.value));
+        }
+        named.extend(evaluation.general.iter().map(|suite| (suite.path.path.clone(), suite.path.value.as_path())));
+    }
+    let mut known: HashMap<&Path, (u64, String)> = HashMap::new();
+    let mut inputs = Vec::new();
+    for (setting, path) in named {
+        let (bytes, sha256) = match known.get(path) {
+            Some(found) => found.clone(),
+            None => {
+                let bytes = std::fs::metadata(path).map_err(crate::checkpoints::io("look at", path))?.len();
+                let found = (bytes, sha256_file(path)?);
+                known.insert(path, found.clone());
+                found
+            }
+        };
+        inputs.push(Input { setting, path: path.to_owned(), bytes, sha256 });
+    }
+    Ok(inputs)
+}
+
+/// The hash of tokenizer and chat template.
+pub(crate) fn tokenizer_sha256(base: &Base) -> String {
+    let tokenizer = base.renderer.tokenizer();
+    let template = tokenizer.chat_template().unwrap_or_default();
+    let all = json!([tokenizer.json(), template, tokenizer.bos(), tokenizer.eos(), tokenizer.add_bos()]);
+    sha256_bytes(all.to_string().as_bytes())
+}
+
+/// What the result of stage `index` depends on: base, tokenizer, every input's content, every setting that has an effect,
+/// the stages before, the seed, the device and the engine's numerics.
+pub(crate) fn ingredients(prepared: &Prepared, index: usize, before: Option<&str>) -> Value {
+    let hash_of = |setting: &str| {
+        let hashes = prepared.inputs.iter().filter(|input| input.setting == setting);
+        hashes.map(|input| Value::from(input.sha256.as_str())).collect::<Vec<Value>>()
+    };
+    let prefix = format!("stages.{index}.");
+    let mut settings = serde_json::Map::new();
+    for setting in prepared.recipe.settings() {
+        let name = setting.path.strip_prefix(&prefix).map(str::to_owned);
+        // The floors and suites that are watched may end a stage early.
+        let watched = setting.path.starts_with("evaluation.floors.") || setting.path == "evaluation.watch_items";
+        let Some(name) = name.or_else(|| watched.then(|| setting.path.clone())) else { continue };
+        if WITHOUT_EFFECT.contains(&name.as_str()) {
+            continue;
+        }
+        let hashes = hash_of(&setting.path);
+        settings.insert(name, if hashes.is_empty() { setting.value } else { hashes.into() });
+    }
+    let suites: Vec<Value> =
+        prepared.recipe.evaluation.iter().flat_map(|e| &e.general).flat_map(|s| hash_of(&s.path.path)).collect();
+    json!({
+        "numerics": NUMERICS,
+        "device": prepared.device.describe(),
+        "precision": "f32",
+        "base": prepared.base.resolved.sha256s.iter().map(|(_, hash)| hash).collect::<Vec<_>>(),
+        "tokenizer": prepared.tokenizer_sha256,
+        "seed": prepared.recipe.seed.value,
+        "stage": settings,
+        "watched": suites,
+        "before": before,
+    })
+}
+
+/// The key of each stage, in order.
+pub(crate) fn stage_keys(prepared: &Prepared) -> Vec<String> {
+    let mut keys: Vec<String> = Vec::new();
+    for index in 0..prepared.stages.len() {
+        let ingredients = ingredients(prepared, index, keys.last().map(String::as_str));
+        keys.push(sha256_bytes(ingredients.to_string().as_bytes()));
+    }
+    keys
+}

@@ -1,0 +1,239 @@
+//! One stage: start weights + data + settings + seed -> a result folder. Its checkpoints make it exact to resume.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::Serialize;
+use temper_kernels::{Cpu, Device};
+use temper_model::{Checkpoint, Llama, Purpose, Tuning, WeightsError, Workspace};
+use temper_run::JsonLog;
+use temper_train::{Fit, Progress};
+
+use crate::checkpoints::{Checkpoints, Finished, MIXED, weights};
+use crate::prepare::{Prepared, PreparedStage};
+use crate::run::{Event, Options};
+use crate::watch::{General, Watch, WatchState};
+use crate::{PipelineError, snapshot};
+
+/// The weights that a stage starts from.
+pub(crate) enum Start<'p> {
+    /// The recipe's base.
+    Base(&'p Checkpoint),
+    /// What a full-rank stage left.
+    Folder(Checkpoint),
+    /// A base with adapters merged in.
+    Merged(HashMap<String, Vec<f32>>),
+}
+
+impl Start<'_> {
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+        match self {
+            Self::Base(checkpoint) => checkpoint.tensor(name, shape),
+            Self::Folder(checkpoint) => checkpoint.tensor(name, shape),
+            Self::Merged(weights) => weights.get(name).cloned().ok_or_else(|| WeightsError::MissingTensor {
+                file: "the stage before".into(),
+                tensor: name.to_owned(),
+                expected: shape.to_vec(),
+            }),
+        }
+    }
+}
+
+/// The model that a finished stage gave. Fresh, resumed and cached runs all read it from the result folder, so that they
+/// cannot differ.
+pub(crate) fn load_result(
+    prepared: &Prepared,
+    stage: &PreparedStage,
+    start: &Start<'_>,
+    result: &Path,
+) -> Result<Llama<Cpu>, PipelineError> {
+    let config = prepared.base.checkpoint.config();
+    if matches!(stage.tuning, Tuning::Lora(_)) {
+        let mut model = Llama::load(prepared.device, config, &stage.tuning, |name, shape| start.read(name, shape))?;
+        model.load_adapter(&weights(result))?;
+        model.scale_adapters(stage.weight_average as f32);
+        return Ok(model);
+    }
+    let checkpoint = Checkpoint::open(&weights(result))?;
+    let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
+    Ok(Llama::load(prepared.device, config, &Tuning::Frozen, read)?)
+}
+
+/// The start of the stage after this one.
+pub(crate) fn start_after<'p>(
+    prepared: &'p Prepared,
+    stage: &PreparedStage,
+    start: &Start<'p>,
+    result: &Path,
+) -> Result<Start<'p>, PipelineError> {
+    if matches!(stage.tuning, Tuning::Lora(_)) {
+        return Ok(Start::Merged(snapshot::merged(&load_result(prepared, stage, start, result)?)));
+    }
+    Ok(Start::Folder(Checkpoint::open(&weights(result))?))
+}
+
+/// A line of `metrics.jsonl`.
+#[derive(Serialize)]
+struct Line<'a, T> {
+    /// The stage, from 1.
+    stage: usize,
+    #[serde(flatten)]
+    record: &'a T,
+}
+
+/// A watch over held-out text is a line like any other.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Record<'a> {
+    General(&'a General),
+}
+
+/// What a stage is carried out with.
+pub(crate) struct Workshop<'a> {
+    pub prepared: &'a Prepared,
+    pub options: &'a Options,
+    pub watch: &'a Watch,
+    pub metrics: &'a mut JsonLog,
+    /// `metrics.jsonl`.
+    pub metrics_path: &'a Path,
+    pub tell: &'a mut dyn FnMut(Event) -> Result<(), temper_run::RunError>,
+}
+
+impl Workshop<'_> {
+    /// Trains stage `index` from `start`, or goes on from its newest whole checkpoint, and writes its result folder.
+    pub fn train(
+        &mut self,
+        index: usize,
+        key: &str,
+        start: &Start<'_>,
+        mut watched: WatchState,
+        checkpoints: &Checkpoints,
+    ) -> Result<Finished, PipelineError> {
+        let prepared = self.prepared;
+        let (stage, recipe) = (&prepared.stages[index], &prepared.recipe.stages[index]);
+        let read = |name: &str, shape: &[usize]| start.read(name, shape);
+        let mut model = Llama::load(prepared.device, prepared.base.checkpoint.config(), &stage.tuning, read)?;
+        model.init_adapters(prepared.recipe.seed.value);
+        let widths = model.adapter_widths();
+        let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
+        let workspace = Workspace::allocate(model.device(), model.config(), widths, Purpose::Train, tokens);
+        let mut fit = Fit::new(&model, &workspace, stage.settings, stage.validation_batches());
+        let of = stage.settings.learning_rate.steps;
+        let (name, record) = (prepared.recipe.base.source.value.to_string(), prepared.base.record());
+        let base = (name.as_str(), &record);
+
+        let mut key = key;
+        let (resumed, skipped) = checkpoints.restore(&mut fit)?;
+        let began = metrics_length(self.metrics_path, index);
+        if let Some((path, state)) = resumed {
+            watched = state.watch;
+            if state.key != key {
+                key = MIXED;
+            }
+            *self.metrics = JsonLog::resume(self.metrics_path, Some(state.metrics_bytes))?;
+            (self.tell)(Event::Resumed { stage: index, step: state.fit.step, path: Some(path), skipped })?;
+        } else if self.options.resume {
+            *self.metrics = JsonLog::resume(self.metrics_path, Some(began))?;
+            (self.tell)(Event::Resumed { stage: index, step: 0, path: None, skipped })?;
+        }
+
+        loop {
+            let before = fit.state().clone();
+            // The step that is about to be validated is a moment to look at the general text too.
+            if before.validation_due {
+                let step = before.step;
+                let renderer = &prepared.base.renderer;
+                let (lines, stop) = self.watch.look(&mut watched, &model, &workspace, renderer, step)?;
+                for general in &lines {
+                    self.metrics.append(&Line { stage: index + 1, record: &Record::General(general) })?;
+                    (self.tell)(Event::General { stage: index, general: general.clone() })?;
+                }
+                stop.filter(|_| step < of).into_iter().for_each(|stop| fit.stop(stop));
+            }
+            let progress = fit.advance(|step| stage.batches(step)).map_err(|error| PipelineError::Train {
+                stage: index,
+                step: before.step + 1,
+                error,
+            })?;
+            let Some(progress) = progress else { break };
+            self.metrics.append(&Line { stage: index + 1, record: &progress })?;
+            if let Progress::Validation { best: true, step, .. } = progress
+                && step > 0
+            {
+                let saved = snapshot::save(&model, &stage.tuning, 1.0, base, &checkpoints.best(step));
+                saved.map_err(PipelineError::Save)?;
+            }
+            (self.tell)(Event::Train { stage: index, of, progress })?;
+
+            let state = fit.state();
+            let over = state.stopped.is_some() || state.step == of;
+            let due = over || state.step.is_multiple_of(recipe.save_steps.value as usize);
+            let asked = self.options.interrupted();
+            if !state.validation_due && state.step > 0 && (due || asked) {
+                let bytes = self.metrics.sync()?;
+                let keep = recipe.keep_checkpoints.value as usize;
+                checkpoints.save(&fit, key, &watched, bytes, keep)?;
+            }
+            if asked && !state.validation_due {
+                return Err(PipelineError::Interrupted { step: state.step, of });
+            }
+        }
+
+        let outcome = fit.outcome();
+        if let Some(stop) = &outcome.stopped {
+            let (reason, advice) = (stop.reason(), stop.advice().to_owned());
+            (self.tell)(Event::Stopped { stage: index, step: outcome.steps, reason: reason.clone(), advice })?;
+            // Without validation rows a stop by a floor leaves the last weights, which are worth looking at.
+            let nothing = outcome.best.map_or(stop.weights_are_lost(), |best| best.step == 0);
+            if nothing {
+                let hint = stop.advice();
+                return Err(PipelineError::NothingGained { stage: index, step: outcome.steps, reason, hint });
+            }
+        }
+        match outcome.best {
+            Some(best) if best.step == 0 => (self.tell)(Event::Warning {
+                message: "the validation loss never fell below that of the start; the last weights are taken"
+                    .to_owned(),
+            })?,
+            Some(best) if best.step < outcome.steps || outcome.stopped.is_some() => {
+                snapshot::restore(&model, &checkpoints.best(best.step))?;
+            }
+            _ => {}
+        }
+        average_with_start(stage, &mut model, start)?;
+        let lines = stage_lines(self.metrics_path, index)?;
+        let finished = Finished::new(key, outcome, watched, lines);
+        checkpoints.finish(&model, &stage.tuning, 1.0, base, &finished)?;
+        Ok(finished)
+    }
+}
+
+/// `weight_average` of a full-rank stage: `start + a * (tuned - start)`. That of an adapter is a factor on its scale.
+fn average_with_start(stage: &PreparedStage, model: &mut Llama<Cpu>, start: &Start<'_>) -> Result<(), WeightsError> {
+    let a = stage.weight_average as f32;
+    if a == 1.0 || matches!(stage.tuning, Tuning::Lora(_)) {
+        return Ok(());
+    }
+    let shapes: HashMap<_, _> = model.config().tensor_shapes().into_iter().collect();
+    for (name, parameter) in model.weights() {
+        let before = start.read(&name, &shapes[&name])?;
+        let tuned = model.device().read(&parameter.value);
+        let mixed: Vec<f32> = before.iter().zip(&tuned).map(|(&s, &t)| s + a * (t - s)).collect();
+        model.device().write(&parameter.value, &mixed);
+    }
+    Ok(())
+}
+
+/// The stage's own lines of `metrics.jsonl`.
+fn stage_lines(path: &Path, index: usize) -> Result<Vec<serde_json::Value>, PipelineError> {
+    let text = std::fs::read_to_string(path).map_err(crate::checkpoints::io("read", path))?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    Ok(lines.filter(|line| line["stage"] == index + 1).collect())
+}
+
+/// Bytes of `metrics.jsonl` before the first line of stage `index`.
+fn metrics_length(path: &Path, index: usize) -> u64 {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let of_stage = |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v["stage"] == index + 1);
+    text.split_inclusive('\n').take_while(|line| !of_stage(line)).map(|line| line.len() as u64).sum()
+}

@@ -1,0 +1,142 @@
+//! The general floors while training goes: a part of the held-out text, scored at every validation.
+
+use serde::{Deserialize, Serialize};
+use temper_eval::items::{self, TextItem};
+use temper_eval::stats::{Bootstrap, DocumentLoss};
+use temper_eval::suite::{Bench, Side};
+use temper_kernels::Cpu;
+use temper_model::{Llama, Workspace};
+use temper_recipe::{Bound, Recipe, SuiteKind};
+use temper_text::Renderer;
+use temper_train::Stop;
+
+use crate::PipelineError;
+
+/// Floors that the better end of the interval must exceed, so many times over, for the floor to be beyond recovery. A
+/// decision: the decay of the learning rate brings back part of a rise, not four fifths of it.
+const BEYOND: f64 = 5.0;
+/// Validations in a row at which that must hold.
+const IN_A_ROW: usize = 2;
+
+/// What the watch remembers between validations.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WatchState {
+    /// Each suite's losses before the first stage; empty until they were measured.
+    base: Vec<Vec<DocumentLoss>>,
+    /// Validations in a row at which the suite was beyond recovery.
+    beyond: Vec<usize>,
+}
+
+/// One suite at one validation: a line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct General {
+    /// Steps done.
+    pub step: usize,
+    /// The suite.
+    pub suite: String,
+    /// Items scored.
+    pub items: usize,
+    /// Nats per token.
+    pub loss: f64,
+    /// Rise of the loss since before training, as a share, with its 95 % interval.
+    pub relative: f64,
+    /// Lower bound.
+    pub low: f64,
+    /// Upper bound.
+    pub high: f64,
+}
+
+struct Suite {
+    name: String,
+    items: Vec<TextItem>,
+    clusters: Option<Vec<u32>>,
+    /// The floor, as a share.
+    floor: f64,
+}
+
+/// The suites that are watched, each by its first items.
+pub(crate) struct Watch {
+    suites: Vec<Suite>,
+    bootstrap: Bootstrap,
+}
+
+impl Watch {
+    /// The `text_loss` suites of a recipe that have a floor.
+    pub fn of(recipe: &Recipe) -> Result<Self, PipelineError> {
+        let mut watch = Self { suites: Vec::new(), bootstrap: Bootstrap { resamples: 1000, seed: recipe.seed.value } };
+        let Some(evaluation) = &recipe.evaluation else { return Ok(watch) };
+        let most = evaluation.watch_items.value as usize;
+        for suite in evaluation.general.iter().filter(|s| s.kind.value == SuiteKind::TextLoss && most > 0) {
+            let floor = evaluation.floors.iter().find(|floor| floor.suite == suite.name.value);
+            let Some(Bound::MaxIncreasePercent(percent)) = floor.map(|floor| floor.bound.value) else { continue };
+            let all = items::read_text(&suite.path.value)?;
+            // Spread over the file: neighbours often share a source.
+            let every = all.len().div_ceil(most).max(1);
+            let items: Vec<TextItem> = all.into_iter().step_by(every).collect();
+            let clusters = items::clusters(items.iter().map(|item| item.source.as_deref()));
+            let units = clusters.as_ref().map_or(items.len(), |c| c.iter().max().map_or(0, |&last| last as usize + 1));
+            if units < 2 {
+                // No interval can be made of one unit, so nothing could be decided.
+                continue;
+            }
+            watch.suites.push(Suite { name: suite.name.value.clone(), items, clusters, floor: percent / 100.0 });
+        }
+        Ok(watch)
+    }
+
+    /// Tokens of all watched texts.
+    pub fn tokens(&self, renderer: &Renderer) -> Result<usize, PipelineError> {
+        let mut tokens = 0;
+        for item in self.suites.iter().flat_map(|suite| &suite.items) {
+            tokens += renderer.text(&item.text)?.ids.len();
+        }
+        Ok(tokens)
+    }
+
+    /// Tokens of the longest watched text.
+    pub fn longest(&self, renderer: &Renderer) -> Result<usize, PipelineError> {
+        let mut longest = 0;
+        for item in self.suites.iter().flat_map(|suite| &suite.items) {
+            longest = longest.max(renderer.text(&item.text)?.ids.len());
+        }
+        Ok(longest)
+    }
+
+    /// Scores every suite. The first time, before any training, it is the base that is scored.
+    pub fn look(
+        &self,
+        state: &mut WatchState,
+        model: &Llama<Cpu>,
+        workspace: &Workspace<<Cpu as temper_kernels::Device>::Buffer>,
+        renderer: &Renderer,
+        step: usize,
+    ) -> Result<(Vec<General>, Option<Stop>), PipelineError> {
+        let bench = Bench { side: Side { model, adapter: true }, renderer, workspace };
+        let first = state.base.is_empty();
+        let (mut lines, mut stop) = (Vec::new(), None);
+        state.beyond.resize(self.suites.len(), 0);
+        for (i, suite) in self.suites.iter().enumerate() {
+            let now = bench.text_loss(&suite.items, &mut |_, _| {})?;
+            if first {
+                state.base.push(now.clone());
+            }
+            if let Some(loss) = now.iter().map(|d| d.nats).find(|nats| !nats.is_finite()) {
+                stop = Some(Stop::NotFinite { what: format!("the loss of {} became {loss}", suite.name) });
+                continue;
+            }
+            let clusters = suite.clusters.as_deref();
+            let compared = self.bootstrap.loss_difference(&state.base[i], &now, clusters);
+            let change = compared
+                .map_err(|error| temper_eval::compare::CompareError::Stats { suite: suite.name.clone(), error })?;
+            let sum = |part: fn(&DocumentLoss) -> f64| now.iter().map(part).sum::<f64>();
+            let (relative, low, high) = (change.relative.estimate, change.relative.low, change.relative.high);
+            let loss = sum(|d| d.nats) / sum(|d| d.tokens as f64);
+            lines.push(General { step, suite: suite.name.clone(), items: now.len(), loss, relative, low, high });
+            state.beyond[i] = if low > BEYOND * suite.floor { state.beyond[i] + 1 } else { 0 };
+            if state.beyond[i] >= IN_A_ROW && stop.is_none() {
+                stop = Some(Stop::FloorBroken { suite: suite.name.clone(), at_best: low, floor: suite.floor });
+            }
+        }
+        Ok((lines, stop))
+    }
+}
