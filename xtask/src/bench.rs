@@ -28,3 +28,13 @@ pub fn train(args: &[&str]) -> Result<()> {
     }
     check(driver.args(args))
 }
+
+/// What the plan says beside what the run then took: `bench/estimates/run.py` writes `bench/results/estimates-DATE.md`.
+pub fn estimates(args: &[&str]) -> Result<()> {
+    let mut driver = program("python3")?;
+    driver.arg("bench/estimates/run.py");
+    if !args.contains(&"--help") {
+        driver.arg("--temper").arg(shipped_binary()?);
+    }
+    check(driver.args(args))
+}

@@ -68,3 +68,13 @@ pub fn python(name: &str, requirements: &str) -> Result<PathBuf> {
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)
 }
+
+/// The Python of a new, empty environment of that name; an older one is removed.
+pub fn fresh_venv(name: &str) -> Result<PathBuf> {
+    let venv = folder()?.join("venvs").join(name);
+    if venv.exists() {
+        fs::remove_dir_all(&venv).with_context(|| format!("cannot remove {}", venv.display()))?;
+    }
+    check(program("python3")?.args(["-m", "venv"]).arg(&venv))?;
+    Ok(venv.join("bin/python"))
+}

@@ -21,12 +21,15 @@ usage: cargo xtask TASK
   test [--fast]            set up and pass everything: formatting, lints, tests, docs (--fast: without docs)
   bench train [ARGS...]    training speed and memory beside PyTorch + transformers + PEFT -> bench/results/
                            (ARGS go to bench/train/run.py; `bench train --help` lists them)
+  bench estimates [ARGS..] what the plan says beside what the run then took -> bench/results/
+                           (ARGS go to bench/estimates/run.py; `bench estimates --help` lists them)
   e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
   e2e tensorboard          the events of a small run and of a resumed one, read back by TensorBoard itself
   e2e report [RUN] [ARGS...]
                            the report of RUN (left out: of a small run) in a browser, narrow and wide, light and dark
                            (ARGS go to bench/report/check.py)
+  e2e wheel                builds the wheel, installs it into a fresh environment, plans a recipe with it
   asset-path               fetch the test model if needed and print where it lies (for TEMPER_TEST_GGUF)
 ";
 
@@ -46,9 +49,11 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["test"] => test::run(test::Extent::Everything),
         ["test", "--fast"] => test::run(test::Extent::WithoutDocs),
         ["bench", "train", rest @ ..] => bench::train(rest),
+        ["bench", "estimates", rest @ ..] => bench::estimates(rest),
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
         ["e2e", "tensorboard"] => e2e::tensorboard(),
         ["e2e", "report", rest @ ..] => e2e::report(rest),
+        ["e2e", "wheel"] => e2e::wheel(),
         ["asset-path"] => {
             println!("{}", cache::test_model()?.display());
             Ok(())

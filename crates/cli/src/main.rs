@@ -7,21 +7,26 @@ mod bench;
 mod cache;
 mod chat;
 mod command;
+mod completions;
 mod data;
+mod doctor;
 mod eval;
 mod generate;
+mod init;
 mod interrupt;
+mod machine;
 mod plan;
 mod report;
 mod resume;
 mod run;
+mod schema;
 mod stream;
 mod table;
 mod verdict;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Customise an open-weight language model on your own data, and prove what it kept.
 #[derive(Parser)]
@@ -37,6 +42,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Args),
     Plan(plan::Args),
     Run(run::Args),
     Resume(resume::Args),
@@ -46,6 +52,9 @@ enum Command {
     Chat(chat::Args),
     #[command(subcommand)]
     Data(data::Command),
+    Doctor(doctor::Args),
+    Schema(schema::Args),
+    Completions(completions::Args),
     #[command(subcommand)]
     Cache(cache::Command),
     #[command(subcommand)]
@@ -55,6 +64,7 @@ enum Command {
 fn main() -> ExitCode {
     interrupt::listen();
     let outcome = match Cli::parse().command {
+        Command::Init(args) => init::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Run(args) => run::run(args),
         Command::Resume(args) => resume::run(args),
@@ -63,6 +73,9 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Data(command) => data::run(&command),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Cache(command) => cache::run(&command),
         Command::Bench(command) => bench::run(&command),
     };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use temper_pipeline::{Plan, StagePlan};
 
 use crate::base::RecipeArgs;
-use crate::command::{DONE, Outcome, conclude, json};
+use crate::command::{DONE, Failure, Outcome, conclude, json};
 use crate::table::{bytes, count, duration, percent, table};
 
 /// Show every resolved value with its source, what will be seen, and what it takes.
@@ -16,11 +16,32 @@ pub struct Args {
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
+    /// What an hour of this machine costs; the plan then says what the run costs.
+    #[arg(long, value_name = "MONEY", value_parser = parse_rate)]
+    rate: Option<f64>,
 }
 
 pub fn run(args: &Args) -> Outcome {
     let plan = args.recipe.prepare()?.plan();
-    conclude(if args.json { json(&plan)? } else { text(&plan, &args.recipe.recipe) }, DONE)
+    let cost = args.rate.map(|rate| (rate, plan.estimate.seconds / 3600.0 * rate));
+    let shown = match (args.json, cost) {
+        (true, None) => json(&plan)?,
+        (true, Some((rate, cost))) => {
+            let mut plan = serde_json::to_value(&plan).map_err(Failure::run)?;
+            plan["estimate"]["cost"] = serde_json::json!({"rate_per_hour": rate, "cost": cost});
+            json(&plan)?
+        }
+        (false, None) => text(&plan, &args.recipe.recipe),
+        (false, Some((rate, cost))) => {
+            text(&plan, &args.recipe.recipe) + &format!("cost     {cost:.2} at {rate} an hour\n")
+        }
+    };
+    conclude(shown, DONE)
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| rate.is_finite() && *rate >= 0.0);
+    rate.ok_or_else(|| "expected a number of at least 0, without a currency".to_owned())
 }
 
 /// The plan for people.
@@ -58,6 +79,18 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     for warning in &plan.warnings {
         line(format!("warning: {warning}"));
     }
+    let e = &plan.estimate;
+    line(format!(
+        "in all   {} {} ({} of it validation, {} the judgement), {} of memory, {} of disk; {} tokens, {} of them trained",
+        if e.rough { "roughly" } else { "about" },
+        duration(e.seconds),
+        duration(e.validation_seconds),
+        duration(e.judgement_seconds),
+        bytes(e.memory_bytes),
+        bytes(e.disk_bytes),
+        count(e.processed_tokens),
+        count(e.trained_tokens)
+    ));
     out
 }
 
@@ -117,10 +150,11 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     let e = &stage.estimate;
     let _ = writeln!(
         out,
-        "{} trained parameters; about {} of memory; about {} of training at {:.0} GFLOP/s measured now",
+        "{} trained parameters; about {} of memory; about {} of training and {} of validation ({:.0} GFLOP/s in products now)",
         count(stage.trained_parameters),
         bytes(e.memory_bytes),
         duration(e.seconds),
+        duration(e.validation_seconds),
         e.gflops
     );
     out

@@ -83,7 +83,8 @@ pub struct LengthReport {
 }
 
 impl LengthReport {
-    fn new(mut lengths: Vec<usize>) -> LengthReport {
+    /// The report on these lengths.
+    pub fn new(mut lengths: Vec<usize>) -> LengthReport {
         lengths.sort_unstable();
         let at = |percent: usize| {
             let rank = (lengths.len() * percent).div_ceil(100).max(1);

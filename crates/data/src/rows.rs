@@ -202,7 +202,15 @@ pub fn load_rows(path: impl AsRef<Path>) -> Result<LoadedRows, DataError> {
         std::io::ErrorKind::NotFound => DataError::Missing { path: path.to_owned() },
         _ => DataError::Read { path: path.to_owned(), source },
     })?;
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+    parse_rows(path, &bytes)
+}
+
+/// As [`load_rows`], of a content that is in memory already; `path` is what errors name.
+///
+/// # Errors
+/// As [`load_rows`], but for those of reading.
+pub fn parse_rows(path: &Path, bytes: &[u8]) -> Result<LoadedRows, DataError> {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
 
     let mut first: Option<(usize, RowKind)> = None;
     let mut mixed: Option<DataError> = None;

@@ -16,7 +16,7 @@ use crate::prepare::Prepared;
 use crate::run::Event;
 
 /// Tokens of a packed batch of items; an item longer than this makes the batch as long as itself.
-const BATCH_TOKENS: usize = 1024;
+pub const BATCH_TOKENS: usize = 1024;
 
 /// Prompts of a chat suite that the tuned model answers as well, to be read beside the base's answers.
 const CHAT_SAMPLES: usize = 12;

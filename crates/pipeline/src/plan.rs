@@ -1,14 +1,13 @@
 //! The plan: the recipe resolved, every value with its source, what will be seen, what it will take.
 
-use std::time::Instant;
-
 use serde::Serialize;
 use temper_data::{ShareReport, SourceReport};
-use temper_kernels::{Cpu, Device, Write};
-use temper_model::{LINEAR_MODULES, LlamaConfig, Purpose, Tuning, Workspace};
+use temper_kernels::Device;
+use temper_model::LlamaConfig;
 use temper_recipe::{Note, Setting};
 use temper_train::FitSettings;
 
+use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
 use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::provenance::Provenance;
@@ -36,6 +35,8 @@ pub struct Plan {
     pub provenance: Provenance,
     /// Each stage.
     pub stages: Vec<StagePlan>,
+    /// What the whole run takes.
+    pub estimate: RunEstimate,
     /// What may surprise.
     pub warnings: Vec<String>,
 }
@@ -81,8 +82,10 @@ pub struct StagePlan {
 pub struct Estimate {
     /// Bytes of weights, gradients, moments and activations.
     pub memory_bytes: usize,
-    /// Seconds of training, from the products of a step at a rate measured for this plan.
+    /// Seconds of training steps, measured for this plan on pieces of this shape (see [`crate::RunEstimate`]).
     pub seconds: f64,
+    /// Seconds of validation losses between them.
+    pub validation_seconds: f64,
     /// The measured rate of matrix products, in 10^9 operations per second.
     pub gflops: f64,
 }
@@ -91,7 +94,7 @@ impl Plan {
     pub(crate) fn of(prepared: &Prepared) -> Self {
         let base = &prepared.base;
         let config = base.checkpoint.config();
-        let gflops = measure_products(&prepared.device);
+        let measured = prepared.measured.get_or_init(|| Measured::of(prepared));
         let mut warnings = Vec::new();
         let stages = prepared
             .recipe
@@ -101,7 +104,17 @@ impl Plan {
             .enumerate()
             .map(|(i, (recipe, stage))| {
                 warn(i, stage, &mut warnings);
-                stage_plan(&recipe.kind.value.to_string(), stage, config, &prepared.device, gflops)
+                let seconds = measured.stages.get(i).copied().unwrap_or_default();
+                let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
+                let memory_bytes = estimate::training_memory(&prepared.device, config, &stage.tuning, tokens);
+                let StageSeconds { training, validation } = seconds;
+                let estimate = Estimate {
+                    memory_bytes,
+                    seconds: training,
+                    validation_seconds: validation,
+                    gflops: measured.gflops,
+                };
+                stage_plan(&recipe.kind.value.to_string(), stage, config, estimate)
             })
             .collect();
         let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());
@@ -125,6 +138,7 @@ impl Plan {
             numerics: NUMERICS,
             provenance: prepared.provenance.clone(),
             stages,
+            estimate: estimate::of_run(prepared, measured),
             warnings,
         }
     }
@@ -140,50 +154,17 @@ fn base_licence(source: Option<&str>, weights: Option<&str>) -> Option<String> {
     }
 }
 
-fn parameters(config: &LlamaConfig) -> usize {
-    config.tensor_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
-}
-
-fn stage_plan(kind: &str, stage: &PreparedStage, config: &LlamaConfig, device: &Cpu, gflops: f64) -> StagePlan {
-    let (trained_parameters, inner) = match &stage.tuning {
-        Tuning::Lora(lora) => {
-            let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
-            let (q, kv) = (heads.query_width(), heads.kv_width());
-            let shapes = [(d, q), (d, kv), (d, kv), (q, d), (d, f), (d, f), (f, d)];
-            let on = |i: usize| lora.targets.iter().any(|t| t == LINEAR_MODULES[i]);
-            let per_layer: usize = (0..7).filter(|&i| on(i)).map(|i| lora.rank * (shapes[i].0 + shapes[i].1)).sum();
-            let inner = [0..3, 3..4, 4..6, 6..7].map(|range| lora.rank * range.filter(|&i| on(i)).count());
-            (config.num_hidden_layers * per_layer, inner)
-        }
-        Tuning::Full | Tuning::Frozen => (parameters(config), [0; 4]),
-    };
-    let activations = Workspace::bytes(device, config, inner, Purpose::Train, stage.workspace_tokens());
-    // Weights in f32; gradient and two moments for what is trained, and an adapter's own values.
-    let own = if matches!(stage.tuning, Tuning::Full) { 3 } else { 4 };
-    let memory_bytes = 4 * (parameters(config) + own * trained_parameters) + activations;
-
-    // Products of a step (Kaplan et al., 2020): 2 operations a weight and token forward, 2 for the gradient by the
-    // input, 2 more for the gradient by a trained weight; through the head only for trained tokens.
-    let head = (config.vocab_size * config.hidden_size) as f64;
-    let blocks = (parameters(config) as f64 - head * if config.tie_word_embeddings { 1.0 } else { 2.0 }).max(0.0);
-    let per_weight = if matches!(stage.tuning, Tuning::Full) { 6.0 } else { 4.0 };
-    let sum = |of: fn(&temper_data::Units<usize>) -> usize| {
-        stage.schedule.shares().sources.iter().map(|s| of(&s.drawn)).sum::<usize>() as f64
-    };
-    let (processed, trained) = (sum(|u| u.processed_tokens), sum(|u| u.trained_tokens));
-    let operations = per_weight * (blocks * processed + head * trained) + 6.0 * trained_parameters as f64 * processed;
-    // Attention, norms and what surrounds products: the share measured on the recipe of the README.
-    let seconds = operations / (gflops * 1e9) * 1.35;
+fn stage_plan(kind: &str, stage: &PreparedStage, config: &LlamaConfig, estimate: Estimate) -> StagePlan {
     let rate = &stage.settings.learning_rate;
     StagePlan {
         kind: kind.to_owned(),
         steps: rate.steps,
-        trained_parameters,
+        trained_parameters: estimate::trained_parameters(config, &stage.tuning),
         files: stage.reports.clone(),
         shares: stage.schedule.shares().clone(),
         fit: stage.settings,
         learning_rates: (1..=rate.steps).map(|s| rate.at(s)).collect(),
-        estimate: Estimate { memory_bytes, seconds, gflops },
+        estimate,
     }
 }
 
@@ -202,20 +183,6 @@ fn warn(index: usize, stage: &PreparedStage, warnings: &mut Vec<String>) {
             warnings.push(format!("stages.{index}: {} is seen {:.1} times over", source.name, source.epochs));
         }
     }
-}
-
-/// The rate of products of a block's shape, over about 0.2 seconds.
-fn measure_products(device: &Cpu) -> f64 {
-    let (m, n, k) = (512, 1536, 576);
-    let [x, w, y] = [(m, k), (n, k), (m, n)].map(|(r, c)| device.upload(r, c, &vec![0.5; r * c]));
-    device.linear(&x, &w, 1.0, Write::Set, &y);
-    let start = Instant::now();
-    let mut products = 0.0;
-    while start.elapsed().as_secs_f64() < 0.2 {
-        device.linear(&x, &w, 1.0, Write::Set, &y);
-        products += 1.0;
-    }
-    products * 2.0 * (m * n * k) as f64 / start.elapsed().as_secs_f64() / 1e9
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub struct Prepared {
     pub(crate) tokenizer_sha256: String,
     /// Tokens of the longest text that is scored while training.
     pub(crate) watch_tokens: usize,
+    /// Measured once: the plan that is shown is the plan that is stored.
+    pub(crate) measured: std::cell::OnceCell<crate::estimate::Measured>,
 }
 
 impl Prepared {
@@ -107,7 +109,18 @@ pub fn prepare(
     let watch_tokens = crate::watch::Watch::of(&recipe)?.longest(&base.renderer)?;
     let (inputs, tokenizer_sha256) = (inputs(&recipe)?, tokenizer_sha256(&base));
     let provenance = Provenance::default();
-    Ok(Prepared { recipe, notes, base, device, provenance, stages, inputs, tokenizer_sha256, watch_tokens })
+    Ok(Prepared {
+        recipe,
+        notes,
+        base,
+        device,
+        provenance,
+        stages,
+        inputs,
+        tokenizer_sha256,
+        watch_tokens,
+        measured: std::cell::OnceCell::new(),
+    })
 }
 
 fn prepare_stage(stage: &Stage, index: usize, base: &Base, seed: u64) -> Result<PreparedStage, PipelineError> {

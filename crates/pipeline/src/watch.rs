@@ -84,6 +84,15 @@ impl Watch {
         Ok(watch)
     }
 
+    /// Tokens of all watched texts.
+    pub fn tokens(&self, renderer: &Renderer) -> Result<usize, PipelineError> {
+        let mut tokens = 0;
+        for item in self.suites.iter().flat_map(|suite| &suite.items) {
+            tokens += renderer.text(&item.text)?.ids.len();
+        }
+        Ok(tokens)
+    }
+
     /// Tokens of the longest watched text.
     pub fn longest(&self, renderer: &Renderer) -> Result<usize, PipelineError> {
         let mut longest = 0;

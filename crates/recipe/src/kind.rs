@@ -5,6 +5,8 @@ use std::hash::Hash;
 use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use crate::reader::Context;
 use crate::tree::{Content, Node, Scalar};
 
@@ -14,13 +16,19 @@ type Read<T> = Box<dyn Fn(&Node, &str, &mut Context) -> Option<T>>;
 pub(crate) struct Kind<T> {
     /// "a number above 0": fits after "expected".
     pub text: String,
+    /// The same as JSON Schema, as far as that can say it.
+    pub schema: Value,
     pub read: Read<T>,
 }
 
 impl<T: 'static> Kind<T> {
     pub fn map<U: 'static>(self, f: impl Fn(T) -> U + 'static) -> Kind<U> {
         let read = self.read;
-        Kind { text: self.text, read: Box::new(move |node, path, cx| read(node, path, cx).map(&f)) }
+        Kind {
+            text: self.text,
+            schema: self.schema,
+            read: Box::new(move |node, path, cx| read(node, path, cx).map(&f)),
+        }
     }
 }
 
@@ -62,6 +70,22 @@ pub(crate) fn above_to(low: f64, high: f64) -> (Bound<f64>, Bound<f64>) {
     (Bound::Excluded(low), Bound::Included(high))
 }
 
+/// A number's type and range as JSON Schema.
+fn range_schema<T: serde::Serialize>(kind: &str, range: &impl RangeBounds<T>) -> Value {
+    let mut schema = json!({"type": kind});
+    match range.start_bound() {
+        Bound::Included(low) => schema["minimum"] = json!(low),
+        Bound::Excluded(low) => schema["exclusiveMinimum"] = json!(low),
+        Bound::Unbounded => {}
+    }
+    match range.end_bound() {
+        Bound::Included(high) => schema["maximum"] = json!(high),
+        Bound::Excluded(high) => schema["exclusiveMaximum"] = json!(high),
+        Bound::Unbounded => {}
+    }
+    schema
+}
+
 fn range_text<T: std::fmt::Display>(range: &impl RangeBounds<T>) -> String {
     match (range.start_bound(), range.end_bound()) {
         (Bound::Included(low), Bound::Included(high)) => format!(" from {low} to {high}"),
@@ -76,6 +100,7 @@ fn range_text<T: std::fmt::Display>(range: &impl RangeBounds<T>) -> String {
 
 pub(crate) fn number(range: impl RangeBounds<f64> + 'static) -> Kind<f64> {
     let text = format!("a number{}", range_text(&range));
+    let schema = range_schema("number", &range);
     let expected = text.clone();
     let read = move |node: &Node, path: &str, cx: &mut Context| {
         let value = match node.scalar() {
@@ -89,11 +114,12 @@ pub(crate) fn number(range: impl RangeBounds<f64> + 'static) -> Kind<f64> {
             None => cx.expected(node, path, &expected, number_hint(node)),
         }
     };
-    Kind { text, read: Box::new(read) }
+    Kind { text, schema, read: Box::new(read) }
 }
 
 pub(crate) fn integer(range: impl RangeBounds<u64> + 'static) -> Kind<u64> {
     let text = format!("a whole number{}", range_text(&range));
+    let schema = range_schema("integer", &range);
     let expected = text.clone();
     let read = move |node: &Node, path: &str, cx: &mut Context| match node.scalar() {
         Some(Scalar::Integer(integer)) => match u64::try_from(integer) {
@@ -106,7 +132,7 @@ pub(crate) fn integer(range: impl RangeBounds<u64> + 'static) -> Kind<u64> {
         Some(Scalar::Number(_)) => cx.expected(node, path, &expected, "only whole numbers make sense here"),
         _ => cx.expected(node, path, &expected, number_hint(node)),
     };
-    Kind { text, read: Box::new(read) }
+    Kind { text, schema, read: Box::new(read) }
 }
 
 /// Why something is not a number.
@@ -140,7 +166,7 @@ pub(crate) fn text() -> Kind<String> {
         }
         None => cx.expected(node, path, "text", "give one text"),
     };
-    Kind { text: "text".into(), read: Box::new(read) }
+    Kind { text: "text".into(), schema: json!({"type": "string", "pattern": "\\S"}), read: Box::new(read) }
 }
 
 /// The name of a source or suite, which becomes part of setting paths and metric names.
@@ -148,22 +174,29 @@ pub(crate) fn name() -> Kind<String> {
     let first_letter = |name: &str| name.starts_with(|c: char| c.is_ascii_alphabetic());
     let rest = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     let fits = move |name: &str| first_letter(name) && rest(name);
-    named("a name of letters, digits, `-` and `_` that begins with a letter", "it becomes part of metric names", fits)
+    let expected = "a name of letters, digits, `-` and `_` that begins with a letter";
+    named(expected, "^[A-Za-z][A-Za-z0-9_-]*$", "it becomes part of metric names", fits)
 }
 
 /// The name of a run, which becomes the name of its folder; lower case, because some file systems fold case.
 pub(crate) fn run_name() -> Kind<String> {
     let fits = |name: &str| name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_'));
-    named("a name of lower-case letters, digits, `-` and `_`", "it becomes the name of a folder", fits)
+    let expected = "a name of lower-case letters, digits, `-` and `_`";
+    named(expected, "^[a-z0-9_-]+$", "it becomes the name of a folder", fits)
 }
 
-fn named(expected: &'static str, hint: &'static str, fits: impl Fn(&str) -> bool + 'static) -> Kind<String> {
+fn named(
+    expected: &'static str,
+    pattern: &'static str,
+    hint: &'static str,
+    fits: impl Fn(&str) -> bool + 'static,
+) -> Kind<String> {
     let inner = text();
     let read = move |node: &Node, path: &str, cx: &mut Context| {
         let name = (inner.read)(node, path, cx)?;
         if fits(&name) { Some(name) } else { cx.expected(node, path, expected, hint) }
     };
-    Kind { text: expected.into(), read: Box::new(read) }
+    Kind { text: expected.into(), schema: json!({"type": "string", "pattern": pattern}), read: Box::new(read) }
 }
 
 /// One word of a fixed set.
@@ -176,6 +209,7 @@ pub(crate) fn choice_refusing<E: Choice>(refused: &'static [(&'static str, &'sta
     let words: Vec<String> = E::ALL.iter().map(|(word, _)| format!("`{word}`")).collect();
     let expected = words.join(" or ");
     let shown = expected.clone();
+    let schema = json!({"enum": E::ALL.iter().map(|(word, _)| *word).collect::<Vec<_>>()});
     let read = move |node: &Node, path: &str, cx: &mut Context| {
         let Content::Scalar { text, .. } = &node.content else {
             return cx.expected(node, path, &expected, "give one word");
@@ -191,12 +225,13 @@ pub(crate) fn choice_refusing<E: Choice>(refused: &'static [(&'static str, &'sta
         let hint = close.map_or_else(|| "choose one of these".into(), |word| format!("did you mean `{word}`?"));
         cx.expected(node, path, &expected, &hint)
     };
-    Kind { text: shown, read: Box::new(read) }
+    Kind { text: shown, schema, read: Box::new(read) }
 }
 
 /// A list of at least `least` different values.
 pub(crate) fn list<T: Clone + Eq + Hash + 'static>(least: usize, item: Kind<T>) -> Kind<Vec<T>> {
     let text = format!("a list of at least {least}, each {}", item.text);
+    let schema = json!({"type": "array", "minItems": least, "uniqueItems": true, "items": item.schema});
     let expected = text.clone();
     let read = move |node: &Node, path: &str, cx: &mut Context| {
         let Content::List(nodes) = &node.content else {
@@ -227,23 +262,25 @@ pub(crate) fn list<T: Clone + Eq + Hash + 'static>(least: usize, item: Kind<T>) 
         }
         whole.then_some(values)
     };
-    Kind { text, read: Box::new(read) }
+    Kind { text, schema, read: Box::new(read) }
 }
 
 /// A list, or one word or path that stands for one.
 pub(crate) fn one_or_list<T: Clone + Eq + Hash + 'static>(one: Kind<Vec<T>>, item: Kind<T>) -> Kind<Vec<T>> {
     let many = list(1, item);
     let text = format!("{}, or {}", one.text, many.text);
+    let schema = json!({"anyOf": [one.schema, many.schema]});
     let read = move |node: &Node, path: &str, cx: &mut Context| match node.content {
         Content::Scalar { .. } => (one.read)(node, path, cx),
         _ => (many.read)(node, path, cx),
     };
-    Kind { text, read: Box::new(read) }
+    Kind { text, schema, read: Box::new(read) }
 }
 
 /// A file of data that is there. A relative path starts at the folder of the recipe file.
 pub(crate) fn data_file() -> Kind<PathBuf> {
     let inner = text();
+    let schema = inner.schema.clone();
     let read = move |node: &Node, path: &str, cx: &mut Context| {
         let given = (inner.read)(node, path, cx)?;
         let file = cx.folder.join(given);
@@ -258,7 +295,7 @@ pub(crate) fn data_file() -> Kind<PathBuf> {
         }
         None
     };
-    Kind { text: "a path".into(), read: Box::new(read) }
+    Kind { text: "a path".into(), schema, read: Box::new(read) }
 }
 
 pub(crate) const FOLDER_HINT: &str = "check the spelling; a relative path starts at the folder of the recipe file";

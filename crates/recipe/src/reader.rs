@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub fields: Vec<FieldDoc>,
     /// Every section met so far: its path without numbers, and what it is.
     pub sections: Vec<(String, &'static str)>,
+    /// Keys of one section of which at most one may be given; with `true` exactly one.
+    pub exclusive: Vec<(String, Vec<&'static str>, bool)>,
 }
 
 /// A field as the reference shows it.
@@ -38,8 +40,23 @@ pub(crate) struct FieldDoc {
     pub doc: &'static str,
     /// What is expected.
     pub kind: String,
+    pub shape: Shape,
     pub default: DefaultDoc,
     pub aliases: &'static [&'static str],
+}
+
+/// What is expected, as the schema says it. Sections are named by their path in the reference.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Shape {
+    Value(Value),
+    /// A map.
+    Section(String),
+    /// A map, or a value for its field of that name.
+    SectionOr(String, &'static str),
+    /// A list of maps, so many at least.
+    Sections(String, usize),
+    /// A map of maps under names of the user's.
+    Named(String),
 }
 
 /// What holds when a field is not given.
@@ -52,7 +69,15 @@ pub(crate) enum DefaultDoc {
 
 impl Context {
     pub fn new(folder: PathBuf, check_files: bool) -> Self {
-        Self { problems: Vec::new(), notes: Vec::new(), folder, check_files, fields: Vec::new(), sections: Vec::new() }
+        Self {
+            problems: Vec::new(),
+            notes: Vec::new(),
+            folder,
+            check_files,
+            fields: Vec::new(),
+            sections: Vec::new(),
+            exclusive: Vec::new(),
+        }
     }
 
     pub fn problem(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
@@ -203,12 +228,13 @@ impl<'c> Section<'c> {
         name: &'static str,
         doc: &'static str,
         kind: &str,
+        shape: Shape,
         default: DefaultDoc,
         aliases: &'static [&'static str],
     ) {
         if self.inactive.is_none() {
             let section = self.doc_path.clone();
-            self.cx.fields.push(FieldDoc { section, name, doc, kind: kind.to_owned(), default, aliases });
+            self.cx.fields.push(FieldDoc { section, name, doc, kind: kind.to_owned(), shape, default, aliases });
         }
     }
 
@@ -264,7 +290,7 @@ impl<'c> Field<'_, 'c> {
     /// A field that must be given.
     pub fn required<T>(self, kind: Kind<T>) -> Option<Valued<T>> {
         let Self { section, name, doc, aliases } = self;
-        section.record(name, doc, &kind.text, DefaultDoc::Required, aliases);
+        section.record(name, doc, &kind.text, Shape::Value(kind.schema.clone()), DefaultDoc::Required, aliases);
         match section.take(name, aliases) {
             (Some(entry), _) => section.value(name, &entry, &kind),
             (None, true) => None,
@@ -276,7 +302,14 @@ impl<'c> Field<'_, 'c> {
     pub fn default<T: Serialize>(self, kind: Kind<T>, value: T, why: &'static str) -> Option<Valued<T>> {
         let Self { section, name, doc, aliases } = self;
         let shown = serde_json::to_value(&value).unwrap_or(Value::Null);
-        section.record(name, doc, &kind.text, DefaultDoc::Value { value: shown, why }, aliases);
+        section.record(
+            name,
+            doc,
+            &kind.text,
+            Shape::Value(kind.schema.clone()),
+            DefaultDoc::Value { value: shown, why },
+            aliases,
+        );
         match section.take(name, aliases) {
             (Some(entry), _) => section.value(name, &entry, &kind),
             (None, true) => None,
@@ -287,7 +320,7 @@ impl<'c> Field<'_, 'c> {
     /// A field that may be left out.
     pub fn optional<T>(self, kind: Kind<T>) -> Option<Option<Valued<T>>> {
         let Self { section, name, doc, aliases } = self;
-        section.record(name, doc, &kind.text, DefaultDoc::Absent, aliases);
+        section.record(name, doc, &kind.text, Shape::Value(kind.schema.clone()), DefaultDoc::Absent, aliases);
         match section.take(name, aliases) {
             (Some(entry), _) => section.value(name, &entry, &kind).map(Some),
             (None, refused) => (!refused).then_some(None),
@@ -320,7 +353,15 @@ impl<'c> Field<'_, 'c> {
     /// A map below this one, which may be left out.
     pub fn section<T: Read>(self) -> Option<Option<T>> {
         let Self { section, name, doc, aliases } = self;
-        section.record(name, doc, &format!("a map, see `{}`", section.doc_path_of(name)), DefaultDoc::Absent, aliases);
+        let below = section.doc_path_of(name);
+        section.record(
+            name,
+            doc,
+            &format!("a map, see `{below}`"),
+            Shape::Section(below.clone()),
+            DefaultDoc::Absent,
+            aliases,
+        );
         let entry = match section.take(name, aliases) {
             (Some(entry), _) => entry,
             (None, refused) => return (!refused).then_some(None),
@@ -336,7 +377,8 @@ impl<'c> Field<'_, 'c> {
     pub fn section_or<T: Read>(self, single: &'static str) -> Option<T> {
         let Self { section, name, doc, aliases } = self;
         let kind = format!("a `{single}`, or a map, see `{}`", section.doc_path_of(name));
-        section.record(name, doc, &kind, DefaultDoc::Required, aliases);
+        let shape = Shape::SectionOr(section.doc_path_of(name), single);
+        section.record(name, doc, &kind, shape, DefaultDoc::Required, aliases);
         let entry = match section.take(name, aliases) {
             (Some(entry), _) => entry,
             (None, true) => return None,
@@ -357,7 +399,7 @@ impl<'c> Field<'_, 'c> {
         let doc_path = format!("{}[]", section.doc_path_of(name));
         let kind = format!("a list of maps, see `{doc_path}`");
         let default = if least > 0 { DefaultDoc::Required } else { DefaultDoc::Absent };
-        section.record(name, doc, &kind, default, aliases);
+        section.record(name, doc, &kind, Shape::Sections(doc_path.clone(), least), default, aliases);
         let entry = match section.take(name, aliases) {
             (Some(entry), _) => entry,
             (None, true) => return None,
@@ -398,7 +440,8 @@ impl<'c> Field<'_, 'c> {
     ) -> Option<Vec<(String, T)>> {
         let Self { section, name, doc, aliases } = self;
         let doc_path = format!("{}.<{placeholder}>", section.doc_path_of(name));
-        section.record(name, doc, &format!("a map, see `{doc_path}`"), DefaultDoc::Absent, aliases);
+        let kind = format!("a map, see `{doc_path}`");
+        section.record(name, doc, &kind, Shape::Named(doc_path.clone()), DefaultDoc::Absent, aliases);
         let entry = match section.take(name, aliases) {
             (Some(entry), _) => entry,
             (None, refused) => return (!refused).then(Vec::new),
@@ -432,6 +475,10 @@ impl<'c> Field<'_, 'c> {
         default: Option<(usize, T, &'static str)>,
     ) -> Option<Valued<T>> {
         let section = self.section;
+        if section.inactive.is_none() {
+            let names = alternatives.iter().map(|alternative| alternative.name).collect();
+            section.cx.exclusive.push((section.doc_path.clone(), names, default.is_none()));
+        }
         let mut given = Vec::new();
         let mut refused = false;
         for (index, Alternative { name, doc, aliases, kind }) in alternatives.iter().enumerate() {
@@ -441,7 +488,7 @@ impl<'c> Field<'_, 'c> {
                 }
                 _ => DefaultDoc::Absent,
             };
-            section.record(name, doc, &kind.text, shown, aliases);
+            section.record(name, doc, &kind.text, Shape::Value(kind.schema.clone()), shown, aliases);
             let (entry, bad) = section.take(name, aliases);
             refused |= bad;
             given.extend(entry.map(|entry| (name, kind, entry)));

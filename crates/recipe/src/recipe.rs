@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::evaluation::Evaluation;
 use crate::kind::{FOLDER_HINT, Kind, integer, run_name, text};
@@ -157,7 +158,8 @@ fn model_source() -> Kind<ModelSource> {
         cx.problem(node.place.clone(), message, format!("{FOLDER_HINT}; from the hub it would be hf:{given}"));
         None
     };
-    Kind { text: "a path, hf:OWNER/NAME[@REVISION] or pypi:PACKAGE==VERSION[#FILE]".into(), read: Box::new(read) }
+    let text = "a path, hf:OWNER/NAME[@REVISION] or pypi:PACKAGE==VERSION[#FILE]".into();
+    Kind { text, schema: json!({"type": "string", "pattern": "\\S"}), read: Box::new(read) }
 }
 
 fn sha256() -> Kind<String> {
@@ -174,7 +176,8 @@ fn sha256() -> Kind<String> {
         }
         cx.expected(node, path, expected, "as `sha256sum FILE` prints them")
     };
-    Kind { text: expected.into(), read: Box::new(read) }
+    let schema = json!({"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"});
+    Kind { text: expected.into(), schema, read: Box::new(read) }
 }
 
 /// The one name a file has, however it is spelt; a file that is not there keeps its spelling.

@@ -24,14 +24,15 @@ evaluation:
 ";
 
 /// A field with all the defaults it can have.
-type Row = (FieldDoc, Vec<DefaultDoc>);
+pub(crate) type Row = (FieldDoc, Vec<DefaultDoc>);
 
-struct Reference {
-    sections: Vec<(String, &'static str)>,
-    rows: Vec<Row>,
+pub(crate) struct Reference {
+    pub sections: Vec<(String, &'static str)>,
+    pub rows: Vec<Row>,
+    pub exclusive: Vec<(String, Vec<&'static str>, bool)>,
 }
 
-fn read() -> &'static Reference {
+pub(crate) fn read() -> &'static Reference {
     static REFERENCE: OnceLock<Reference> = OnceLock::new();
     REFERENCE.get_or_init(|| {
         let mut cx = Context::new(PathBuf::new(), false);
@@ -56,7 +57,10 @@ fn read() -> &'static Reference {
                 }
             }
         }
-        Reference { sections, rows }
+        let mut exclusive = cx.exclusive;
+        exclusive.sort();
+        exclusive.dedup();
+        Reference { sections, rows, exclusive }
     })
 }
 
@@ -69,7 +73,7 @@ pub(crate) fn section_of(key: &str) -> Option<String> {
 
 /// The reference of the recipe as Markdown, the content of `docs/recipe.md`.
 pub fn reference() -> String {
-    let Reference { sections, rows } = read();
+    let Reference { sections, rows, .. } = read();
     let mut text = String::from(
         "# The recipe\n\nThis file is made from the reader of the recipe; \
          `TEMPER_WRITE_REFERENCE=1 cargo test -p temper-recipe reference` writes it anew.\n\n\

@@ -178,6 +178,13 @@ pub fn default_cache_dir() -> Option<PathBuf> {
     folder("TEMPER_CACHE").or_else(|| Some(user_cache()?.join("temper")))
 }
 
+/// Where the hub's cache lies, the hub's address, and whether the user has switched the network off, by the hub's own
+/// environment variables.
+pub fn hub_location() -> (PathBuf, String, bool) {
+    let Hub { endpoint, cache, offline, .. } = Hub::from_env();
+    (cache, endpoint, offline)
+}
+
 /// Finds the base that `spec` names and brings it to this machine if need be.
 ///
 /// `sha256` is that of the weight file (64 hex digits; only for a base of one file) and is checked each time. `progress` is

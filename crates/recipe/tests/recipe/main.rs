@@ -4,4 +4,5 @@
 
 mod folder;
 mod refusals;
+mod schema;
 mod values;

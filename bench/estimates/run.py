@@ -1,0 +1,185 @@
+"""What `temper plan` says beforehand, beside what the run then took: time, memory, disk, tokens.
+
+`cargo xtask bench estimates` builds the binary and calls this with its path. Standard library only. For each case the plan
+is asked for, the recipe is run in a folder of its own, and the plan is asked for once more, so that a machine whose speed
+changed meanwhile is seen. Memory is the highest RssAnon, sampled every 20 ms. The CPU time that other work took is
+measured; times on a busy machine are those of that machine.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+SAMPLE_SECONDS = 0.020
+# Above this many cores taken by other work, a report says that the machine was busy.
+BUSY_CORES = 0.10
+# Planned / happened within this is what we promise.
+PROMISE = 0.25
+
+CASES = {
+    "icd10, 10 steps": ["stages.0.max_steps=10", "stages.0.warmup_steps=2", "stages.0.eval_steps=5"],
+    "icd10, 10 steps, no judgement": [
+        "stages.0.max_steps=10", "stages.0.warmup_steps=2", "stages.0.eval_steps=5", "evaluation=null",
+    ],
+    "icd10, full rank, 6 steps, no judgement": [
+        "stages.0.mode=full", "stages.0.lora_rank=null", "stages.0.lora_alpha=null", "stages.0.target_modules=null",
+        "stages.0.max_steps=6", "stages.0.warmup_steps=2", "stages.0.eval_steps=3", "stages.0.learning_rate=1e-4",
+        "stages.0.min_lr=0", "evaluation=null",
+    ],
+}
+
+
+def anonymous_bytes(pid):
+    """RssAnon of a running process; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def busy_seconds():
+    """CPU time of the whole machine on anything but idling, over all cores, since it started."""
+    with open("/proc/stat", encoding="ascii") as file:
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def checked(command):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode not in (0, 4):
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    return done.stdout
+
+
+def plan(args, sets):
+    start = time.monotonic()
+    plan = json.loads(checked([args.temper, "plan", args.recipe, "--json", *sets]))
+    return plan, time.monotonic() - start
+
+
+def measured_run(args, sets, folder):
+    command = [args.temper, "run", args.recipe, "--json", "--no-cache", "--output", str(folder), *sets]
+    busy_start, start = busy_seconds(), time.monotonic()
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT)
+    peak, ended = 0, threading.Event()
+
+    def sample():
+        nonlocal peak
+        while not ended.wait(SAMPLE_SECONDS):
+            peak = max(peak, anonymous_bytes(child.pid))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    stderr = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    ended.set()
+    sampler.join()
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode not in (0, 4):
+        sys.exit(f"exit status {child.returncode}: {' '.join(command)}\n{stderr.decode(errors='replace')}")
+    elapsed = time.monotonic() - start
+    others = max(0.0, (busy_seconds() - busy_start - usage.ru_utime - usage.ru_stime) / elapsed)
+    return peak, others
+
+
+def happened(folder, peak):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["event"] == "step"]
+    summary = json.loads((folder / "summary.json").read_text())
+    judgement = folder / "judgement.json"
+    # The merged model is written just before the judgement begins.
+    judged = judgement.stat().st_mtime - (folder / "merged").stat().st_mtime if judgement.exists() else 0.0
+    return {
+        "time in all, s": summary["seconds"],
+        "training steps, s": sum(step["seconds"] for step in steps),
+        "judgement, s": judged,
+        "memory, MiB": peak / 2**20,
+        "disk, MiB": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 2**20,
+        "steps": len(steps),
+        "tokens": sum(step["processed_tokens"] for step in steps),
+        "trained tokens": sum(step["trained_tokens"] for step in steps),
+    }
+
+
+def planned(plan):
+    whole = plan["estimate"]
+    return {
+        "time in all, s": whole["seconds"],
+        "training steps, s": whole["seconds"] - whole["validation_seconds"] - whole["judgement_seconds"],
+        "judgement, s": whole["judgement_seconds"],
+        "memory, MiB": whole["memory_bytes"] / 2**20,
+        "disk, MiB": whole["disk_bytes"] / 2**20,
+        "steps": sum(stage["steps"] for stage in plan["stages"]),
+        "tokens": whole["processed_tokens"],
+        "trained tokens": whole["trained_tokens"],
+    }
+
+
+def cpu():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--temper", required=True)
+    parser.add_argument("--recipe", default="recipes/icd10.yaml")
+    parser.add_argument("--case", action="append", choices=list(CASES), help="only these; all when left out")
+    parser.add_argument("--results", default=str(ROOT / "bench/results"))
+    args = parser.parse_args()
+
+    out, worst = [], 0.0
+    for case in args.case or list(CASES):
+        sets = [word for value in CASES[case] for word in ("--set", value)]
+        load = os.getloadavg()[0]
+        before, took = plan(args, sets)
+        with tempfile.TemporaryDirectory() as aside:
+            folder = pathlib.Path(aside) / "run"
+            peak, others = measured_run(args, sets, folder)
+            real = happened(folder, peak)
+        after, _ = plan(args, sets)
+        first, second = planned(before), planned(after)
+        busy = f"; BUSY: other work took {others:.1f} cores, load {load:.1f} before" if others > BUSY_CORES else ""
+        out += [f"## {case}", "", f"Plan in {took:.1f} s{busy}.", ""]
+        out += ["| | planned before | planned after | happened | planned before / happened |", "|---|---|---|---|---|"]
+        for what, value in real.items():
+            if not value:
+                continue
+            ratio = first[what] / value
+            if what in ("time in all, s", "memory, MiB", "disk, MiB"):
+                worst = max(worst, abs(ratio - 1))
+            elif what in ("steps", "tokens", "trained tokens") and first[what] != value:
+                sys.exit(f"{case}: {what}: planned {first[what]}, happened {value}")
+            out.append(f"| {what} | {first[what]:,.0f} | {second[what]:,.0f} | {value:,.0f} | {ratio:.2f} |")
+        out.append("")
+        print("\n".join(out[-(len(real) + 7):]), flush=True)
+    kept = "kept" if worst <= PROMISE else "NOT kept"
+    head = [
+        f"# Estimates against what happened, {datetime.date.today()}", "",
+        f"{cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
+        f"{checked([args.temper, '--version']).strip()}; {args.recipe}.",
+        f"Furthest off in time in all, memory or disk: {100 * worst:.0f} %; the promise of {100 * PROMISE:.0f} % was {kept}.", "",
+    ]
+    path = pathlib.Path(args.results) / f"estimates-{datetime.date.today()}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(head + out))
+    print(f"wrote {path}; the promise was {kept}")
+
+
+if __name__ == "__main__":
+    main()

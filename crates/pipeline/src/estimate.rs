@@ -1,0 +1,540 @@
+//! What a run takes: memory and disk by arithmetic, time by measuring pieces of the real shape.
+//!
+//! Time. A model of one layer and one of a few layers, with the base's widths and stand-in weights, train on micro-batches
+//! of the stage's own schedule. The difference is what a layer takes, adapters, attention, norms and optimiser included;
+//! what is left of the small model is head and embedding. A base of L layers takes the rest once and the layer L times. In
+//! the same way a forward alone (validation, judgement) and a step of decoding are measured. Only the weights are not
+//! real, and no operation's time depends on them.
+//!
+//! Where the products alone say that all of it takes less than [`SHORT_SECONDS`], that is the estimate, and called rough: a
+//! measurement would take as long as what it measures.
+//!
+//! Written answers are counted at their longest; the model may end them earlier.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use serde::Serialize;
+use temper_data::{MicroBatch, Target};
+use temper_eval::items;
+use temper_eval::trie::Trie;
+use temper_kernels::{Cpu, Device, Tensor, Write};
+use temper_model::{LINEAR_MODULES, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
+use temper_recipe::SuiteKind;
+use temper_text::{Message, Specials};
+use temper_train::{AdamWSettings, Optimizer, evaluate, step};
+
+use crate::PipelineError;
+use crate::judge::BATCH_TOKENS;
+use crate::prepare::{Prepared, PreparedStage};
+
+/// Rows of the vocabulary in the stand-in models: the head's time is proportional to them.
+const VOCABULARY: usize = 16_384;
+/// Bytes of weights at which decoding reads memory rather than a cache.
+const BEYOND_CACHES: usize = 160 << 20;
+/// Sequences that `generate` decodes together.
+const PLACES: usize = 32;
+/// Seconds that one measured training step may take; a larger one is measured on part of its rows.
+const STEP_SECONDS: f64 = 0.5;
+
+/// Work of fewer seconds is not measured.
+const SHORT_SECONDS: f64 = 20.0;
+/// What surrounds the products of a step, in a rough estimate: attention, norms, optimiser (0.28 to 0.55 s of 5.1 s in the
+/// profile of a full step, more where rows are short), and products that are small.
+const ROUGH: f64 = 1.35;
+
+/// What a whole run takes.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct RunEstimate {
+    /// Wall time of training, validation and judgement.
+    pub seconds: f64,
+    /// Of that, validation losses while training.
+    pub validation_seconds: f64,
+    /// Of that, both axes of the judgement.
+    pub judgement_seconds: f64,
+    /// The times are from products alone, since all of it is short.
+    pub rough: bool,
+    /// Bytes of memory at the highest point.
+    pub memory_bytes: usize,
+    /// Bytes of the run folder: checkpoints, adapter, merged model.
+    pub disk_bytes: usize,
+    /// Tokens of training that go through the model.
+    pub processed_tokens: usize,
+    /// Tokens of training that carry loss.
+    pub trained_tokens: usize,
+}
+
+/// Seconds of one stage.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StageSeconds {
+    pub training: f64,
+    pub validation: f64,
+}
+
+/// What was measured for a recipe.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured {
+    pub gflops: f64,
+    pub stages: Vec<StageSeconds>,
+    pub judgement: f64,
+    pub rough: bool,
+}
+
+/// Numbers of a model of that shape.
+pub fn parameters(config: &LlamaConfig) -> usize {
+    config.tensor_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+}
+
+/// Numbers that are trained.
+pub fn trained_parameters(config: &LlamaConfig, tuning: &Tuning) -> usize {
+    match tuning {
+        Tuning::Frozen => 0,
+        Tuning::Full => parameters(config),
+        Tuning::Lora(lora) => {
+            let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
+            let (q, kv) = (heads.query_width(), heads.kv_width());
+            let shapes = [(d, q), (d, kv), (d, kv), (q, d), (d, f), (d, f), (f, d)];
+            let on = |i: &usize| lora.targets.iter().any(|t| t == LINEAR_MODULES[*i]);
+            let per_layer: usize = (0..7).filter(on).map(|i| lora.rank * (shapes[i].0 + shapes[i].1)).sum();
+            config.num_hidden_layers * per_layer
+        }
+    }
+}
+
+fn adapter_widths(tuning: &Tuning) -> [usize; 4] {
+    let Tuning::Lora(lora) = tuning else { return [0; 4] };
+    let on = |i: &usize| lora.targets.iter().any(|t| t == LINEAR_MODULES[*i]);
+    [0..3, 3..4, 4..6, 6..7].map(|range| lora.rank * range.filter(on).count())
+}
+
+/// Bytes of training at micro-batches of `tokens` tokens: weights in f32, gradients, two moments and adapters of what is
+/// trained, activations.
+pub fn training_memory(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, tokens: usize) -> usize {
+    let own = if matches!(tuning, Tuning::Full) { 3 } else { 4 };
+    let activations = Workspace::bytes(device, config, adapter_widths(tuning), Purpose::Train, tokens);
+    4 * (parameters(config) + own * trained_parameters(config, tuning)) + activations
+}
+
+/// Bytes of writing the merged model beside an adapter: the weights twice but for embedding and head.
+fn merging_memory(config: &LlamaConfig, tuning: &Tuning) -> usize {
+    let embedding = config.vocab_size * config.hidden_size;
+    let linears = match tuning {
+        Tuning::Lora(_) => parameters(config) - embedding,
+        Tuning::Full | Tuning::Frozen => 0,
+    };
+    let own = if matches!(tuning, Tuning::Full) { 1 } else { 2 };
+    4 * (parameters(config) + own * trained_parameters(config, tuning) + linears + embedding)
+}
+
+/// The rate of f32 products of the shape of a block, in 10^9 operations a second, over about 0.2 seconds.
+pub fn measure_products(device: &Cpu) -> f64 {
+    let (m, n, k) = (512, 1536, 576);
+    let [x, w, y] = [(m, k), (n, k), (m, n)].map(|(r, c)| device.upload(r, c, &vec![0.5; r * c]));
+    device.linear(&x, &w, 1.0, Write::Set, &y);
+    let start = Instant::now();
+    let mut products = 0.0;
+    while start.elapsed().as_secs_f64() < 0.2 {
+        device.linear(&x, &w, 1.0, Write::Set, &y);
+        products += 1.0;
+    }
+    products * 2.0 * (m * n * k) as f64 / start.elapsed().as_secs_f64() / 1e9
+}
+
+/// A model of the base's widths with `layers` layers and stand-in weights.
+fn stand_in(device: Cpu, config: &LlamaConfig, tuning: &Tuning, layers: usize, positions: usize) -> Llama<Cpu> {
+    let config = LlamaConfig {
+        num_hidden_layers: layers,
+        vocab_size: config.vocab_size.min(VOCABULARY),
+        max_position_embeddings: positions,
+        bos_token_id: None,
+        eos_token_ids: Vec::new(),
+        pad_token_id: None,
+        ..config.clone()
+    };
+    // Small numbers of both signs, in the cheapest way that is not constant.
+    let weights = |_: &str, shape: &[usize]| -> Result<Vec<f32>, std::convert::Infallible> {
+        let count: usize = shape.iter().product();
+        if shape.len() == 1 {
+            return Ok(vec![1.0; count]);
+        }
+        Ok((0..count as u32).map(|i| (i.wrapping_mul(2_654_435_769) as i32) as f32 * 1e-11).collect())
+    };
+    let Ok(model) = Llama::load(device, &config, tuning, weights);
+    model.init_adapters(0);
+    model
+}
+
+/// The fastest of some calls, after one that warms up: what other work takes away is not the run's own cost.
+fn fastest(calls: usize, mut call: impl FnMut()) -> f64 {
+    call();
+    let time = |_| {
+        let start = Instant::now();
+        call();
+        start.elapsed().as_secs_f64()
+    };
+    (0..calls).map(time).fold(f64::INFINITY, f64::min)
+}
+
+/// Seconds of a step of `batches`, by layer and for the rest, scaled to the base's vocabulary.
+fn training_step(device: Cpu, config: &LlamaConfig, tuning: &Tuning, batches: &[MicroBatch], layers: usize) -> f64 {
+    let vocabulary = config.vocab_size.min(VOCABULARY) as u32;
+    let longest = batches.iter().map(|b| b.ids.len()).max().unwrap_or(1);
+    let positions = batches.iter().flat_map(|b| &b.positions).max().map_or(1, |&p| p as usize + 1);
+    let mut batches = batches.to_vec();
+    for batch in &mut batches {
+        batch.ids.iter_mut().for_each(|id| *id %= vocabulary);
+        batch.targets.iter_mut().for_each(|target| target.token %= vocabulary);
+    }
+    let settings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
+    let time = |layers: usize| {
+        let model = stand_in(device, config, tuning, layers, positions);
+        let ws = Workspace::allocate(&device, model.config(), model.adapter_widths(), Purpose::Train, longest);
+        let mut optimizer = Optimizer::new(&model, settings);
+        fastest(2, || {
+            // A loss of stand-in weights is finite; if it were not, the time would still be that of the step.
+            let _ = step(&model, &ws, &mut optimizer, &batches, 1e-6);
+        })
+    };
+    let layers = layers.min(config.num_hidden_layers);
+    if layers < 2 {
+        return time(1) * config.num_hidden_layers as f64;
+    }
+    let (one, several) = (time(1), time(layers));
+    let layer = ((several - one) / (layers - 1) as f64).max(0.0);
+    let rest = (one - layer).max(0.0) * config.vocab_size as f64 / f64::from(vocabulary);
+    layer * config.num_hidden_layers as f64 + rest
+}
+
+/// Seconds of a forward alone: for each token through all layers, and for each row through the head.
+#[derive(Clone, Copy, Debug, Default)]
+struct ForwardRate {
+    token: f64,
+    row: f64,
+}
+
+/// Over rows of 64 tokens, all of them asked.
+fn forward_rate(device: Cpu, config: &LlamaConfig, gflops: f64) -> ForwardRate {
+    let per_layer = layer_parameters(config);
+    let most = (STEP_SECONDS * 0.3 * gflops * 1e9 / (2.0 * 3.0 * per_layer as f64)) as usize;
+    let tokens = (most / 64 * 64).clamp(64, BATCH_TOKENS / 2);
+    let batch = even_batch(tokens, 64);
+    let time = |layers: usize| {
+        let model = stand_in(device, config, &Tuning::Frozen, layers, 64);
+        let ws = Workspace::allocate(&device, model.config(), [0; 4], Purpose::Infer, tokens);
+        fastest(2, || {
+            evaluate(&model, &ws, false, std::slice::from_ref(&batch));
+        })
+    };
+    let (one, three) = (time(1), time(3));
+    let layer = ((three - one) / 2.0).max(0.0);
+    let head = (one - layer).max(0.0) * config.vocab_size as f64 / config.vocab_size.min(VOCABULARY) as f64;
+    ForwardRate {
+        token: layer * config.num_hidden_layers as f64 / tokens as f64,
+        row: head / batch.targets.len() as f64,
+    }
+}
+
+/// A batch of rows of `length` tokens, every one a target.
+fn even_batch(tokens: usize, length: usize) -> MicroBatch {
+    let id = |i: usize| (i % 97) as u32;
+    let target = |i: usize| Target { row: i as u32 - 1, token: id(i), weight: 1.0, source: 0 };
+    MicroBatch {
+        ids: (0..tokens).map(id).collect(),
+        positions: (0..tokens).map(|i| (i % length) as u32).collect(),
+        segments: (0..tokens / length).map(|row| row * length..(row + 1) * length).collect(),
+        targets: (0..tokens).filter(|i| i % length > 0).map(target).collect(),
+    }
+}
+
+fn layer_parameters(config: &LlamaConfig) -> usize {
+    let heads = config.heads();
+    config.hidden_size * (heads.row_width() + heads.query_width() + 3 * config.intermediate_size)
+}
+
+/// Seconds of one step of decoding, [`PLACES`] sequences at once.
+fn decode_step(device: Cpu, config: &LlamaConfig) -> f64 {
+    let layers = BEYOND_CACHES.div_ceil(4 * layer_parameters(config)).clamp(1, config.num_hidden_layers);
+    let (prompt, positions) = (4, 64);
+    let model = stand_in(device, config, &Tuning::Frozen, layers, positions);
+    let prompts = vec![(0..prompt).map(|i| i as u32).collect::<Vec<u32>>(); PLACES];
+    let time =
+        |new: usize| {
+            fastest(2, || {
+                // Prompt and answer fit the positions above, the only way in which this can fail.
+                let _ = generate(&model, false, &prompts, new, &[], &Sampling::GREEDY, &mut |_, _, _| {
+                    ControlFlow::Continue(())
+                });
+            })
+        };
+    let step = ((time(9) - time(1)) / 8.0).max(0.0);
+    let hidden = Tensor::new(device.zeros(PLACES * config.hidden_size), 0, PLACES, config.hidden_size);
+    let ws = Workspace::allocate(&device, model.config(), [0; 4], Purpose::Infer, PLACES);
+    let head = fastest(3, || {
+        device.linear_logprob(&hidden, &model.head().value, &[], &ws.logits[0], None);
+    });
+    let layer = ((step - head) / layers as f64).max(0.0);
+    layer * config.num_hidden_layers as f64 + head * config.vocab_size as f64 / model.config().vocab_size as f64
+}
+
+impl Measured {
+    /// Measures what the recipe's stages and judgement need, some seconds in all.
+    pub fn of(prepared: &Prepared) -> Self {
+        let (device, config) = (prepared.device, prepared.base.checkpoint.config());
+        let gflops = measure_products(&device);
+        let judging = Judging::of(prepared).unwrap_or_default();
+        let rough = Self::rough(prepared, gflops, judging);
+        if rough.stages.iter().map(|s| s.training + s.validation).sum::<f64>() + rough.judgement < SHORT_SECONDS {
+            return rough;
+        }
+        let validating = prepared.stages.iter().any(|stage| stage.validation.is_some());
+        let forward = if validating || judging.tokens > 0 {
+            forward_rate(device, config, gflops)
+        } else {
+            ForwardRate::default()
+        };
+        let decode = if judging.decode_steps > 0 { decode_step(device, config) } else { 0.0 };
+        let watched = crate::watch::Watch::of(&prepared.recipe).and_then(|watch| watch.tokens(&prepared.base.renderer));
+        let watched = watched.unwrap_or_default();
+        let seconds = |stage: &PreparedStage| stage_seconds(device, config, stage, watched, gflops, forward);
+        let stages = prepared.stages.iter().map(seconds).collect();
+        let judgement = judging.tokens as f64 * forward.token
+            + judging.rows as f64 * forward.row
+            + judging.decode_steps as f64 * decode;
+        Self { gflops, stages, judgement, rough: false }
+    }
+
+    /// From the products alone (Kaplan et al. 2020): 2 operations a weight and token forward, 2 for the gradient by the
+    /// input, 2 more for that by a trained weight; the head only where something is asked.
+    fn rough(prepared: &Prepared, gflops: f64, judging: Judging) -> Self {
+        let config = prepared.base.checkpoint.config();
+        let head = (config.vocab_size * config.hidden_size) as f64;
+        let blocks = (layer_parameters(config) * config.num_hidden_layers) as f64;
+        let seconds = |per_weight: f64, tokens: usize, rows: usize| {
+            per_weight * (blocks * tokens as f64 + head * rows as f64) / (gflops * 1e9) * ROUGH
+        };
+        let of_stage = |stage: &PreparedStage| {
+            let full = matches!(stage.tuning, Tuning::Full);
+            let drawn = |of: fn(&temper_data::Units<usize>) -> usize| {
+                stage.schedule.shares().sources.iter().map(|s| of(&s.drawn)).sum::<usize>()
+            };
+            let (tokens, rows) = (drawn(|u| u.processed_tokens), drawn(|u| u.trained_tokens));
+            let validation =
+                stage.validation.as_ref().map_or((0, 0), |v| (v.report.processed_tokens, v.report.trained_tokens));
+            StageSeconds {
+                training: seconds(if full { 6.0 } else { 4.0 }, tokens, rows),
+                validation: validations(stage) as f64 * seconds(2.0, validation.0, validation.1),
+            }
+        };
+        // A step of decoding reads every weight for few rows: half the rate of products at best.
+        let decoded = 2 * PLACES * judging.decode_steps;
+        let judgement = seconds(2.0, judging.tokens, judging.rows) + seconds(2.0, decoded, decoded);
+        Self { gflops, stages: prepared.stages.iter().map(of_stage).collect(), judgement, rough: true }
+    }
+}
+
+/// Validations of a stage: before the first step, at intervals, and after the last.
+fn validations(stage: &PreparedStage) -> usize {
+    let (steps, every) = (stage.settings.learning_rate.steps, stage.settings.eval_steps.max(1));
+    if stage.validation.is_none() { 0 } else { 1 + steps / every + usize::from(!steps.is_multiple_of(every)) }
+}
+
+fn stage_seconds(
+    device: Cpu,
+    config: &LlamaConfig,
+    stage: &PreparedStage,
+    watched: usize,
+    gflops: f64,
+    forward: ForwardRate,
+) -> StageSeconds {
+    let steps = stage.settings.learning_rate.steps;
+    // The step of the usual size, of at most 64 that are looked at.
+    let looked_at: Vec<usize> = (1..=steps).step_by(steps.div_ceil(64).max(1)).collect();
+    let sizes: Vec<usize> = looked_at.iter().map(|&s| tokens(&stage.batches(s))).collect();
+    let all: usize = stage.schedule.shares().sources.iter().map(|s| s.drawn.processed_tokens).sum();
+    let mean = all as f64 / steps.max(1) as f64;
+    let usual = (0..sizes.len()).min_by_key(|&i| (sizes[i] as f64 - mean).abs() as usize).unwrap_or(0);
+    let mut batches = stage.batches(looked_at[usual]);
+
+    // So many layers and rows as the time allows.
+    let per_weight = if matches!(stage.tuning, Tuning::Full) { 6.0 } else { 4.0 };
+    let cost = |tokens: usize, layers: usize| {
+        per_weight * (layer_parameters(config) * tokens * layers) as f64 / (gflops * 1e9)
+    };
+    let layers = (2..=4).rev().find(|&layers| cost(tokens(&batches), layers) < STEP_SECONDS).unwrap_or(2);
+    while batches.len() > 1 && cost(tokens(&batches), layers) > STEP_SECONDS {
+        batches.pop();
+    }
+    if let [batch] = &mut batches[..] {
+        while batch.segments.len() > 1 && cost(batch.ids.len(), layers) > 2.0 * STEP_SECONDS {
+            let keep = batch.segments[batch.segments.len() / 2 - 1].end;
+            batch.segments.retain(|segment| segment.end <= keep);
+            batch.ids.truncate(keep);
+            batch.positions.truncate(keep);
+            batch.targets.retain(|target| (target.row as usize) < keep);
+        }
+    }
+    let seconds = training_step(device, config, &stage.tuning, &batches, layers);
+    let training = seconds * all as f64 / tokens(&batches).max(1) as f64;
+
+    let validation = stage.validation_batches();
+    let rows: usize = validation.iter().map(|batch| batch.targets.len()).sum();
+    let once = (tokens(&validation) + watched) as f64 * forward.token + (rows + watched) as f64 * forward.row;
+    StageSeconds { training, validation: validations(stage) as f64 * once }
+}
+
+fn tokens(batches: &[MicroBatch]) -> usize {
+    batches.iter().map(|batch| batch.ids.len()).sum()
+}
+
+/// What the judgement computes, base and tuned together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Judging {
+    /// Tokens forward.
+    tokens: usize,
+    /// Rows through the head.
+    rows: usize,
+    /// Steps of decoding.
+    decode_steps: usize,
+    /// Tokens that the key-value cache holds at most.
+    cached: usize,
+}
+
+impl Judging {
+    fn of(prepared: &Prepared) -> Result<Self, PipelineError> {
+        let mut all = Self::default();
+        let Some(evaluation) = &prepared.recipe.evaluation else { return Ok(all) };
+        let renderer = &prepared.base.renderer;
+        let encode = |text: &str| renderer.tokenizer().encode(text, Specials::AsText).len();
+        let prompt = |messages: &[Message]| renderer.prompt(messages).map_or(0, |ids| ids.len());
+        if let Some(domain) = &evaluation.domain {
+            let items = items::read_classification(&domain.test.value, &domain.labels.value)?;
+            let label = |label: &String| {
+                let mut ids = renderer.tokenizer().encode(label, Specials::AsText);
+                ids.push(renderer.end_of_turn());
+                ids
+            };
+            let labels: Vec<Vec<u32>> = domain.labels.value.iter().map(label).collect();
+            let nodes = Trie::new(&labels).map_or(0, |trie| trie.nodes.len());
+            let prompts: Vec<usize> = items.iter().map(|item| prompt(&item.prompt)).collect();
+            let longest = labels.iter().map(Vec::len).max().unwrap_or(0) + 2;
+            for _side in 0..2 {
+                all.tokens += prompts.iter().map(|length| length + nodes).sum::<usize>();
+                all.rows += prompts.len() * (nodes + 1);
+                all.write(&prompts, longest);
+            }
+        }
+        for suite in &evaluation.general {
+            let path = &suite.path.value;
+            let most = suite.max_new_tokens.as_ref().map_or(0, |most| most.value as usize);
+            match suite.kind.value {
+                SuiteKind::TextLoss => {
+                    let tokens: usize = items::read_text(path)?.iter().map(|item| encode(&item.text) + 2).sum();
+                    all.tokens += 2 * tokens;
+                    all.rows += 2 * tokens;
+                }
+                SuiteKind::MultipleChoice => {
+                    for item in items::read_multiple_choice(path)? {
+                        let choices: usize = item.choices.iter().map(|choice| encode(choice)).sum();
+                        all.tokens += 2 * (encode(&item.prompt) + choices);
+                        all.rows += 2 * choices;
+                    }
+                }
+                SuiteKind::ChatKl => {
+                    let items = items::read_chat_prompts(path)?;
+                    let prompts: Vec<usize> = items.iter().map(|item| prompt(&item.messages)).collect();
+                    all.write(&prompts, most);
+                    all.tokens += 2 * (prompts.iter().sum::<usize>() + prompts.len() * most);
+                    all.rows += 2 * prompts.len() * most;
+                }
+                SuiteKind::InstructionFollowing => {
+                    let items = items::read_instructions(path)?;
+                    let turn = |text: &str| prompt(&[Message::new("user", text)]);
+                    let prompts: Vec<usize> = items.iter().map(|item| turn(&item.prompt)).collect();
+                    all.write(&prompts, most);
+                    all.write(&prompts, most);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Answers of at most `most` tokens to prompts of these lengths.
+    fn write(&mut self, prompts: &[usize], most: usize) {
+        self.tokens += prompts.iter().sum::<usize>();
+        self.rows += prompts.len();
+        self.decode_steps += most * prompts.len().div_ceil(PLACES);
+        let longest = prompts.iter().max().unwrap_or(&0) + most;
+        self.cached = self.cached.max(longest * PLACES.min(prompts.len()));
+    }
+
+    /// Bytes beside the models: the workspace of the suites, and that of generation with its cache.
+    fn memory(&self, device: &Cpu, config: &LlamaConfig) -> usize {
+        let suites = Workspace::bytes(device, config, [0; 4], Purpose::Infer, BATCH_TOKENS);
+        if self.cached == 0 {
+            return suites;
+        }
+        let cache = 4 * self.cached * 2 * config.heads().kv_width() * config.num_hidden_layers;
+        suites + cache + Workspace::bytes(device, config, [0; 4], Purpose::Infer, 512)
+    }
+}
+
+/// The whole run, from what was measured and counted.
+pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
+    let (device, config) = (&prepared.device, prepared.base.checkpoint.config());
+    let weights = 4 * parameters(config);
+    let (mut memory, mut disk, mut run) = (0, weights, RunEstimate::default());
+    for ((stage, recipe), seconds) in prepared.stages.iter().zip(&prepared.recipe.stages).zip(&measured.stages) {
+        let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
+        memory = memory.max(training_memory(device, config, &stage.tuning, tokens));
+        memory = memory.max(merging_memory(config, &stage.tuning));
+        run.seconds += seconds.training + seconds.validation;
+        run.validation_seconds += seconds.validation;
+        let checkpoint = 4 * trained_parameters(config, &stage.tuning);
+        disk += checkpoint * weights_kept(stage, recipe);
+        if prepared.stages.len() == 1 && matches!(stage.tuning, Tuning::Lora(_)) {
+            disk += checkpoint;
+        }
+        for source in &stage.schedule.shares().sources {
+            run.processed_tokens += source.drawn.processed_tokens;
+            run.trained_tokens += source.drawn.trained_tokens;
+        }
+    }
+    if prepared.recipe.evaluation.is_some() {
+        let own_base = prepared.stages.len() == 1 && matches!(prepared.stages[0].tuning, Tuning::Lora(_));
+        let models = if own_base { 1 } else { 2 };
+        let judging = Judging::of(prepared).unwrap_or_default();
+        memory = memory.max(models * weights + judging.memory(device, config));
+    }
+    run.rough = measured.rough;
+    run.judgement_seconds = measured.judgement;
+    run.seconds += measured.judgement;
+    run.memory_bytes = memory;
+    run.disk_bytes = disk;
+    run
+}
+
+/// How many times the trained weights lie in the checkpoints of a finished stage: three times (with both moments) in each
+/// that is kept, once in each best that these refer to if every validation is the best so far, once in the result.
+fn weights_kept(stage: &PreparedStage, recipe: &temper_recipe::Stage) -> usize {
+    let steps = stage.settings.learning_rate.steps;
+    let every = (recipe.save_steps.value as usize).max(1);
+    let mut saves: Vec<usize> = (1..=steps / every).map(|n| n * every).collect();
+    if !steps.is_multiple_of(every) {
+        saves.push(steps);
+    }
+    let kept = &saves[saves.len().saturating_sub((recipe.keep_checkpoints.value as usize).max(1))..];
+    let validated = stage.settings.eval_steps.max(1);
+    let mut bests: Vec<usize> =
+        kept.iter().map(|&step| if step == steps { steps } else { step / validated * validated }).collect();
+    bests.dedup();
+    let bests = if stage.validation.is_some() { bests.iter().filter(|&&step| step > 0).count() } else { 0 };
+    3 * kept.len() + bests + 1
+}
+
+/// Tokens a second of a short training step (LoRA of rank 16 on all linears) of this shape.
+pub fn measure_training(device: Cpu, config: &LlamaConfig, tuning: &Tuning, gflops: f64) -> f64 {
+    let per_layer = 4.0 * 4.0 * layer_parameters(config) as f64 / (gflops * 1e9);
+    let tokens = ((STEP_SECONDS / per_layer) as usize / 64 * 64).clamp(64, 512);
+    let batch = even_batch(tokens, 64);
+    tokens as f64 / training_step(device, config, tuning, std::slice::from_ref(&batch), 4)
+}
