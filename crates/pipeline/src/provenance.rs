@@ -64,3 +64,24 @@ impl Provenance {
         serde_json::from_slice::<Plan>(&plan).ok().map(|plan| plan.provenance)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that kept texts out must not write them when it goes on.
+    #[test]
+    fn a_run_that_is_resumed_finds_what_it_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Provenance::recorded(folder.path()), None);
+        let recipe = folder.path().join("recipe.yaml");
+        std::fs::write(&recipe, "abc").unwrap();
+        let mut provenance = Provenance::of_command(&recipe, &["seed=1".to_owned()]).unwrap();
+        provenance.no_samples = true;
+        let sha256 = &provenance.invocation.as_ref().unwrap().recipe_sha256;
+        assert!(sha256.starts_with("ba7816bf8f01cfea"), "{sha256}");
+        let plan = serde_json::json!({"name": "a", "provenance": provenance});
+        std::fs::write(folder.path().join("plan.json"), plan.to_string()).unwrap();
+        assert_eq!(Provenance::recorded(folder.path()), Some(provenance));
+    }
+}

@@ -53,6 +53,8 @@ impl RunFolder {
         let base_source = plan.settings.iter().find(|s| s.path == "base.source").and_then(|s| s.value.as_str());
         // Only the hub's names mean anything there; a path of somebody's disk does not.
         let base_model = base_source.and_then(|s| s.strip_prefix("hf:")).and_then(|s| s.split('@').next());
+        let local = base_source.filter(|source| !source.starts_with("hf:") && !source.starts_with("pypi:"));
+        let base = local.and_then(|path| path.rsplit(['/', '\\']).next()).unwrap_or(&plan.base.description);
         let licence = plan.base.licence.as_deref();
         let license_id =
             licence.map(|licence| if is_license_id(licence) { licence.to_lowercase() } else { "other".into() });
@@ -67,8 +69,7 @@ impl RunFolder {
         let kinds = plan.stages.iter().map(|stage| stage.kind.as_str()).collect::<Vec<_>>().join(" then ");
         let what = if adapter { "A LoRA adapter (PEFT) over" } else { "A fine-tuned copy of" };
         let what = format!(
-            "{what} {}, trained by {kinds} ({} steps).",
-            plan.base.description,
+            "{what} {base}, trained by {kinds} ({} steps).",
             number::count(plan.stages.iter().map(|stage| stage.steps as u64).sum())
         );
         let mut card = environment.get_template("card.md")?.render(context! {

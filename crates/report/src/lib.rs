@@ -4,9 +4,9 @@
 //! [`RunFolder::write_report`] makes `report.html`: no scripts, no network, no fonts of its own, light and dark, printable.
 //! [`RunFolder::write_cards`] makes the `README.md` of `adapter/` and `merged/`.
 //!
-//! The way: [`folder`] reads, [`answer`], [`intervals`], [`curves`], [`items`], [`provenance`] each make one part of the
-//! page out of it, [`page`] puts them into `template/report.html`, which escapes every text, and [`card`] fills
-//! `template/card.md`. Numbers become text in [`number`] only.
+//! The way: `folder` reads; `answer`, `intervals`, `curves`, `items` and `provenance` each make one part of the page;
+//! `page` puts them into `template/report.html`, which escapes every text; `card` fills `template/card.md`. Numbers
+//! become text in `number` only.
 
 mod answer;
 mod card;

@@ -323,12 +323,13 @@ fn model_cards_lie_beside_the_weights() {
     let mut plan = plan();
     plan["base"]["licence"] = Value::Null;
     plan["settings"][0]["value"] = json!("/home/someone/model.gguf");
+    plan["base"]["description"] = json!("/home/someone/model.gguf");
     run.write("plan.json", &plan.to_string());
     RunFolder::read(run.path()).unwrap().write_cards().unwrap();
     let adapter = card("adapter");
     assert!(adapter.starts_with("---\nlibrary_name: peft\npipeline_tag"), "{adapter}");
     assert!(adapter.contains("Licence of the base, as declared: **unknown**."));
-    assert!(!adapter.contains("/home/"));
+    assert!(adapter.contains("over model.gguf, trained by sft (4 steps)") && !adapter.contains("/home/"), "{adapter}");
     plan["base"]["licence"] = json!("Llama 3.2 \"Community\"");
     run.write("plan.json", &plan.to_string());
     RunFolder::read(run.path()).unwrap().write_cards().unwrap();
