@@ -12,6 +12,11 @@ use temper_train::FitSettings;
 use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::provenance::Provenance;
+use crate::self_data::SelfReport;
+
+/// How much slower than large products the base writes, measured on the example: narrow products, attention over the
+/// cache, the drawing of tokens.
+const WRITING: f64 = 3.0;
 
 /// What a run will do.
 #[derive(Debug, Serialize)]
@@ -36,8 +41,20 @@ pub struct Plan {
     pub provenance: Provenance,
     /// Each stage.
     pub stages: Vec<StagePlan>,
+    /// What the base writes itself.
+    pub self_data: Vec<SelfPlan>,
     /// What may surprise.
     pub warnings: Vec<String>,
+}
+
+/// Rows of `path: self`.
+#[derive(Debug, Serialize)]
+pub struct SelfPlan {
+    /// What was written, or will be.
+    #[serde(flatten)]
+    pub report: SelfReport,
+    /// Seconds that the base will write; none where the rows are there.
+    pub seconds: Option<f64>,
 }
 
 /// The base of a plan.
@@ -104,6 +121,15 @@ impl Plan {
                 stage_plan(&recipe.kind.value.to_string(), stage, config, &prepared.device, gflops)
             })
             .collect();
+        let self_data: Vec<SelfPlan> =
+            prepared.own_rows.iter().map(|own| self_plan(&own.report, config, gflops)).collect();
+        for own in self_data.iter().filter(|own| !own.report.written) {
+            warnings.push(format!(
+                "{}: the base has not written its {} rows yet: `temper run` writes and filters them first; what is said of \
+                 them here assumes that all are kept, at half the longest length",
+                own.report.setting, own.report.rows
+            ));
+        }
         let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());
         if licence.is_none() {
             warnings.push("the base declares no licence".to_owned());
@@ -125,13 +151,14 @@ impl Plan {
             numerics: NUMERICS,
             provenance: prepared.provenance.clone(),
             stages,
+            self_data,
             warnings,
         }
     }
 }
 
 /// The licence that the source (hub, package) declares, or the weights themselves; both where they say different things.
-fn base_licence(source: Option<&str>, weights: Option<&str>) -> Option<String> {
+pub(crate) fn base_licence(source: Option<&str>, weights: Option<&str>) -> Option<String> {
     match (source, weights) {
         (Some(source), Some(weights)) if !source.eq_ignore_ascii_case(weights) => {
             Some(format!("{source} (says its source), {weights} (say the weights)"))
@@ -185,6 +212,13 @@ fn stage_plan(kind: &str, stage: &PreparedStage, config: &LlamaConfig, device: &
         learning_rates: (1..=rate.steps).map(|s| rate.at(s)).collect(),
         estimate: Estimate { memory_bytes, seconds, gflops },
     }
+}
+
+/// Products at 2 operations a weight and token; a token that is written goes through every weight with at most 31 others.
+fn self_plan(report: &SelfReport, config: &LlamaConfig, gflops: f64) -> SelfPlan {
+    let operations = 2.0 * parameters(config) as f64 * (report.prompt_tokens + report.answer_tokens) as f64;
+    let seconds = (!report.written).then_some(operations / (gflops * 1e9) * WRITING);
+    SelfPlan { report: report.clone(), seconds }
 }
 
 fn warn(index: usize, stage: &PreparedStage, warnings: &mut Vec<String>) {
