@@ -169,3 +169,96 @@ fn script(letter: char) -> u32 {
         code => code & !0x7F,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use temper_model::Checkpoint;
+
+    use super::*;
+
+    fn tokenizer() -> Tokenizer {
+        let gguf = std::env::var("TEMPER_TEST_GGUF")
+            .expect("TEMPER_TEST_GGUF names the test model: run `cargo xtask test`, which fetches it");
+        Tokenizer::from_gguf(&Checkpoint::open(Path::new(&gguf)).unwrap().gguf_vocab().unwrap().unwrap()).unwrap()
+    }
+
+    fn row(prompt: &str, answer: &str) -> Written {
+        let messages = vec![Message::new("user", prompt), Message::new("assistant", answer)];
+        Written { line: 1, messages, category: "reasoning".to_owned(), finished: true }
+    }
+
+    /// The reasons of rows that are read in order, with prompts in Latin letters and one evaluation file.
+    fn reasons(rows: &[Written]) -> Vec<Option<DropReason>> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("items.jsonl");
+        let items = "{\"prompt\": \"Who wrote the play Romeo and Juliet?\", \"choices\": [\"Shakespeare\", \"Goethe\"], \"answer\": 0}
+{\"messages\": [{\"role\": \"user\", \"content\": \"A poem on whales\"}, {\"role\": \"assistant\", \"content\": \"Deep below the waves of blue, great and gentle whales swim through.\"}]}
+";
+        std::fs::write(&file, items).unwrap();
+        let tokenizer = tokenizer();
+        let mut filter = Filter::new(&tokenizer, &[row("What is the time?", "")], &[&file]).unwrap();
+        rows.iter().map(|row| filter.reason(row)).collect()
+    }
+
+    #[test]
+    fn each_fault_has_its_reason() {
+        use DropReason::*;
+        let loops = "It is a nice day. It is a nice day. It is a nice day. It is a nice day.";
+        let cases = [
+            ("A sum?", "2 + 2 = 4", None),
+            ("One word?", "Paris", None),
+            ("Nothing?", "...", Some(Wordless)),
+            ("Nothing?", "", Some(Wordless)),
+            ("Control?", "Well<|im_start|>user", Some(NotText)),
+            ("Bytes?", "Half a \u{FFFD} character", Some(NotText)),
+            ("A loop?", loops, Some(Repetitive)),
+            ("A short loop?", "no no no no no no", Some(Repetitive)),
+            // 13 letters of 17 are Cyrillic.
+            ("Russian?", "Yes: это по-русски", Some(OtherScript)),
+            // One letter of 21 is Greek, which is 4.8 %.
+            ("A formula?", "The area of it is π times rr", None),
+            // All seven words of an evaluation prompt, and eight in a row of an evaluation answer.
+            ("who wrote the play romeo and juliet", "It was Shakespeare.", Some(Evaluated)),
+            ("Sing!", "He said: below the waves of blue great and gentle, yes.", Some(Evaluated)),
+            // Seven in a row.
+            ("Sing!", "He said: below the waves of blue great and so on.", None),
+            // A label is no text that could leak.
+            ("A name?", "Goethe", None),
+        ];
+        let rows: Vec<Written> = cases.iter().map(|(prompt, answer, _)| row(prompt, answer)).collect();
+        let expected: Vec<_> = cases.iter().map(|case| case.2).collect();
+        assert_eq!(reasons(&rows), expected);
+        let cut = Written { finished: false, ..row("Long?", "It goes on") };
+        assert_eq!(reasons(&[cut]), [Some(CutOff)]);
+        // A system turn is not compared.
+        let mut system = row("Hello?", "Good day.");
+        system.messages.insert(0, Message::new("system", "Who wrote the play Romeo and Juliet?"));
+        assert_eq!(reasons(&[system]), [None]);
+    }
+
+    #[test]
+    fn duplicates_exact_and_near() {
+        use DropReason::*;
+        let long = "The sea is salty because rivers carry salt from the rocks into it, and only water leaves it again";
+        let rows = [
+            row("Why?", "Because."),
+            row("why", "because"),
+            row("Why not?", "Because."),
+            row("Why is the sea salty?", long),
+            // 18 of 19 words: 13 of its 14 shingles are among the 15 of the first, 13 / 16 = 0.81.
+            row("Tell me of the sea", long.strip_suffix(" again").unwrap()),
+            // Cut in half it shares 5 of 15.
+            row("And of salt", long.split(" into").next().unwrap()),
+        ];
+        assert_eq!(reasons(&rows), [None, Some(Duplicate), None, None, Some(NearDuplicate), None]);
+    }
+
+    #[test]
+    fn words_of_scripts_without_spaces_are_characters() {
+        assert_eq!(words("Don't stop at 3.5!"), ["don", "t", "stop", "at", "3", "5"]);
+        assert_eq!(words("海は青い"), ["海", "は", "青", "い"]);
+        assert_eq!(script('é'), script('a'));
+        assert_eq!((script('海') == script('は'), script('я') == script('я')), (false, true));
+        assert_ne!(script('я'), script('a'));
+    }
+}
