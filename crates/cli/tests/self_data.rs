@@ -67,7 +67,7 @@ fn lines(file: &std::path::Path) -> Vec<Value> {
 
 #[test]
 fn the_base_writes_rows_once_and_every_row_is_counted() {
-    let folder = folder("rows: 60, max_new_tokens: 24");
+    let folder = folder("rows: 60, max_new_tokens: 24, temperature: 1");
     // A plan writes nothing and says so.
     let before = plan(&folder, &[]);
     let own = &before["self_data"][0];
@@ -133,7 +133,7 @@ fn the_base_writes_rows_once_and_every_row_is_counted() {
 
 #[test]
 fn own_prompts_are_answered_and_faults_are_refused() {
-    let folder = folder("rows: 12, max_new_tokens: 24, prompts: mine.jsonl");
+    let folder = folder("rows: 12, max_new_tokens: 24, temperature: 1, prompts: mine.jsonl");
     let recipe = folder.recipe();
     std::fs::write(folder.path("mine.jsonl"), "{\"prompt\": \"Is it late?\"}\n{\"prompt\": \"Is it early?\"}\n")
         .unwrap();

@@ -14,9 +14,9 @@ use crate::prepare::{Prepared, PreparedStage};
 use crate::provenance::Provenance;
 use crate::self_data::SelfReport;
 
-/// How much slower than large products the base writes, measured on the example: narrow products, attention over the
-/// cache, the drawing of tokens.
-const WRITING: f64 = 3.0;
+/// How much slower than large products the base writes: narrow products, attention over the cache, the drawing of tokens.
+/// From processor seconds of a part of the example's rows on a loaded machine; an idle one was not timed yet.
+const WRITING: f64 = 2.0;
 
 /// What a run will do.
 #[derive(Debug, Serialize)]

@@ -192,6 +192,13 @@ pub struct Summary {
 pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Event)) -> Result<Summary, PipelineError> {
     let begun = Instant::now();
     let recipe = &prepared.recipe;
+    if let Some(own) = prepared.own_rows.iter().find(|own| !own.report.written) {
+        return Err(PipelineError::Unfit {
+            path: own.report.setting.clone(),
+            problem: "the base has not written these rows: they are assumed, for a plan".to_owned(),
+            hint: "prepare with `write_self`".to_owned(),
+        });
+    }
     let folder = if options.resume {
         RunDir::open(&recipe.output.value)?
     } else {

@@ -103,9 +103,9 @@ section! {
         /// Temperature at which answers are drawn (`path: self`); 0 takes the likeliest token.
         temperature: Valued<f64> = f.default(
             number(0.0..=2.0),
-            1.0,
-            "at 1 the rows are drawn from the base itself, so their loss is the divergence of tuned from base plus a constant: its gradient is \
-             zero until the model leaves the base (docs/decisions/0006-general-self.md)",
+            0.0,
+            "decision: the prompts differ, so the answers do; drawn at 1, answers of the example's base were not sane \
+             (docs/decisions/0006-general-self.md)",
         );
         /// File of further prompts (`path: self`), one a line: `{"prompt": "..."}` or `{"messages": [...]}`, a user turn last.
         prompts: Option<Valued<PathBuf>> = f.optional(data_file());

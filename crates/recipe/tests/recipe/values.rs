@@ -342,5 +342,5 @@ fn general_data_that_the_base_writes_itself() {
     assert_eq!(again.stages[0].mix.as_ref().unwrap().general[1].self_data.as_ref().unwrap().rows.value, 64);
     let (recipe, _) = folder.load(&WHOLE.replace("path: chat.jsonl", "path: self"), &[]).unwrap();
     let settings = recipe.stages[0].mix.as_ref().unwrap().general[1].self_data.clone().unwrap();
-    assert_eq!((*settings.rows, *settings.max_new_tokens, *settings.temperature), (512, 128, 1.0));
+    assert_eq!((*settings.rows, *settings.max_new_tokens, *settings.temperature), (512, 128, 0.0));
 }
