@@ -58,9 +58,10 @@ pub fn prepare(recipe: &Path, sets: &[String], options: &Options) -> Result<Prep
 }
 
 impl RecipeArgs {
-    /// See [`prepare`].
-    pub fn prepare(&self) -> Result<Prepared, Failure> {
-        let mut prepared = prepare(&self.recipe, &self.sets, &self.machine.options())?;
+    /// See [`prepare`]; `write_self` lets the base write the rows of `path: self`.
+    pub fn prepare(&self, write_self: bool) -> Result<Prepared, Failure> {
+        let options = Options { write_self, ..self.machine.options() };
+        let mut prepared = prepare(&self.recipe, &self.sets, &options)?;
         prepared.provenance = Provenance::of_command(&self.recipe, &self.sets)?;
         Ok(prepared)
     }

@@ -30,7 +30,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     check_adapter(&args.adapter)?;
-    let prepared = args.recipe.prepare()?;
+    let prepared = args.recipe.prepare(false)?;
     args.recipe.tell_notes(&prepared);
     let split = if args.test { Split::Test } else { Split::Validation };
     let mut reporter = Reporter::new();

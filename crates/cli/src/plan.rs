@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use temper_pipeline::{Plan, StagePlan};
+use temper_pipeline::{Plan, SelfPlan, StagePlan};
 
 use crate::base::RecipeArgs;
 use crate::command::{DONE, Failure, Outcome, conclude, json};
@@ -13,6 +13,9 @@ use crate::table::{bytes, count, duration, percent, table};
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// Lets the base write the rows of `path: self` now, so that the plan is made of them.
+    #[arg(long)]
+    generate: bool,
     /// The plan as JSON.
     #[arg(long)]
     json: bool,
@@ -22,7 +25,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let plan = args.recipe.prepare()?.plan();
+    let plan = args.recipe.prepare(args.generate)?.plan();
     let cost = args.rate.map(|rate| (rate, plan.estimate.seconds / 3600.0 * rate));
     let shown = match (args.json, cost) {
         (true, None) => json(&plan)?,
@@ -73,6 +76,9 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     for note in &plan.notes {
         line(format!("note: {}: {}", note.place.of(file), note.message));
     }
+    for own in &plan.self_data {
+        line(self_text(own));
+    }
     for (i, stage) in plan.stages.iter().enumerate() {
         line(stage_text(i, stage));
     }
@@ -91,6 +97,30 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
         count(e.processed_tokens),
         count(e.trained_tokens)
     ));
+    out
+}
+
+/// What the base writes itself, by category.
+fn self_text(own: &SelfPlan) -> String {
+    let r = &own.report;
+    let mut out = match own.seconds {
+        Some(seconds) => format!(
+            "\n{}: the base will answer {} prompts of {} tokens, in about {}\n",
+            r.setting,
+            count(r.rows),
+            count(r.prompt_tokens),
+            duration(seconds)
+        ),
+        None => format!("\n{}: {} rows written by the base in {}\n", r.setting, count(r.rows), r.path.display()),
+    };
+    let share = |part: usize, whole: usize| percent(part as f64 / whole.max(1) as f64);
+    let row = |(category, (rows, kept)): (&String, &(usize, usize))| {
+        let kept = if r.written { vec![count(*kept), share(*kept, r.kept)] } else { Vec::new() };
+        [vec![category.clone(), count(*rows), share(*rows, r.rows)], kept].concat()
+    };
+    let heads = ["category", "written", "share", "kept", "share"];
+    let (heads, right) = if r.written { (&heads[..], &[1, 2, 3, 4][..]) } else { (&heads[..3], &[1, 2][..]) };
+    let _ = write!(out, "{}", table(heads, r.categories.iter().map(row).collect(), right));
     out
 }
 

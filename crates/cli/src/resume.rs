@@ -47,8 +47,13 @@ pub fn run(args: Args) -> Outcome {
     }
     let mut sets = args.sets;
     sets.push(format!("output={}", args.run.display()));
-    let mut options =
-        Options { resume: true, cache: cache(args.no_cache), interrupt: Some(&STOP), ..args.machine.options() };
+    let mut options = Options {
+        resume: true,
+        write_self: true,
+        cache: cache(args.no_cache),
+        interrupt: Some(&STOP),
+        ..args.machine.options()
+    };
     let mut prepared = prepare(&file, &sets, &options)?;
     prepared.provenance = Provenance::recorded(&args.run).unwrap_or_default();
     let mut differs = changes(&args.run, &prepared.plan())?;

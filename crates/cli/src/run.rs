@@ -50,7 +50,7 @@ pub fn run(mut args: Args) -> Outcome {
         interrupt: Some(&interrupt::STOP),
         ..args.recipe.machine.options()
     };
-    let mut prepared = args.recipe.prepare()?;
+    let mut prepared = args.recipe.prepare(true)?;
     prepared.provenance.no_samples = args.no_samples;
     args.recipe.tell_notes(&prepared);
     carry_out(&prepared, &options, args.json)
@@ -169,6 +169,22 @@ impl Reporter {
         match event {
             Event::Download { what, done, total } => {
                 self.show(&format!("fetching {what}"), *done, total.unwrap_or(*done), String::new());
+            }
+            Event::Writing { done, of } => {
+                if *done == 0 {
+                    self.started = Instant::now();
+                }
+                let left = self.started.elapsed().as_secs_f64() / (*done).max(1) as f64 * (of - done) as f64;
+                let eta = if *done > 0 && done < of { format!("{} left", duration(left)) } else { String::new() };
+                self.show("rows written by the base", *done as u64, *of as u64, eta);
+            }
+            Event::Written { report } => {
+                let dropped: Vec<String> = report.dropped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+                let dropped = if dropped.is_empty() { "none".to_owned() } else { dropped.join(", ") };
+                self.say(&format!(
+                    "{}: {} rows written by the base, {} kept; dropped: {dropped}",
+                    report.setting, report.rows, report.kept
+                ));
             }
             Event::Stage { .. } => {
                 self.started = Instant::now();

@@ -46,6 +46,22 @@ pub enum DropReason {
     NoTarget,
     /// A character has no token in the vocabulary and would be lost.
     Unencodable,
+    /// Written by the base: the answer did not end within the limit of new tokens.
+    CutOff,
+    /// Written by the base: no letter and no digit.
+    Wordless,
+    /// Written by the base: a control token, or bytes that are no UTF-8.
+    NotText,
+    /// Written by the base: runs of words come again and again.
+    Repetitive,
+    /// Written by the base: letters of a script in which nothing was asked.
+    OtherScript,
+    /// Written by the base: it shares a run of words with an evaluation file.
+    Evaluated,
+    /// Written by the base: the same prompt and answer as an earlier row.
+    Duplicate,
+    /// Written by the base: an answer almost the same as that of an earlier row.
+    NearDuplicate,
 }
 
 impl fmt::Display for DropReason {
@@ -54,6 +70,14 @@ impl fmt::Display for DropReason {
             DropReason::TooLong => "longer than the maximum length",
             DropReason::NoTarget => "no trained token",
             DropReason::Unencodable => "a character without a token",
+            DropReason::CutOff => "not ended within max_new_tokens",
+            DropReason::Wordless => "no words",
+            DropReason::NotText => "a control token or broken bytes",
+            DropReason::Repetitive => "repetitive",
+            DropReason::OtherScript => "in another script than the prompts",
+            DropReason::Evaluated => "words of an evaluation file",
+            DropReason::Duplicate => "a duplicate",
+            DropReason::NearDuplicate => "nearly a duplicate",
         })
     }
 }
@@ -65,6 +89,16 @@ pub struct Dropped {
     pub count: usize,
     /// The lines of the first of them, at most five.
     pub first_lines: Vec<usize>,
+}
+
+impl Dropped {
+    /// One more row.
+    pub fn add(&mut self, line: usize) {
+        self.count += 1;
+        if self.first_lines.len() < SHOWN_LINES {
+            self.first_lines.push(line);
+        }
+    }
 }
 
 /// Lengths in tokens. A quantile is the smallest length that at least that share of the rows does not exceed.
@@ -189,11 +223,7 @@ pub fn prepare(
                 }
             }
         };
-        let entry = dropped.entry(reason).or_default();
-        entry.count += 1;
-        if entry.first_lines.len() < SHOWN_LINES {
-            entry.first_lines.push(line);
-        }
+        dropped.entry(reason).or_default().add(line);
     }
     if !problems.is_empty() {
         return Err(DataError::bad_rows(&loaded.path, problems));

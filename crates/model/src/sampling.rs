@@ -30,8 +30,11 @@ impl Sampling {
             tokens.select_nth_unstable_by(self.top_k - 1, likelier);
             tokens.truncate(self.top_k);
         }
-        tokens.sort_unstable_by(likelier);
-        let top = logits[tokens[0] as usize];
+        // Only the cut of top-p needs an order: sorting a whole vocabulary takes longer than a small model's step.
+        if self.top_p < 1.0 {
+            tokens.sort_unstable_by(likelier);
+        }
+        let top = tokens.iter().map(|&t| logits[t as usize]).fold(f32::NEG_INFINITY, f32::max);
         let weight = |&t: &u32| (f64::from(logits[t as usize] - top) / f64::from(self.temperature)).exp();
         let weights: Vec<f64> = tokens.iter().map(weight).collect();
         let total: f64 = weights.iter().sum();

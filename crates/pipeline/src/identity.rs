@@ -47,7 +47,11 @@ pub(crate) fn inputs(recipe: &temper_recipe::Recipe) -> Result<Vec<Input>, Pipel
         named.extend(stage.train.value.iter().map(|path| (stage.train.path.clone(), path.as_path())));
         named.extend(stage.validation.iter().map(|v| (v.path.clone(), v.value.as_path())));
         let general = stage.mix.iter().flat_map(|mix| &mix.general);
-        named.extend(general.map(|source| (source.path.path.clone(), source.path.value.as_path())));
+        for source in general {
+            named.extend(source.path.file().map(|path| (source.path.path.clone(), path)));
+            let prompts = source.self_data.iter().flat_map(|own| &own.prompts);
+            named.extend(prompts.map(|path| (path.path.clone(), path.value.as_path())));
+        }
     }
     if let Some(evaluation) = &recipe.evaluation {
         if let Some(domain) = &evaluation.domain {

@@ -15,6 +15,7 @@ mod prepare;
 mod provenance;
 mod resume;
 mod run;
+mod self_data;
 mod snapshot;
 mod stage;
 mod watch;
@@ -25,11 +26,12 @@ pub use checkpoints::Skipped;
 pub use estimate::{RunEstimate, measure_products, measure_training, parameters, trained_parameters, training_memory};
 pub use identity::{Input, NUMERICS};
 pub use judge::{BATCH_TOKENS, Split, judge_adapter};
-pub use plan::{BasePlan, Estimate, Plan, StagePlan};
+pub use plan::{BasePlan, Estimate, Plan, SelfPlan, StagePlan};
 pub use prepare::{Prepared, prepare};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
 pub use run::{Event, Options, Summary, run};
+pub use self_data::SelfReport;
 pub use watch::General;
 
 /// Why a recipe could not be planned or run.
@@ -61,6 +63,9 @@ pub enum PipelineError {
     /// A file of evaluation items is wrong.
     #[error(transparent)]
     Items(#[from] temper_eval::items::ItemsError),
+    /// The base could not answer a prompt.
+    #[error(transparent)]
+    Generate(#[from] temper_model::GenerateError),
     /// An evaluation could not be computed.
     #[error(transparent)]
     Eval(#[from] temper_eval::suite::EvalError),

@@ -11,6 +11,11 @@ use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
 use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::provenance::Provenance;
+use crate::self_data::SelfReport;
+
+/// How much slower than large products the base writes: narrow products, attention over the cache, the drawing of tokens.
+/// From processor seconds of a part of the example's rows on a loaded machine; an idle one was not timed yet.
+const WRITING: f64 = 2.0;
 
 /// What a run will do.
 #[derive(Debug, Serialize)]
@@ -37,8 +42,20 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// What the whole run takes.
     pub estimate: RunEstimate,
+    /// What the base writes itself.
+    pub self_data: Vec<SelfPlan>,
     /// What may surprise.
     pub warnings: Vec<String>,
+}
+
+/// Rows of `path: self`.
+#[derive(Debug, Serialize)]
+pub struct SelfPlan {
+    /// What was written, or will be.
+    #[serde(flatten)]
+    pub report: SelfReport,
+    /// Seconds that the base will write; none where the rows are there.
+    pub seconds: Option<f64>,
 }
 
 /// The base of a plan.
@@ -117,6 +134,15 @@ impl Plan {
                 stage_plan(&recipe.kind.value.to_string(), stage, config, estimate)
             })
             .collect();
+        let self_data: Vec<SelfPlan> =
+            prepared.own_rows.iter().map(|own| self_plan(&own.report, config, measured.gflops)).collect();
+        for own in self_data.iter().filter(|own| !own.report.written) {
+            warnings.push(format!(
+                "{}: the base has not written its {} rows yet: `temper run` writes and filters them first; what is said of \
+                 them here assumes that all are kept, at half the longest length",
+                own.report.setting, own.report.rows
+            ));
+        }
         let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());
         if licence.is_none() {
             warnings.push("the base declares no licence".to_owned());
@@ -139,13 +165,14 @@ impl Plan {
             provenance: prepared.provenance.clone(),
             stages,
             estimate: estimate::of_run(prepared, measured),
+            self_data,
             warnings,
         }
     }
 }
 
 /// The licence that the source (hub, package) declares, or the weights themselves; both where they say different things.
-fn base_licence(source: Option<&str>, weights: Option<&str>) -> Option<String> {
+pub(crate) fn base_licence(source: Option<&str>, weights: Option<&str>) -> Option<String> {
     match (source, weights) {
         (Some(source), Some(weights)) if !source.eq_ignore_ascii_case(weights) => {
             Some(format!("{source} (says its source), {weights} (say the weights)"))
@@ -166,6 +193,13 @@ fn stage_plan(kind: &str, stage: &PreparedStage, config: &LlamaConfig, estimate:
         learning_rates: (1..=rate.steps).map(|s| rate.at(s)).collect(),
         estimate,
     }
+}
+
+/// Products at 2 operations a weight and token; a token that is written goes through every weight with at most 31 others.
+fn self_plan(report: &SelfReport, config: &LlamaConfig, gflops: f64) -> SelfPlan {
+    let operations = 2.0 * parameters(config) as f64 * (report.prompt_tokens + report.answer_tokens) as f64;
+    let seconds = (!report.written).then_some(operations / (gflops * 1e9) * WRITING);
+    SelfPlan { report: report.clone(), seconds }
 }
 
 fn warn(index: usize, stage: &PreparedStage, warnings: &mut Vec<String>) {

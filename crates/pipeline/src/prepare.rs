@@ -11,6 +11,7 @@ use crate::identity::{Input, inputs, tokenizer_sha256};
 use crate::plan::Plan;
 use crate::provenance::Provenance;
 use crate::run::{Event, Options};
+use crate::self_data::{OwnRows, Writer};
 use crate::{Base, PipelineError, open_base};
 
 /// A stage with its rows.
@@ -58,6 +59,8 @@ pub struct Prepared {
     /// Program, machine and command: for the caller to fill in, who knows the command.
     pub provenance: Provenance,
     pub(crate) stages: Vec<PreparedStage>,
+    /// What the base writes itself, a part for each such source.
+    pub(crate) own_rows: Vec<OwnRows>,
     /// Every data file with its hash.
     pub(crate) inputs: Vec<Input>,
     /// The hash of tokenizer and chat template.
@@ -93,7 +96,10 @@ pub fn prepare(
     let sha256 = recipe.base.sha256.as_ref().map(|s| s.value.as_str());
     let base = open_base(&recipe.base.source.value.to_string(), sha256, options.offline, on_event)?;
     let context = base.checkpoint.config().max_position_embeddings;
-    let mut stages = Vec::new();
+    let (mut stages, mut own_rows) = (Vec::new(), Vec::new());
+    // Evaluation files are read now, so that a fault in them costs no training.
+    crate::judge::check_items(&recipe)?;
+    let mut writer = Writer { recipe: &recipe, base: &base, device, write: options.write_self, on_event };
     for (index, stage) in recipe.stages.iter().enumerate() {
         if stage.max_length.value as usize > context {
             return Err(PipelineError::Unfit {
@@ -102,12 +108,12 @@ pub fn prepare(
                 hint: format!("at most {context}"),
             });
         }
-        stages.push(prepare_stage(stage, index, &base, recipe.seed.value)?);
+        stages.push(prepare_stage(stage, index, &mut writer, &mut own_rows)?);
     }
-    // Evaluation files are read now, so that a fault in them costs no training.
-    crate::judge::check_items(&recipe)?;
     let watch_tokens = crate::watch::Watch::of(&recipe)?.longest(&base.renderer)?;
-    let (inputs, tokenizer_sha256) = (inputs(&recipe)?, tokenizer_sha256(&base));
+    let (mut inputs, tokenizer_sha256) = (inputs(&recipe)?, tokenizer_sha256(&base));
+    let written = own_rows.iter().enumerate().filter(|(_, own)| own.report.written);
+    inputs.extend(written.map(|(index, own)| own.input(recipe.output.value.join(OwnRows::file_name(index)), &base)));
     let provenance = Provenance::default();
     Ok(Prepared {
         recipe,
@@ -116,6 +122,7 @@ pub fn prepare(
         device,
         provenance,
         stages,
+        own_rows,
         inputs,
         tokenizer_sha256,
         watch_tokens,
@@ -123,9 +130,15 @@ pub fn prepare(
     })
 }
 
-fn prepare_stage(stage: &Stage, index: usize, base: &Base, seed: u64) -> Result<PreparedStage, PipelineError> {
+fn prepare_stage(
+    stage: &Stage,
+    index: usize,
+    writer: &mut Writer<'_>,
+    own_rows: &mut Vec<OwnRows>,
+) -> Result<PreparedStage, PipelineError> {
+    let (base, seed) = (writer.base, writer.recipe.seed.value);
     let max_length = stage.max_length.value as usize;
-    let mut reports = Vec::new();
+    let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
     let mut read = |path: &std::path::Path, name: &str, weight: f64| -> Result<Source, PipelineError> {
         let rows = load_rows(path)?;
         if stage.kind.value == StageKind::Cpt && rows.kind != temper_data::RowKind::Text {
@@ -158,7 +171,24 @@ fn prepare_stage(stage: &Stage, index: usize, base: &Base, seed: u64) -> Result<
         let domain = mix.domain.value / 100.0;
         shares[0] = domain;
         for general in &mix.general {
-            sources.push(read(&general.path.value, &general.name.value, general.loss_weight.value)?);
+            let source = match (general.path.file(), &general.self_data) {
+                (Some(path), _) => read(path, &general.name.value, general.loss_weight.value)?,
+                (None, Some(settings)) if stage.kind.value == StageKind::Sft => {
+                    let own = writer.rows(general, settings, max_length)?;
+                    own_reports.push((own.report.path.display().to_string(), own.source.report.clone()));
+                    let source = own.source.clone();
+                    own_rows.push(own);
+                    source
+                }
+                (None, _) => {
+                    return Err(PipelineError::Unfit {
+                        path: general.path.path.clone(),
+                        problem: "cpt trains on text, but `self` writes conversations".to_owned(),
+                        hint: "use `kind: sft`, or a file of text".to_owned(),
+                    });
+                }
+            };
+            sources.push(source);
             shares.push((1.0 - domain) * general.share.value / 100.0);
         }
         // A mix of domain alone may name no general source; rounding of percents is taken up.
@@ -166,6 +196,7 @@ fn prepare_stage(stage: &Stage, index: usize, base: &Base, seed: u64) -> Result<
         shares.iter_mut().for_each(|share| *share /= total);
     }
     let validation = stage.validation.as_ref().map(|path| read(&path.value, "validation", 1.0)).transpose()?;
+    reports.extend(own_reports);
     let extent = match stage.duration.value {
         Duration::Steps(steps) => Extent::Steps(steps as usize),
         Duration::Epochs(epochs) => Extent::Epochs(epochs),

@@ -1,9 +1,9 @@
 //! Carrying a prepared recipe out: stages in order, the judgement, the run folder.
 //!
-//! The folder: `recipe.json` (the resolved recipe), `plan.json`, `metrics.jsonl` (a line per step), `events.jsonl`,
-//! `tensorboard/`, `checkpoints/stage-N/`, `adapter/` (PEFT, where one LoRA stage was run), `merged/` (safetensors),
-//! `judgement_items.jsonl`, `judgement.json`, a model card beside each model, `report.html`, and at the very end
-//! `summary.json`. A run that was stopped goes on from what of this is there.
+//! The folder: `recipe.json` (the resolved recipe), `plan.json`, `self.jsonl` (what the base wrote for `path: self`),
+//! `metrics.jsonl` (a line per step), `events.jsonl`, `tensorboard/`, `checkpoints/stage-N/`, `adapter/` (PEFT, where one
+//! LoRA stage was run), `merged/` (safetensors), `judgement_items.jsonl`, `judgement.json`, a model card beside each model,
+//! `report.html`, and at the very end `summary.json`. A run that was stopped goes on from what of this is there.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use temper_eval::compare::Comparison;
 use temper_kernels::Cpu;
 use temper_model::{Llama, Tuning, WeightsError};
 use temper_report::RunFolder;
-use temper_run::{Existing, RunDir};
+use temper_run::{Existing, RunDir, write_atomic};
 use temper_train::{FitOutcome, Progress};
 
 use crate::board::Board;
@@ -25,6 +25,7 @@ use crate::identity::{ingredients, stage_keys};
 use crate::judge::{Models, Split, judge};
 use crate::prepare::Prepared;
 use crate::resume::Change;
+use crate::self_data::{OwnRows, SelfReport};
 use crate::stage::{Start, Workshop, load_result, start_after};
 use crate::watch::{General, Watch, WatchState};
 use crate::{PipelineError, snapshot};
@@ -42,6 +43,9 @@ pub struct Options {
     pub resume: bool,
     /// What is not as it was when the run that is resumed began ([`crate::changes`]): accepted by the caller, and recorded.
     pub changes: Vec<Change>,
+    /// Lets the base write the rows of `path: self` where they are not cached; if not, the plan assumes them, and cannot
+    /// be carried out.
+    pub write_self: bool,
     /// Finished stages of earlier runs, to reuse and to add to.
     pub cache: Option<StageCache>,
     /// Set by the caller to end training after the step at hand, with a checkpoint.
@@ -67,6 +71,18 @@ pub enum Event {
         done: u64,
         /// Bytes in all, where known.
         total: Option<u64>,
+    },
+    /// The base writes rows of `path: self`.
+    Writing {
+        /// Rows written.
+        done: usize,
+        /// Rows to write.
+        of: usize,
+    },
+    /// The rows of a `path: self`, filtered.
+    Written {
+        /// What was written and kept.
+        report: SelfReport,
     },
     /// A stage begins.
     Stage {
@@ -176,6 +192,13 @@ pub struct Summary {
 pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Event)) -> Result<Summary, PipelineError> {
     let begun = Instant::now();
     let recipe = &prepared.recipe;
+    if let Some(own) = prepared.own_rows.iter().find(|own| !own.report.written) {
+        return Err(PipelineError::Unfit {
+            path: own.report.setting.clone(),
+            problem: "the base has not written these rows: they are assumed, for a plan".to_owned(),
+            hint: "prepare with `write_self`".to_owned(),
+        });
+    }
     let folder = if options.resume {
         RunDir::open(&recipe.output.value)?
     } else {
@@ -201,6 +224,11 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
 
     if !options.changes.is_empty() {
         tell(Event::Changed { changes: options.changes.clone() })?;
+    }
+    for (index, own) in prepared.own_rows.iter().enumerate() {
+        write_atomic(&folder.path().join(OwnRows::file_name(index)), own.kept.as_bytes())?;
+        write_atomic(&folder.path().join(OwnRows::dropped_name(index)), own.dropped.as_bytes())?;
+        tell(Event::Written { report: own.report.clone() })?;
     }
     let (keys, watch) = (stage_keys(prepared), Watch::of(recipe)?);
     let mut start = Start::Base(&prepared.base.checkpoint);

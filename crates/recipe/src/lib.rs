@@ -27,7 +27,7 @@ mod stage;
 mod tree;
 
 pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
-pub use mix::{GeneralSource, Mix, MixUnit};
+pub use mix::{GeneralRows, GeneralSource, Mix, MixUnit, SelfData};
 pub use problem::{Note, Place, Problem, RecipeErrors};
 pub use recipe::{Base, ModelSource, Recipe};
 pub use reference::reference;

@@ -1,11 +1,15 @@
 //! The mix: how much of the training is the user's domain, and how much is general data against forgetting.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
-use crate::kind::{above, above_to, choice, data_file, name, number, text};
-use crate::reader::section;
+use serde::{Serialize, Serializer};
+
+use crate::kind::{Kind, above, above_to, choice, data_file, integer, name, number, text};
+use crate::reader::{Context, section};
 use crate::settings::Valued;
+use crate::tree::{Content, Node};
 
 crate::kind::words! {
     /// What the shares of a mix are counted in.
@@ -65,8 +69,13 @@ section! {
     pub struct GeneralSource |f| {
         /// Its name in metrics and reports.
         name: Valued<String> = f.required(name());
-        /// File of rows.
-        path: Valued<PathBuf> = f.required(data_file());
+        /// File of rows; or the word `self`: rows that the base writes itself before training.
+        path: Valued<GeneralRows> = f.required(general_rows());
+        /// How the base writes them.
+        self_data: Option<SelfData> = {
+            let file = path.as_ref().is_some_and(|path| path.file().is_some());
+            f.only_when(!file, "a file as `path`", |f| f.group())
+        };
         /// Licence of its rows, as `data_licence` of the stage.
         licence: Option<Valued<String>> = f.aliases(&["license"]).optional(text());
         /// Percent of the general part; the shares sum to 100.
@@ -74,4 +83,81 @@ section! {
         /// Factor on the loss of each token of this source.
         loss_weight: Valued<f64> = f.default(number(above(0.0)), 1.0, "decision: every token counts alike");
     }
+}
+
+section! {
+    /// Rows that the base writes itself: its answers to prompts, filtered, for replay without its training data.
+    pub struct SelfData |f| {
+        /// Prompts that the base answers (`path: self`). What the filters drop of the answers is counted and not replaced.
+        rows: Valued<u64> = f.default(
+            integer(1..=100_000),
+            512,
+            "decision: enough that a run of the example's length repeats no row, and minutes on two cores",
+        );
+        /// Longest answer in tokens (`path: self`); an answer that did not end by then is dropped.
+        max_new_tokens: Valued<u64> = f.default(
+            integer(1..),
+            128,
+            "decision: half a row of the usual max_length; most everyday answers of small chat models end by then",
+        );
+        /// Temperature at which answers are drawn (`path: self`); 0 takes the likeliest token.
+        temperature: Valued<f64> = f.default(
+            number(0.0..=2.0),
+            0.0,
+            "decision: the prompts differ, so the answers do; drawn at 1, answers of the example's base were not sane \
+             (docs/decisions/0006-general-self.md)",
+        );
+        /// File of further prompts (`path: self`), one a line: `{"prompt": "..."}` or `{"messages": [...]}`, a user turn last.
+        prompts: Option<Valued<PathBuf>> = f.optional(data_file());
+    }
+}
+
+/// Where the rows of a general source come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GeneralRows {
+    /// A file.
+    File(PathBuf),
+    /// The base writes them: `self` in the recipe.
+    Base,
+}
+
+impl GeneralRows {
+    /// The file, where it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Base => None,
+        }
+    }
+}
+
+impl fmt::Display for GeneralRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Base => f.write_str(SELF),
+        }
+    }
+}
+
+impl Serialize for GeneralRows {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::File(path) => path.serialize(serializer),
+            Self::Base => serializer.serialize_str(SELF),
+        }
+    }
+}
+
+const SELF: &str = "self";
+
+/// The word `self`, or a file; a file of that name is written `./self`.
+fn general_rows() -> Kind<GeneralRows> {
+    let file = data_file();
+    let schema = file.schema.clone();
+    let read = move |node: &Node, path: &str, cx: &mut Context| match &node.content {
+        Content::Scalar { text, .. } if text == SELF => Some(GeneralRows::Base),
+        _ => (file.read)(node, path, cx).map(GeneralRows::File),
+    };
+    Kind { text: "a path, or `self`".into(), schema, read: Box::new(read) }
 }

@@ -8,7 +8,9 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::evaluation::Evaluation;
+
 use crate::kind::{FOLDER_HINT, Kind, integer, run_name, text};
+use crate::mix::GeneralRows;
 use crate::problem::{Note, Place, Problem, RecipeErrors};
 use crate::reader::{Context, Read, Section, section};
 use crate::settings::{Setting, Settings, Valued, tree};
@@ -193,7 +195,7 @@ fn keep_apart(r: &mut Section<'_>, stages: &[Stage], evaluation: Option<&Evaluat
             used.insert(real(path), stage.train.path.clone());
         }
         for source in stage.mix.iter().flat_map(|mix| &mix.general) {
-            used.insert(real(&source.path), source.path.path.clone());
+            used.extend(source.path.file().map(|path| (real(path), source.path.path.clone())));
         }
     }
     let mut held_out: Vec<&Valued<PathBuf>> = stages.iter().filter_map(|stage| stage.validation.as_ref()).collect();
@@ -287,7 +289,16 @@ impl Recipe {
         for stage in &mut self.stages {
             stage.train.value.iter_mut().try_for_each(&mut pin)?;
             stage.validation.iter_mut().try_for_each(|path| pin(&mut path.value))?;
-            stage.mix.iter_mut().flat_map(|mix| &mut mix.general).try_for_each(|source| pin(&mut source.path.value))?;
+            for source in stage.mix.iter_mut().flat_map(|mix| &mut mix.general) {
+                if let GeneralRows::File(path) = &mut source.path.value {
+                    pin(path)?;
+                }
+                source
+                    .self_data
+                    .iter_mut()
+                    .flat_map(|own| &mut own.prompts)
+                    .try_for_each(|path| pin(&mut path.value))?;
+            }
         }
         if let Some(evaluation) = &mut self.evaluation {
             if let Some(domain) = &mut evaluation.domain {

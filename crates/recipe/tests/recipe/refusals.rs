@@ -175,6 +175,18 @@ refusals! {
         "16:15: `stages.0.mix.general` is missing: 25 % of the mix has no source", "add general sources, or say domain: 100";
     sources_of_one_name: "{name: chat, path: chat.jsonl" => "{name: prose, path: chat.jsonl",
         "19:18: `stages.0.mix.general.1.name`: a second source named `prose`", "give each source its own name; it names the metrics";
+    self_settings_with_a_file: "path: chat.jsonl, share: 40" => "path: chat.jsonl, rows: 64, share: 40",
+        "19:42: `stages.0.mix.general.1.rows` has no effect with a file as `path`", "remove it";
+    self_of_no_rows: "path: chat.jsonl, share: 40" => "path: self, rows: 0, share: 40",
+        "19:42: `stages.0.mix.general.1.rows`: expected a whole number from 1 to 100000, got `0`", "choose a value in this range";
+    self_at_a_negative_temperature: "path: chat.jsonl, share: 40" => "path: self, temperature: -1, share: 40",
+        "19:49: `stages.0.mix.general.1.temperature`: expected a number from 0 to 2, got `-1`", "choose a value in this range";
+    self_prompts_that_are_not_there: "path: chat.jsonl, share: 40" => "path: self, prompts: mine.jsonl, share: 40",
+        "19:45: `stages.0.mix.general.1.prompts`: there is no file DIR/mine.jsonl",
+        "check the spelling; a relative path starts at the folder of the recipe file";
+    self_is_written_small: "path: chat.jsonl, share: 40" => "path: Self, share: 40",
+        "19:30: `stages.0.mix.general.1.path`: there is no file DIR/Self",
+        "check the spelling; a relative path starts at the folder of the recipe file";
     suites_of_one_name: "{name: instructions," => "{name: talk,",
         "46:14: `evaluation.general.3.name`: a second suite named `talk`", "give each suite its own name; floors refer to it";
     max_new_tokens_where_nothing_is_written: "path: heldout.jsonl" => "path: heldout.jsonl, max_new_tokens: 8",

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::folder::{Folder, WHOLE};
 use temper_recipe::{
-    Bound, Duration, Linear, LrScheduler, MixUnit, Mode, ModelSource, Recipe, Setting, Source, Span, SuiteKind,
-    reference,
+    Bound, Duration, GeneralRows, Linear, LrScheduler, MixUnit, Mode, ModelSource, Recipe, Setting, Source, Span,
+    SuiteKind, reference,
 };
 
 const SMALL: &str = "name: a\nbase: hf:owner/model@main\nstages: [{kind: sft, train: train.jsonl}]\n";
@@ -322,4 +322,25 @@ fn the_reference_is_up_to_date() {
         written == reference(),
         "docs/recipe.md is old: TEMPER_WRITE_REFERENCE=1 cargo test -p temper-recipe reference"
     );
+}
+
+#[test]
+fn general_data_that_the_base_writes_itself() {
+    let folder = Folder::new();
+    let text = WHOLE
+        .replace("path: chat.jsonl", "path: self, rows: 64, max_new_tokens: 32, temperature: 0.5, prompts: more.jsonl");
+    let (recipe, _) = folder.load(&text, &[]).unwrap();
+    let [prose, own] = &recipe.stages[0].mix.as_ref().unwrap().general[..] else { panic!() };
+    assert!(prose.self_data.is_none() && prose.path.file().is_some());
+    assert_eq!(*own.path, GeneralRows::Base);
+    let settings = own.self_data.as_ref().unwrap();
+    assert_eq!((*settings.rows, *settings.max_new_tokens, *settings.temperature), (64, 32, 0.5));
+    assert_eq!(settings.prompts.as_ref().unwrap().value, folder.path("more.jsonl"));
+    assert_eq!(by_path(&recipe)["stages.0.mix.general.1.path"].value, "self");
+    let absolute = serde_json::to_string(&recipe.absolute().unwrap()).unwrap();
+    let (again, _) = folder.load(&absolute, &[]).unwrap();
+    assert_eq!(again.stages[0].mix.as_ref().unwrap().general[1].self_data.as_ref().unwrap().rows.value, 64);
+    let (recipe, _) = folder.load(&WHOLE.replace("path: chat.jsonl", "path: self"), &[]).unwrap();
+    let settings = recipe.stages[0].mix.as_ref().unwrap().general[1].self_data.clone().unwrap();
+    assert_eq!((*settings.rows, *settings.max_new_tokens, *settings.temperature), (512, 128, 0.0));
 }
