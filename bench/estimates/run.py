@@ -100,8 +100,9 @@ def happened(folder, peak):
     steps = [line for line in lines if line["event"] == "step"]
     summary = json.loads((folder / "summary.json").read_text())
     judgement = folder / "judgement.json"
-    # The merged model is written just before the judgement begins.
-    judged = judgement.stat().st_mtime - (folder / "merged").stat().st_mtime if judgement.exists() else 0.0
+    # The merged weights are written just before the judgement begins.
+    merged = folder / "merged/model.safetensors"
+    judged = judgement.stat().st_mtime - merged.stat().st_mtime if judgement.exists() else 0.0
     return {
         "time in all, s": summary["seconds"],
         "training steps, s": sum(step["seconds"] for step in steps),
