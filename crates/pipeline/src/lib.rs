@@ -95,7 +95,7 @@ pub enum PipelineError {
         hint: &'static str,
     },
     /// The caller asked for an end; a checkpoint was written.
-    #[error("interrupted after step {step} of {of}; a checkpoint was written")]
+    #[error("interrupted after step {step} of {of}{}", if *step > 0 { "; a checkpoint was written" } else { "" })]
     Interrupted {
         /// Steps made.
         step: usize,

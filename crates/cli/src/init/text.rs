@@ -173,6 +173,7 @@ fn stage(out: &mut String, found: &Found<'_>) {
     line(out, 2, &format!("lora_rank: {}", c.rank));
     line(out, 2, "lora_alpha: 32");
     line(out, 2, "train: split/train.jsonl");
+    line(out, 2, "# data_licence: NAME IT, it goes into the plan, the report and the model card");
     line(out, 2, "validation: split/validation.jsonl  # chooses the best checkpoint");
     let left = if c.too_long == 0 {
         "all of your rows fit".to_owned()
