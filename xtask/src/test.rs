@@ -39,6 +39,8 @@ pub fn run(extent: Extent) -> Result<()> {
             check(doc.args(["doc", "--release", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings"))
         })?;
     }
+    // As the README has it, but for training.
+    steps.run("first command", || check(cargo()?.args(["run", "--release", "--", "plan", "recipes/icd10.yaml"])))?;
     steps
         .run("tests", || check(cargo()?.args(["test", "--release", "--workspace"]).env("TEMPER_TEST_GGUF", &model)))?;
     steps.print();
