@@ -27,10 +27,12 @@ fn alone(folder: &Folder) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn fifty_kills_at_random_moments_change_no_byte() {
     let folder = Folder::new();
+    let start = std::time::Instant::now();
     let expected = alone(&folder);
+    let whole = start.elapsed().as_secs_f64();
     let run = folder.path("run").display().to_string();
     let moments = Random::new(50, "moments of kill -9");
-    let (mut kills, mut finished) = (0, 0);
+    let (mut kills, mut finished, mut attempts) = (0, 0, 0);
     while kills < 50 || finished == 0 {
         // Without recipe.json the run never began.
         let begun = folder.path("run/recipe.json").is_file();
@@ -41,8 +43,10 @@ fn fifty_kills_at_random_moments_change_no_byte() {
         let arguments: Vec<&str> = if begun { vec!["resume", &run] } else { vec!["run", &recipe] };
         let mut child =
             folder.command(&arguments).arg("--no-cache").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        // A run that will not be killed any more is waited for; else it dies somewhere in its first seconds.
-        let seconds = if kills < 50 { 0.3 + 2.7 * moments.unit(kills) } else { 600.0 };
+        // A run that will not be killed any more is waited for; else it dies somewhere in the time that a whole one takes. The
+        // moment is another at every attempt: one that comes too late for this run would come too late for ever.
+        let seconds = if kills < 50 { whole * moments.unit(attempts) } else { 600.0 };
+        attempts += 1;
         let start = std::time::Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
