@@ -18,6 +18,9 @@ import tempfile
 import threading
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from machine import anonymous_bytes, busy_seconds  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SAMPLE_SECONDS = 0.020
 # Above this many cores taken by other work, a report says that the machine was busy.
@@ -36,25 +39,6 @@ CASES = {
         "stages.0.min_lr=0", "evaluation=null",
     ],
 }
-
-
-def anonymous_bytes(pid):
-    """RssAnon of a running process; 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith("RssAnon:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
-
-
-def busy_seconds():
-    """CPU time of the whole machine on anything but idling, over all cores, since it started."""
-    with open("/proc/stat", encoding="ascii") as file:
-        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def checked(command):

@@ -21,6 +21,8 @@ import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from machine import anonymous_bytes, busy_seconds  # noqa: E402
 SAMPLE_SECONDS = 0.020
 # Above this many cores taken by other work during a process, its times are not a measurement of the two sides.
 BUSY_CORES = 0.10
@@ -37,25 +39,6 @@ class Process:
         self.peak_anon_bytes = peak_anon_bytes
         self.others_cores = others_cores
         self.load_before = load_before
-
-
-def anonymous_bytes(pid):
-    """RssAnon of a running process; 0 when it is gone or has no memory any more."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith("RssAnon:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
-
-
-def busy_seconds():
-    """CPU time the whole machine has spent on anything but idling, over all cores, since it started."""
-    with open("/proc/stat", encoding="ascii") as file:
-        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def run_process(command, args):

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use temper_pipeline::StageCache;
+use temper_report::bytes;
 
 use crate::command::{DONE, Failure, Outcome, json, print};
-use crate::table::{bytes, table};
+use crate::table::table;
 
 /// The finished stages that later runs reuse.
 #[derive(clap::Subcommand)]
@@ -55,7 +56,7 @@ pub fn run(command: &Command) -> Outcome {
                     vec![
                         e.key[..12].to_owned(),
                         e.what.clone(),
-                        bytes(e.bytes as usize),
+                        bytes(e.bytes),
                         used,
                         e.stopped.clone().unwrap_or_default(),
                     ]
@@ -63,7 +64,7 @@ pub fn run(command: &Command) -> Outcome {
                 .collect();
             let table = table(&["key", "stage", "size", "last used", "ended early"], rows, &[2, 3]);
             let total: u64 = entries.iter().map(|e| e.bytes).sum();
-            print(format_args!("{table}\n{} in {}\n", bytes(total as usize), cache.path().display()))?;
+            print(format_args!("{table}\n{} in {}\n", bytes(total), cache.path().display()))?;
         }
         Command::Prune { older_than: None, keep: None } => {
             return Err(Failure::input(anyhow::anyhow!(
@@ -84,7 +85,7 @@ pub fn run(command: &Command) -> Outcome {
             };
             let removed = cache.prune(age, *keep)?;
             let total: u64 = removed.iter().map(|e| e.bytes).sum();
-            print(format_args!("{} finished stages removed, {} freed\n", removed.len(), bytes(total as usize)))?;
+            print(format_args!("{} finished stages removed, {} freed\n", removed.len(), bytes(total)))?;
         }
     }
     Ok(DONE)

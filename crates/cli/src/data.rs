@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use temper_data::{load_rows, prepare};
 use temper_pipeline::PipelineError;
+use temper_report::count;
 
 use crate::command::{DONE, Failure, Outcome, print};
 use crate::run::Reporter;
-use crate::table::count;
 
 /// Work with data.
 #[derive(clap::Subcommand)]

@@ -8,11 +8,11 @@ use serde::Serialize;
 use temper_kernels::{Cpu, Device};
 use temper_model::{LINEAR_MODULES, LlamaConfig, LoraSettings, Tuning, default_cache_dir, hub_location};
 use temper_pipeline::{measure_products, measure_training, parameters, training_memory};
+use temper_report::{bytes, count};
 
 use crate::base::MachineArgs;
 use crate::command::{DONE, Outcome, conclude, json};
 use crate::machine;
-use crate::table::{bytes, count};
 
 /// Tokens of a micro-batch for which memory is computed: the default of a recipe.
 const TOKENS: usize = 1024;
@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Outcome {
     findings.push(
         Finding::new(
             "memory",
-            format!("{} free of {}", bytes(memory.available as usize), bytes(memory.total as usize)),
+            format!("{} free of {}", bytes(memory.available), bytes(memory.total)),
             serde_json::json!({"available_bytes": memory.available, "total_bytes": memory.total}),
         )
         .warn_if(little, "close other programs: the smallest models need about 2 GiB to train"),
@@ -147,7 +147,7 @@ fn disk(what: &'static str, folder: &Path) -> Finding {
     match machine::disk_free(folder) {
         Some(free) => Finding::new(
             what,
-            format!("{} free at {}", bytes(free as usize), folder.display()),
+            format!("{} free at {}", bytes(free), folder.display()),
             serde_json::json!({"free_bytes": free}),
         )
         .warn_if(
@@ -165,10 +165,10 @@ fn cache(what: &'static str, folder: Option<&Path>) -> Finding {
     };
     let size = size(folder);
     let free = machine::disk_free(folder);
-    let room = free.map_or(String::new(), |free| format!(", {} free there", bytes(free as usize)));
+    let room = free.map_or(String::new(), |free| format!(", {} free there", bytes(free)));
     Finding::new(
         what,
-        format!("{} at {}{room}", bytes(size as usize), folder.display()),
+        format!("{} at {}{room}", bytes(size), folder.display()),
         serde_json::json!({"path": folder, "bytes": size, "free_bytes": free}),
     )
     .warn_if(free.is_some_and(|free| free < LITTLE_DISK), "make room there, or move it: TEMPER_CACHE, HF_HUB_CACHE")
@@ -196,7 +196,11 @@ fn fits(what: &'static str, device: &Cpu, tuning: &Tuning, room: usize) -> Findi
     match best {
         Some((name, config)) => Finding::new(
             what,
-            format!("up to the size of {name} ({} weights, {}) {at}", count(parameters(config)), bytes(takes(config))),
+            format!(
+                "up to the size of {name} ({} weights, {}) {at}",
+                count(parameters(config)),
+                bytes(takes(config) as u64)
+            ),
             serde_json::json!({"like": name, "parameters": parameters(config), "memory_bytes": takes(config)}),
         ),
         None => Finding::new(what, format!("none of the usual sizes {at}"), serde_json::Value::Null)
@@ -206,8 +210,12 @@ fn fits(what: &'static str, device: &Cpu, tuning: &Tuning, room: usize) -> Findi
 
 fn needs(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, room: usize, what: &'static str) -> Finding {
     let takes = training_memory(device, config, tuning, TOKENS);
-    Finding::new(what, format!("this base needs {}", bytes(takes)), serde_json::json!({"this_base_bytes": takes}))
-        .warn_if(takes > room, "more than is free: lower micro_batch_tokens, or take a smaller base")
+    Finding::new(
+        what,
+        format!("this base needs {}", bytes(takes as u64)),
+        serde_json::json!({"this_base_bytes": takes}),
+    )
+    .warn_if(takes > room, "more than is free: lower micro_batch_tokens, or take a smaller base")
 }
 
 /// Shapes of published Llama models, from their `config.json`: name, vocabulary, width, inner width, layers, heads,

@@ -9,13 +9,13 @@ use anyhow::anyhow;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use temper_model::{Finish, generate};
+use temper_report::duration;
 use temper_text::{Message, Renderer};
 
 use crate::base::{BaseArgs, SamplingArgs};
 use crate::command::{DONE, Failure, Outcome, print};
 use crate::run::Reporter;
 use crate::stream::TextStream;
-use crate::table::duration;
 
 /// How many bad rows an error shows; it counts all.
 const SHOWN_PROBLEMS: usize = 20;

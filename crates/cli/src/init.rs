@@ -14,13 +14,13 @@ use anyhow::anyhow;
 use serde_json::{Value, json};
 use temper_data::{HoldOut, RowContent, Side, hold_out};
 use temper_kernels::Cpu;
+use temper_report::{bytes, count, duration};
 use temper_run::write_atomic;
 
 use crate::base::{MachineArgs, prepare};
 use crate::command::{DONE, Failure, Outcome, conclude, json as json_text};
 use crate::machine;
 use crate::run::Reporter;
-use crate::table::{bytes, count, duration};
 
 /// Write a commented recipe for your data: looks at the files, the base and this machine, and says why for each choice.
 #[derive(clap::Args)]
@@ -172,8 +172,8 @@ pub fn run(args: &Args) -> Outcome {
         "a run takes about {}, {} of memory and {} of disk\nwrote {recipe}, split/ and general/ beside it\nnext: read it, then \
          `temper plan {recipe}` and `temper run {recipe}`\n",
         duration(estimate.seconds),
-        bytes(estimate.memory_bytes),
-        bytes(estimate.disk_bytes),
+        bytes(estimate.memory_bytes as u64),
+        bytes(estimate.disk_bytes as u64),
         recipe = args.output.display()
     ));
     conclude(text, DONE)

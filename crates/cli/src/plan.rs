@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use temper_pipeline::{Plan, SelfPlan, StagePlan};
+use temper_report::{bytes, count, duration, percent};
 
 use crate::base::RecipeArgs;
 use crate::command::{DONE, Failure, Outcome, conclude, json};
-use crate::table::{bytes, count, duration, percent, table};
+use crate::table::table;
 
 /// Show every resolved value with its source, what will be seen, and what it takes.
 #[derive(clap::Args)]
@@ -92,8 +93,8 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
         duration(e.seconds),
         duration(e.validation_seconds),
         duration(e.judgement_seconds),
-        bytes(e.memory_bytes),
-        bytes(e.disk_bytes),
+        bytes(e.memory_bytes as u64),
+        bytes(e.disk_bytes as u64),
         count(e.processed_tokens),
         count(e.trained_tokens)
     ));
@@ -182,7 +183,7 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
         out,
         "{} trained parameters; about {} of memory; about {} of training and {} of validation ({:.0} GFLOP/s in products now)",
         count(stage.trained_parameters),
-        bytes(e.memory_bytes),
+        bytes(e.memory_bytes as u64),
         duration(e.seconds),
         duration(e.validation_seconds),
         e.gflops

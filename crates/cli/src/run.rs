@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use temper_pipeline::{Event, Options, PipelineError, Prepared, Skipped, StageCache};
+use temper_report::{bytes, count, duration};
 use temper_train::Progress;
 
 use crate::base::RecipeArgs;
 use crate::command::{DONE, Failure, INTERRUPTED, Outcome, conclude, json, tell};
 use crate::interrupt;
-use crate::table::{bytes, count, duration};
 use crate::verdict;
 
 /// Train as the recipe says, judge on both axes, write the run folder.
@@ -67,7 +67,7 @@ pub fn carry_out(prepared: &Prepared, options: &Options, as_json: bool) -> Outco
             stage.kind,
             stage.steps,
             count(stage.trained_parameters),
-            bytes(stage.estimate.memory_bytes),
+            bytes(stage.estimate.memory_bytes as u64),
             duration(stage.estimate.seconds),
         ));
     }

@@ -80,21 +80,11 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Makes the folder where it is not there, and clears away what an interrupted write left.
+    /// Makes the folder where it is not there.
     pub fn open(run: &Path, stage: usize) -> Result<Self, PipelineError> {
         let dir = run.join("checkpoints").join(format!("stage-{}", stage + 1));
         fs::create_dir_all(&dir).map_err(io("create", &dir))?;
-        for entry in fs::read_dir(&dir).map_err(io("list", &dir))? {
-            let path = entry.map_err(io("list", &dir))?.path();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
-                fs::remove_dir_all(&path).map_err(io("remove", &path))?;
-            }
-        }
         Ok(Self { dir })
-    }
-
-    fn step(&self, step: usize) -> PathBuf {
-        self.dir.join(format!("step-{step:06}"))
     }
 
     /// The weights of the lowest validation, at this step.
@@ -111,8 +101,8 @@ impl Checkpoints {
         watch: &WatchState,
         metrics_bytes: u64,
         keep: usize,
-    ) -> Result<PathBuf, PipelineError> {
-        let path = self.step(fit.state().step);
+    ) -> Result<(), PipelineError> {
+        let path = self.dir.join(format!("step-{:06}", fit.state().step));
         write_dir_atomic(&path, |aside| -> Result<(), PipelineError> {
             let trainer = aside.join(TRAINER);
             fit.save(&trainer).map_err(PipelineError::Save)?;
@@ -126,8 +116,7 @@ impl Checkpoints {
             };
             write(&aside.join(STATE), &to_json_pretty(&state)?)
         })?;
-        self.prune(fit.state(), keep)?;
-        Ok(path)
+        self.prune(fit.state(), keep)
     }
 
     fn prune(&self, now: &FitState, keep: usize) -> Result<(), PipelineError> {
@@ -192,18 +181,17 @@ impl Checkpoints {
         Ok(state)
     }
 
-    /// Writes the stage's result: the weights (an adapter whose alpha is scaled by `scale`, or the whole model) and how it
-    /// ended. With this folder the stage is done.
+    /// Writes the stage's result: the weights (an adapter, or the whole model) and how it ended. With this folder the stage
+    /// is done.
     pub fn finish<D: Device>(
         &self,
         model: &Llama<D>,
         tuning: &Tuning,
-        scale: f64,
         base: (&str, &BaseRecord),
         finished: &Finished,
     ) -> Result<(), PipelineError> {
         write_dir_atomic(&self.dir.join(RESULT), |aside| {
-            snapshot::save(model, tuning, scale, base, &weights(aside)).map_err(PipelineError::Save)?;
+            snapshot::save(model, tuning, 1.0, base, &weights(aside)).map_err(PipelineError::Save)?;
             write(&aside.join(OUTCOME), &to_json_pretty(finished)?)
         })
     }

@@ -15,7 +15,7 @@ use crate::PipelineError;
 use crate::prepare::Prepared;
 use crate::run::Event;
 
-/// Tokens of a packed batch of items; an item longer than this makes the batch as long as itself.
+/// Tokens of a packed batch of items; an item longer than this is refused when it is scored.
 pub const BATCH_TOKENS: usize = 1024;
 
 /// Prompts of a chat suite that the tuned model answers as well, to be read beside the base's answers.

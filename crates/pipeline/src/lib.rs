@@ -73,7 +73,7 @@ pub enum PipelineError {
     #[error(transparent)]
     Compare(#[from] temper_eval::compare::CompareError),
     /// Training ended early.
-    #[error("stage {stage}, step {step}: {error}")]
+    #[error("stage {}, step {step}: {error}", stage + 1)]
     Train {
         /// From 0.
         stage: usize,
@@ -83,7 +83,7 @@ pub enum PipelineError {
         error: temper_train::TrainError,
     },
     /// Training was ended early, and no weights of it are worth keeping.
-    #[error("stage {stage}, step {step}: {reason}; no validation was better than the start\nhint: {hint}")]
+    #[error("stage {}, step {step}: {reason}; no validation was better than the start\nhint: {hint}", stage + 1)]
     NothingGained {
         /// From 0.
         stage: usize,

@@ -341,8 +341,9 @@ fn save_result(
         tell(Event::Saved { what: "PEFT adapter", path })?;
     }
     let path = folder.join("merged");
-    snapshot::save_merged(tuned, &[], &path).map_err(PipelineError::Save)?;
-    prepared.base.renderer.tokenizer().save(&path)?;
+    let tokenizer = prepared.base.renderer.tokenizer().files();
+    let side_files: Vec<(&str, &[u8])> = tokenizer.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
+    snapshot::save_merged(tuned, &side_files, &path).map_err(PipelineError::Save)?;
     tell(Event::Saved { what: "merged model", path })?;
     Ok(())
 }

@@ -203,7 +203,7 @@ impl Workshop<'_> {
         average_with_start(stage, &mut model, start)?;
         let lines = stage_lines(self.metrics_path, index)?;
         let finished = Finished::new(key, outcome, watched, lines);
-        checkpoints.finish(&model, &stage.tuning, 1.0, base, &finished)?;
+        checkpoints.finish(&model, &stage.tuning, base, &finished)?;
         Ok(finished)
     }
 }

@@ -70,7 +70,7 @@ impl RunFolder {
         let what = if adapter { "A LoRA adapter (PEFT) over" } else { "A fine-tuned copy of" };
         let what = format!(
             "{what} {base}, trained by {kinds} ({} steps).",
-            number::count(plan.stages.iter().map(|stage| stage.steps as u64).sum())
+            number::count(plan.stages.iter().map(|stage| stage.steps as u64).sum::<u64>())
         );
         let mut card = environment.get_template("card.md")?.render(context! {
             adapter, license_id, what,

@@ -1,4 +1,5 @@
-//! Numbers as people read them: the only place where the report makes text of one.
+//! Numbers as people read them: the only place where the report makes text of one, and the command line of counts, sizes
+//! and times.
 
 use temper_eval::compare::Metric;
 
@@ -20,8 +21,8 @@ pub fn typeset(sentence: &str) -> String {
     words.join(" ")
 }
 
-/// 1234567 as "1,234,567".
-pub fn count(n: u64) -> String {
+/// A whole number, 1234567 as "1,234,567".
+pub fn count(n: impl std::fmt::Display) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -183,6 +184,7 @@ mod tests {
         assert_eq!([count(7), count(1234), count(1_234_567)], ["7", "1,234", "1,234,567"]);
         assert_eq!([scientific(0.00125), scientific(2e-4), scientific(0.0)], ["1.25e−3", "2e−4", "0"]);
         assert_eq!([loss(1.23456), loss(f64::NAN), signed_loss(-0.5)], ["1.235", "NaN", "−0.500"]);
+        assert_eq!([bytes(3 << 20), bytes(3 << 30)], ["3 MiB", "3.00 GiB"]);
         assert_eq!([duration(59.4), duration(125.0), duration(3720.0)], ["59 s", "2 min 05 s", "1 h 02 min"]);
         assert_eq!(typeset("loss -4.0 % (-5 to -3), pre-2"), "loss −4.0 % (−5 to −3), pre-2");
         let accuracy = Style::of(Metric::Accuracy);

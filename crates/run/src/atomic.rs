@@ -85,6 +85,28 @@ fn beside(path: &Path, purpose: &str) -> Result<PathBuf, RunError> {
     Ok(path.with_file_name(hidden))
 }
 
+/// Whether [`beside`] makes names like this one: `.NAME.tmp-PID-N`, `.NAME.old-PID-N`.
+fn is_beside(name: &str) -> bool {
+    let numbers = |text: &str| text.split('-').count() == 2 && text.bytes().all(|b| b == b'-' || b.is_ascii_digit());
+    let purpose = |mark: &str| name.rsplit_once(mark).is_some_and(|(_, rest)| numbers(rest));
+    name.starts_with('.') && (purpose(".tmp-") || purpose(".old-"))
+}
+
+/// Removes what writes that were cut off left anywhere below `folder`. No other process may be writing there.
+pub(crate) fn sweep(folder: &Path) -> Result<(), RunError> {
+    for entry in fs::read_dir(folder).map_err(io_error("list", folder))? {
+        let entry = entry.map_err(io_error("list", folder))?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(io_error("look at", folder))?);
+        if is_beside(&entry.file_name().to_string_lossy()) {
+            let removed = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(io_error("remove", &path))?;
+        } else if kind.is_dir() {
+            sweep(&path)?;
+        }
+    }
+    Ok(())
+}
+
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

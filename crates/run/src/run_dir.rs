@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::atomic::{sync_folder, write_atomic};
+use crate::atomic::{sweep, sync_folder, write_atomic};
 use crate::error::{RunError, io_error};
 use crate::json::{to_json, to_json_pretty};
 use crate::log::JsonLog;
@@ -50,13 +50,15 @@ impl RunDir {
         Self::lock(path)
     }
 
-    /// The folder of an older run, to go on with.
+    /// The folder of an older run, to go on with. What writes that were cut off left behind is cleared away.
     ///
     /// # Errors
     /// [`RunError::Io`] if there is no such folder, [`RunError::Busy`] while another process writes there.
     pub fn open(path: &Path) -> Result<Self, RunError> {
         fs::read_dir(path).map_err(io_error("use", path))?;
-        Self::lock(path)
+        let folder = Self::lock(path)?;
+        sweep(path)?;
+        Ok(folder)
     }
 
     fn lock(path: &Path) -> Result<Self, RunError> {
@@ -173,6 +175,23 @@ mod tests {
         assert!(matches!(error, RunError::Busy { .. }), "{error}");
         drop(first);
         RunDir::open(dir.path()).unwrap();
+    }
+
+    /// A kill between two writes of a merged model left half a gigabyte under a hidden name, at every try another.
+    #[test]
+    fn what_a_killed_write_left_is_gone_when_the_run_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        for left in [".merged.tmp-1-0", ".merged.old-1-1", "checkpoints/stage-1/.step-000004.tmp-7-2"] {
+            fs::create_dir_all(dir.path().join(left)).unwrap();
+            fs::write(dir.path().join(left).join("model.safetensors"), b"half").unwrap();
+        }
+        fs::write(dir.path().join(".plan.json.tmp-1-3"), b"{").unwrap();
+        fs::write(dir.path().join(".mine"), b"kept").unwrap();
+        RunDir::open(dir.path()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".lock", ".mine", "checkpoints"]);
+        assert_eq!(fs::read_dir(dir.path().join("checkpoints/stage-1")).unwrap().count(), 0);
     }
 
     #[test]

@@ -381,15 +381,12 @@ impl Tokenizer {
         &self.source
     }
 
-    /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, so that `AutoTokenizer.from_pretrained(dir)`
-    /// yields the same ids.
+    /// `tokenizer.json` and `tokenizer_config.json`, (name, content): of a folder with them,
+    /// `AutoTokenizer.from_pretrained` yields the same ids.
     ///
     /// The class is `PreTrainedTokenizerFast`, which takes `tokenizer.json` as it is; model-specific classes of newer
     /// `transformers` rebuild the pre-tokenizer and lose the splitting of digits.
-    ///
-    /// # Errors
-    /// Where a file cannot be written.
-    pub fn save(&self, dir: impl AsRef<Path>) -> Result<(), TokenizerError> {
+    pub fn files(&self) -> [(&'static str, String); 2] {
         let mut config = json!({"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false});
         let named =
             [("bos_token", self.bos), ("eos_token", self.eos), ("unk_token", self.unk), ("pad_token", self.pad)];
@@ -401,7 +398,15 @@ impl Tokenizer {
         if let Some(template) = &self.chat_template {
             config["chat_template"] = template.as_str().into();
         }
-        for (name, text) in [("tokenizer.json", &self.source), ("tokenizer_config.json", &format!("{config:#}\n"))] {
+        [("tokenizer.json", self.source.clone()), ("tokenizer_config.json", format!("{config:#}\n"))]
+    }
+
+    /// Writes [`files`](Self::files) into `dir`.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<(), TokenizerError> {
+        for (name, text) in self.files() {
             let path = dir.as_ref().join(name);
             std::fs::write(&path, text).map_err(|source| TokenizerError::Write { path, source })?;
         }

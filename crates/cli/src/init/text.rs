@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use temper_pipeline::{Base, parameters};
+use temper_report::{bytes, count};
 
 use super::choose::Choices;
 use super::look::{Data, FEWEST_GROUPS};
 use super::{Task, Written};
 use crate::machine::Memory;
-use crate::table::{bytes, count};
 
 /// Longest line of the recipe.
 const WIDTH: usize = 110;
@@ -72,8 +72,8 @@ fn head(out: &mut String, found: &Found<'_>) {
             "Made by `temper init`. Look at it with `temper plan`, change what you know better, then `temper run`. On {} threads, \
          {} of memory free of {}.",
             found.threads,
-            bytes(found.memory.available as usize),
-            bytes(found.memory.total as usize)
+            bytes(found.memory.available),
+            bytes(found.memory.total)
         ),
     );
     out.push_str("#\n");
@@ -210,7 +210,7 @@ fn stage(out: &mut String, found: &Found<'_>) {
     comment(
         out,
         2,
-        &format!("Tokens computed at once: about {} of memory, {room}. It changes no result.", bytes(c.memory)),
+        &format!("Tokens computed at once: about {} of memory, {room}. It changes no result.", bytes(c.memory as u64)),
     );
     line(out, 2, &format!("micro_batch_tokens: {}", c.micro_batch_tokens));
     comment(

@@ -95,6 +95,14 @@ pub(super) fn backward(
     heads: Heads,
     dqkv: Rows,
 ) {
+    // Without contexts every segment is a group of its own, and there is nothing to work out.
+    if segments.iter().all(|s| s.context.is_empty()) {
+        (0..segments.len() * heads.kv).into_par_iter().with_max_len(1).for_each(|task| {
+            let (segment, kv) = (&segments[task / heads.kv], task % heads.kv);
+            segment_backward(qkv, out, log_sum, dout, segment, heads, kv, dqkv);
+        });
+        return;
+    }
     let groups = groups(segments, qkv.rows);
     let tasks = groups.len() * heads.kv;
     (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
@@ -176,9 +184,6 @@ fn segment_backward(
 
 /// Segments that share rows through their contexts, by index, in order.
 fn groups(segments: &[Segment], rows: usize) -> Vec<Vec<usize>> {
-    if segments.iter().all(|s| s.context.is_empty()) {
-        return (0..segments.len()).map(|i| vec![i]).collect();
-    }
     let mut owner = vec![usize::MAX; rows];
     for (i, segment) in segments.iter().enumerate() {
         owner[segment.rows.clone()].fill(i);
