@@ -57,8 +57,7 @@ enum Command {
     Completions(completions::Args),
     #[command(subcommand)]
     Cache(cache::Command),
-    #[command(subcommand)]
-    Bench(bench::Command),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -77,7 +76,7 @@ fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Cache(command) => cache::run(&command),
-        Command::Bench(command) => bench::run(&command),
+        Command::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -101,6 +101,19 @@ pub struct LogProbGrad<'a, B> {
     pub head: Option<&'a Tensor<B>>,
 }
 
+/// What an adapter adds to the columns `cols` of a linear layer: `scale * inner[:, inner] b^T`.
+#[derive(Clone)]
+pub struct LowRank<'a, B> {
+    /// Columns of y.
+    pub cols: Range<usize>,
+    /// Columns of `inner`, as many as the rank.
+    pub inner: Range<usize>,
+    /// [cols, rank].
+    pub b: &'a Tensor<B>,
+    /// `alpha / rank`.
+    pub scale: f32,
+}
+
 /// Settings of one AdamW step (Loshchilov and Hutter, 2019; the update of `torch.optim.AdamW`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
@@ -143,6 +156,14 @@ pub trait Device {
 
     /// The values, row-major. The only place that waits for the device.
     fn read(&self, tensor: &Tensor<Self::Buffer>) -> Vec<f32>;
+
+    /// Says that a weight [out, in], alone in its buffer, will not be written again: a device may keep it in the order
+    /// and the precision of its products. It is then read by the linear operations as a whole, and by rows through
+    /// [`Device::gather_rows`], [`Device::copy`] and [`Device::read`], in that precision. `parts`: the runs of rows
+    /// that adapters name in [`LowRank::cols`], one after the other; none for one part.
+    fn freeze(&self, weight: &Tensor<Self::Buffer>, parts: &[Range<usize>]) {
+        let _ = (weight, parts);
+    }
 
     /// Sets every element.
     fn fill(&self, tensor: &Tensor<Self::Buffer>, value: f32);
@@ -200,6 +221,33 @@ pub trait Device {
         write: Write,
         y: &Tensor<Self::Buffer>,
     );
+
+    /// `y = from + x weight^T`, plus on the columns of each piece what its adapter adds. `from` none: from zero.
+    /// x: [n, in], weight: [out, in], from and y: [n, out], apart from each other; inner: [n, ranks].
+    fn linear_adapted(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        from: Option<&Tensor<Self::Buffer>>,
+        inner: &Tensor<Self::Buffer>,
+        pieces: &[LowRank<'_, Self::Buffer>],
+        y: &Tensor<Self::Buffer>,
+    ) {
+        linear_adapted_by_parts(self, x, weight, from, inner, pieces, y);
+    }
+
+    /// `dx = dy weight + dinner a`. dinner: [n, ranks], a: [ranks, in].
+    fn linear_adapted_backward_input(
+        &self,
+        dy: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        dinner: &Tensor<Self::Buffer>,
+        a: &Tensor<Self::Buffer>,
+        dx: &Tensor<Self::Buffer>,
+    ) {
+        self.linear_backward_input(dy, weight, 1.0, Write::Set, dx);
+        self.linear_backward_input(dinner, a, 1.0, Write::Add, dx);
+    }
 
     /// `dx (+)= scale * dy weight`.
     fn linear_backward_input(
@@ -316,4 +364,24 @@ pub trait Device {
         mean: &Tensor<Self::Buffer>,
         square: &Tensor<Self::Buffer>,
     );
+}
+
+/// [`Device::linear_adapted`] by the simpler operations.
+pub(crate) fn linear_adapted_by_parts<D: Device + ?Sized>(
+    device: &D,
+    x: &Tensor<D::Buffer>,
+    weight: &Tensor<D::Buffer>,
+    from: Option<&Tensor<D::Buffer>>,
+    inner: &Tensor<D::Buffer>,
+    pieces: &[LowRank<'_, D::Buffer>],
+    y: &Tensor<D::Buffer>,
+) {
+    if let Some(from) = from {
+        device.copy(from, y);
+    }
+    device.linear(x, weight, 1.0, if from.is_some() { Write::Add } else { Write::Set }, y);
+    for piece in pieces {
+        let (inner, y) = (inner.col_range(piece.inner.clone()), y.col_range(piece.cols.clone()));
+        device.linear(&inner, piece.b, piece.scale, Write::Add, &y);
+    }
 }

@@ -14,11 +14,13 @@
 mod arena;
 mod cpu;
 mod device;
+mod profile;
 mod reference;
 mod tensor;
 
 pub use arena::Arena;
-pub use cpu::Cpu;
-pub use device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, Pick, Segment, Write};
+pub use cpu::{Cpu, Precision};
+pub use device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write};
+pub use profile::{Measured, Operation, Profiled};
 pub use reference::{Real, Reference};
 pub use tensor::Tensor;

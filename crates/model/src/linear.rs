@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use temper_kernels::{Device, Tensor, Write};
+use temper_kernels::{Device, LowRank, Tensor, Write};
 
 use crate::Tuning;
 use crate::parameters::Parameter;
@@ -64,7 +64,10 @@ impl<B> Linear<B> {
         };
         let weight = match tuning {
             Tuning::Full => Parameter::trained(device, weight),
-            Tuning::Lora(_) | Tuning::Frozen => Parameter::frozen(weight),
+            Tuning::Lora(_) | Tuning::Frozen => {
+                let rows: Vec<Range<usize>> = parts.iter().map(|part| part.rows.clone()).collect();
+                Parameter::frozen(device, weight, &rows)
+            }
         };
         Self { weight, parts, lora }
     }
@@ -74,23 +77,34 @@ impl<B> Linear<B> {
         self.lora.as_ref().map_or(0, |lora| lora.rank * lora.adapted.len())
     }
 
-    /// `inner`: [n, inner_width], kept for the backward; `adapter` turns the adapters on.
+    /// `y = from + x W^T` and what the adapters add; `from` none: from zero. `inner`: [n, inner_width], kept for the
+    /// backward; `adapter` turns the adapters on.
     pub fn forward<D: Device<Buffer = B>>(
         &self,
         d: &D,
         x: &Tensor<B>,
-        write: Write,
+        from: Option<&Tensor<B>>,
         y: &Tensor<B>,
         inner: &Tensor<B>,
         adapter: bool,
     ) {
-        d.linear(x, &self.weight.value, 1.0, write, y);
-        let Some(lora) = self.lora.as_ref().filter(|_| adapter) else { return };
+        let Some(lora) = self.lora.as_ref().filter(|_| adapter) else {
+            return d.linear_adapted(x, &self.weight.value, from, inner, &[], y);
+        };
         d.linear(x, &lora.a.value, 1.0, Write::Set, inner);
-        for (k, (&p, b)) in lora.adapted.iter().zip(&lora.b).enumerate() {
-            let inner = inner.col_range(k * lora.rank..(k + 1) * lora.rank);
-            d.linear(&inner, &b.value, lora.scale, Write::Add, &y.col_range(self.parts[p].rows.clone()));
-        }
+        let pieces: Vec<_> = lora
+            .adapted
+            .iter()
+            .zip(&lora.b)
+            .enumerate()
+            .map(|(k, (&p, b))| LowRank {
+                cols: self.parts[p].rows.clone(),
+                inner: k * lora.rank..(k + 1) * lora.rank,
+                b: &b.value,
+                scale: lora.scale,
+            })
+            .collect();
+        d.linear_adapted(x, &self.weight.value, from, inner, &pieces, y);
     }
 
     /// Adds the gradients of what is trained here, and overwrites `dx` where it is wanted. `inner` is the forward's;
@@ -107,10 +121,12 @@ impl<B> Linear<B> {
         if let Some(dweight) = &self.weight.gradient {
             d.linear_backward_weight(dy, x, 1.0, dweight);
         }
-        if let Some(dx) = dx {
-            d.linear_backward_input(dy, &self.weight.value, 1.0, Write::Set, dx);
-        }
-        let Some(lora) = &self.lora else { return };
+        let Some(lora) = &self.lora else {
+            if let Some(dx) = dx {
+                d.linear_backward_input(dy, &self.weight.value, 1.0, Write::Set, dx);
+            }
+            return;
+        };
         for (k, (&p, b)) in lora.adapted.iter().zip(&lora.b).enumerate() {
             let columns = k * lora.rank..(k + 1) * lora.rank;
             let dy = dy.col_range(self.parts[p].rows.clone());
@@ -123,7 +139,7 @@ impl<B> Linear<B> {
             d.linear_backward_weight(dinner, x, 1.0, da);
         }
         if let Some(dx) = dx {
-            d.linear_backward_input(dinner, &lora.a.value, 1.0, Write::Add, dx);
+            d.linear_adapted_backward_input(dy, &self.weight.value, dinner, &lora.a.value, dx);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `forward` and `backward` read top to bottom, one line an operation of `temper_kernels::Device`.
 
-use temper_kernels::{Cached, Device, Heads, Segment, Tensor, Write};
+use temper_kernels::{Cached, Device, Heads, Segment, Tensor};
 use temper_run::Random;
 
 use crate::linear::{Linear, Part};
@@ -84,10 +84,7 @@ impl<D: Device> Llama<D> {
     ) -> Result<Self, E> {
         let c = config;
         let (d, f, heads) = (c.hidden_size, c.intermediate_size, c.heads());
-        let parameter = |value: Tensor<D::Buffer>| match tuning {
-            Tuning::Full => Parameter::trained(&device, value),
-            Tuning::Lora(_) | Tuning::Frozen => Parameter::frozen(value),
-        };
+        let trained = matches!(tuning, Tuning::Full);
         let mut fused = |layer: usize, block: &str, ins: usize, parts: &[(&str, usize)]| {
             let rows = parts.iter().map(|(_, rows)| rows).sum();
             let weight = Tensor::new(device.zeros(rows * ins), 0, rows, ins);
@@ -111,7 +108,10 @@ impl<D: Device> Llama<D> {
             let down = fused(i, "mlp", f, &[("down_proj", d)])?;
             linears.push((qkv, o, gate_up, down));
         }
-        let mut norm = |name: &str| Ok(parameter(device.upload(1, d, &tensor(name, &[d])?)));
+        let mut norm = |name: &str| {
+            let value = device.upload(1, d, &tensor(name, &[d])?);
+            Ok(if trained { Parameter::trained(&device, value) } else { Parameter::constant(value) })
+        };
         let mut layers = Vec::new();
         for (i, (qkv, o, gate_up, down)) in linears.into_iter().enumerate() {
             let attention_norm = norm(&format!("model.layers.{i}.input_layernorm.weight"))?;
@@ -119,7 +119,10 @@ impl<D: Device> Llama<D> {
             layers.push(Layer { attention_norm, qkv, o, mlp_norm, gate_up, down });
         }
         let last_norm = norm("model.norm.weight")?;
-        let mut table = |name: &str| Ok(parameter(device.upload(c.vocab_size, d, &tensor(name, &[c.vocab_size, d])?)));
+        let mut table = |name: &str| {
+            let value = device.upload(c.vocab_size, d, &tensor(name, &[c.vocab_size, d])?);
+            Ok(if trained { Parameter::trained(&device, value) } else { Parameter::frozen(&device, value, &[]) })
+        };
         let embedding = table("model.embed_tokens.weight")?;
         let head = if c.tie_word_embeddings { None } else { Some(table("lm_head.weight")?) };
 
@@ -207,7 +210,7 @@ impl<D: Device> Llama<D> {
         for (i, layer) in self.layers.iter().enumerate() {
             let a = ws.layer(i, n);
             d.rms_norm(&a.x, &layer.attention_norm.value, epsilon, &normed, &a.inv_rms_attention);
-            layer.qkv.forward(d, &normed, Write::Set, &a.qkv, &a.inner[0], adapter);
+            layer.qkv.forward(d, &normed, None, &a.qkv, &a.inner[0], adapter);
             d.rope(&a.qkv.col_range(0..rotated), heads.dim, positions, &self.cos, &self.sin, false);
             let keys_values = a.qkv.col_range(heads.query_width()..heads.row_width());
             match attend {
@@ -223,16 +226,14 @@ impl<D: Device> Llama<D> {
                     d.attention_decode(&q, &cache.layers[i], seen, heads, &a.attended);
                 }
             }
-            d.copy(&a.x, &a.middle);
-            layer.o.forward(d, &a.attended, Write::Add, &a.middle, &a.inner[1], adapter);
+            layer.o.forward(d, &a.attended, Some(&a.x), &a.middle, &a.inner[1], adapter);
 
             d.rms_norm(&a.middle, &layer.mlp_norm.value, epsilon, &normed, &a.inv_rms_mlp);
-            layer.gate_up.forward(d, &normed, Write::Set, &a.gate_up, &a.inner[2], adapter);
+            layer.gate_up.forward(d, &normed, None, &a.gate_up, &a.inner[2], adapter);
             let activated = ws.activated.first_rows(n);
             d.swiglu(&a.gate_up, &activated);
             let next = if i + 1 < self.layers.len() { ws.layer(i + 1, n).x } else { ws.last.first_rows(n) };
-            d.copy(&a.middle, &next);
-            layer.down.forward(d, &activated, Write::Add, &next, &a.inner[3], adapter);
+            layer.down.forward(d, &activated, Some(&a.middle), &next, &a.inner[3], adapter);
         }
         let hidden = ws.hidden.first_rows(n);
         d.rms_norm(&ws.last.first_rows(n), &self.norm.value, epsilon, &hidden, &ws.inv_rms_last.first_rows(n));

@@ -38,7 +38,14 @@ pub struct Parameter<B> {
 }
 
 impl<B> Parameter<B> {
-    pub(crate) fn frozen(value: Tensor<B>) -> Self {
+    /// A weight that will not change, alone in its buffer; `parts`: its rows by projection.
+    pub(crate) fn frozen<D: Device<Buffer = B>>(device: &D, value: Tensor<B>, parts: &[Range<usize>]) -> Self {
+        device.freeze(&value, parts);
+        Self { value, gradient: None }
+    }
+
+    /// Values that will not change and that no product reads: a norm's.
+    pub(crate) fn constant(value: Tensor<B>) -> Self {
         Self { value, gradient: None }
     }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::lanes;
-use super::product::{Matrix, product};
+use super::product::{Kernels, Operand, Product, View};
 use super::rows::Rows;
 use crate::device::{Cached, Heads, Segment};
 
@@ -48,7 +48,26 @@ fn gather(source: Rows, segment: &Segment, column: usize, width: usize, into: &m
     }
 }
 
-pub(super) fn forward(qkv: Rows, segments: &[Segment], heads: Heads, out: Rows, log_sum: Rows) {
+/// A small product on the calling worker: `to (+)= scale * left right`, m rows, n lanes, k summed.
+///
+/// # Safety
+/// As for [`Kernels::run_here`].
+unsafe fn product(
+    kernels: Kernels,
+    (m, n, k): (usize, usize, usize),
+    to: (*mut f32, usize),
+    left: View,
+    right: View,
+    scale: f32,
+    add: bool,
+) {
+    let from = if add { (to.0.cast_const(), to.1) } else { (std::ptr::null(), 0) };
+    let product = Product { m, k, left, scale, right: Operand::Plain(right, n), pieces: &[], from, to };
+    // SAFETY: the caller's promise.
+    unsafe { kernels.run_here(&product) };
+}
+
+pub(super) fn forward(kernels: Kernels, qkv: Rows, segments: &[Segment], heads: Heads, out: Rows, log_sum: Rows) {
     let (dim, scale) = (heads.dim, 1.0 / (heads.dim as f32).sqrt());
     let tasks = segments.len() * heads.kv;
     (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
@@ -66,19 +85,21 @@ pub(super) fn forward(qkv: Rows, segments: &[Segment], heads: Heads, out: Rows, 
                     let block = BLOCK.min(segment.rows.end - first);
                     let visible = context + first - segment.rows.start + block;
                     let scores = &mut scores[..block * visible];
-                    let q = Matrix::new(qkv.at(first, head * dim), qkv.stride);
-                    let s = Matrix::new(scores.as_mut_ptr(), visible);
+                    let q = View::lanes_by_k(qkv.at(first, head * dim), qkv.stride);
+                    let keys = View::lanes_by_k(k.as_ptr(), dim);
                     // SAFETY: k, v and scores are this worker's; qkv is only read; the block's columns of `out` and
                     // `log_sum` belong to this task alone.
                     unsafe {
-                        product(block, visible, dim, s, q, Matrix::new(k.as_mut_ptr(), dim).t(), scale, false, false);
+                        let s = scores.as_mut_ptr();
+                        product(kernels, (block, visible, dim), (s, visible), q, keys, scale, false);
                         for (r, row) in scores.chunks_exact_mut(visible).enumerate() {
                             let (live, later) = row.split_at_mut(visible - block + r + 1);
                             *log_sum.at(first + r, head) = lanes::softmax(live);
                             later.fill(0.0);
                         }
-                        let o = Matrix::new(out.at(first, head * dim), out.stride);
-                        product(block, dim, visible, o, s, Matrix::new(v.as_mut_ptr(), dim), 1.0, false, false);
+                        let (o, p) = (out.at(first, head * dim), View::lanes_by_k(s, visible));
+                        let values = View::k_by_lanes(v.as_ptr(), dim);
+                        product(kernels, (block, dim, visible), (o, out.stride), p, values, 1.0, false);
                     }
                 }
             }
@@ -87,6 +108,7 @@ pub(super) fn forward(qkv: Rows, segments: &[Segment], heads: Heads, out: Rows, 
 }
 
 pub(super) fn backward(
+    kernels: Kernels,
     qkv: Rows,
     out: Rows,
     log_sum: Rows,
@@ -99,7 +121,7 @@ pub(super) fn backward(
     if segments.iter().all(|s| s.context.is_empty()) {
         (0..segments.len() * heads.kv).into_par_iter().with_max_len(1).for_each(|task| {
             let (segment, kv) = (&segments[task / heads.kv], task % heads.kv);
-            segment_backward(qkv, out, log_sum, dout, segment, heads, kv, dqkv);
+            segment_backward(kernels, qkv, out, log_sum, dout, segment, heads, kv, dqkv);
         });
         return;
     }
@@ -108,12 +130,13 @@ pub(super) fn backward(
     (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
         let kv = task % heads.kv;
         for &segment in &groups[task / heads.kv] {
-            segment_backward(qkv, out, log_sum, dout, &segments[segment], heads, kv, dqkv);
+            segment_backward(kernels, qkv, out, log_sum, dout, &segments[segment], heads, kv, dqkv);
         }
     });
 }
 
 fn segment_backward(
+    kernels: Kernels,
     qkv: Rows,
     out: Rows,
     log_sum: Rows,
@@ -137,22 +160,38 @@ fn segment_backward(
         gather(qkv, segment, v_column, dim, v);
         dk.fill(0.0);
         dv.fill(0.0);
-        let (k, v) = (Matrix::new(k.as_mut_ptr(), dim), Matrix::new(v.as_mut_ptr(), dim));
-        let (dk_m, dv_m) = (Matrix::new(dk.as_mut_ptr(), dim), Matrix::new(dv.as_mut_ptr(), dim));
+        let (dk_to, dv_to) = ((dk.as_mut_ptr(), dim), (dv.as_mut_ptr(), dim));
         let group = heads.query / heads.kv;
         for head in kv * group..(kv + 1) * group {
             for first in segment.rows.clone().step_by(BLOCK) {
                 let block = BLOCK.min(segment.rows.end - first);
                 let visible = context + first - segment.rows.start + block;
                 let (scores, dscores) = (&mut scores[..block * visible], &mut dscores[..block * visible]);
-                let (p, ds) = (Matrix::new(scores.as_mut_ptr(), visible), Matrix::new(dscores.as_mut_ptr(), visible));
-                let q = Matrix::new(qkv.at(first, head * dim), qkv.stride);
-                let d_o = Matrix::new(dout.at(first, head * dim), dout.stride);
+                let (p, ds) = (scores.as_mut_ptr(), dscores.as_mut_ptr());
+                let (q, d_o) = (qkv.at(first, head * dim), dout.at(first, head * dim));
                 // SAFETY: scratch is this worker's; qkv, out, dout and log_sum are only read; the q columns of this
                 // head's rows in `dqkv` belong to this task alone.
                 unsafe {
-                    product(block, visible, dim, p, q, k.t(), scale, false, false);
-                    product(block, visible, dim, ds, d_o, v.t(), 1.0, false, false);
+                    let (by_row, rows_by) = (View::lanes_by_k, View::k_by_lanes);
+                    let (q_rows, d_o_rows) = (by_row(q, qkv.stride), by_row(d_o, dout.stride));
+                    product(
+                        kernels,
+                        (block, visible, dim),
+                        (p, visible),
+                        q_rows,
+                        by_row(k.as_ptr(), dim),
+                        scale,
+                        false,
+                    );
+                    product(
+                        kernels,
+                        (block, visible, dim),
+                        (ds, visible),
+                        d_o_rows,
+                        by_row(v.as_ptr(), dim),
+                        1.0,
+                        false,
+                    );
                     for r in 0..block {
                         let live = visible - block + r + 1;
                         let at = head * dim..(head + 1) * dim;
@@ -164,10 +203,12 @@ fn segment_backward(
                         p_row[live..].fill(0.0);
                         d_row[live..].fill(0.0);
                     }
-                    let dq = Matrix::new(dqkv.at(first, head * dim), dqkv.stride);
-                    product(block, dim, visible, dq, ds, k, 1.0, false, false);
-                    product(visible, dim, block, dk_m, ds.t(), q, 1.0, true, false);
-                    product(visible, dim, block, dv_m, p.t(), d_o, 1.0, true, false);
+                    let dq = (dqkv.at(first, head * dim), dqkv.stride);
+                    let keys = rows_by(k.as_ptr(), dim);
+                    product(kernels, (block, dim, visible), dq, by_row(ds, visible), keys, 1.0, false);
+                    let (q_cols, d_o_cols) = (rows_by(q, qkv.stride), rows_by(d_o, dout.stride));
+                    product(kernels, (visible, dim, block), dk_to, rows_by(ds, visible), q_cols, 1.0, true);
+                    product(kernels, (visible, dim, block), dv_to, rows_by(p, visible), d_o_cols, 1.0, true);
                 }
             }
         }

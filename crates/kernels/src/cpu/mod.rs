@@ -1,4 +1,4 @@
-//! The CPU device: f32, threads of the global rayon pool, instructions chosen at run time.
+//! The CPU device: threads of the global rayon pool, instructions chosen at run time, products in f32 or bf16.
 
 mod attention;
 mod lanes;
@@ -10,9 +10,12 @@ use std::rc::Rc;
 use rayon::prelude::*;
 
 use self::lanes::AdamWStep;
-use self::product::{Matrix, product};
+pub use self::product::Precision;
+use self::product::{Frozen, Instructions, Kernels, Operand, Piece, Product, View};
 use self::rows::{CpuBuffer, Rows, check_disjoint, deal};
-use crate::device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, Pick, Segment, Write};
+use crate::device::{
+    AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write, linear_adapted_by_parts,
+};
 use crate::tensor::Tensor;
 
 type Cells = Tensor<CpuBuffer>;
@@ -21,20 +24,41 @@ type Cells = Tensor<CpuBuffer>;
 const GRAIN: usize = 16;
 /// Elements of one run in flat operations.
 const RUN: usize = 16_384;
+/// Adapted projections of one fused weight: q, k and v are three.
+const MOST_PIECES: usize = 4;
 
 /// The CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
     threads: usize,
+    kernels: Kernels,
 }
 
 impl Cpu {
-    /// The CPU with this many threads, the calling one among them. The pool belongs to the process: the first call
-    /// sets it and later calls get what it set.
+    /// The CPU with this many threads, the calling one among them, products in f32. The pool belongs to the process:
+    /// the first call sets it and later calls get what it set.
     pub fn new(threads: usize) -> Self {
         // An error says that the pool stands already, which is the documented case.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).use_current_thread().build_global();
-        Self { threads: rayon::current_num_threads() }
+        let kernels = Kernels { instructions: Instructions::best(), bf16: false };
+        Self { threads: rayon::current_num_threads(), kernels }
+    }
+
+    /// The same CPU with products in this precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { kernels: Kernels { bf16: precision == Precision::Bf16, ..self.kernels }, ..self }
+    }
+
+    /// Precision of the products.
+    pub fn precision(&self) -> Precision {
+        if self.kernels.bf16 { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    /// GFLOP/s that products of this precision could reach here: the innermost loop on all threads, its operands in the
+    /// first-level cache; the best of ten readings, each of some milliseconds.
+    pub fn measure_peak(&self) -> f64 {
+        (0..10).map(|_| product::peak(self.kernels)).fold(0.0, f64::max)
     }
 
     /// Threads of the process's pool.
@@ -42,27 +66,85 @@ impl Cpu {
         self.threads
     }
 
-    /// The instructions that the loops were chosen for.
+    /// The instructions that products use.
     pub fn instructions(&self) -> &'static str {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-                return "avx512";
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return "avx2";
-            }
-        }
-        std::env::consts::ARCH
+        self.kernels.instructions.name()
+    }
+
+    /// `to = from + scale * left right`, where `from` is the target itself or nothing.
+    fn product(&self, (m, k): (usize, usize), left: View, right: Operand<'_>, scale: f32, write: Write, to: Rows) {
+        let to = place(to);
+        let from = if write == Write::Add { (to.0.cast_const(), to.1) } else { (std::ptr::null(), 0) };
+        let product = Product { m, k, left, scale, right, pieces: &[], from, to };
+        // SAFETY: the operations have checked bounds (`Rows::of`), shapes and overlap.
+        unsafe { self.kernels.run(&product) };
     }
 }
 
-fn matrix(rows: Rows) -> Matrix {
+fn place(rows: Rows) -> (*mut f32, usize) {
     // An empty matrix has no first element to point at; products return at once on an empty shape.
     if rows.rows * rows.cols == 0 {
-        return Matrix::new(std::ptr::NonNull::dangling().as_ptr(), rows.stride);
+        return (std::ptr::NonNull::dangling().as_ptr(), rows.stride);
     }
-    Matrix::new(rows.at(0, 0), rows.stride)
+    (rows.at(0, 0), rows.stride)
+}
+
+/// The rows of a tensor as lanes, its columns as k.
+fn rows_as_lanes(rows: Rows) -> View {
+    View::lanes_by_k(place(rows).0, rows.stride)
+}
+
+/// The columns of a tensor as lanes, its rows as k.
+fn cols_as_lanes(rows: Rows) -> View {
+    View::k_by_lanes(place(rows).0, rows.stride)
+}
+
+/// The frozen weight of a tensor, which must be all of it.
+fn frozen(weight: &Cells) -> Option<&Frozen> {
+    let frozen = weight.buffer().frozen()?;
+    assert_eq!(frozen.shape(), (weight.rows(), weight.cols()), "a product reads a frozen weight as a whole");
+    Some(frozen)
+}
+
+fn forward_operand(weight: &Cells) -> Operand<'_> {
+    match frozen(weight) {
+        Some(frozen) => Operand::Forward(frozen),
+        None => Operand::Plain(rows_as_lanes(Rows::of(weight)), weight.rows()),
+    }
+}
+
+fn backward_operand(weight: &Cells) -> Operand<'_> {
+    match frozen(weight) {
+        Some(frozen) => Operand::Backward(frozen),
+        None => Operand::Plain(cols_as_lanes(Rows::of(weight)), weight.cols()),
+    }
+}
+
+/// Reads rows of a tensor, frozen or not, into slices of their own.
+fn copy_rows(source: &Cells, row: impl Fn(usize) -> usize + Sync + Send, target: Rows) {
+    if let Some(frozen) = source.buffer().frozen() {
+        let width = frozen.shape().1;
+        assert!(
+            source.stride() == width && source.cols() == width && source.offset() % width == 0,
+            "whole rows are read of a frozen weight"
+        );
+        let (first, count) = (source.offset() / width, source.rows());
+        deal(target.rows, GRAIN, |rows| {
+            for i in rows {
+                assert!(row(i) < count, "row {} of {count}", row(i));
+                // SAFETY: each row of the target has one writer.
+                frozen.read_row(first + row(i), unsafe { target.row_mut(i) });
+            }
+        });
+        return;
+    }
+    let source = Rows::of(source);
+    deal(target.rows, GRAIN, |rows| {
+        for i in rows {
+            // SAFETY: each row of the target has one writer; the source is only read and does not overlap.
+            unsafe { target.row_mut(i).copy_from_slice(source.row(row(i))) };
+        }
+    });
 }
 
 fn expect_shape(what: &str, tensor: &Cells, rows: usize, cols: usize) {
@@ -78,7 +160,8 @@ impl Device for Cpu {
     type Buffer = CpuBuffer;
 
     fn describe(&self) -> String {
-        format!("cpu, {} threads, {}", self.threads, self.instructions())
+        let precision = if self.kernels.bf16 { "bf16 products" } else { "f32" };
+        format!("cpu, {} threads, {}, {precision}", self.threads, self.instructions())
     }
 
     fn zeros(&self, elements: usize) -> Rc<CpuBuffer> {
@@ -100,13 +183,20 @@ impl Device for Cpu {
     }
 
     fn read(&self, tensor: &Cells) -> Vec<f32> {
-        let source = Rows::of(tensor);
-        let mut values = Vec::with_capacity(tensor.len());
-        for i in 0..source.rows {
-            // SAFETY: nothing writes meanwhile.
-            values.extend_from_slice(unsafe { source.row(i) });
-        }
+        let mut values = vec![0.0; tensor.len()];
+        let (rows, cols) = (tensor.rows(), tensor.cols());
+        copy_rows(tensor, |i| i, Rows::over(&mut values, rows, cols));
         values
+    }
+
+    fn freeze(&self, weight: &Cells, parts: &[std::ops::Range<usize>]) {
+        assert!(
+            weight.offset() == 0 && weight.stride() == weight.cols(),
+            "a weight to be frozen has a buffer of its own"
+        );
+        let ends = if parts.is_empty() { vec![weight.rows()] } else { parts.iter().map(|part| part.end).collect() };
+        let pack = |values: &[f32]| Frozen::pack(self.kernels, values, weight.rows(), weight.cols(), ends);
+        weight.buffer().freeze(pack);
     }
 
     fn fill(&self, tensor: &Cells, value: f32) {
@@ -122,25 +212,13 @@ impl Device for Cpu {
     fn copy(&self, source: &Cells, target: &Cells) {
         expect_shape("copy's target", target, source.rows(), source.cols());
         check_disjoint(target, &[source]);
-        let (source, target) = (Rows::of(source), Rows::of(target));
-        deal(source.rows, GRAIN, |rows| {
-            for i in rows {
-                // SAFETY: each row of the target has one writer; the source is only read and does not overlap.
-                unsafe { target.row_mut(i).copy_from_slice(source.row(i)) };
-            }
-        });
+        copy_rows(source, |i| i, Rows::of(target));
     }
 
     fn gather_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
         expect_shape("gather's target", target, rows.len(), source.cols());
         check_disjoint(target, &[source]);
-        let (source, target) = (Rows::of(source), Rows::of(target));
-        deal(target.rows, GRAIN, |range| {
-            for i in range {
-                // SAFETY: each row of the target has one writer; the source is only read and does not overlap.
-                unsafe { target.row_mut(i).copy_from_slice(source.row(rows[i] as usize)) };
-            }
-        });
+        copy_rows(source, |i| rows[i] as usize, Rows::of(target));
     }
 
     fn scatter_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
@@ -243,30 +321,98 @@ impl Device for Cpu {
         expect_shape("linear's weight", weight, y.cols(), x.cols());
         expect_shape("linear's y", y, x.rows(), weight.rows());
         check_disjoint(y, &[x, weight]);
-        let (m, n, k) = (y.rows(), y.cols(), x.cols());
-        let (a, b, c) = (matrix(Rows::of(x)), matrix(Rows::of(weight)).t(), matrix(Rows::of(y)));
+        let left = rows_as_lanes(Rows::of(x));
+        self.product((x.rows(), x.cols()), left, forward_operand(weight), scale, write, Rows::of(y));
+    }
+
+    fn linear_adapted(
+        &self,
+        x: &Cells,
+        weight: &Cells,
+        from: Option<&Cells>,
+        inner: &Cells,
+        pieces: &[LowRank<'_, CpuBuffer>],
+        y: &Cells,
+    ) {
+        let Some(base) = frozen(weight) else {
+            return linear_adapted_by_parts(self, x, weight, from, inner, pieces, y);
+        };
+        expect_shape("linear's weight", weight, y.cols(), x.cols());
+        expect_shape("linear's y", y, x.rows(), weight.rows());
+        check_disjoint(y, &[x, inner]);
+        let start = from.map(|from| {
+            expect_shape("linear's start", from, y.rows(), y.cols());
+            check_disjoint(y, &[from]);
+            place(Rows::of(from))
+        });
+        let mut low_rank = [None; MOST_PIECES];
+        for (slot, piece) in low_rank.iter_mut().zip(pieces) {
+            let inner = inner.col_range(piece.inner.clone());
+            expect_shape("an adapter's B", piece.b, piece.cols.len(), inner.cols());
+            *slot = Some(Piece {
+                part: base.part(&piece.cols),
+                left: rows_as_lanes(Rows::of(&inner)),
+                k: inner.cols(),
+                scale: piece.scale,
+                right: rows_as_lanes(Rows::of(piece.b)),
+            });
+        }
+        assert!(pieces.len() <= MOST_PIECES, "at most {MOST_PIECES} adapters to a weight, got {}", pieces.len());
+        let low_rank = low_rank.map(|piece| piece.unwrap_or(Piece::NONE));
+        let product = Product {
+            m: x.rows(),
+            k: x.cols(),
+            left: rows_as_lanes(Rows::of(x)),
+            scale: 1.0,
+            right: Operand::Forward(base),
+            pieces: &low_rank[..pieces.len()],
+            from: start.map_or((std::ptr::null(), 0), |(at, stride)| (at.cast_const(), stride)),
+            to: place(Rows::of(y)),
+        };
         // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
-        unsafe { product(m, n, k, c, a, b, scale, write == Write::Add, true) };
+        unsafe { self.kernels.run(&product) };
+    }
+
+    fn linear_adapted_backward_input(&self, dy: &Cells, weight: &Cells, dinner: &Cells, a: &Cells, dx: &Cells) {
+        expect_shape("linear's weight", weight, dy.cols(), dx.cols());
+        expect_shape("linear's dx", dx, dy.rows(), weight.cols());
+        expect_shape("the adapters' A", a, dinner.cols(), dx.cols());
+        check_disjoint(dx, &[dy, dinner, a]);
+        let piece = Piece {
+            part: 0,
+            left: rows_as_lanes(Rows::of(dinner)),
+            k: dinner.cols(),
+            scale: 1.0,
+            right: cols_as_lanes(Rows::of(a)),
+        };
+        let product = Product {
+            m: dy.rows(),
+            k: dy.cols(),
+            left: rows_as_lanes(Rows::of(dy)),
+            scale: 1.0,
+            right: backward_operand(weight),
+            pieces: &[piece],
+            from: (std::ptr::null(), 0),
+            to: place(Rows::of(dx)),
+        };
+        // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
+        unsafe { self.kernels.run(&product) };
     }
 
     fn linear_backward_input(&self, dy: &Cells, weight: &Cells, scale: f32, write: Write, dx: &Cells) {
         expect_shape("linear's weight", weight, dy.cols(), dx.cols());
         expect_shape("linear's dx", dx, dy.rows(), weight.cols());
         check_disjoint(dx, &[dy, weight]);
-        let (m, n, k) = (dx.rows(), dx.cols(), dy.cols());
-        let (a, b, c) = (matrix(Rows::of(dy)), matrix(Rows::of(weight)), matrix(Rows::of(dx)));
-        // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
-        unsafe { product(m, n, k, c, a, b, scale, write == Write::Add, true) };
+        let left = rows_as_lanes(Rows::of(dy));
+        self.product((dy.rows(), dy.cols()), left, backward_operand(weight), scale, write, Rows::of(dx));
     }
 
     fn linear_backward_weight(&self, dy: &Cells, x: &Cells, scale: f32, dweight: &Cells) {
         expect_shape("linear's dweight", dweight, dy.cols(), x.cols());
         expect_shape("linear's dy", dy, x.rows(), dy.cols());
         check_disjoint(dweight, &[dy, x]);
-        let (m, n, k) = (dweight.rows(), dweight.cols(), x.rows());
-        let (a, b, c) = (matrix(Rows::of(dy)).t(), matrix(Rows::of(x)), matrix(Rows::of(dweight)));
-        // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
-        unsafe { product(m, n, k, c, a, b, scale, true, true) };
+        let (left, right) = (cols_as_lanes(Rows::of(dy)), Operand::Plain(cols_as_lanes(Rows::of(x)), x.cols()));
+        self.product((dweight.rows(), x.rows()), left, right, scale, Write::Add, Rows::of(dweight));
     }
 
     fn rope(&self, x: &Cells, dim: usize, positions: &[u32], cos: &Cells, sin: &Cells, inverse: bool) {
@@ -288,7 +434,7 @@ impl Device for Cpu {
     fn attention(&self, qkv: &Cells, segments: &[Segment], heads: Heads, out: &Cells, log_sum: &Cells) {
         check_attention(qkv, segments, heads, out, log_sum);
         check_disjoint(out, &[qkv, log_sum]);
-        attention::forward(Rows::of(qkv), segments, heads, Rows::of(out), Rows::of(log_sum));
+        attention::forward(self.kernels, Rows::of(qkv), segments, heads, Rows::of(out), Rows::of(log_sum));
     }
 
     fn attention_backward(
@@ -307,7 +453,7 @@ impl Device for Cpu {
         check_disjoint(dqkv, &[qkv, out, log_sum, dout]);
         self.fill(dqkv, 0.0);
         let (out, log_sum, dout) = (Rows::of(out), Rows::of(log_sum), Rows::of(dout));
-        attention::backward(Rows::of(qkv), out, log_sum, dout, segments, heads, Rows::of(dqkv));
+        attention::backward(self.kernels, Rows::of(qkv), out, log_sum, dout, segments, heads, Rows::of(dqkv));
     }
 
     fn attention_decode(&self, q: &Cells, cache: &Cells, seen: &[Cached], heads: Heads, out: &Cells) {

@@ -5,14 +5,39 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::product::Frozen;
 use crate::tensor::Tensor;
 
 /// Storage of a CPU tensor. Only operations look inside, one at a time: a tensor's handle never leaves its thread.
-pub struct CpuBuffer(UnsafeCell<Vec<f32>>);
+pub struct CpuBuffer(UnsafeCell<Storage>);
+
+enum Storage {
+    Plain(Vec<f32>),
+    /// A weight that products read in their own order; it is a buffer of its own.
+    Frozen(Frozen),
+}
 
 impl CpuBuffer {
     pub(super) fn zeros(elements: usize) -> Self {
-        Self(UnsafeCell::new(vec![0.0; elements]))
+        Self(UnsafeCell::new(Storage::Plain(vec![0.0; elements])))
+    }
+
+    /// Replaces the values by a frozen weight made of them. A buffer that is frozen already stays as it is.
+    pub(super) fn freeze(&self, pack: impl FnOnce(&[f32]) -> Frozen) {
+        // SAFETY: one thread has the buffer, and no operation is under way.
+        let storage = unsafe { &mut *self.0.get() };
+        if let Storage::Plain(values) = storage {
+            *storage = Storage::Frozen(pack(values));
+        }
+    }
+
+    /// The frozen weight, where it is one.
+    pub(super) fn frozen(&self) -> Option<&Frozen> {
+        // SAFETY: a frozen weight is never written again.
+        match unsafe { &*self.0.get() } {
+            Storage::Plain(_) => None,
+            Storage::Frozen(frozen) => Some(frozen),
+        }
     }
 }
 
@@ -35,13 +60,21 @@ impl Rows {
     pub fn of(tensor: &Tensor<CpuBuffer>) -> Self {
         // SAFETY: the buffer's length is read and a pointer into it taken; no reference is kept.
         let (start, length) = unsafe {
-            let values = &mut *tensor.buffer().0.get();
-            (values.as_mut_ptr(), values.len())
+            match &mut *tensor.buffer().0.get() {
+                Storage::Plain(values) => (values.as_mut_ptr(), values.len()),
+                Storage::Frozen(_) => panic!("a frozen weight is read by products, gathers, copies and reads only"),
+            }
         };
         assert!(tensor.end() <= length, "a tensor reaches {} elements into a buffer of {length}", tensor.end());
         // SAFETY: the offset lies within the buffer, or the tensor is empty and the pointer is never read.
         let start = unsafe { start.add(tensor.offset().min(length)) };
         Self { start, rows: tensor.rows(), cols: tensor.cols(), stride: tensor.stride() }
+    }
+
+    /// The rows of a slice.
+    pub fn over(values: &mut [f32], rows: usize, cols: usize) -> Self {
+        assert_eq!(values.len(), rows * cols, "values of {rows} rows of {cols}");
+        Self { start: values.as_mut_ptr(), rows, cols, stride: cols }
     }
 
     /// Pointer to an element.

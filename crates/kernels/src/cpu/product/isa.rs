@@ -1,0 +1,275 @@
+//! The instructions that products are built of: one trait, a unit type for each instruction set.
+//!
+//! A vector register holds `WIDTH` words of 32 bits: f32 values, or pairs of bf16 values (even k in the low half).
+//! Every instruction set gives the same sums bit for bit, subnormal numbers aside: the bf16 dot product adds the odd
+//! product first and then the even one, each in one rounding, which is what `vdpbf16ps` does; that instruction alone
+//! takes subnormal numbers for zero.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// The highest tile of any instruction set.
+pub(super) const MOST_ROWS: usize = 8;
+/// The lanes of a full panel: three AVX-512 registers, six of AVX2.
+pub(super) const PANEL: usize = 48;
+/// Lanes of the narrowest panel; panels are whole multiples of it.
+pub(super) const GROUP: usize = 16;
+
+/// Loads, stores and fused multiply-adds of one instruction set.
+///
+/// # Safety of all methods
+/// The processor has the instructions, and pointers reach `WIDTH` words.
+pub(super) trait Isa {
+    /// A register.
+    type Vector: Copy;
+    /// Words in a register; divides [`GROUP`].
+    const WIDTH: usize;
+    /// Rows of a tile and of a left panel: with `VECTORS` registers of lanes they fit the registers.
+    const ROWS: usize;
+    /// Registers of lanes computed at once.
+    const VECTORS: usize;
+
+    unsafe fn zero() -> Self::Vector;
+    unsafe fn load(from: *const f32) -> Self::Vector;
+    unsafe fn store(to: *mut f32, value: Self::Vector);
+    unsafe fn splat(word: u32) -> Self::Vector;
+    /// `a * b + sum` in one rounding.
+    unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, sum: Self::Vector) -> Self::Vector;
+    /// Each pair's bf16 of odd k, as f32.
+    unsafe fn odd(pairs: Self::Vector) -> Self::Vector;
+    /// Each pair's bf16 of even k, as f32.
+    unsafe fn even(pairs: Self::Vector) -> Self::Vector;
+    /// `sum + a.odd * b.odd`, then `+ a.even * b.even`.
+    #[inline(always)]
+    unsafe fn dot_pairs(a: Self::Vector, b: Self::Vector, sum: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let sum = Self::multiply_add(Self::odd(a), Self::odd(b), sum);
+            Self::multiply_add(Self::even(a), Self::even(b), sum)
+        }
+    }
+}
+
+/// AVX-512 with the bf16 dot product.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Avx512Bf16;
+/// AVX-512 without it.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Avx512;
+/// AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Avx2;
+/// What the compiler makes of plain loops: NEON on AArch64.
+pub(super) struct Portable;
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! avx512 {
+    ($name:ident, $($dot:item)?) => {
+        impl Isa for $name {
+            type Vector = __m512;
+            const WIDTH: usize = 16;
+            const ROWS: usize = 8;
+            const VECTORS: usize = 3;
+
+            #[inline(always)]
+            unsafe fn zero() -> __m512 {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_setzero_ps() }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const f32) -> __m512 {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_loadu_ps(from) }
+            }
+            #[inline(always)]
+            unsafe fn store(to: *mut f32, value: __m512) {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_storeu_ps(to, value) }
+            }
+            #[inline(always)]
+            unsafe fn splat(word: u32) -> __m512 {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(word as i32)) }
+            }
+            #[inline(always)]
+            unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_fmadd_ps(a, b, sum) }
+            }
+            #[inline(always)]
+            unsafe fn odd(pairs: __m512) -> __m512 {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let high = _mm512_set1_epi32(0xffff_0000u32 as i32);
+                    _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), high))
+                }
+            }
+            #[inline(always)]
+            unsafe fn even(pairs: __m512) -> __m512 {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs))) }
+            }
+            $($dot)?
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+avx512!(Avx512,);
+#[cfg(target_arch = "x86_64")]
+avx512!(
+    Avx512Bf16,
+    #[inline(always)]
+    unsafe fn dot_pairs(a: __m512, b: __m512, sum: __m512) -> __m512 {
+        // SAFETY: the caller's promise; the three types are the same 64 bytes.
+        unsafe {
+            let (a, b): (__m512bh, __m512bh) = (std::mem::transmute(a), std::mem::transmute(b));
+            _mm512_dpbf16_ps(sum, a, b)
+        }
+    }
+);
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx2 {
+    type Vector = __m256;
+    const WIDTH: usize = 8;
+    const ROWS: usize = 6;
+    const VECTORS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_setzero_ps() }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: __m256) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_storeu_ps(to, value) }
+    }
+    #[inline(always)]
+    unsafe fn splat(word: u32) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_castsi256_ps(_mm256_set1_epi32(word as i32)) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(a: __m256, b: __m256, sum: __m256) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_fmadd_ps(a, b, sum) }
+    }
+    #[inline(always)]
+    unsafe fn odd(pairs: __m256) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let high = _mm256_set1_epi32(0xffff_0000u32 as i32);
+            _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(pairs), high))
+        }
+    }
+    #[inline(always)]
+    unsafe fn even(pairs: __m256) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(pairs))) }
+    }
+}
+
+impl Isa for Portable {
+    type Vector = [f32; 4];
+    const WIDTH: usize = 4;
+    const ROWS: usize = 4;
+    const VECTORS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn zero() -> [f32; 4] {
+        [0.0; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [f32; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[f32; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: [f32; 4]) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(value) }
+    }
+    #[inline(always)]
+    unsafe fn splat(word: u32) -> [f32; 4] {
+        [f32::from_bits(word); 4]
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(a: [f32; 4], b: [f32; 4], sum: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| a[i].mul_add(b[i], sum[i]))
+    }
+    #[inline(always)]
+    unsafe fn odd(pairs: [f32; 4]) -> [f32; 4] {
+        pairs.map(|p| f32::from_bits(p.to_bits() & 0xffff_0000))
+    }
+    #[inline(always)]
+    unsafe fn even(pairs: [f32; 4]) -> [f32; 4] {
+        pairs.map(|p| f32::from_bits(p.to_bits() << 16))
+    }
+}
+
+/// An instruction set that this processor has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instructions {
+    /// AVX-512 with the bf16 dot product.
+    Avx512Bf16,
+    /// AVX-512 (F, BW, DQ, VL).
+    Avx512,
+    /// AVX2 and FMA.
+    Avx2,
+    /// What every processor of the target has.
+    Baseline,
+}
+
+impl Instructions {
+    /// All, the best first.
+    #[cfg(test)]
+    pub const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Baseline];
+
+    /// Whether this processor has them.
+    pub fn available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            match self {
+                Self::Avx512Bf16 => avx512 && avx2 && is_x86_feature_detected!("avx512bf16"),
+                Self::Avx512 => avx512 && avx2,
+                Self::Avx2 => avx2,
+                Self::Baseline => true,
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Self::Baseline
+        }
+    }
+
+    /// The best that this processor has; found out once.
+    pub fn best() -> Self {
+        static BEST: std::sync::OnceLock<Instructions> = std::sync::OnceLock::new();
+        *BEST.get_or_init(|| {
+            let order = [Self::Avx512Bf16, Self::Avx512, Self::Avx2];
+            order.into_iter().find(|i| i.available()).unwrap_or(Self::Baseline)
+        })
+    }
+
+    /// "avx512_bf16", "avx512", "avx2", or the architecture's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512Bf16 => "avx512_bf16",
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Baseline => std::env::consts::ARCH,
+        }
+    }
+}

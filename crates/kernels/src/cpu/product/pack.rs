@@ -1,0 +1,393 @@
+//! Packing: f32 matrices into panels of words in the order in which a tile reads them.
+//!
+//! A panel holds up to `stride` lanes (rows or columns of a matrix) as [unit][stride] words. A unit is one f32, or a
+//! pair of bf16 of two consecutive k; what lies past the matrix is zero. Rounding to bf16 is to nearest, ties to even.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+#[cfg(target_arch = "x86_64")]
+use super::isa::{Avx2, Avx512, Avx512Bf16};
+use super::isa::{Isa, Portable};
+
+/// A matrix to read, as lanes by k.
+#[derive(Clone, Copy)]
+pub(crate) struct View {
+    start: *const f32,
+    stride: usize,
+    lanes_outside: bool,
+}
+
+impl View {
+    /// Row i of the matrix is lane i: k runs along a row.
+    pub const fn lanes_by_k(start: *const f32, stride: usize) -> Self {
+        Self { start, stride, lanes_outside: true }
+    }
+
+    /// Row i of the matrix is k = i: lanes run along a row.
+    pub const fn k_by_lanes(start: *const f32, stride: usize) -> Self {
+        Self { start, stride, lanes_outside: false }
+    }
+
+    /// The same matrix from column k on.
+    pub fn from_k(self, k: usize) -> Self {
+        let offset = if self.lanes_outside { k } else { k * self.stride };
+        Self { start: self.start.wrapping_add(offset), ..self }
+    }
+
+    fn at(self, lane: usize, k: usize) -> *const f32 {
+        let offset = if self.lanes_outside { lane * self.stride + k } else { k * self.stride + lane };
+        self.start.wrapping_add(offset)
+    }
+}
+
+/// Units of k: pairs of bf16, or single f32.
+pub(super) const fn units(bf16: bool, k: usize) -> usize {
+    if bf16 { k.div_ceil(2) } else { k }
+}
+
+/// An f32 as bf16: to nearest, ties to even, as `vcvtneps2bf16` does it (subnormal numbers become zero).
+#[inline(always)]
+fn round_bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    let special =
+        if bits & 0x007f_ffff != 0 && bits & 0x7f80_0000 == 0x7f80_0000 { (bits >> 16) | 0x40 } else { rounded };
+    if bits & 0x7f80_0000 == 0 { (bits >> 16) & 0x8000 } else { special }
+}
+
+/// Packs groups of lanes with one instruction set.
+///
+/// # Safety of all methods
+/// The processor has the instructions; the view reaches the lanes and k asked for; the targets reach what is written.
+pub(super) trait Pack: Isa {
+    /// Up to 8 lanes from a matrix whose rows are lanes: words to `to[unit * stride + 0..8]`.
+    #[inline(always)]
+    unsafe fn eight_lanes<const BF16: bool>(
+        from: View,
+        lane: usize,
+        lanes: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        stride: usize,
+    ) {
+        let step = if BF16 { 2 } else { 1 };
+        for unit in 0..units(BF16, k) {
+            for i in 0..8 {
+                let mut word = 0;
+                if i < lanes {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        let low = *from.at(lane + i, unit * step) * scale;
+                        word = if BF16 { round_bf16(low) } else { low.to_bits() };
+                        if BF16 && unit * step + 1 < k {
+                            word |= round_bf16(*from.at(lane + i, unit * step + 1) * scale) << 16;
+                        }
+                    }
+                }
+                // SAFETY: as above.
+                unsafe { *to.add(unit * stride + i) = word };
+            }
+        }
+    }
+
+    /// Up to 16 lanes from a matrix whose rows are k: the first eight to `low[unit * stride + 0..8]`, the others to
+    /// `high` alike, which is null where there are at most eight.
+    #[inline(always)]
+    unsafe fn sixteen_lanes<const BF16: bool>(
+        from: View,
+        lane: usize,
+        lanes: usize,
+        k: usize,
+        scale: f32,
+        low: *mut u32,
+        high: *mut u32,
+        stride: usize,
+    ) {
+        let step = if BF16 { 2 } else { 1 };
+        for unit in 0..units(BF16, k) {
+            let mut words = [0u32; 16];
+            for (i, word) in words.iter_mut().enumerate().take(lanes) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let first = *from.at(lane + i, unit * step) * scale;
+                    *word = if BF16 { round_bf16(first) } else { first.to_bits() };
+                    if BF16 && unit * step + 1 < k {
+                        *word |= round_bf16(*from.at(lane + i, unit * step + 1) * scale) << 16;
+                    }
+                }
+            }
+            // SAFETY: as above.
+            unsafe {
+                low.add(unit * stride).cast::<[u32; 8]>().write_unaligned(*words.first_chunk().unwrap_or(&[0; 8]));
+                if !high.is_null() {
+                    high.add(unit * stride).cast::<[u32; 8]>().write_unaligned(*words.last_chunk().unwrap_or(&[0; 8]));
+                }
+            }
+        }
+    }
+
+    /// Rows `first..end` as panels of `ROWS`, one after the other.
+    #[inline(always)]
+    unsafe fn left<const BF16: bool>(from: View, first: usize, end: usize, k: usize, scale: f32, mut to: *mut u32) {
+        let step = if BF16 { 2 } else { 1 };
+        for row in (first..end).step_by(Self::ROWS) {
+            let rows = (end - row).min(Self::ROWS);
+            for unit in 0..units(BF16, k) {
+                for i in 0..Self::ROWS {
+                    let mut word = 0;
+                    if i < rows {
+                        // SAFETY: the caller's promise.
+                        unsafe {
+                            let low = *from.at(row + i, unit * step) * scale;
+                            word = if BF16 { round_bf16(low) } else { low.to_bits() };
+                            if BF16 && unit * step + 1 < k {
+                                word |= round_bf16(*from.at(row + i, unit * step + 1) * scale) << 16;
+                            }
+                        }
+                    }
+                    // SAFETY: as above.
+                    unsafe {
+                        *to = word;
+                        to = to.add(1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lanes `first..first + lanes` as one panel of `width` lanes.
+    #[inline(always)]
+    unsafe fn right<const BF16: bool>(
+        from: View,
+        first: usize,
+        lanes: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        width: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if from.lanes_outside {
+                for group in (0..width).step_by(8) {
+                    let lanes = lanes.saturating_sub(group).min(8);
+                    Self::eight_lanes::<BF16>(from, first + group, lanes, k, scale, to.add(group), width);
+                }
+            } else {
+                for group in (0..width).step_by(16) {
+                    let (lanes, low) = (lanes.saturating_sub(group).min(16), to.add(group));
+                    Self::sixteen_lanes::<BF16>(from, first + group, lanes, k, scale, low, low.add(8), width);
+                }
+            }
+        }
+    }
+}
+
+impl Pack for Portable {}
+#[cfg(target_arch = "x86_64")]
+impl Pack for Avx2 {}
+
+/// Transposes eight rows of eight words.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let mut pairs = rows;
+        for i in 0..4 {
+            pairs[2 * i] = _mm256_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
+            pairs[2 * i + 1] = _mm256_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
+        }
+        let mut fours = pairs;
+        for o in [0, 4] {
+            fours[o] = _mm256_unpacklo_epi64(pairs[o], pairs[o + 2]);
+            fours[o + 1] = _mm256_unpackhi_epi64(pairs[o], pairs[o + 2]);
+            fours[o + 2] = _mm256_unpacklo_epi64(pairs[o + 1], pairs[o + 3]);
+            fours[o + 3] = _mm256_unpackhi_epi64(pairs[o + 1], pairs[o + 3]);
+        }
+        let mut eights = fours;
+        for i in 0..4 {
+            eights[i] = _mm256_permute2x128_si256::<0x20>(fours[i], fours[i + 4]);
+            eights[i + 4] = _mm256_permute2x128_si256::<0x31>(fours[i], fours[i + 4]);
+        }
+        eights
+    }
+}
+
+/// The low `count` bits.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn mask(count: usize) -> u16 {
+    if count >= 16 { 0xffff } else { (1 << count) - 1 }
+}
+
+/// The AVX-512 packers; `$pairs` says whether the processor rounds to bf16 by itself.
+#[cfg(target_arch = "x86_64")]
+macro_rules! avx512 {
+    ($name:ident, $round:path, $round_two:path) => {
+        impl Pack for $name {
+            #[inline(always)]
+            unsafe fn eight_lanes<const BF16: bool>(
+                from: View,
+                lane: usize,
+                lanes: usize,
+                k: usize,
+                scale: f32,
+                mut to: *mut u32,
+                stride: usize,
+            ) {
+                // SAFETY: the caller's promise; masks keep loads within k.
+                unsafe {
+                    let step = if BF16 { 16 } else { 8 };
+                    let factor = _mm512_set1_ps(scale);
+                    for start in (0..k).step_by(step) {
+                        let left = (k - start).min(step);
+                        let mut rows = [_mm256_setzero_si256(); 8];
+                        for (i, row) in rows.iter_mut().enumerate().take(lanes) {
+                            let values = _mm512_maskz_loadu_ps(mask(left), from.at(lane + i, start));
+                            let values = _mm512_mul_ps(values, factor);
+                            *row =
+                                if BF16 { $round(values) } else { _mm512_castsi512_si256(_mm512_castps_si512(values)) };
+                        }
+                        let units = if BF16 { left.div_ceil(2) } else { left };
+                        for (i, words) in transpose(rows).iter().enumerate().take(units) {
+                            _mm256_storeu_si256(to.add(i * stride).cast(), *words);
+                        }
+                        to = to.add(units * stride);
+                    }
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn sixteen_lanes<const BF16: bool>(
+                from: View,
+                lane: usize,
+                lanes: usize,
+                k: usize,
+                scale: f32,
+                low: *mut u32,
+                high: *mut u32,
+                stride: usize,
+            ) {
+                // SAFETY: the caller's promise; masks keep loads within the lanes.
+                unsafe {
+                    let (step, present, factor) = (if BF16 { 2 } else { 1 }, mask(lanes), _mm512_set1_ps(scale));
+                    for unit in 0..units(BF16, k) {
+                        let at = |k| _mm512_mul_ps(_mm512_maskz_loadu_ps(present, from.at(lane, k)), factor);
+                        let even = at(unit * step);
+                        let words = if BF16 {
+                            let odd = if unit * step + 1 < k { at(unit * step + 1) } else { _mm512_setzero_ps() };
+                            $round_two(odd, even)
+                        } else {
+                            _mm512_castps_si512(even)
+                        };
+                        _mm256_storeu_si256(low.add(unit * stride).cast(), _mm512_castsi512_si256(words));
+                        if !high.is_null() {
+                            let words = _mm512_extracti64x4_epi64::<1>(words);
+                            _mm256_storeu_si256(high.add(unit * stride).cast(), words);
+                        }
+                    }
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn left<const BF16: bool>(
+                from: View,
+                first: usize,
+                end: usize,
+                k: usize,
+                scale: f32,
+                mut to: *mut u32,
+            ) {
+                let panel = units(BF16, k) * 8;
+                let mut row = first;
+                while row < end {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        if from.lanes_outside {
+                            Self::eight_lanes::<BF16>(from, row, (end - row).min(8), k, scale, to, 8);
+                            row += 8;
+                            to = to.add(panel);
+                        } else {
+                            let high = if end - row > 8 { to.add(panel) } else { std::ptr::null_mut() };
+                            Self::sixteen_lanes::<BF16>(from, row, (end - row).min(16), k, scale, to, high, 8);
+                            row += 16;
+                            to = to.wrapping_add(2 * panel);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+avx512!(Avx512Bf16, hardware::round, hardware::round_two);
+#[cfg(target_arch = "x86_64")]
+avx512!(Avx512, software::round, software::round_two);
+
+/// Rounding by AVX-512 BF16.
+#[cfg(target_arch = "x86_64")]
+mod hardware {
+    use super::*;
+
+    /// Sixteen f32 as sixteen bf16.
+    #[inline(always)]
+    pub unsafe fn round(values: __m512) -> __m256i {
+        // SAFETY: the caller has AVX-512 BF16; both types are the same 32 bytes.
+        unsafe { std::mem::transmute(_mm512_cvtneps_pbh(values)) }
+    }
+
+    /// Two times sixteen f32 as sixteen pairs of bf16, `odd` in the high halves.
+    #[inline(always)]
+    pub unsafe fn round_two(odd: __m512, even: __m512) -> __m512i {
+        // SAFETY: as above; index 2i takes the even value, 2i + 1 the odd one.
+        unsafe {
+            let mut order = [0u16; 32];
+            for i in 0..16 {
+                order[2 * i] = i as u16;
+                order[2 * i + 1] = 16 + i as u16;
+            }
+            let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(odd, even));
+            _mm512_permutexvar_epi16(std::mem::transmute::<[u16; 32], __m512i>(order), halves)
+        }
+    }
+}
+
+/// The same rounding by AVX-512 F.
+#[cfg(target_arch = "x86_64")]
+mod software {
+    use super::*;
+
+    #[inline(always)]
+    unsafe fn words(values: __m512) -> __m512i {
+        // SAFETY: the caller has AVX-512 F; the array and the register are the same 64 bytes.
+        unsafe {
+            let values: [f32; 16] = std::mem::transmute(values);
+            std::mem::transmute(values.map(round_bf16))
+        }
+    }
+
+    #[inline(always)]
+    pub unsafe fn round(values: __m512) -> __m256i {
+        // SAFETY: the caller has AVX-512 F.
+        unsafe { _mm512_cvtepi32_epi16(words(values)) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn round_two(odd: __m512, even: __m512) -> __m512i {
+        // SAFETY: the caller has AVX-512 F.
+        unsafe { _mm512_or_si512(_mm512_slli_epi32::<16>(words(odd)), words(even)) }
+    }
+}
+
+/// The f32 that a packed word holds at k (or at k of its pair).
+pub(super) fn unpack(bf16: bool, word: u32, k: usize) -> f32 {
+    match (bf16, k % 2) {
+        (false, _) => f32::from_bits(word),
+        (true, 0) => f32::from_bits(word << 16),
+        (true, _) => f32::from_bits(word & 0xffff_0000),
+    }
+}

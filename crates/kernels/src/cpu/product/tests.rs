@@ -1,0 +1,204 @@
+//! Products to the bit: against one chain of scalar additions, whatever the instructions, threads, blocks and rows.
+
+use super::*;
+
+fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    let stream = temper_run::Random::new(seed, "products");
+    (0..count as u64).map(|i| (stream.bits(i) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+}
+
+fn rounded(bf16: bool, x: f32) -> f32 {
+    if !bf16 {
+        return x;
+    }
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
+}
+
+/// The contract: one chain over k; in bf16 each pair's odd product first.
+fn chain(bf16: bool, from: f32, scale: f32, pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
+    let terms: Vec<(f32, f32)> = pairs.map(|(a, b)| (rounded(bf16, a * scale), rounded(bf16, b))).collect();
+    terms
+        .chunks(if bf16 { 2 } else { 1 })
+        .fold(from, |sum, terms| terms.iter().rev().fold(sum, |sum, (a, b)| a.mul_add(*b, sum)))
+}
+
+struct Case {
+    m: usize,
+    lanes: usize,
+    k: usize,
+    left: Vec<f32>,
+    right: Vec<f32>,
+    from: Vec<f32>,
+}
+
+impl Case {
+    fn new(m: usize, lanes: usize, k: usize) -> Self {
+        Self { m, lanes, k, left: numbers(1, m * k), right: numbers(2, lanes * k), from: numbers(3, m * lanes) }
+    }
+
+    /// Every element by the contract.
+    fn expected(&self, bf16: bool, scale: f32, add: bool) -> Vec<f32> {
+        let at = |i: usize| {
+            let (row, lane) = (i / self.lanes, i % self.lanes);
+            let pairs = (0..self.k).map(|k| (self.left[row * self.k + k], self.right[lane * self.k + k]));
+            chain(bf16, if add { self.from[i] } else { 0.0 }, scale, pairs)
+        };
+        (0..self.m * self.lanes).map(at).collect()
+    }
+
+    fn run(&self, kernels: Kernels, left: View, right: Operand<'_>, scale: f32, add: bool, here: bool) -> Vec<f32> {
+        let mut to = vec![f32::NAN; self.m * self.lanes];
+        let from = if add { (self.from.as_ptr(), self.lanes) } else { (std::ptr::null(), 0) };
+        let (m, k, to_at) = (self.m, self.k, (to.as_mut_ptr(), self.lanes));
+        let product = Product { m, k, left, scale, right, pieces: &[], from, to: to_at };
+        // SAFETY: the operands and the result are whole vectors of this test.
+        unsafe { if here { kernels.run_here(&product) } else { kernels.run(&product) } }
+        to
+    }
+}
+
+fn transposed(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    (0..rows * cols).map(|i| values[(i % rows) * cols + i / rows]).collect()
+}
+
+fn kernels() -> impl Iterator<Item = Kernels> {
+    let sets = Instructions::ALL.into_iter().filter(|set| set.available());
+    sets.flat_map(|instructions| [false, true].map(|bf16| Kernels { instructions, bf16 }))
+}
+
+/// Shapes whose edges fall everywhere: lanes, rows, odd k, several blocks of k, few rows and many.
+const SHAPES: [(usize, usize, usize); 8] =
+    [(1, 1, 1), (7, 50, 37), (1, 100, 64), (8, 48, 2), (130, 17, 65), (65, 96, 31), (200, 64, 3200), (33, 144, 577)];
+
+#[test]
+fn every_instruction_set_gives_the_chain_to_the_bit() {
+    for (m, lanes, k) in SHAPES {
+        let case = Case::new(m, lanes, k);
+        let (left_t, right_t) = (transposed(&case.left, m, k), transposed(&case.right, lanes, k));
+        let lefts = [View::lanes_by_k(case.left.as_ptr(), k), View::k_by_lanes(left_t.as_ptr(), m)];
+        let rights = [View::lanes_by_k(case.right.as_ptr(), k), View::k_by_lanes(right_t.as_ptr(), lanes)];
+        for kernels in kernels() {
+            for (scale, add) in [(1.0, false), (0.3, true)] {
+                let expected = case.expected(kernels.bf16, scale, add);
+                for left in lefts {
+                    for right in rights {
+                        for here in [false, true] {
+                            let found = case.run(kernels, left, Operand::Plain(right, lanes), scale, add, here);
+                            assert!(found == expected, "[{m}, {k}] x [{k}, {lanes}] with {kernels:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frozen_weight_gives_the_bits_of_a_plain_one_and_reads_back_rounded() {
+    let (rows, cols) = (150, 77);
+    let weight = numbers(4, rows * cols);
+    for kernels in kernels() {
+        let frozen = Frozen::pack(kernels, &weight, rows, cols, vec![50, 53, rows]);
+        let mut read = vec![0.0; cols];
+        for row in 0..rows {
+            frozen.read_row(row, &mut read);
+            let expected: Vec<f32> = weight[row * cols..][..cols].iter().map(|&w| rounded(kernels.bf16, w)).collect();
+            assert_eq!(read, expected, "row {row} with {kernels:?}");
+        }
+        for m in [3, 90] {
+            let forward = Case::new(m, rows, cols);
+            let left = View::lanes_by_k(forward.left.as_ptr(), cols);
+            let plain = Operand::Plain(View::lanes_by_k(weight.as_ptr(), cols), rows);
+            let run = |right| forward.run(kernels, left, right, 1.0, true, false);
+            assert!(run(Operand::Forward(&frozen)) == run(plain), "forward with {kernels:?}");
+            let backward = Case::new(m, cols, rows);
+            let left = View::lanes_by_k(backward.left.as_ptr(), rows);
+            let plain = Operand::Plain(View::k_by_lanes(weight.as_ptr(), cols), cols);
+            let run = |right| backward.run(kernels, left, right, 1.0, false, false);
+            assert!(run(Operand::Backward(&frozen)) == run(plain), "backward with {kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_do_not_depend_on_the_rows_beside_them() {
+    let case = Case::new(300, 200, 333);
+    for kernels in kernels() {
+        let right = Operand::Plain(View::lanes_by_k(case.right.as_ptr(), case.k), case.lanes);
+        let whole = case.run(kernels, View::lanes_by_k(case.left.as_ptr(), case.k), right, 1.0, true, false);
+        for rows in [0..1, 5..69, 17..300] {
+            let part = Case {
+                m: rows.len(),
+                left: case.left[rows.start * case.k..rows.end * case.k].to_vec(),
+                from: case.from[rows.start * case.lanes..rows.end * case.lanes].to_vec(),
+                right: Vec::new(),
+                ..case
+            };
+            let alone = part.run(kernels, View::lanes_by_k(part.left.as_ptr(), case.k), right, 1.0, true, false);
+            assert!(alone == whole[rows.start * case.lanes..rows.end * case.lanes], "rows {rows:?} with {kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn pieces_go_on_along_the_chain_of_their_part() {
+    let (m, cols, ends) = (70, 40, vec![50, 53, 150]);
+    let weight = numbers(4, 150 * cols);
+    let inner = numbers(5, m * 8);
+    let b = numbers(6, 97 * 5);
+    for kernels in kernels() {
+        let case = Case { right: weight.clone(), ..Case::new(m, 150, cols) };
+        let frozen = Frozen::pack(kernels, &weight, 150, cols, ends.clone());
+        let (left, right) = (View::lanes_by_k(inner[2..].as_ptr(), 8), View::lanes_by_k(b.as_ptr(), 5));
+        let piece = Piece { part: 2, left, k: 5, scale: 0.7, right };
+        let mut found = vec![0.0; m * 150];
+        let product = Product {
+            m,
+            k: cols,
+            left: View::lanes_by_k(case.left.as_ptr(), cols),
+            scale: 1.0,
+            right: Operand::Forward(&frozen),
+            pieces: &[piece],
+            from: (case.from.as_ptr(), 150),
+            to: (found.as_mut_ptr(), 150),
+        };
+        // SAFETY: the operands and the result are whole vectors of this test.
+        unsafe { kernels.run(&product) };
+        let mut expected = case.expected(kernels.bf16, 1.0, true);
+        for (i, expected) in expected.iter_mut().enumerate() {
+            if let Some(lane) = (i % 150).checked_sub(53) {
+                let pairs = (0..5).map(|k| (inner[i / 150 * 8 + 2 + k], b[lane * 5 + k]));
+                *expected = chain(kernels.bf16, *expected, 0.7, pairs);
+            }
+        }
+        assert!(found == expected, "{kernels:?}");
+    }
+}
+
+#[test]
+fn bf16_rounds_to_nearest_even_and_keeps_what_is_not_a_number() {
+    let values = [1.0, 1.003_906_3, 1.011_718_8, -3.0e38, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-40];
+    let mut outcomes: Vec<Vec<u32>> = Vec::new();
+    for instructions in Instructions::ALL.into_iter().filter(|set| set.available()) {
+        let kernels = Kernels { instructions, bf16: true };
+        let frozen = Frozen::pack(kernels, &values, values.len(), 1, vec![values.len()]);
+        let mut read = [0.0];
+        let bits = (0..values.len()).map(|row| {
+            frozen.read_row(row, &mut read);
+            read[0].to_bits()
+        });
+        outcomes.push(bits.collect());
+        let frozen = Frozen::pack(kernels, &[f32::NAN], 1, 1, vec![1]);
+        frozen.read_row(0, &mut read);
+        assert!(read[0].is_nan());
+    }
+    let expected = [1.0, 1.0, 1.015_625, -3.004e38, f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 0.0];
+    for outcome in &outcomes {
+        assert_eq!(outcome, &outcomes[0]);
+        for (found, expected) in outcome.iter().zip(expected) {
+            let found = f32::from_bits(*found);
+            assert!(found == expected || (found / expected - 1.0).abs() < 2e-3, "{found} is not {expected}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The innermost loop: a tile of the result in registers, one chain of additions over k for each element.
+
+use super::isa::Isa;
+
+/// Where a tile begins: every sum starts from zero or from what stands somewhere.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub at: *mut f32,
+    pub stride: usize,
+}
+
+/// `to = from + A B` over `units` words of k. `a`: [unit][I::ROWS] words, `b`: [unit][width] words.
+/// `from` null: from zero. `rows` <= I::ROWS; `width` a multiple of GROUP, at most PANEL.
+///
+/// # Safety
+/// The processor has `I`; `a` and `b` reach `units` units; `from` and `to` reach `rows` x `width`, and nothing else
+/// touches `to`.
+#[inline(always)]
+pub(super) unsafe fn tile<I: Isa, const BF16: bool>(
+    units: usize,
+    a: *const u32,
+    b: *const u32,
+    rows: usize,
+    width: usize,
+    from: Place,
+    to: Place,
+) {
+    let mut lane = 0;
+    while lane < width {
+        let vectors = ((width - lane) / I::WIDTH).min(I::VECTORS);
+        // SAFETY: the caller's promise; the lanes lie within the tile.
+        unsafe {
+            let b = b.add(lane);
+            let from = Place { at: if from.at.is_null() { from.at } else { from.at.add(lane) }, ..from };
+            let to = Place { at: to.at.add(lane), ..to };
+            match vectors {
+                1 => rows_of::<I, BF16, 1>(units, a, b, rows, width, from, to),
+                2 => rows_of::<I, BF16, 2>(units, a, b, rows, width, from, to),
+                3 => rows_of::<I, BF16, 3>(units, a, b, rows, width, from, to),
+                _ => rows_of::<I, BF16, 4>(units, a, b, rows, width, from, to),
+            }
+        }
+        lane += vectors * I::WIDTH;
+    }
+}
+
+#[inline(always)]
+unsafe fn rows_of<I: Isa, const BF16: bool, const N: usize>(
+    units: usize,
+    a: *const u32,
+    b: *const u32,
+    rows: usize,
+    width: usize,
+    from: Place,
+    to: Place,
+) {
+    if N > I::VECTORS {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        match rows {
+            1 => chain::<I, BF16, 1, N>(units, a, b, width, from, to),
+            2 => chain::<I, BF16, 2, N>(units, a, b, width, from, to),
+            3 => chain::<I, BF16, 3, N>(units, a, b, width, from, to),
+            4 => chain::<I, BF16, 4, N>(units, a, b, width, from, to),
+            5 if I::ROWS >= 6 => chain::<I, BF16, 5, N>(units, a, b, width, from, to),
+            6 if I::ROWS >= 6 => chain::<I, BF16, 6, N>(units, a, b, width, from, to),
+            7 if I::ROWS >= 8 => chain::<I, BF16, 7, N>(units, a, b, width, from, to),
+            8 if I::ROWS >= 8 => chain::<I, BF16, 8, N>(units, a, b, width, from, to),
+            _ => unreachable!("a tile of at most {} rows", I::ROWS),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn chain<I: Isa, const BF16: bool, const R: usize, const N: usize>(
+    units: usize,
+    mut a: *const u32,
+    mut b: *const u32,
+    width: usize,
+    from: Place,
+    to: Place,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[I::zero(); N]; R];
+        if !from.at.is_null() {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    *sum = I::load(from.at.add(i * from.stride + j * I::WIDTH));
+                }
+            }
+        }
+        for _ in 0..units {
+            let mut lanes = [I::zero(); N];
+            for (j, lanes) in lanes.iter_mut().enumerate() {
+                *lanes = I::load(b.add(j * I::WIDTH).cast());
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let own = I::splat(*a.add(i));
+                for (sum, lanes) in sums.iter_mut().zip(lanes) {
+                    *sum = if BF16 { I::dot_pairs(own, lanes, *sum) } else { I::multiply_add(own, lanes, *sum) };
+                }
+            }
+            a = a.add(I::ROWS);
+            b = b.add(width);
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, sum) in sums.iter().enumerate() {
+                I::store(to.at.add(i * to.stride + j * I::WIDTH), *sum);
+            }
+        }
+    }
+}
