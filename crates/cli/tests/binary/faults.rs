@@ -58,8 +58,8 @@ fn evaluation_files_that_could_not_be_judged_are_refused_all_at_once_before_any_
         &[
             "evaluation.general.0.path: ",
             "long.jsonl: 2 items are too long",
-            "  line 1: 1502 tokens, at most 1024",
-            "  line 3: 1202 tokens, at most 1024",
+            "  line 1: 1503 tokens, at most 1024",
+            "  line 3: 1203 tokens, at most 1024",
             "alone.jsonl: 3 items of one `source` are a single unit",
             "one.jsonl: 1 item is a single unit",
             "turns.jsonl: 2 items are too long",
@@ -111,7 +111,7 @@ fn a_chat_template_that_fails_is_refused_with_what_it_says() {
     refused(&temper(&["generate", "--base", &base, "--prompt", "x"]), 2, &said);
     refused(&temper(&["data", "show", &tiny("tiny_train.jsonl"), "--base", &base]), 2, &said);
     let recipe = folder.recipe(&base, &tiny("tiny_train.jsonl"));
-    refused(&temper(&["plan", &recipe]), 2, &["tiny_train.jsonl", said[0]]);
+    refused(&temper(&["plan", &recipe]), 2, &["tiny_validation.jsonl: line 1", said[0]]);
 
     std::fs::write(folder.path("model/chat_template.jinja"), "{% for message in messages %}").unwrap();
     refused(&temper(&["chat", "--base", &base]), 2, &["chat template, line 1: syntax error"]);
