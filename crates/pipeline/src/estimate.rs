@@ -298,7 +298,7 @@ impl Measured {
             ForwardRate::default()
         };
         let decode = if judging.decode_steps > 0 || writes { decode_step(device, config) } else { 0.0 };
-        // Near the end of each part fewer are decoded together than here: 7 % more for the example's rows, by their lengths.
+        // Near the end of each part fewer are decoded together than here, which takes some percent more.
         let writing = writing
             .iter()
             .map(|&(prompts, answers)| prompts as f64 * forward.token + answers as f64 / PLACES as f64 * decode);

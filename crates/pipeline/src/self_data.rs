@@ -37,8 +37,8 @@ use prompts::{Prompt, prompts};
 pub(crate) const KEPT_LENGTH: f64 = 0.4;
 /// The same for all answers, by which the time is told: 81 of 128 in the example, as two fifths went to the limit.
 const WRITTEN_LENGTH: f64 = 0.65;
-/// Prompts that are answered together and kept together. A larger part is a little faster (by the lengths of the example's
-/// answers 512 would save 5 % of the time, 64 cost another 10 %), a smaller one is lost when the process ends.
+/// Prompts that are answered together and kept together: a smaller part loses less when the process ends, and takes longer.
+/// The example's 512 in parts of 128 took 3 % more CPU time than in one, and gave the same bytes.
 const PART: usize = 128;
 
 /// What the base wrote for one source, or is going to write.
