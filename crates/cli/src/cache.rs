@@ -17,7 +17,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Removes finished stages; the least recently used first.
+    /// Removes finished stages, the least recently used first, and what killed writes left an hour ago or earlier.
     Prune {
         /// Those not used for so many days.
         #[arg(long, value_name = "DAYS")]
@@ -83,9 +83,12 @@ pub fn run(command: &Command) -> Outcome {
                 },
                 None => None,
             };
-            let removed = cache.prune(age, *keep)?;
+            let (removed, leftovers) = cache.prune(age, *keep)?;
             let total: u64 = removed.iter().map(|e| e.bytes).sum();
             print(format_args!("{} finished stages removed, {} freed\n", removed.len(), bytes(total)))?;
+            if leftovers > 0 {
+                print(format_args!("{leftovers} leftovers of writes that were killed removed\n"))?;
+            }
         }
     }
     Ok(DONE)

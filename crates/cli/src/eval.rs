@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+use temper_eval::compare::Comparison;
 use temper_pipeline::{Event, Split};
 
 use crate::base::{RecipeArgs, check_adapter};
@@ -28,15 +30,36 @@ pub struct Args {
     json: bool,
 }
 
+/// The comparison, with what is to be known of adapter and base.
+#[derive(Serialize)]
+struct Judgement<'c> {
+    #[serde(flatten)]
+    comparison: &'c Comparison,
+    warnings: Vec<String>,
+}
+
 pub fn run(args: &Args) -> Outcome {
     check_adapter(&args.adapter)?;
     let prepared = args.recipe.prepare(false)?;
     args.recipe.tell_notes(&prepared);
     let split = if args.test { Split::Test } else { Split::Validation };
     let mut reporter = Reporter::new();
-    let mut hear = |event: &Event| reporter.hear(event);
+    // What is said of adapter and base belongs to the result: it must not be lost with standard error.
+    let mut warnings: Vec<String> = Vec::new();
+    let mut hear = |event: &Event| {
+        if let Event::Warning { message } = event {
+            warnings.push(message.clone());
+        }
+        reporter.hear(event);
+    };
     let comparison = temper_pipeline::judge_adapter(&prepared, &args.adapter, args.any_base, split, &mut hear)?;
     reporter.finish();
-    let text = if args.json { json(&comparison)? } else { verdict::text(&comparison) + "\n" };
+    let text = if args.json {
+        json(&Judgement { comparison: &comparison, warnings })?
+    } else {
+        warnings.iter().map(|warning| format!("warning: {warning}\n")).collect::<String>()
+            + &verdict::text(&comparison)
+            + "\n"
+    };
     conclude(text, verdict::exit_code(&comparison))
 }

@@ -1,4 +1,4 @@
-//! `temper report`: the report of a run, made again from its folder.
+//! `temper report`: the report of a run and its model cards, made again from its folder.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use temper_report::{ReportError, RunFolder};
 
 use crate::command::{DONE, Failure, Outcome, conclude};
 
-/// Make the report of a run again: one HTML file, read in any browser, without a network.
+/// Make the report of a run again (one HTML file, read in any browser, without a network), and its model cards.
 #[derive(clap::Args)]
 pub struct Args {
     /// The run folder, such as runs/NAME. It may be unfinished.
@@ -14,14 +14,20 @@ pub struct Args {
     /// Leaves texts of rows and answers out: ids and scores only.
     #[arg(long)]
     no_samples: bool,
-    /// Where to write it, in place of RUN/report.html.
+    /// Where to write the report, in place of RUN/report.html; nothing in the run folder is touched then.
     #[arg(long)]
     output: Option<PathBuf>,
 }
 
 pub fn run(args: &Args) -> Outcome {
     let path = args.output.clone().unwrap_or_else(|| args.run.join("report.html"));
-    let write = || RunFolder::read(&args.run)?.write_report(&path, !args.no_samples);
+    let write = || {
+        let run = RunFolder::read(&args.run)?;
+        if args.output.is_none() {
+            run.write_cards()?;
+        }
+        run.write_report(&path, !args.no_samples)
+    };
     write().map_err(|error: ReportError| match error {
         ReportError::Write(_) => Failure::run(error),
         _ => Failure::input(error),

@@ -107,6 +107,8 @@ pub struct Reporter {
     seen: f64,
     /// Steps that a resumed run need not make again.
     first_step: usize,
+    /// Rows that the base had written before.
+    first_row: usize,
 }
 
 impl Reporter {
@@ -126,6 +128,7 @@ impl Reporter {
             started: now,
             seen: 0.0,
             first_step: 0,
+            first_row: 0,
         }
     }
 
@@ -165,18 +168,23 @@ impl Reporter {
 
     /// Shows one event.
     pub fn hear(&mut self, event: &Event) {
-        interrupt::training(matches!(event, Event::Train { .. } | Event::General { .. }));
+        interrupt::hear(event);
         match event {
             Event::Download { what, done, total } => {
                 self.show(&format!("fetching {what}"), *done, total.unwrap_or(*done), String::new());
             }
             Event::Writing { done, of } => {
-                if *done == 0 {
-                    self.started = Instant::now();
+                const WHAT: &str = "rows written by the base";
+                if self.what != WHAT {
+                    (self.started, self.first_row) = (Instant::now(), *done);
+                    if *done > 0 {
+                        self.say(&format!("going on after {done} rows that the base wrote before"));
+                    }
                 }
-                let left = self.started.elapsed().as_secs_f64() / (*done).max(1) as f64 * (of - done) as f64;
-                let eta = if *done > 0 && done < of { format!("{} left", duration(left)) } else { String::new() };
-                self.show("rows written by the base", *done as u64, *of as u64, eta);
+                let new = done - self.first_row;
+                let left = self.started.elapsed().as_secs_f64() / new.max(1) as f64 * (of - done) as f64;
+                let eta = if new > 0 && done < of { format!("{} left", duration(left)) } else { String::new() };
+                self.show(WHAT, *done as u64, *of as u64, eta);
             }
             Event::Written { report } => {
                 let dropped: Vec<String> = report.dropped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();

@@ -1,7 +1,8 @@
 //! Both axes as a table, and the verdict as a sentence.
 
-use temper_eval::compare::{Comparison, Metric, Row};
+use temper_eval::compare::{Comparison, Row};
 use temper_eval::verdict::{FloorDecision, Verdict};
+use temper_report::Style;
 
 use crate::command;
 use crate::table::table;
@@ -18,16 +19,9 @@ pub fn text(comparison: &Comparison) -> String {
 }
 
 fn row(row: &Row) -> Vec<String> {
-    let (scale, unit, digits) = match row.metric {
-        Metric::Accuracy | Metric::MacroF1 | Metric::ExactMatch | Metric::AccuracyPerByte | Metric::ChecksHeld => {
-            (100.0, " %", 1)
-        }
-        Metric::RelativeLoss => (100.0, " %", 2),
-        Metric::NatsPerToken | Metric::BitsPerByte | Metric::Kl => (1.0, "", 4),
-    };
-    let show = |value: f64| format!("{:.digits$}{unit}", value * scale);
+    let style = Style::of(row.metric);
+    let signed = |value: f64| style.plain_signed(value);
     let d = &row.difference;
-    let signed = |value: f64| format!("{:+.digits$}", value * scale);
     let floor = row.floor.as_ref().map_or(String::new(), |floor| {
         let decision = match floor.decision {
             FloorDecision::Kept => "kept".to_owned(),
@@ -38,12 +32,11 @@ fn row(row: &Row) -> Vec<String> {
         format!("{}: {decision}", signed(sign * floor.margin))
     });
     let kind = row.kind.as_ref().map_or(String::new(), |kind| format!(" / {kind}"));
-    let metric = serde_json::to_value(row.metric).map(|m| m.as_str().unwrap_or("").replace('_', " "));
     vec![
         format!("{}{kind}", row.suite),
-        metric.unwrap_or_default(),
-        row.base.map_or(String::new(), show),
-        show(row.tuned),
+        style.short.to_owned(),
+        row.base.map_or(String::new(), |value| style.plain_value(value)),
+        style.plain_value(row.tuned),
         format!("{} [{}, {}]", signed(d.estimate), signed(d.low), signed(d.high)),
         floor,
     ]

@@ -32,6 +32,18 @@ fn an_adapter_over_other_weights_is_refused_unless_any_base_will_do() {
     ends(&over(&merged, &[]), 2, &other);
     ends(&over(&merged, &["--any-base"]), 0, &["warning:", "it may add something else than it learnt"]);
 
+    // A judgement says it where its numbers are.
+    let recipe = folder.recipe();
+    let set = format!("base={merged}");
+    let eval = |more: &[&str]| {
+        folder.temper(&[&["eval", &recipe, "--set", &set, "--adapter", &adapter, "--any-base"], more].concat())
+    };
+    ends(&eval(&[]), 0, &[]);
+    assert!(stdout(&eval(&[])).starts_with(&format!("warning: {adapter} was trained over")), "{}", stdout(&eval(&[])));
+    let judged: serde_json::Value = serde_json::from_slice(&eval(&["--json"]).stdout).unwrap();
+    let warning = judged["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("it may add something else than it learnt") && judged["rows"].is_array(), "{judged}");
+
     // An adapter of another tool records nothing: it is loaded, and that is said.
     std::fs::remove_file(folder.path("run/adapter/temper_base.json")).unwrap();
     let unrecorded = over(&base, &[]);

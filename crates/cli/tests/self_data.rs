@@ -3,6 +3,11 @@
 
 mod tiny;
 
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use serde_json::Value;
 use temper_model::{Checkpoint, Dtype, write_model};
 use tiny::{Folder, ends, root, stdout};
@@ -72,7 +77,7 @@ fn the_base_writes_rows_once_and_every_row_is_counted() {
     let before = plan(&folder, &[]);
     let own = &before["self_data"][0];
     assert_eq!((&own["written"], &own["rows"], &own["kept"]), (&false.into(), &60.into(), &60.into()));
-    assert_eq!(own["answer_tokens"], 60 * 12);
+    assert_eq!(own["answer_tokens"], 60 * 15);
     assert!(own["seconds"].as_f64().unwrap() > 0.0);
     assert!(before["warnings"].to_string().contains("has not written its 60 rows yet"), "{}", before["warnings"]);
     assert!(!folder.path("cache/self").exists());
@@ -150,4 +155,97 @@ fn own_prompts_are_answered_and_faults_are_refused() {
         &["exceed the base's 512 positions", "lower max_new_tokens"],
     );
     ends(&set("stages.0.kind=cpt"), 2, &["hint: "]);
+}
+
+/// The one file of written rows in the cache.
+fn rows_file(folder: &Folder, unfinished: bool) -> Option<PathBuf> {
+    let files = std::fs::read_dir(folder.path("cache/self")).ok()?.map(|entry| entry.unwrap().path());
+    let mut of_kind = files.filter(|path| path.display().to_string().ends_with(".part.jsonl") == unfinished);
+    of_kind.find(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'))
+}
+
+#[cfg(unix)]
+#[test]
+fn rows_that_were_written_before_the_process_ended_are_not_written_again() {
+    let folder = folder("rows: 600, max_new_tokens: 12, temperature: 1");
+    let recipe = folder.recipe();
+    let mut child =
+        folder.command(&["plan", &recipe, "--generate"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // A part of 128 is kept, and hundreds of rows are still to be written.
+    let kept = |path: PathBuf| std::fs::read_to_string(path).unwrap().lines().count();
+    while rows_file(&folder, true).map_or(0, kept) < 128 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be stopped");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let said: String = BufReader::new(child.stderr.take().unwrap()).lines().map(|line| line.unwrap() + "\n").collect();
+    assert_eq!(child.wait().unwrap().code(), Some(3), "{said}");
+    assert!(said.contains("the same command goes on after the rows that are kept"), "{said}");
+
+    ends(&folder.temper(&["plan", &recipe, "--generate"]), 0, &["going on after", "rows that the base wrote before"]);
+    assert_eq!(rows_file(&folder, true), None);
+    let path = rows_file(&folder, false).unwrap();
+    let resumed = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let alone = folder.temper(&["plan", &recipe, "--generate"]);
+    ends(&alone, 0, &[]);
+    assert!(!tiny::stderr(&alone).contains("going on after"), "{}", tiny::stderr(&alone));
+    assert!(std::fs::read_to_string(&path).unwrap() == resumed, "other rows than without the stop");
+
+    // What is left of a kill in the middle of a line, or of another file, is not taken for rows.
+    let unfinished = PathBuf::from(path.display().to_string().replace(".jsonl", ".part.jsonl"));
+    let start: String = resumed.split_inclusive('\n').take(256 + 7).collect();
+    let from = |left: &str, said: &str| {
+        std::fs::write(&unfinished, left).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let output = folder.temper(&["plan", &recipe, "--generate"]);
+        ends(&output, 0, &[said]);
+        assert!(std::fs::read_to_string(&path).unwrap() == resumed, "other rows than without the stop");
+        tiny::stderr(&output)
+    };
+    from(&start[..start.len() - 9], "going on after 256 rows");
+    assert!(!from(&start[9..], "rows written by the base").contains("going on after"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_over_its_own_rows_resumes_to_the_same_bytes_even_without_its_cache() {
+    let folder = folder("rows: 60, max_new_tokens: 24, temperature: 1");
+    let recipe = folder.recipe();
+    let longer = ["--no-cache", "--set", "stages.0.max_steps=12", "--set", "stages.0.save_steps=1"];
+    let alone = folder.path("alone").display().to_string();
+    let run = folder.path("run").display().to_string();
+    let output = folder.temper(&[&["run", &recipe, "--output", &alone][..], &longer].concat());
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", tiny::stderr(&output));
+    let mut child = folder.command(&[&["run", &recipe][..], &longer].concat()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().starts_with("step 3 of 12")).unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_dir_all(folder.path("cache/self")).unwrap();
+    let resumed = folder.temper(&["resume", &run, "--no-cache"]);
+    assert!(matches!(resumed.status.code(), Some(0 | 4)), "{}", tiny::stderr(&resumed));
+    for piece in ["rows written by the base 60/60", "going on after step"] {
+        assert!(tiny::stderr(&resumed).contains(piece), "{}", tiny::stderr(&resumed));
+    }
+    assert!(!tiny::stderr(&resumed).contains("changed"), "{}", tiny::stderr(&resumed));
+    let result = "checkpoints/stage-1/result/weights/adapter_model.safetensors";
+    for file in ["self.jsonl", "self.dropped.jsonl", result, "merged/model.safetensors", "judgement.json"] {
+        let read = |run: &str| std::fs::read(folder.path(run).join(file)).unwrap();
+        assert!(read("alone") == read("run"), "{file} differs");
+    }
+}
+
+#[test]
+fn the_word_self_alone_is_all_general_data() {
+    let folder = folder("");
+    let text = std::fs::read_to_string(folder.recipe()).unwrap();
+    let (before, rest) = text.split_once("general: [").unwrap();
+    let (_, after) = rest.split_once(']').unwrap();
+    folder.write_recipe(&format!("{before}general: self{after}"));
+    let plan = plan(&folder, &[]);
+    let own = &plan["self_data"][0];
+    assert_eq!((&own["setting"], &own["rows"]), (&"stages.0.mix.general.0.path".into(), &512.into()));
+    let shares = plan["stages"][0]["shares"]["sources"].as_array().unwrap();
+    assert_eq!((shares[1]["name"].as_str(), shares[1]["planned"]["samples"].as_f64()), (Some("self"), Some(0.5)));
 }

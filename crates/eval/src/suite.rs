@@ -113,7 +113,7 @@ pub struct TooLong {
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
     /// Items longer than a batch or than the model's context.
-    #[error("{}hint: shorten these rows, or raise the tokens of a batch if the model's context allows it", Longs(.0))]
+    #[error("{}hint: shorten these rows, or split them; answers count at their longest", Longs(.0))]
     TooLong(Vec<TooLong>),
     /// An item that cannot be turned into tokens.
     #[error("line {line}: {error}")]
@@ -198,14 +198,7 @@ impl<D: Device> Bench<'_, D> {
     /// # Errors
     /// [`EvalError`].
     pub fn text_loss(&self, items: &[TextItem], progress: Progress<'_>) -> Result<Vec<DocumentLoss>, EvalError> {
-        let mut sequences = Vec::with_capacity(items.len());
-        for item in items {
-            let rendered =
-                self.renderer.text(&item.text).map_err(|error| EvalError::Render { line: item.line, error })?;
-            let targets = (1..rendered.ids.len()).filter(|&at| rendered.trained[at]);
-            let asks = targets.map(|at| Pick { row: at as u32 - 1, token: rendered.ids[at] }).collect();
-            sequences.push(Sequence::plain(item.line, rendered.ids, asks));
-        }
+        let sequences = self.encoder().texts(items)?;
         let found = packing::logprobs(self.side, self.workspace, &sequences, progress)?;
         let loss = |(item, logprobs): (&TextItem, &Vec<f32>)| DocumentLoss {
             nats: -sum(logprobs),
@@ -225,6 +218,216 @@ impl<D: Device> Bench<'_, D> {
         items: &[MultipleChoiceItem],
         progress: Progress<'_>,
     ) -> Result<Vec<ChoiceScore>, EvalError> {
+        let (sequences, owners) = self.encoder().choices(items)?;
+        let found = packing::logprobs(self.side, self.workspace, &sequences, progress)?;
+        let score = |((item, owner), found): ((&MultipleChoiceItem, &Vec<usize>), &Vec<f32>)| {
+            let mut logprobs = vec![0.0; item.choices.len()];
+            owner.iter().zip(found).for_each(|(&choice, &logprob)| logprobs[choice] += f64::from(logprob));
+            let per_byte: Vec<f64> =
+                logprobs.iter().zip(&item.choices).map(|(sum, choice)| sum / choice.len() as f64).collect();
+            let (correct, correct_per_byte) = (first_best(&logprobs), first_best(&per_byte));
+            ChoiceScore { correct: correct == item.answer, correct_per_byte: correct_per_byte == item.answer, logprobs }
+        };
+        Ok(items.iter().zip(&owners).zip(&found).map(score).collect())
+    }
+
+    /// Scores every label as the whole answer to the conversation, end of turn included: the tokens that the model was
+    /// trained to write.
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub fn classify(
+        &self,
+        items: &[ClassificationItem],
+        labels: &[String],
+        progress: Progress<'_>,
+    ) -> Result<Vec<Classified>, EvalError> {
+        let Labelled { trie, order, sequences } = self.encoder().labelled(items, labels)?;
+        let found = packing::logprobs(self.side, self.workspace, &sequences, progress)?;
+        let mut scores = Vec::with_capacity(items.len());
+        for (item, found) in items.iter().zip(&found) {
+            let mut edges = vec![0.0; trie.edges.len()];
+            order.iter().zip(found).for_each(|(&edge, &logprob)| edges[edge] = logprob);
+            let logprobs = trie.label_logprobs(&edges)?;
+            let Choice { best, posterior } = trie.choose(&logprobs)?;
+            scores.push(Classified {
+                outcome: Outcome { truth: item.label, predicted: Some(best) },
+                logprobs,
+                posterior,
+            });
+        }
+        Ok(scores)
+    }
+
+    /// What the model writes by itself (greedily) where a label is asked for, and whether it is the label. It may write
+    /// two tokens more than the longest label has.
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub fn exact_match(
+        &self,
+        items: &[ClassificationItem],
+        labels: &[String],
+        progress: Progress<'_>,
+    ) -> Result<Vec<Written>, EvalError> {
+        let encoder = self.encoder();
+        let conversations = items.iter().map(|item| (item.line, item.prompt.as_slice()));
+        let answers = self.answers(conversations, encoder.longest_answer(items, labels)?, progress)?;
+        let written = |(item, ids): (&ClassificationItem, &Vec<u32>)| {
+            let answer = self.renderer.tokenizer().decode(ids, true).trim().to_owned();
+            Written { exact: answer == labels[item.label as usize].trim(), answer }
+        };
+        Ok(items.iter().zip(&answers).map(written).collect())
+    }
+
+    /// Greedy answers to chat prompts, at most `max_new_tokens` each: token ids, the one that ended the answer among
+    /// them. The base's are what [`chat_kl`] compares along; they are worth keeping.
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub fn chat_answers(
+        &self,
+        items: &[ChatPrompt],
+        max_new_tokens: usize,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Vec<u32>>, EvalError> {
+        self.answers(items.iter().map(|item| (item.line, item.messages.as_slice())), max_new_tokens, progress)
+    }
+
+    /// Greedy answers to instructions, and how many of their checks hold.
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub fn instruction_following(
+        &self,
+        items: &[InstructionItem],
+        max_new_tokens: usize,
+        progress: Progress<'_>,
+    ) -> Result<Vec<InstructionScore>, EvalError> {
+        let turns = turns(items);
+        let conversations = items.iter().zip(&turns).map(|(item, turn)| (item.line, turn.as_slice()));
+        let answers = self.answers(conversations, max_new_tokens, progress)?;
+        let score = |(item, ids): (&InstructionItem, &Vec<u32>)| {
+            let answer = self.renderer.tokenizer().decode(ids, true);
+            let instructions::Score { all, share } = instructions::score(&answer, &item.checks);
+            InstructionScore { passed: all, share, answer }
+        };
+        Ok(items.iter().zip(&answers).map(score).collect())
+    }
+
+    /// Greedy answers to conversations given with their lines.
+    fn answers<'i>(
+        &self,
+        conversations: impl Iterator<Item = (usize, &'i [Message])>,
+        max_new_tokens: usize,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Vec<u32>>, EvalError> {
+        let encoder = self.encoder();
+        let prompts = encoder.prompts(conversations, max_new_tokens, encoder.context)?;
+        let stops = self.renderer.stop_ids();
+        let (mut done, total) = (0, prompts.len());
+        let Side { model, adapter } = self.side;
+        let greedy = &Sampling::GREEDY;
+        let generated = generate(model, adapter, &prompts, max_new_tokens, &stops, greedy, &mut |_, _, finish| {
+            if finish.is_some() {
+                done += 1;
+                progress(done, total);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(generated.into_iter().map(|answer| answer.ids).collect())
+    }
+
+    fn encoder(&self) -> Encoder<'_> {
+        let context = self.side.model.config().max_position_embeddings;
+        Encoder { renderer: self.renderer, batch_tokens: self.workspace.tokens(), context }
+    }
+}
+
+/// Items as tokens, and whether they fit: all that can be said of a suite before a model runs.
+pub struct Encoder<'a> {
+    /// From items to tokens.
+    pub renderer: &'a Renderer,
+    /// Tokens of a packed batch, and so of the longest item that is scored in one forward.
+    pub batch_tokens: usize,
+    /// The model's positions.
+    pub context: usize,
+}
+
+/// Sequences over the trie of the labels.
+struct Labelled {
+    trie: Trie,
+    /// The trie's edge of each ask; the same for every item.
+    order: Vec<usize>,
+    sequences: Vec<Sequence>,
+}
+
+impl Encoder<'_> {
+    /// Whether [`Bench::text_loss`] can score all of these.
+    ///
+    /// # Errors
+    /// [`EvalError`], as those of the functions below, with every item that is too long.
+    pub fn check_texts(&self, items: &[TextItem]) -> Result<(), EvalError> {
+        self.check(&self.texts(items)?)
+    }
+
+    /// The same of [`Bench::multiple_choice`].
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub fn check_choices(&self, items: &[MultipleChoiceItem]) -> Result<(), EvalError> {
+        self.check(&self.choices(items)?.0)
+    }
+
+    /// The same of [`Bench::classify`] and [`Bench::exact_match`].
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub fn check_classification(&self, items: &[ClassificationItem], labels: &[String]) -> Result<(), EvalError> {
+        self.check(&self.labelled(items, labels)?.sequences)?;
+        let conversations = items.iter().map(|item| (item.line, item.prompt.as_slice()));
+        self.prompts(conversations, self.longest_answer(items, labels)?, self.context).map(|_| ())
+    }
+
+    /// The same of [`Bench::chat_answers`] and [`chat_kl`], for answers of the greatest length.
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub fn check_chat(&self, items: &[ChatPrompt], max_new_tokens: usize) -> Result<(), EvalError> {
+        let conversations = items.iter().map(|item| (item.line, item.messages.as_slice()));
+        // The last token of an answer is not read.
+        let limit = self.context.min(self.batch_tokens + 1);
+        self.prompts(conversations, max_new_tokens, limit).map(|_| ())
+    }
+
+    /// The same of [`Bench::instruction_following`].
+    ///
+    /// # Errors
+    /// [`EvalError`].
+    pub fn check_instructions(&self, items: &[InstructionItem], max_new_tokens: usize) -> Result<(), EvalError> {
+        let turns = turns(items);
+        let conversations = items.iter().zip(&turns).map(|(item, turn)| (item.line, turn.as_slice()));
+        self.prompts(conversations, max_new_tokens, self.context).map(|_| ())
+    }
+
+    fn check(&self, sequences: &[Sequence]) -> Result<(), EvalError> {
+        packing::pack(self.batch_tokens, self.context, sequences).map(|_| ())
+    }
+
+    fn texts(&self, items: &[TextItem]) -> Result<Vec<Sequence>, EvalError> {
+        let mut sequences = Vec::with_capacity(items.len());
+        for item in items {
+            let rendered =
+                self.renderer.text(&item.text).map_err(|error| EvalError::Render { line: item.line, error })?;
+            let targets = (1..rendered.ids.len()).filter(|&at| rendered.trained[at]);
+            let asks = targets.map(|at| Pick { row: at as u32 - 1, token: rendered.ids[at] }).collect();
+            sequences.push(Sequence::plain(item.line, rendered.ids, asks));
+        }
+        Ok(sequences)
+    }
+
+    /// Sequences, and for each item the choice of each ask.
+    fn choices(&self, items: &[MultipleChoiceItem]) -> Result<(Vec<Sequence>, Vec<Vec<usize>>), EvalError> {
         let tokenizer = self.renderer.tokenizer();
         let mut sequences = Vec::with_capacity(items.len());
         // For each item the asks of each choice, in the order in which the sequence asks.
@@ -261,147 +464,47 @@ impl<D: Device> Bench<'_, D> {
             sequences.push(sequence);
             owners.push(owner);
         }
-        let found = packing::logprobs(self.side, self.workspace, &sequences, progress)?;
-        let score = |((item, owner), found): ((&MultipleChoiceItem, &Vec<usize>), &Vec<f32>)| {
-            let mut logprobs = vec![0.0; item.choices.len()];
-            owner.iter().zip(found).for_each(|(&choice, &logprob)| logprobs[choice] += f64::from(logprob));
-            let per_byte: Vec<f64> =
-                logprobs.iter().zip(&item.choices).map(|(sum, choice)| sum / choice.len() as f64).collect();
-            let (correct, correct_per_byte) = (first_best(&logprobs), first_best(&per_byte));
-            ChoiceScore { correct: correct == item.answer, correct_per_byte: correct_per_byte == item.answer, logprobs }
-        };
-        Ok(items.iter().zip(&owners).zip(&found).map(score).collect())
+        Ok((sequences, owners))
     }
 
-    /// Scores every label as the whole answer to the conversation, end of turn included: the tokens that the model was
-    /// trained to write.
-    ///
-    /// # Errors
-    /// [`EvalError`].
-    pub fn classify(
-        &self,
-        items: &[ClassificationItem],
-        labels: &[String],
-        progress: Progress<'_>,
-    ) -> Result<Vec<Classified>, EvalError> {
-        let answers = self.label_tokens(items, labels)?;
-        let trie = Trie::new(&answers)?;
-        let mut sequences = Vec::with_capacity(items.len());
-        // The trie's edge of each ask; the same for every item.
+    fn labelled(&self, items: &[ClassificationItem], labels: &[String]) -> Result<Labelled, EvalError> {
+        let trie = Trie::new(&self.label_tokens(items, labels)?)?;
         let mut order: Vec<usize> = (0..trie.edges.len()).collect();
         order.sort_by_key(|&edge| trie.edges[edge].from.map_or(0, |node| node + 1));
+        let mut sequences = Vec::with_capacity(items.len());
         for item in items {
             let ids = self.prompt(item.line, &item.prompt)?;
             sequences.push(over_trie(item.line, ids, &trie, &order));
         }
-        let found = packing::logprobs(self.side, self.workspace, &sequences, progress)?;
-        let mut scores = Vec::with_capacity(items.len());
-        for (item, found) in items.iter().zip(&found) {
-            let mut edges = vec![0.0; trie.edges.len()];
-            order.iter().zip(found).for_each(|(&edge, &logprob)| edges[edge] = logprob);
-            let logprobs = trie.label_logprobs(&edges)?;
-            let Choice { best, posterior } = trie.choose(&logprobs)?;
-            scores.push(Classified {
-                outcome: Outcome { truth: item.label, predicted: Some(best) },
-                logprobs,
-                posterior,
-            });
-        }
-        Ok(scores)
+        Ok(Labelled { trie, order, sequences })
     }
 
-    /// What the model writes by itself (greedily) where a label is asked for, and whether it is the label. It may write
-    /// two tokens more than the longest label has.
-    ///
-    /// # Errors
-    /// [`EvalError`].
-    pub fn exact_match(
-        &self,
-        items: &[ClassificationItem],
-        labels: &[String],
-        progress: Progress<'_>,
-    ) -> Result<Vec<Written>, EvalError> {
-        let longest = self.label_tokens(items, labels)?.iter().map(Vec::len).max().unwrap_or(0);
-        let conversations = items.iter().map(|item| (item.line, item.prompt.as_slice()));
-        let answers = self.answers(conversations, longest + 2, progress)?;
-        let written = |(item, ids): (&ClassificationItem, &Vec<u32>)| {
-            let answer = self.renderer.tokenizer().decode(ids, true).trim().to_owned();
-            Written { exact: answer == labels[item.label as usize].trim(), answer }
-        };
-        Ok(items.iter().zip(&answers).map(written).collect())
-    }
-
-    /// Greedy answers to chat prompts, at most `max_new_tokens` each: token ids, the one that ended the answer among
-    /// them. The base's are what [`chat_kl`] compares along; they are worth keeping.
-    ///
-    /// # Errors
-    /// [`EvalError`].
-    pub fn chat_answers(
-        &self,
-        items: &[ChatPrompt],
-        max_new_tokens: usize,
-        progress: Progress<'_>,
-    ) -> Result<Vec<Vec<u32>>, EvalError> {
-        self.answers(items.iter().map(|item| (item.line, item.messages.as_slice())), max_new_tokens, progress)
-    }
-
-    /// Greedy answers to instructions, and how many of their checks hold.
-    ///
-    /// # Errors
-    /// [`EvalError`].
-    pub fn instruction_following(
-        &self,
-        items: &[InstructionItem],
-        max_new_tokens: usize,
-        progress: Progress<'_>,
-    ) -> Result<Vec<InstructionScore>, EvalError> {
-        let turns: Vec<[Message; 1]> = items.iter().map(|item| [Message::new("user", item.prompt.as_str())]).collect();
-        let conversations = items.iter().zip(&turns).map(|(item, turn)| (item.line, turn.as_slice()));
-        let answers = self.answers(conversations, max_new_tokens, progress)?;
-        let score = |(item, ids): (&InstructionItem, &Vec<u32>)| {
-            let answer = self.renderer.tokenizer().decode(ids, true);
-            let instructions::Score { all, share } = instructions::score(&answer, &item.checks);
-            InstructionScore { passed: all, share, answer }
-        };
-        Ok(items.iter().zip(&answers).map(score).collect())
+    /// Tokens that a freely written label may take: two more than the longest has.
+    fn longest_answer(&self, items: &[ClassificationItem], labels: &[String]) -> Result<usize, EvalError> {
+        Ok(self.label_tokens(items, labels)?.iter().map(Vec::len).max().unwrap_or(0) + 2)
     }
 
     fn prompt(&self, line: usize, messages: &[Message]) -> Result<Vec<u32>, EvalError> {
         self.renderer.prompt(messages).map_err(|error| EvalError::Render { line, error })
     }
 
-    /// Greedy answers to conversations given with their lines.
-    fn answers<'i>(
+    /// Prompts of conversations given with their lines, each with so many new tokens within `limit`.
+    fn prompts<'i>(
         &self,
         conversations: impl Iterator<Item = (usize, &'i [Message])>,
         max_new_tokens: usize,
-        progress: Progress<'_>,
+        limit: usize,
     ) -> Result<Vec<Vec<u32>>, EvalError> {
-        let context = self.side.model.config().max_position_embeddings;
         let (mut prompts, mut too_long) = (Vec::new(), Vec::new());
         for (line, messages) in conversations {
             let prompt = self.prompt(line, messages)?;
             let tokens = prompt.len() + max_new_tokens;
-            if tokens > context {
-                too_long.push(TooLong { line, tokens, limit: context });
+            if tokens > limit {
+                too_long.push(TooLong { line, tokens, limit });
             }
             prompts.push(prompt);
         }
-        if !too_long.is_empty() {
-            return Err(EvalError::TooLong(too_long));
-        }
-        let stops = self.renderer.stop_ids();
-        let (mut done, total) = (0, prompts.len());
-        let Side { model, adapter } = self.side;
-        let greedy = &Sampling::GREEDY;
-        let generated = generate(model, adapter, &prompts, max_new_tokens, &stops, greedy, &mut |_, _, finish| {
-            if finish.is_some() {
-                done += 1;
-                progress(done, total);
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(generated.into_iter().map(|answer| answer.ids).collect())
+        if too_long.is_empty() { Ok(prompts) } else { Err(EvalError::TooLong(too_long)) }
     }
 
     /// Each label as the tokens of an assistant's whole turn, taken from the rendered conversation; that every item's
@@ -430,6 +533,11 @@ impl<D: Device> Bench<'_, D> {
     }
 }
 
+/// Each instruction as the one turn of a conversation.
+fn turns(items: &[InstructionItem]) -> Vec<[Message; 1]> {
+    items.iter().map(|item| [Message::new("user", item.prompt.as_str())]).collect()
+}
+
 /// KL(base || tuned) along the base's own greedy answers (see [`Bench::chat_answers`]), one score a prompt. The base's
 /// model may be the tuned one with its adapter off.
 ///
@@ -450,7 +558,7 @@ pub fn chat_kl<D: Device>(
     }
     let mut sequences = Vec::with_capacity(items.len());
     for (item, answer) in items.iter().zip(answers) {
-        let mut ids = base.prompt(item.line, &item.messages)?;
+        let mut ids = base.encoder().prompt(item.line, &item.messages)?;
         let asks = (ids.len() as u32 - 1..).zip(answer).map(|(row, &token)| Pick { row, token }).collect();
         ids.extend(&answer[..answer.len().saturating_sub(1)]);
         sequences.push(Sequence::plain(item.line, ids, asks));

@@ -9,13 +9,15 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::Value;
 use temper_model::default_cache_dir;
-use temper_run::{to_json_pretty, write_dir_atomic};
+use temper_run::{sweep, to_json_pretty, write_dir_atomic};
 
 use crate::PipelineError;
 use crate::checkpoints::{Finished, io};
 
 const RESULT: &str = "result";
 const KEY: &str = "key.json";
+/// A store takes seconds: what is half written after an hour was killed. Other processes may be storing now.
+const LEFT_OVER: Duration = Duration::from_secs(3600);
 
 /// The folder of finished stages.
 #[derive(Clone, Debug)]
@@ -107,13 +109,19 @@ impl StageCache {
         Ok(entries)
     }
 
-    /// Removes entries not used for `older_than`, then the least recently used until at most `most_bytes` remain. What was
-    /// removed comes back.
+    /// Removes entries not used for `older_than`, then the least recently used until at most `most_bytes` remain, and what
+    /// stores that were killed an hour ago or earlier left. The entries that were removed come back, and how many such
+    /// leftovers there were.
     ///
     /// # Errors
-    /// When an entry cannot be removed.
-    pub fn prune(&self, older_than: Option<Duration>, most_bytes: Option<u64>) -> Result<Vec<Entry>, PipelineError> {
+    /// When something cannot be removed.
+    pub fn prune(
+        &self,
+        older_than: Option<Duration>,
+        most_bytes: Option<u64>,
+    ) -> Result<(Vec<Entry>, usize), PipelineError> {
         let (mut kept, mut removed) = (0, Vec::new());
+        let leftovers = if self.dir.is_dir() { sweep(&self.dir, LEFT_OVER)? } else { 0 };
         for entry in self.list()? {
             let old = older_than.is_some_and(|age| entry.days * 86_400.0 > age.as_secs_f64());
             if old || most_bytes.is_some_and(|most| kept + entry.bytes > most) {
@@ -123,7 +131,7 @@ impl StageCache {
                 kept += entry.bytes;
             }
         }
-        Ok(removed)
+        Ok((removed, leftovers))
     }
 }
 

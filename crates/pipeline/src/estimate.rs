@@ -77,6 +77,8 @@ pub(crate) struct Measured {
     pub gflops: f64,
     pub stages: Vec<StageSeconds>,
     pub judgement: f64,
+    /// Seconds in which the base writes the rows of each `path: self`; 0 where they are there.
+    pub writing: Vec<f64>,
     pub rough: bool,
 }
 
@@ -283,16 +285,24 @@ impl Measured {
         let gflops = measure_products(&device);
         let judging = Judging::of(prepared).unwrap_or_default();
         let rough = Self::rough(prepared, gflops, judging);
-        if rough.stages.iter().map(|s| s.training + s.validation).sum::<f64>() + rough.judgement < SHORT_SECONDS {
+        let stages = rough.stages.iter().map(|s| s.training + s.validation).sum::<f64>();
+        if stages + rough.judgement + rough.writing.iter().sum::<f64>() < SHORT_SECONDS {
             return rough;
         }
         let validating = prepared.stages.iter().any(|stage| stage.validation.is_some());
-        let forward = if validating || judging.tokens > 0 {
+        let writing: Vec<(usize, usize)> = prepared.own_rows.iter().map(|own| own.report.to_write()).collect();
+        let writes = writing.iter().any(|(_, answers)| *answers > 0);
+        let forward = if validating || judging.tokens > 0 || writes {
             forward_rate(device, config, gflops)
         } else {
             ForwardRate::default()
         };
-        let decode = if judging.decode_steps > 0 { decode_step(device, config) } else { 0.0 };
+        let decode = if judging.decode_steps > 0 || writes { decode_step(device, config) } else { 0.0 };
+        // Near the end of each part fewer are decoded together than here, which takes some percent more.
+        let writing = writing
+            .iter()
+            .map(|&(prompts, answers)| prompts as f64 * forward.token + answers as f64 / PLACES as f64 * decode);
+        let writing = writing.collect();
         let watched = crate::watch::Watch::of(&prepared.recipe).and_then(|watch| watch.tokens(&prepared.base.renderer));
         let watched = watched.unwrap_or_default();
         let seconds = |stage: &PreparedStage| stage_seconds(device, config, stage, watched, gflops, forward);
@@ -300,7 +310,7 @@ impl Measured {
         let judgement = judging.tokens as f64 * forward.token
             + judging.rows as f64 * forward.row
             + judging.decode_steps as f64 * decode;
-        Self { gflops, stages, judgement, rough: false }
+        Self { gflops, stages, judgement, writing, rough: false }
     }
 
     /// From the products alone (Kaplan et al. 2020): 2 operations a weight and token forward, 2 for the gradient by the
@@ -326,9 +336,11 @@ impl Measured {
             }
         };
         // A step of decoding reads every weight for few rows: half the rate of products at best.
-        let decoded = 2 * PLACES * judging.decode_steps;
-        let judgement = seconds(2.0, judging.tokens, judging.rows) + seconds(2.0, decoded, decoded);
-        Self { gflops, stages: prepared.stages.iter().map(of_stage).collect(), judgement, rough: true }
+        let decoding = |tokens: usize| seconds(2.0, 2 * tokens, 2 * tokens);
+        let judgement = seconds(2.0, judging.tokens, judging.rows) + decoding(PLACES * judging.decode_steps);
+        let writing = prepared.own_rows.iter().map(|own| own.report.to_write());
+        let writing = writing.map(|(prompts, answers)| seconds(2.0, prompts, 0) + decoding(answers)).collect();
+        Self { gflops, stages: prepared.stages.iter().map(of_stage).collect(), judgement, writing, rough: true }
     }
 }
 

@@ -6,16 +6,16 @@ use temper_eval::compare::{Comparison, Pair, Scores, compare};
 use temper_eval::items::{self, ChatPrompt, ClassificationItem, InstructionItem, MultipleChoiceItem, TextItem};
 use temper_eval::record::{self, ItemRecord};
 use temper_eval::stats::Bootstrap;
-use temper_eval::suite::{Bench, Side, chat_kl};
+use temper_eval::suite::{Bench, Encoder, EvalError, Side, chat_kl};
 use temper_kernels::Cpu;
 use temper_model::{Llama, Purpose, Workspace};
 use temper_recipe::{Bound, Evaluation, Recipe, SuiteKind, Valued};
 
-use crate::PipelineError;
 use crate::prepare::Prepared;
 use crate::run::Event;
+use crate::{Base, PipelineError};
 
-/// Tokens of a packed batch of items; an item longer than this is refused when it is scored.
+/// Tokens of a packed batch of items; an item longer than this is refused before anything is trained.
 pub const BATCH_TOKENS: usize = 1024;
 
 /// Prompts of a chat suite that the tuned model answers as well, to be read beside the base's answers.
@@ -60,6 +60,16 @@ impl Items {
         })
     }
 
+    /// Whether a model can be scored on them, with answers of at most `most` tokens.
+    fn check(&self, encoder: &Encoder<'_>, most: usize) -> Result<(), EvalError> {
+        match self {
+            Self::Text(items) => encoder.check_texts(items),
+            Self::Choice(items) => encoder.check_choices(items),
+            Self::Chat(items) => encoder.check_chat(items, most),
+            Self::Instruction(items) => encoder.check_instructions(items, most),
+        }
+    }
+
     /// Of each item, what it shares with others.
     fn sources(&self) -> Vec<Option<&str>> {
         match self {
@@ -80,21 +90,53 @@ fn domain_items(evaluation: &Evaluation, split: Split) -> Result<Option<Vec<Clas
     Ok(Some(items::read_classification(path, &domain.labels.value)?))
 }
 
+/// Tokens of a batch of this base's items.
+fn batch_tokens(context: usize) -> usize {
+    BATCH_TOKENS.min(context)
+}
+
 /// Reads every evaluation file but keeps nothing: a fault in them must not cost a training run. Each must have at least
-/// two units that an interval can resample.
-pub(crate) fn check_items(recipe: &Recipe) -> Result<(), PipelineError> {
+/// two units that an interval can resample, and no item that is too long. What is wrong with all of them is said at once.
+pub(crate) fn check_items(recipe: &Recipe, base: &Base) -> Result<(), PipelineError> {
     let Some(evaluation) = &recipe.evaluation else { return Ok(()) };
-    for (split, path) in
-        evaluation.domain.iter().flat_map(|d| [(Split::Validation, &d.validation), (Split::Test, &d.test)])
-    {
-        let items = domain_items(evaluation, split)?.unwrap_or_default();
-        check_units(path, &items.iter().map(|i| i.group.as_deref()).collect::<Vec<_>>(), "group")?;
+    let context = base.checkpoint.config().max_position_embeddings;
+    let encoder = Encoder { renderer: &base.renderer, batch_tokens: batch_tokens(context), context };
+    let fits = |file: &Valued<PathBuf>, fits: Result<(), EvalError>| {
+        let (path, name) = (file.path.clone(), file.value.display().to_string());
+        fits.map_err(|error| PipelineError::Item { path, file: name, error })
+    };
+    let mut problems = Vec::new();
+    if let Some(domain) = &evaluation.domain {
+        for (split, file) in [(Split::Validation, &domain.validation), (Split::Test, &domain.test)] {
+            problems.extend(
+                domain_items(evaluation, split)
+                    .and_then(|items| {
+                        let items = items.unwrap_or_default();
+                        check_units(file, &items.iter().map(|i| i.group.as_deref()).collect::<Vec<_>>(), "group")?;
+                        fits(file, encoder.check_classification(&items, &domain.labels.value))
+                    })
+                    .err(),
+            );
+        }
     }
     for suite in &evaluation.general {
-        let items = Items::read(suite.kind.value, &suite.path.value)?;
-        check_units(&suite.path, &items.sources(), "source")?;
+        problems.extend(
+            Items::read(suite.kind.value, &suite.path.value)
+                .and_then(|items| {
+                    check_units(&suite.path, &items.sources(), "source")?;
+                    fits(
+                        &suite.path,
+                        items.check(&encoder, suite.max_new_tokens.as_ref().map_or(0, |m| m.value as usize)),
+                    )
+                })
+                .err(),
+        );
     }
-    Ok(())
+    match problems.len() {
+        0 => Ok(()),
+        1 => Err(problems.remove(0)),
+        _ => Err(PipelineError::Several(problems)),
+    }
 }
 
 fn check_units(file: &Valued<PathBuf>, sources: &[Option<&str>], field: &str) -> Result<(), PipelineError> {
@@ -138,7 +180,7 @@ pub(crate) fn judge(
         });
     };
     let (device, config) = (models.tuned.device(), models.tuned.config());
-    let tokens = BATCH_TOKENS.min(config.max_position_embeddings);
+    let tokens = batch_tokens(config.max_position_embeddings);
     let widths = models.tuned.adapter_widths();
     let workspace = Workspace::allocate(device, config, widths, Purpose::Infer, tokens);
     let bench = |model, adapter| Bench {

@@ -69,6 +69,19 @@ pub enum PipelineError {
     /// An evaluation could not be computed.
     #[error(transparent)]
     Eval(#[from] temper_eval::suite::EvalError),
+    /// An evaluation file holds items that cannot be scored.
+    #[error("{path}: {file}: {error}")]
+    Item {
+        /// The field of the recipe.
+        path: String,
+        /// The file that it names.
+        file: String,
+        /// What is wrong, by line.
+        error: temper_eval::suite::EvalError,
+    },
+    /// Several files are wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<PipelineError>),
     /// Base and tuned could not be compared.
     #[error(transparent)]
     Compare(#[from] temper_eval::compare::CompareError),

@@ -11,11 +11,7 @@ use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
 use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::provenance::Provenance;
-use crate::self_data::SelfReport;
-
-/// How much slower than large products the base writes: narrow products, attention over the cache, the drawing of tokens.
-/// From processor seconds of a part of the example's rows on a loaded machine; an idle one was not timed yet.
-const WRITING: f64 = 2.0;
+use crate::self_data::{KEPT_LENGTH, SelfReport};
 
 /// What a run will do.
 #[derive(Debug, Serialize)]
@@ -135,12 +131,14 @@ impl Plan {
             })
             .collect();
         let self_data: Vec<SelfPlan> =
-            prepared.own_rows.iter().map(|own| self_plan(&own.report, config, measured.gflops)).collect();
+            prepared.own_rows.iter().zip(&measured.writing).map(|(own, s)| self_plan(&own.report, *s)).collect();
         for own in self_data.iter().filter(|own| !own.report.written) {
             warnings.push(format!(
                 "{}: the base has not written its {} rows yet: `temper run` writes and filters them first; what is said of \
-                 them here assumes that all are kept, at half the longest length",
-                own.report.setting, own.report.rows
+                 them here assumes that all are kept, at {:.0} % of the longest length",
+                own.report.setting,
+                own.report.rows,
+                100.0 * KEPT_LENGTH
             ));
         }
         let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());
@@ -195,11 +193,8 @@ fn stage_plan(kind: &str, stage: &PreparedStage, config: &LlamaConfig, estimate:
     }
 }
 
-/// Products at 2 operations a weight and token; a token that is written goes through every weight with at most 31 others.
-fn self_plan(report: &SelfReport, config: &LlamaConfig, gflops: f64) -> SelfPlan {
-    let operations = 2.0 * parameters(config) as f64 * (report.prompt_tokens + report.answer_tokens) as f64;
-    let seconds = (!report.written).then_some(operations / (gflops * 1e9) * WRITING);
-    SelfPlan { report: report.clone(), seconds }
+fn self_plan(report: &SelfReport, seconds: f64) -> SelfPlan {
+    SelfPlan { report: report.clone(), seconds: (!report.written).then_some(seconds) }
 }
 
 fn warn(index: usize, stage: &PreparedStage, warnings: &mut Vec<String>) {

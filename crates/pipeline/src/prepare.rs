@@ -98,7 +98,7 @@ pub fn prepare(
     let context = base.checkpoint.config().max_position_embeddings;
     let (mut stages, mut own_rows) = (Vec::new(), Vec::new());
     // Evaluation files are read now, so that a fault in them costs no training.
-    crate::judge::check_items(&recipe)?;
+    crate::judge::check_items(&recipe, &base)?;
     let mut writer = Writer { recipe: &recipe, base: &base, device, write: options.write_self, on_event };
     for (index, stage) in recipe.stages.iter().enumerate() {
         if stage.max_length.value as usize > context {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use temper_run::sha256_file;
+use temper_run::{sha256_file, utc_now};
 
 use crate::PipelineError;
 
@@ -25,6 +25,9 @@ pub struct Provenance {
     pub temper: String,
     /// Operating system and processor family.
     pub system: String,
+    /// When the run began: a date in UTC, as RFC 3339 writes it.
+    #[serde(default)]
+    pub began: Option<String>,
     /// The command; none where the caller gave a recipe that is in no file.
     pub invocation: Option<Invocation>,
     /// Keeps texts of the data and of the models out of the run folder and its report: ids and scores only. Recorded, so
@@ -38,6 +41,7 @@ impl Default for Provenance {
         Self {
             temper: env!("CARGO_PKG_VERSION").to_owned(),
             system: format!("{} on {}", std::env::consts::OS, std::env::consts::ARCH),
+            began: Some(utc_now()),
             invocation: None,
             no_samples: false,
         }

@@ -15,7 +15,7 @@ use temper_eval::compare::Comparison;
 use temper_kernels::Cpu;
 use temper_model::{Llama, Tuning, WeightsError};
 use temper_report::RunFolder;
-use temper_run::{Existing, RunDir, write_atomic};
+use temper_run::{Existing, RunDir, utc_now, write_atomic};
 use temper_train::{FitOutcome, Progress};
 
 use crate::board::Board;
@@ -183,6 +183,8 @@ pub struct Summary {
     pub comparison: Option<Comparison>,
     /// Wall time of the whole run.
     pub seconds: f64,
+    /// When it came to its end: a date in UTC, as RFC 3339 writes it.
+    pub ended: String,
 }
 
 /// Trains, judges and writes. The test set is read here once, after the last step.
@@ -290,7 +292,8 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
     }
 
     let Some(tuned) = tuned else {
-        return Ok(Summary { folder: folder.path().to_owned(), stages: outcomes, comparison: None, seconds: 0.0 });
+        let (folder, ended) = (folder.path().to_owned(), utc_now());
+        return Ok(Summary { folder, stages: outcomes, comparison: None, seconds: 0.0, ended });
     };
     save_result(prepared, &tuned, folder.path(), &mut tell)?;
     let comparison = match &recipe.evaluation {
@@ -308,9 +311,11 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         }
     };
     let seconds = begun.elapsed().as_secs_f64();
-    let summary = Summary { folder: folder.path().to_owned(), stages: outcomes, comparison, seconds };
+    let ended = utc_now();
+    let summary =
+        Summary { folder: folder.path().to_owned(), stages: outcomes, comparison, seconds, ended: ended.clone() };
     // The summary last: where it is, nothing is left to do.
-    let finished = RunFolder::read(folder.path())?.finished_after(seconds);
+    let finished = RunFolder::read(folder.path())?.finished(seconds, ended);
     finished.write_cards()?;
     finished.write_report(&folder.path().join("report.html"), !prepared.provenance.no_samples)?;
     folder.write_json("summary.json", &summary)?;

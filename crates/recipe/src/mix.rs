@@ -40,7 +40,7 @@ section! {
             "Amazon Nova Forge: about 50 % customer data is the balance point for most cases (AWS ML blog, June 2026)",
         );
         /// The general sources.
-        general: Vec<GeneralSource> = f.sections(0);
+        general: Vec<GeneralSource> = f.sections_or(SELF, &[("name", SELF), ("path", SELF), ("share", "100")]);
     }
     check |r| {
         if let (Some(domain), Some(general)) = (&domain, &general) {

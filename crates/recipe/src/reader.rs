@@ -55,6 +55,8 @@ pub(crate) enum Shape {
     SectionOr(String, &'static str),
     /// A list of maps, so many at least.
     Sections(String, usize),
+    /// A list of maps, or the word that stands for one.
+    SectionsOr(String, &'static str),
     /// A map of maps under names of the user's.
     Named(String),
 }
@@ -395,11 +397,30 @@ impl<'c> Field<'_, 'c> {
 
     /// A list of maps with at least `least` entries; left out, it is empty.
     pub fn sections<T: Read>(self, least: usize) -> Option<Vec<T>> {
+        self.list_of_maps(least, None)
+    }
+
+    /// As [`sections`](Self::sections) of any number, or a word, which stands for a list of one map with these scalars.
+    pub fn sections_or<T: Read>(self, word: &'static str, map: &[(&str, &str)]) -> Option<Vec<T>> {
+        self.list_of_maps(0, Some((word, map)))
+    }
+
+    fn list_of_maps<T: Read>(self, least: usize, short: Option<(&'static str, &[(&str, &str)])>) -> Option<Vec<T>> {
         let Self { section, name, doc, aliases } = self;
         let doc_path = format!("{}[]", section.doc_path_of(name));
-        let kind = format!("a list of maps, see `{doc_path}`");
+        let (kind, shape) = match short {
+            None => (format!("a list of maps, see `{doc_path}`"), Shape::Sections(doc_path.clone(), least)),
+            Some((word, map)) => {
+                let map: Vec<String> = map.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+                let kind = format!(
+                    "a list of maps, see `{doc_path}`; or the word `{word}`, short for `[{{{}}}]`",
+                    map.join(", ")
+                );
+                (kind, Shape::SectionsOr(doc_path.clone(), word))
+            }
+        };
         let default = if least > 0 { DefaultDoc::Required } else { DefaultDoc::Absent };
-        section.record(name, doc, &kind, Shape::Sections(doc_path.clone(), least), default, aliases);
+        section.record(name, doc, &kind, shape, default, aliases);
         let entry = match section.take(name, aliases) {
             (Some(entry), _) => entry,
             (None, true) => return None,
@@ -408,13 +429,30 @@ impl<'c> Field<'_, 'c> {
         };
         let path = section.path_of(name);
         let items = match entry.value.content {
+            Content::Scalar { ref text, .. } if short.is_some_and(|(word, _)| word == text) => {
+                let (place, map) = (&entry.value.place, short.map_or(&[][..], |(_, map)| map));
+                let scalar = |text: &str| Content::Scalar { text: text.to_owned(), plain: true };
+                let entries = map.iter().map(|(key, value)| Entry {
+                    key: (*key).to_owned(),
+                    key_place: place.clone(),
+                    value: Node { place: place.clone(), content: scalar(value) },
+                });
+                vec![Node { place: place.clone(), content: Content::Map(entries.collect()) }]
+            }
             Content::List(items) if items.len() >= least => items,
             Content::List(items) => {
                 let message = format!("`{path}`: expected {least} or more entries, got {}", items.len());
                 section.cx.problem(entry.value.place, message, "add one after `- `");
                 return None;
             }
-            _ => return section.cx.expected(&entry.value, &path, "a list", "begin each entry with `- `"),
+            _ => {
+                let (or, hint) = match short {
+                    Some((word, _)) => (format!(" or the word `{word}`"), format!("; the one word here is `{word}`")),
+                    None => (String::new(), String::new()),
+                };
+                let hint = format!("begin each entry with `- `{hint}");
+                return section.cx.expected(&entry.value, &path, &format!("a list{or}"), &hint);
+            }
         };
         let mut whole = true;
         let mut values = Vec::new();

@@ -76,6 +76,9 @@ fn value(all: &Reference, field: &FieldDoc, defaults: &[DefaultDoc]) -> Value {
             json!({"anyOf": [single, section(all, path)]})
         }
         Shape::Sections(path, least) => json!({"type": "array", "minItems": least, "items": section(all, path)}),
+        Shape::SectionsOr(path, word) => {
+            json!({"anyOf": [{"const": word}, {"type": "array", "items": section(all, path)}]})
+        }
         Shape::Named(path) => json!({"type": "object", "additionalProperties": section(all, path)}),
     };
     let mut text = sentence(field.doc);
@@ -169,5 +172,12 @@ mod tests {
     fn names_of_other_tools_are_in_it() {
         let text = "name: a\nmodel: hf:o/m\nstages: [{kind: sft, train: [a, b], lr: 1e-4, epochs: 2, lora_r: 8}]\n";
         assert_eq!(complaints(text), [""; 0]);
+    }
+
+    #[test]
+    fn the_word_that_stands_for_a_list_is_in_it_and_no_other() {
+        let text = "name: a\nbase: hf:o/m\nstages: [{kind: sft, train: a, mix: {general: WORD}}]\n";
+        assert_eq!(complaints(&text.replace("WORD", "self")), [""; 0]);
+        assert_ne!(complaints(&text.replace("WORD", "selves")), [""; 0]);
     }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Base {
 pub(crate) struct Provenance {
     pub temper: String,
     pub system: String,
+    #[serde(default)]
+    pub began: Option<String>,
     pub invocation: Option<Invocation>,
 }
 
@@ -190,6 +192,8 @@ struct Change {
 #[derive(Deserialize)]
 pub(crate) struct Summary {
     pub seconds: f64,
+    #[serde(default)]
+    pub ended: Option<String>,
 }
 
 impl RunFolder {
@@ -245,8 +249,8 @@ impl RunFolder {
     }
 
     /// The same for a run that comes to its end now and whose `summary.json` is still to be written.
-    pub fn finished_after(self, seconds: f64) -> Self {
-        Self { summary: Some(Summary { seconds }), ..self }
+    pub fn finished(self, seconds: f64, ended: String) -> Self {
+        Self { summary: Some(Summary { seconds, ended: Some(ended) }), ..self }
     }
 
     /// Rows of training data that were kept, over all stages and sources; a file of two stages counts once.

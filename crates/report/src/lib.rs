@@ -22,4 +22,4 @@ mod provenance;
 
 pub use error::ReportError;
 pub use folder::RunFolder;
-pub use number::{bytes, count, duration, percent};
+pub use number::{Style, bytes, count, duration, percent};

@@ -1,5 +1,5 @@
-//! Numbers as people read them: the only place where the report makes text of one, and the command line of counts, sizes
-//! and times.
+//! Numbers as people read them: the only place where the report makes text of one, and the command line of metrics,
+//! counts, sizes and times.
 
 use temper_eval::compare::Metric;
 
@@ -95,6 +95,8 @@ pub fn place(percent: f64) -> String {
 pub struct Style {
     /// Its name.
     pub name: &'static str,
+    /// Its name where there is little room.
+    pub short: &'static str,
     /// After a value.
     pub value_unit: &'static str,
     /// After a difference, in words.
@@ -106,31 +108,39 @@ pub struct Style {
 impl Style {
     /// The style of `metric`.
     pub fn of(metric: Metric) -> Self {
-        let share = |name| Self { name, value_unit: " %", unit: "points", scale: 100.0, digits: 1 };
-        let plain = |name, unit| Self { name, value_unit: "", unit, scale: 1.0, digits: 4 };
+        let share = |name, short| Self { name, short, value_unit: " %", unit: "points", scale: 100.0, digits: 1 };
+        let plain = |name, short, unit| Self { name, short, value_unit: "", unit, scale: 1.0, digits: 4 };
         match metric {
-            Metric::Accuracy => share("accuracy"),
-            Metric::MacroF1 => share("macro F1"),
-            Metric::ExactMatch => share("exact match, freely written"),
-            Metric::AccuracyPerByte => share("accuracy per byte"),
-            Metric::ChecksHeld => share("checks held"),
-            Metric::RelativeLoss => {
-                Self { name: "loss, relative", value_unit: " %", unit: "%", scale: 100.0, digits: 2 }
-            }
-            Metric::NatsPerToken => plain("loss, nats per token", "nats"),
-            Metric::BitsPerByte => plain("loss, bits per byte", "bits"),
-            Metric::Kl => plain("KL(base || tuned), nats per token", "nats"),
+            Metric::Accuracy => share("accuracy", "accuracy"),
+            Metric::MacroF1 => share("macro F1", "macro F1"),
+            Metric::ExactMatch => share("exact match, freely written", "exact match"),
+            Metric::AccuracyPerByte => share("accuracy per byte", "accuracy per byte"),
+            Metric::ChecksHeld => share("checks held", "checks held"),
+            Metric::RelativeLoss => Self { unit: "%", digits: 2, ..share("loss, relative", "relative loss") },
+            Metric::NatsPerToken => plain("loss, nats per token", "nats per token", "nats"),
+            Metric::BitsPerByte => plain("loss, bits per byte", "bits per byte", "bits"),
+            Metric::Kl => plain("KL(base || tuned), nats per token", "KL", "nats"),
         }
     }
 
     /// A value with its unit.
     pub fn value(&self, value: f64) -> String {
-        minus(format!("{:.*}{}", self.digits, value * self.scale, self.value_unit))
+        minus(self.plain_value(value))
     }
 
     /// A difference without its unit.
     pub fn signed(&self, value: f64) -> String {
-        minus(format!("{:+.*}", self.digits, value * self.scale))
+        minus(self.plain_signed(value))
+    }
+
+    /// A value with its unit, in ASCII, as a terminal and what reads it expect.
+    pub fn plain_value(&self, value: f64) -> String {
+        format!("{:.*}{}", self.digits, value * self.scale, self.value_unit)
+    }
+
+    /// A difference without its unit, in ASCII.
+    pub fn plain_signed(&self, value: f64) -> String {
+        format!("{:+.*}", self.digits, value * self.scale)
     }
 
     /// The value as it is drawn: in the unit of the difference.

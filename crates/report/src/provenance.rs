@@ -227,7 +227,15 @@ pub(crate) fn machine(run: &RunFolder) -> Vec<Fact> {
         run.plan.stages.iter().map(|stage| count(stage.trained_parameters)).collect::<Vec<_>>().join(", then ");
     let provenance = run.plan.provenance.as_ref();
     let old = "not recorded by the version that ran it";
+    let ended = run.summary.as_ref().and_then(|summary| summary.ended.as_deref());
+    let dates = match (provenance.and_then(|p| p.began.as_deref()), ended) {
+        (Some(began), Some(ended)) => format!("began {}, ended {}", date(began), date(ended)),
+        (Some(began), None) => format!("began {}", date(began)),
+        (None, Some(ended)) => format!("ended {}", date(ended)),
+        (None, None) => old.to_owned(),
+    };
     let mut facts = vec![
+        Fact { name: "date", value: dates },
         Fact { name: "temper", value: provenance.map_or(old.to_owned(), |p| p.temper.clone()) },
         Fact { name: "system", value: provenance.map_or(old.to_owned(), |p| p.system.clone()) },
         Fact { name: "device", value: run.plan.device.clone() },
@@ -246,6 +254,14 @@ pub(crate) fn machine(run: &RunFolder) -> Vec<Fact> {
         facts.push(Fact { name: "whole run", value: duration(summary.seconds) });
     }
     facts
+}
+
+/// `2026-11-25T16:44:06Z` as people read it: `2026-11-25 16:44 UTC`.
+fn date(utc: &str) -> String {
+    match utc.get(..16).and_then(|minute| minute.split_once('T')) {
+        Some((day, minute)) => format!("{day} {minute} UTC"),
+        None => utc.to_owned(),
+    }
 }
 
 /// Commands.

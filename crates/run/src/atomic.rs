@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::error::{RunError, io_error};
 
@@ -92,19 +93,30 @@ fn is_beside(name: &str) -> bool {
     name.starts_with('.') && (purpose(".tmp-") || purpose(".old-"))
 }
 
-/// Removes what writes that were cut off left anywhere below `folder`. No other process may be writing there.
-pub(crate) fn sweep(folder: &Path) -> Result<(), RunError> {
+/// Removes what writes that were cut off left anywhere below `folder`, where it was not touched for `age`, and tells how
+/// many files and folders. No other process may be writing there that takes longer.
+///
+/// # Errors
+/// [`RunError::Io`] for a folder that cannot be listed or a leftover that cannot be removed.
+pub fn sweep(folder: &Path, age: Duration) -> Result<usize, RunError> {
+    let mut removed = 0;
     for entry in fs::read_dir(folder).map_err(io_error("list", folder))? {
         let entry = entry.map_err(io_error("list", folder))?;
         let (path, kind) = (entry.path(), entry.file_type().map_err(io_error("look at", folder))?);
         if is_beside(&entry.file_name().to_string_lossy()) {
-            let removed = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(io_error("remove", &path))?;
+            let touched = entry.metadata().and_then(|m| m.modified()).map_err(io_error("look at", &path))?;
+            // A clock that went back makes it new.
+            if touched.elapsed().unwrap_or_default() < age {
+                continue;
+            }
+            let done = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            done.map_err(io_error("remove", &path))?;
+            removed += 1;
         } else if kind.is_dir() {
-            sweep(&path)?;
+            removed += sweep(&path, age)?;
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -12,6 +12,7 @@
 //! - [`Random`]: every random number of a run, a pure function of seed, purpose and index.
 
 mod atomic;
+mod date;
 mod error;
 mod hash;
 mod json;
@@ -21,7 +22,8 @@ mod random;
 mod run_dir;
 mod tensorboard;
 
-pub use atomic::{write_atomic, write_dir_atomic};
+pub use atomic::{sweep, write_atomic, write_dir_atomic};
+pub use date::utc_now;
 pub use error::RunError;
 pub use hash::{sha256_bytes, sha256_file};
 pub use json::{to_json, to_json_pretty};

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -57,7 +58,7 @@ impl RunDir {
     pub fn open(path: &Path) -> Result<Self, RunError> {
         fs::read_dir(path).map_err(io_error("use", path))?;
         let folder = Self::lock(path)?;
-        sweep(path)?;
+        sweep(path, Duration::ZERO)?;
         Ok(folder)
     }
 

@@ -35,6 +35,39 @@ fn faulty_rows() {
 }
 
 #[test]
+fn evaluation_files_that_could_not_be_judged_are_refused_all_at_once_before_any_training() {
+    let folder = Folder::new();
+    let recipe = folder.recipe(&gguf(), &tiny("tiny_train.jsonl"));
+    // Longer than a batch of the judgement, though not than the base's positions.
+    let row = |words: usize| format!("{{\"text\": \"{}\"}}\n", "word ".repeat(words));
+    let long = folder.write("long.jsonl", [row(1500), row(20), row(1200)].concat());
+    let alone = folder.write("alone.jsonl", "{\"text\": \"a b\", \"source\": \"s\"}\n".repeat(3));
+    let one = folder.write("one.jsonl", row(20));
+    let questions = folder.write(
+        "turns.jsonl",
+        format!("{{\"messages\": [{{\"role\": \"user\", \"content\": \"{}\"}}]}}\n", "word ".repeat(1020)).repeat(2),
+    );
+    let suites = format!(
+        "evaluation.general=[{{name: long, kind: text_loss, path: {long}}}, {{name: alone, kind: text_loss, path: {alone}}}, \
+         {{name: one, kind: text_loss, path: {one}}}, {{name: turns, kind: chat_kl, path: {questions}}}]"
+    );
+    let output = temper(&["plan", &recipe, "--set", &suites, "--set", "evaluation.floors={}"]);
+    refused(
+        &output,
+        2,
+        &[
+            "evaluation.general.0.path: ",
+            "long.jsonl: 2 items are too long",
+            "  line 1: 1503 tokens, at most 1024",
+            "  line 3: 1203 tokens, at most 1024",
+            "alone.jsonl: 3 items of one `source` are a single unit",
+            "one.jsonl: 1 item is a single unit",
+            "turns.jsonl: 2 items are too long",
+        ],
+    );
+}
+
+#[test]
 fn damaged_weights() {
     let folder = Folder::new();
     let good = std::fs::read(gguf()).unwrap();
@@ -78,7 +111,7 @@ fn a_chat_template_that_fails_is_refused_with_what_it_says() {
     refused(&temper(&["generate", "--base", &base, "--prompt", "x"]), 2, &said);
     refused(&temper(&["data", "show", &tiny("tiny_train.jsonl"), "--base", &base]), 2, &said);
     let recipe = folder.recipe(&base, &tiny("tiny_train.jsonl"));
-    refused(&temper(&["plan", &recipe]), 2, &["tiny_train.jsonl", said[0]]);
+    refused(&temper(&["plan", &recipe]), 2, &["tiny_validation.jsonl: line 1", said[0]]);
 
     std::fs::write(folder.path("model/chat_template.jinja"), "{% for message in messages %}").unwrap();
     refused(&temper(&["chat", "--base", &base]), 2, &["chat template, line 1: syntax error"]);

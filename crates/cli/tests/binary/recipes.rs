@@ -13,7 +13,7 @@ fn a_whole_run_on_a_few_rows() {
     }
     let run = temper(&["run", &recipe, "--no-cache"]);
     assert!(matches!(run.status.code(), Some(0 | 4)), "{}", String::from_utf8_lossy(&run.stderr));
-    for piece in ["heldout", "relative loss", "macro f1", "verdict: ", "run folder"] {
+    for piece in ["heldout", "relative loss", "macro F1", "verdict: ", "run folder"] {
         assert!(stdout(&run).contains(piece), "`{piece}` is not in:\n{}", stdout(&run));
     }
     let at = |name: &str| folder.path("run").join(name);

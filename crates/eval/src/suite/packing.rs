@@ -91,7 +91,7 @@ pub(super) fn logprobs<D: Device>(
 ) -> Result<Vec<Vec<f32>>, EvalError> {
     let head = &side.model.head().value;
     let mut found = Vec::with_capacity(sequences.len());
-    for range in pack(side, workspace.tokens(), sequences)? {
+    for range in pack(workspace.tokens(), context(side), sequences)? {
         let batch = Batch::new(&sequences[range.clone()]);
         let picked = batch.hidden(side, workspace, &workspace.picked);
         let read = side.model.device().linear_logprob(&picked, head, &batch.picks, &workspace.logits[0], None).logprob;
@@ -122,7 +122,7 @@ pub(super) fn divergences<D: Device>(
     // Both sides run in one workspace, so what the base left is put aside before the tuned model runs.
     let aside = Tensor::new(device.zeros(rows * width), 0, rows, width);
     let mut found = Vec::with_capacity(sequences.len());
-    for range in pack(base, rows, sequences)? {
+    for range in pack(rows, context(base), sequences)? {
         let batch = Batch::new(&sequences[range.clone()]);
         let p = batch.hidden(base, workspace, &aside);
         let q = batch.hidden(tuned, workspace, &workspace.picked);
@@ -144,9 +144,12 @@ pub(super) fn divergences<D: Device>(
     Ok(found)
 }
 
+fn context<D: Device>(side: Side<'_, D>) -> usize {
+    side.model.config().max_position_embeddings
+}
+
 /// Runs of sequences of at most `budget` tokens each, in order. All items that do not fit are named at once.
-fn pack<D: Device>(side: Side<'_, D>, budget: usize, sequences: &[Sequence]) -> Result<Vec<Range<usize>>, EvalError> {
-    let context = side.model.config().max_position_embeddings;
+pub(super) fn pack(budget: usize, context: usize, sequences: &[Sequence]) -> Result<Vec<Range<usize>>, EvalError> {
     let mut too_long = Vec::new();
     let mut runs: Vec<Range<usize>> = Vec::new();
     let mut taken = budget;

@@ -344,3 +344,21 @@ fn general_data_that_the_base_writes_itself() {
     let settings = recipe.stages[0].mix.as_ref().unwrap().general[1].self_data.clone().unwrap();
     assert_eq!((*settings.rows, *settings.max_new_tokens, *settings.temperature), (512, 128, 0.0));
 }
+
+#[test]
+fn a_word_for_general_data_is_the_list_it_stands_for() {
+    let folder = Folder::new();
+    let list = "      general:\n        - {name: prose, path: prose.jsonl, share: 60, loss_weight: 0.5}\n        - {name: chat, path: chat.jsonl, share: 40}\n";
+    let of = |general: &str| folder.load(&WHOLE.replace(list, general), &[]).unwrap().0;
+    let (short, long) = (of("      general: self\n"), of("      general: [{name: self, path: self, share: 100}]\n"));
+    let values = |recipe: &Recipe| -> Vec<(String, String)> {
+        recipe.settings().into_iter().map(|s| (s.path, s.value.to_string())).collect()
+    };
+    assert_eq!(values(&short), values(&long));
+    assert_eq!(short.stages[0].mix.as_ref().unwrap().general[0].path.value, GeneralRows::Base);
+    let set = folder.load(WHOLE, &["stages.0.mix.general=self"]).unwrap().0;
+    assert_eq!(values(&set), values(&short));
+    let complaint = folder.complaint(&WHOLE.replace(list, "      general: prose.jsonl\n"), &[]);
+    let expected = "`stages.0.mix.general`: expected a list or the word `self`, got `prose.jsonl`";
+    assert!(complaint.contains(expected), "{complaint}");
+}
