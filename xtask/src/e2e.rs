@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use temper_run::ScalarLog;
 
 use crate::bench::shipped_binary;
-use crate::cache::{fresh_venv, peers_python, python, test_model};
+use crate::cache::{folder, fresh_venv, peers_python, python, test_model};
 use crate::command::{check, output, program, root};
 
 /// The adapter and the merged model of a run, loaded and run by transformers + PEFT: `bench/peft/check.py`.
@@ -54,6 +54,13 @@ pub fn report(args: &[&str]) -> Result<()> {
     let mut browser = program(python("report", "bench/report/requirements.txt")?)?;
     browser.arg("bench/report/check.py").arg("--report").arg(page).arg("--out").arg(scratch.join("pictures"));
     check(browser.args(rest))
+}
+
+/// The tests of temper-kernels on an emulated processor with AVX-512: `bench/avx512/check.py`.
+pub fn avx512(args: &[&str]) -> Result<()> {
+    let mut emulation = program(python("avx512", "bench/avx512/requirements.txt")?)?;
+    emulation.arg("bench/avx512/check.py").arg("--cache").arg(folder()?.join("avx512"));
+    check(emulation.arg("--work").arg(scratch("avx512")?).args(args))
 }
 
 /// An empty folder below `target/`.

@@ -29,6 +29,8 @@ usage: cargo xtask TASK
   e2e report [RUN] [ARGS...]
                            the report of RUN (left out: of a small run) in a browser, narrow and wide, light and dark
                            (ARGS go to bench/report/check.py)
+  e2e avx512 [ARGS...]     the tests of temper-kernels on an emulated processor with AVX-512
+                           (ARGS go to bench/avx512/check.py; Debian's archive must be reachable through apt once)
   e2e wheel                builds the wheel, installs it into a fresh environment, plans a recipe with it
   asset-path               fetch the test model if needed and print where it lies (for TEMPER_TEST_GGUF)
 ";
@@ -53,6 +55,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
         ["e2e", "tensorboard"] => e2e::tensorboard(),
         ["e2e", "report", rest @ ..] => e2e::report(rest),
+        ["e2e", "avx512", rest @ ..] => e2e::avx512(rest),
         ["e2e", "wheel"] => e2e::wheel(),
         ["asset-path"] => {
             println!("{}", cache::test_model()?.display());
