@@ -110,11 +110,15 @@ fn adapter_widths(tuning: &Tuning) -> [usize; 4] {
 }
 
 /// Bytes of training at micro-batches of `tokens` tokens: weights in f32, gradients, two moments and adapters of what is
-/// trained, activations.
+/// trained, activations. A frozen weight is packed twice, for the forward and for the backward; a trained one is packed
+/// for each product, the widest of them, the head, taking the most.
 pub fn training_memory(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, tokens: usize) -> usize {
-    let own = if matches!(tuning, Tuning::Full) { 3 } else { 4 };
-    let activations = Workspace::bytes(device, config, adapter_widths(tuning), Purpose::Train, tokens);
-    4 * (parameters(config) + own * trained_parameters(config, tuning)) + activations
+    let trained = trained_parameters(config, tuning);
+    let weights = match tuning {
+        Tuning::Full => 4 * trained + config.vocab_size * config.hidden_size,
+        Tuning::Lora(_) | Tuning::Frozen => 2 * parameters(config) + 4 * trained,
+    };
+    4 * weights + Workspace::bytes(device, config, adapter_widths(tuning), Purpose::Train, tokens)
 }
 
 /// Bytes of writing the merged model beside an adapter: the weights twice but for embedding and head.

@@ -125,7 +125,7 @@ fn copy_rows(source: &Cells, row: impl Fn(usize) -> usize + Sync + Send, target:
     if let Some(frozen) = source.buffer().frozen() {
         let width = frozen.shape().1;
         assert!(
-            source.stride() == width && source.cols() == width && source.offset() % width == 0,
+            source.stride() == width && source.cols() == width && source.offset().is_multiple_of(width),
             "whole rows are read of a frozen weight"
         );
         let (first, count) = (source.offset() / width, source.rows());

@@ -123,7 +123,7 @@ avx512!(
     unsafe fn dot_pairs(a: __m512, b: __m512, sum: __m512) -> __m512 {
         // SAFETY: the caller's promise; the three types are the same 64 bytes.
         unsafe {
-            let (a, b): (__m512bh, __m512bh) = (std::mem::transmute(a), std::mem::transmute(b));
+            let [a, b] = [a, b].map(|pairs| std::mem::transmute::<__m512, __m512bh>(pairs));
             _mm512_dpbf16_ps(sum, a, b)
         }
     }

@@ -456,7 +456,7 @@ unsafe fn block<I: Pack, const BF16: bool>(
         while done < total || total == 0 {
             let now = (total - done).min(BLOCK_UNITS);
             let k = (now * step).min(right.k - done * step);
-            I::left::<BF16>(p.left.from_k(done * step), first, end, k, p.scale, scratch);
+            I::left::<BF16>(p.left.after(done * step), first, end, k, p.scale, scratch);
             let last = done + now == total;
             for index in from_panel..to_panel {
                 let panel = right.layout.panel(index);

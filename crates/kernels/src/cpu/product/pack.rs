@@ -29,8 +29,8 @@ impl View {
         Self { start, stride, lanes_outside: false }
     }
 
-    /// The same matrix from column k on.
-    pub fn from_k(self, k: usize) -> Self {
+    /// The same matrix without the k before this one.
+    pub fn after(self, k: usize) -> Self {
         let offset = if self.lanes_outside { k } else { k * self.stride };
         Self { start: self.start.wrapping_add(offset), ..self }
     }

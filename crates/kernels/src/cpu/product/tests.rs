@@ -78,14 +78,15 @@ fn every_instruction_set_gives_the_chain_to_the_bit() {
         let (left_t, right_t) = (transposed(&case.left, m, k), transposed(&case.right, lanes, k));
         let lefts = [View::lanes_by_k(case.left.as_ptr(), k), View::k_by_lanes(left_t.as_ptr(), m)];
         let rights = [View::lanes_by_k(case.right.as_ptr(), k), View::k_by_lanes(right_t.as_ptr(), lanes)];
+        let modes = [(1.0, false), (0.3, true)];
+        let expected = [false, true].map(|bf16| modes.map(|(scale, add)| case.expected(bf16, scale, add)));
         for kernels in kernels() {
-            for (scale, add) in [(1.0, false), (0.3, true)] {
-                let expected = case.expected(kernels.bf16, scale, add);
+            for ((scale, add), expected) in modes.into_iter().zip(&expected[usize::from(kernels.bf16)]) {
                 for left in lefts {
                     for right in rights {
                         for here in [false, true] {
                             let found = case.run(kernels, left, Operand::Plain(right, lanes), scale, add, here);
-                            assert!(found == expected, "[{m}, {k}] x [{k}, {lanes}] with {kernels:?}");
+                            assert!(&found == expected, "[{m}, {k}] x [{k}, {lanes}] with {kernels:?}");
                         }
                     }
                 }
@@ -201,4 +202,13 @@ fn bf16_rounds_to_nearest_even_and_keeps_what_is_not_a_number() {
             assert!(found == expected || (found / expected - 1.0).abs() < 2e-3, "{found} is not {expected}");
         }
     }
+}
+
+/// `cargo xtask e2e avx512` reads this line: it shows which instruction sets the tests above ran.
+#[test]
+#[allow(clippy::print_stdout, reason = "the line that is read")]
+fn the_instruction_sets_of_this_processor() {
+    let sets: Vec<_> = Instructions::ALL.into_iter().filter(|set| set.available()).map(Instructions::name).collect();
+    println!("instruction sets: {}", sets.join(" "));
+    assert_eq!(sets[0], Instructions::best().name());
 }
