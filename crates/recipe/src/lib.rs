@@ -13,6 +13,7 @@
 //! [`Note`].
 
 mod evaluation;
+mod field_doc;
 mod kind;
 mod mix;
 mod problem;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::field_doc::{DefaultDoc, FieldDoc, Shape, sentence};
 use crate::kind::{Kind, closest};
 use crate::problem::{Note, Place, Problem};
 use crate::reference;
@@ -29,44 +30,6 @@ pub(crate) struct Context {
     pub sections: Vec<(String, &'static str)>,
     /// Keys of one section of which at most one may be given; with `true` exactly one.
     pub exclusive: Vec<(String, Vec<&'static str>, bool)>,
-}
-
-/// A field as the reference shows it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct FieldDoc {
-    /// The path of its section without numbers, such as `stages[]`.
-    pub section: String,
-    pub name: &'static str,
-    pub doc: &'static str,
-    /// What is expected.
-    pub kind: String,
-    pub shape: Shape,
-    pub default: DefaultDoc,
-    pub aliases: &'static [&'static str],
-}
-
-/// What is expected, as the schema says it. Sections are named by their path in the reference.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Shape {
-    Value(Value),
-    /// A map.
-    Section(String),
-    /// A map, or a value for its field of that name.
-    SectionOr(String, &'static str),
-    /// A list of maps, so many at least.
-    Sections(String, usize),
-    /// A list of maps, or the word that stands for one.
-    SectionsOr(String, &'static str),
-    /// A map of maps under names of the user's.
-    Named(String),
-}
-
-/// What holds when a field is not given.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum DefaultDoc {
-    Required,
-    Absent,
-    Value { value: Value, why: &'static str },
 }
 
 impl Context {
@@ -430,14 +393,8 @@ impl<'c> Field<'_, 'c> {
         let path = section.path_of(name);
         let items = match entry.value.content {
             Content::Scalar { ref text, .. } if short.is_some_and(|(word, _)| word == text) => {
-                let (place, map) = (&entry.value.place, short.map_or(&[][..], |(_, map)| map));
-                let scalar = |text: &str| Content::Scalar { text: text.to_owned(), plain: true };
-                let entries = map.iter().map(|(key, value)| Entry {
-                    key: (*key).to_owned(),
-                    key_place: place.clone(),
-                    value: Node { place: place.clone(), content: scalar(value) },
-                });
-                vec![Node { place: place.clone(), content: Content::Map(entries.collect()) }]
+                let map = short.map_or(&[][..], |(_, map)| map);
+                vec![Node::of_scalars(&entry.value.place, map)]
             }
             Content::List(items) if items.len() >= least => items,
             Content::List(items) => {
@@ -559,11 +516,6 @@ impl<'c> Field<'_, 'c> {
 
 fn is_set(entry: &Entry) -> bool {
     matches!(entry.value.place, Place::Set { .. })
-}
-
-/// A doc comment as one line.
-pub(crate) fn sentence(doc: &str) -> String {
-    doc.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Declares the fields of a map once: makes the type, its reader and its settings. `|field|` names the field being read;

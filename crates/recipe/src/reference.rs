@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::reader::{Context, DefaultDoc, FieldDoc, sentence};
+use crate::field_doc::{DefaultDoc, FieldDoc, sentence};
+use crate::reader::Context;
 use crate::recipe::Recipe;
 use crate::settings::plain;
 

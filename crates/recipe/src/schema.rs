@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::reader::{DefaultDoc, FieldDoc, Shape, sentence};
+use crate::field_doc::{DefaultDoc, FieldDoc, Shape, sentence};
 use crate::reference::{Reference, read};
 use crate::settings::plain;
 

@@ -46,6 +46,17 @@ pub(crate) enum Scalar<'a> {
 }
 
 impl Node {
+    /// A map of plain scalars, all at one place: what a word stands for.
+    pub fn of_scalars(place: &Place, map: &[(&str, &str)]) -> Self {
+        let node = |content| Self { place: place.clone(), content };
+        let entries = map.iter().map(|(key, value)| Entry {
+            key: (*key).to_owned(),
+            key_place: place.clone(),
+            value: node(Content::Scalar { text: (*value).to_owned(), plain: true }),
+        });
+        node(Content::Map(entries.collect()))
+    }
+
     pub fn scalar(&self) -> Option<Scalar<'_>> {
         let Content::Scalar { text, plain } = &self.content else { return None };
         Some(if *plain { resolve(text) } else { Scalar::Text(text) })
