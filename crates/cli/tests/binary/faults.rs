@@ -182,3 +182,15 @@ fn rows_that_cannot_be_answered_are_named_all_at_once() {
     let long = folder.write("long.jsonl", format!("{{\"prompt\": \"{}\"}}", "word ".repeat(9000)));
     refused(&generate(&long), 2, &["long.jsonl:1: a prompt of 9", "leaves room for 8064"]);
 }
+
+#[test]
+fn a_bench_of_no_step_or_beyond_the_models_positions_is_refused() {
+    refused(&temper(&["bench", "--batch", "0"]), 2, &["--batch 0", "expected 1 or more"]);
+    for length in ["1", "8193"] {
+        let both = [vec!["bench"], vec!["bench", "step", "--mode", "lora", "--steps", "1"]];
+        for command in both {
+            let arguments = [command, vec!["--length", length]].concat();
+            refused(&temper(&arguments), 2, &[&format!("--length {length}"), "expected 2 to 8192", "hint:"]);
+        }
+    }
+}

@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::lanes;
-use super::product::{Kernels, Operand, Product, View};
+use super::product::{Kernels, Operand, Place, Product, View};
 use super::rows::Rows;
 use crate::device::{Cached, Heads, Segment};
 
@@ -55,13 +55,13 @@ fn gather(source: Rows, segment: &Segment, column: usize, width: usize, into: &m
 unsafe fn product(
     kernels: Kernels,
     (m, n, k): (usize, usize, usize),
-    to: (*mut f32, usize),
+    to: Place,
     left: View,
     right: View,
     scale: f32,
     add: bool,
 ) {
-    let from = if add { (to.0.cast_const(), to.1) } else { (std::ptr::null(), 0) };
+    let from = add.then_some(to);
     let product = Product { m, k, left, scale, right: Operand::Plain(right, n), pieces: &[], from, to };
     // SAFETY: the caller's promise.
     unsafe { kernels.run_here(&product) };
@@ -91,7 +91,15 @@ pub(super) fn forward(kernels: Kernels, qkv: Rows, segments: &[Segment], heads: 
                     // `log_sum` belong to this task alone.
                     unsafe {
                         let s = scores.as_mut_ptr();
-                        product(kernels, (block, visible, dim), (s, visible), q, keys, scale, false);
+                        product(
+                            kernels,
+                            (block, visible, dim),
+                            Place { at: s, stride: visible },
+                            q,
+                            keys,
+                            scale,
+                            false,
+                        );
                         for (r, row) in scores.chunks_exact_mut(visible).enumerate() {
                             let (live, later) = row.split_at_mut(visible - block + r + 1);
                             *log_sum.at(first + r, head) = lanes::softmax(live);
@@ -99,7 +107,15 @@ pub(super) fn forward(kernels: Kernels, qkv: Rows, segments: &[Segment], heads: 
                         }
                         let (o, p) = (out.at(first, head * dim), View::lanes_by_k(s, visible));
                         let values = View::k_by_lanes(v.as_ptr(), dim);
-                        product(kernels, (block, dim, visible), (o, out.stride), p, values, 1.0, false);
+                        product(
+                            kernels,
+                            (block, dim, visible),
+                            Place { at: o, stride: out.stride },
+                            p,
+                            values,
+                            1.0,
+                            false,
+                        );
                     }
                 }
             }
@@ -160,7 +176,7 @@ fn segment_backward(
         gather(qkv, segment, v_column, dim, v);
         dk.fill(0.0);
         dv.fill(0.0);
-        let (dk_to, dv_to) = ((dk.as_mut_ptr(), dim), (dv.as_mut_ptr(), dim));
+        let [dk_to, dv_to] = [dk.as_mut_ptr(), dv.as_mut_ptr()].map(|at| Place { at, stride: dim });
         let group = heads.query / heads.kv;
         for head in kv * group..(kv + 1) * group {
             for first in segment.rows.clone().step_by(BLOCK) {
@@ -177,7 +193,7 @@ fn segment_backward(
                     product(
                         kernels,
                         (block, visible, dim),
-                        (p, visible),
+                        Place { at: p, stride: visible },
                         q_rows,
                         by_row(k.as_ptr(), dim),
                         scale,
@@ -186,7 +202,7 @@ fn segment_backward(
                     product(
                         kernels,
                         (block, visible, dim),
-                        (ds, visible),
+                        Place { at: ds, stride: visible },
                         d_o_rows,
                         by_row(v.as_ptr(), dim),
                         1.0,
@@ -203,7 +219,7 @@ fn segment_backward(
                         p_row[live..].fill(0.0);
                         d_row[live..].fill(0.0);
                     }
-                    let dq = (dqkv.at(first, head * dim), dqkv.stride);
+                    let dq = Place { at: dqkv.at(first, head * dim), stride: dqkv.stride };
                     let keys = rows_by(k.as_ptr(), dim);
                     product(kernels, (block, dim, visible), dq, by_row(ds, visible), keys, 1.0, false);
                     let (q_cols, d_o_cols) = (rows_by(q, qkv.stride), rows_by(d_o, dout.stride));

@@ -2,6 +2,8 @@
 
 mod attention;
 mod lanes;
+mod linear;
+mod logprob;
 mod product;
 mod rows;
 
@@ -10,12 +12,11 @@ use std::rc::Rc;
 use rayon::prelude::*;
 
 use self::lanes::AdamWStep;
+use self::linear::{backward_operand, cols_as_lanes, forward_operand, rows_as_lanes};
 pub use self::product::Precision;
-use self::product::{Frozen, Instructions, Kernels, Operand, Piece, Product, View};
+use self::product::{Frozen, Instructions, Kernels, Operand};
 use self::rows::{CpuBuffer, Rows, check_disjoint, deal};
-use crate::device::{
-    AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write, linear_adapted_by_parts,
-};
+use crate::device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write};
 use crate::tensor::Tensor;
 
 type Cells = Tensor<CpuBuffer>;
@@ -24,8 +25,6 @@ type Cells = Tensor<CpuBuffer>;
 const GRAIN: usize = 16;
 /// Elements of one run in flat operations.
 const RUN: usize = 16_384;
-/// Adapted projections of one fused weight: q, k and v are three.
-const MOST_PIECES: usize = 4;
 
 /// The CPU.
 #[derive(Clone, Copy, Debug)]
@@ -69,54 +68,6 @@ impl Cpu {
     /// The instructions that products use.
     pub fn instructions(&self) -> &'static str {
         self.kernels.instructions.name()
-    }
-
-    /// `to = from + scale * left right`, where `from` is the target itself or nothing.
-    fn product(&self, (m, k): (usize, usize), left: View, right: Operand<'_>, scale: f32, write: Write, to: Rows) {
-        let to = place(to);
-        let from = if write == Write::Add { (to.0.cast_const(), to.1) } else { (std::ptr::null(), 0) };
-        let product = Product { m, k, left, scale, right, pieces: &[], from, to };
-        // SAFETY: the operations have checked bounds (`Rows::of`), shapes and overlap.
-        unsafe { self.kernels.run(&product) };
-    }
-}
-
-fn place(rows: Rows) -> (*mut f32, usize) {
-    // An empty matrix has no first element to point at; products return at once on an empty shape.
-    if rows.rows * rows.cols == 0 {
-        return (std::ptr::NonNull::dangling().as_ptr(), rows.stride);
-    }
-    (rows.at(0, 0), rows.stride)
-}
-
-/// The rows of a tensor as lanes, its columns as k.
-fn rows_as_lanes(rows: Rows) -> View {
-    View::lanes_by_k(place(rows).0, rows.stride)
-}
-
-/// The columns of a tensor as lanes, its rows as k.
-fn cols_as_lanes(rows: Rows) -> View {
-    View::k_by_lanes(place(rows).0, rows.stride)
-}
-
-/// The frozen weight of a tensor, which must be all of it.
-fn frozen(weight: &Cells) -> Option<&Frozen> {
-    let frozen = weight.buffer().frozen()?;
-    assert_eq!(frozen.shape(), (weight.rows(), weight.cols()), "a product reads a frozen weight as a whole");
-    Some(frozen)
-}
-
-fn forward_operand(weight: &Cells) -> Operand<'_> {
-    match frozen(weight) {
-        Some(frozen) => Operand::Forward(frozen),
-        None => Operand::Plain(rows_as_lanes(Rows::of(weight)), weight.rows()),
-    }
-}
-
-fn backward_operand(weight: &Cells) -> Operand<'_> {
-    match frozen(weight) {
-        Some(frozen) => Operand::Backward(frozen),
-        None => Operand::Plain(cols_as_lanes(Rows::of(weight)), weight.cols()),
     }
 }
 
@@ -334,69 +285,11 @@ impl Device for Cpu {
         pieces: &[LowRank<'_, CpuBuffer>],
         y: &Cells,
     ) {
-        let Some(base) = frozen(weight) else {
-            return linear_adapted_by_parts(self, x, weight, from, inner, pieces, y);
-        };
-        expect_shape("linear's weight", weight, y.cols(), x.cols());
-        expect_shape("linear's y", y, x.rows(), weight.rows());
-        check_disjoint(y, &[x, inner]);
-        let start = from.map(|from| {
-            expect_shape("linear's start", from, y.rows(), y.cols());
-            check_disjoint(y, &[from]);
-            place(Rows::of(from))
-        });
-        let mut low_rank = [None; MOST_PIECES];
-        for (slot, piece) in low_rank.iter_mut().zip(pieces) {
-            let inner = inner.col_range(piece.inner.clone());
-            expect_shape("an adapter's B", piece.b, piece.cols.len(), inner.cols());
-            *slot = Some(Piece {
-                part: base.part(&piece.cols),
-                left: rows_as_lanes(Rows::of(&inner)),
-                k: inner.cols(),
-                scale: piece.scale,
-                right: rows_as_lanes(Rows::of(piece.b)),
-            });
-        }
-        assert!(pieces.len() <= MOST_PIECES, "at most {MOST_PIECES} adapters to a weight, got {}", pieces.len());
-        let low_rank = low_rank.map(|piece| piece.unwrap_or(Piece::NONE));
-        let product = Product {
-            m: x.rows(),
-            k: x.cols(),
-            left: rows_as_lanes(Rows::of(x)),
-            scale: 1.0,
-            right: Operand::Forward(base),
-            pieces: &low_rank[..pieces.len()],
-            from: start.map_or((std::ptr::null(), 0), |(at, stride)| (at.cast_const(), stride)),
-            to: place(Rows::of(y)),
-        };
-        // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
-        unsafe { self.kernels.run(&product) };
+        linear::adapted(self, x, weight, from, inner, pieces, y)
     }
 
     fn linear_adapted_backward_input(&self, dy: &Cells, weight: &Cells, dinner: &Cells, a: &Cells, dx: &Cells) {
-        expect_shape("linear's weight", weight, dy.cols(), dx.cols());
-        expect_shape("linear's dx", dx, dy.rows(), weight.cols());
-        expect_shape("the adapters' A", a, dinner.cols(), dx.cols());
-        check_disjoint(dx, &[dy, dinner, a]);
-        let piece = Piece {
-            part: 0,
-            left: rows_as_lanes(Rows::of(dinner)),
-            k: dinner.cols(),
-            scale: 1.0,
-            right: cols_as_lanes(Rows::of(a)),
-        };
-        let product = Product {
-            m: dy.rows(),
-            k: dy.cols(),
-            left: rows_as_lanes(Rows::of(dy)),
-            scale: 1.0,
-            right: backward_operand(weight),
-            pieces: &[piece],
-            from: (std::ptr::null(), 0),
-            to: place(Rows::of(dx)),
-        };
-        // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
-        unsafe { self.kernels.run(&product) };
+        linear::adapted_backward_input(self, dy, weight, dinner, a, dx)
     }
 
     fn linear_backward_input(&self, dy: &Cells, weight: &Cells, scale: f32, write: Write, dx: &Cells) {
@@ -505,75 +398,11 @@ impl Device for Cpu {
         logits: &Cells,
         grad: Option<LogProbGrad<'_, CpuBuffer>>,
     ) -> LogProbs {
-        expect_shape("the head", head, logits.cols(), hidden.cols());
-        assert!(picks.is_sorted_by_key(|p| p.row), "picks ascend by row");
-        assert!(
-            picks.iter().all(|p| (p.row as usize) < hidden.rows() && (p.token as usize) < head.rows()),
-            "picks lie within hidden and head"
-        );
-        let n = hidden.rows();
-        let mut found = LogProbs { logprob: vec![0.0; picks.len()], entropy: vec![0.0; n], argmax: vec![0; n] };
-        let pick_start: Vec<usize> = (0..=n).map(|row| picks.partition_point(|p| (p.row as usize) < row)).collect();
-        let by = grad.as_ref().map(|g| (g.logprob, g.entropy));
-        for start in (0..n).step_by(logits.rows().max(1)) {
-            let range = start..(start + logits.rows()).min(n);
-            let (h, z) = (hidden.row_range(range.clone()), logits.first_rows(range.len()));
-            self.linear(&h, head, 1.0, Write::Set, &z);
-            let rows = Rows::of(&z);
-            let chunk: Vec<(f32, u32, Vec<f32>)> = range
-                .clone()
-                .into_par_iter()
-                .with_max_len(1)
-                .map(|row| {
-                    // SAFETY: each row of the chunk has one worker.
-                    let z = unsafe { rows.row_mut(row - start) };
-                    let (log_sum, entropy, top) = lanes::log_sum_entropy(z);
-                    let argmax = z.iter().position(|&v| v == top).unwrap_or(0) as u32;
-                    let own = pick_start[row]..pick_start[row + 1];
-                    let logprob = picks[own.clone()].iter().map(|p| z[p.token as usize] - log_sum).collect();
-                    if let Some((by_logprob, by_entropy)) = by {
-                        let total: f32 = by_logprob[own.clone()].iter().sum();
-                        let e = by_entropy.get(row).copied().unwrap_or(0.0);
-                        lanes::logit_gradient(z, log_sum, total, e, entropy);
-                        for (pick, g) in picks[own.clone()].iter().zip(&by_logprob[own]) {
-                            z[pick.token as usize] += g;
-                        }
-                    }
-                    (entropy, argmax, logprob)
-                })
-                .collect();
-            for (row, (entropy, argmax, logprob)) in range.clone().zip(chunk) {
-                found.entropy[row] = entropy;
-                found.argmax[row] = argmax;
-                found.logprob[pick_start[row]..pick_start[row + 1]].copy_from_slice(&logprob);
-            }
-            if let Some(grad) = &grad {
-                self.linear_backward_input(&z, head, 1.0, Write::Set, &grad.hidden.row_range(range));
-                if let Some(dhead) = grad.head {
-                    self.linear_backward_weight(&z, &h, 1.0, dhead);
-                }
-            }
-        }
-        found
+        logprob::logprob(self, hidden, head, picks, logits, grad)
     }
 
     fn linear_kl(&self, p: (&Cells, &Cells), q: (&Cells, &Cells), logits: (&Cells, &Cells)) -> Vec<f32> {
-        assert_eq!((p.0.rows(), logits.0.rows()), (q.0.rows(), logits.1.rows()), "p and q have the same rows");
-        let n = p.0.rows();
-        let mut found = Vec::with_capacity(n);
-        for start in (0..n).step_by(logits.0.rows().max(1)) {
-            let range = start..(start + logits.0.rows()).min(n);
-            let (zp, zq) = (logits.0.first_rows(range.len()), logits.1.first_rows(range.len()));
-            self.linear(&p.0.row_range(range.clone()), p.1, 1.0, Write::Set, &zp);
-            self.linear(&q.0.row_range(range.clone()), q.1, 1.0, Write::Set, &zq);
-            let (zp, zq) = (Rows::of(&zp), Rows::of(&zq));
-            found.par_extend((0..range.len()).into_par_iter().map(|i| {
-                // SAFETY: both are only read.
-                let (p, q) = unsafe { (zp.row(i), zq.row(i)) };
-                lanes::kl(p, lanes::log_sum_entropy(p).0, q, lanes::log_sum_entropy(q).0)
-            }));
-        }
-        found
+        logprob::kl(self, p, q, logits)
     }
 
     fn sum_squares(&self, tensor: &Cells) -> f64 {

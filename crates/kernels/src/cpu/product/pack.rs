@@ -56,130 +56,62 @@ fn round_bf16(x: f32) -> u32 {
     if bits & 0x7f80_0000 == 0 { (bits >> 16) & 0x8000 } else { special }
 }
 
-/// Packs groups of lanes with one instruction set.
+/// The word of a lane at a unit of k.
+///
+/// # Safety
+/// The view reaches the lane and, where they are below `k`, the unit's k.
+#[inline(always)]
+unsafe fn word<const BF16: bool>(from: View, lane: usize, unit: usize, k: usize, scale: f32) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !BF16 {
+            return (*from.at(lane, unit) * scale).to_bits();
+        }
+        let even = round_bf16(*from.at(lane, 2 * unit) * scale);
+        let odd = if 2 * unit + 1 < k { round_bf16(*from.at(lane, 2 * unit + 1) * scale) } else { 0 };
+        even | odd << 16
+    }
+}
+
+/// Packs panels with one instruction set.
 ///
 /// # Safety of all methods
-/// The processor has the instructions; the view reaches the lanes and k asked for; the targets reach what is written.
+/// The processor has the instructions; the view reaches the lanes and k asked for; the target what is written.
 pub(super) trait Pack: Isa {
-    /// Up to 8 lanes from a matrix whose rows are lanes: words to `to[unit * stride + 0..8]`.
+    /// Rows `first..end` of a left operand, scaled, as panels of `ROWS`, one after the other.
     #[inline(always)]
-    unsafe fn eight_lanes<const BF16: bool>(
-        from: View,
-        lane: usize,
-        lanes: usize,
-        k: usize,
-        scale: f32,
-        to: *mut u32,
-        stride: usize,
-    ) {
-        let step = if BF16 { 2 } else { 1 };
-        for unit in 0..units(BF16, k) {
-            for i in 0..8 {
-                let mut word = 0;
-                if i < lanes {
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        let low = *from.at(lane + i, unit * step) * scale;
-                        word = if BF16 { round_bf16(low) } else { low.to_bits() };
-                        if BF16 && unit * step + 1 < k {
-                            word |= round_bf16(*from.at(lane + i, unit * step + 1) * scale) << 16;
-                        }
-                    }
-                }
-                // SAFETY: as above.
-                unsafe { *to.add(unit * stride + i) = word };
-            }
-        }
-    }
-
-    /// Up to 16 lanes from a matrix whose rows are k: the first eight to `low[unit * stride + 0..8]`, the others to
-    /// `high` alike, which is null where there are at most eight.
-    #[inline(always)]
-    unsafe fn sixteen_lanes<const BF16: bool>(
-        from: View,
-        lane: usize,
-        lanes: usize,
-        k: usize,
-        scale: f32,
-        low: *mut u32,
-        high: *mut u32,
-        stride: usize,
-    ) {
-        let step = if BF16 { 2 } else { 1 };
-        for unit in 0..units(BF16, k) {
-            let mut words = [0u32; 16];
-            for (i, word) in words.iter_mut().enumerate().take(lanes) {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let first = *from.at(lane + i, unit * step) * scale;
-                    *word = if BF16 { round_bf16(first) } else { first.to_bits() };
-                    if BF16 && unit * step + 1 < k {
-                        *word |= round_bf16(*from.at(lane + i, unit * step + 1) * scale) << 16;
-                    }
-                }
-            }
-            // SAFETY: as above.
-            unsafe {
-                low.add(unit * stride).cast::<[u32; 8]>().write_unaligned(*words.first_chunk().unwrap_or(&[0; 8]));
-                if !high.is_null() {
-                    high.add(unit * stride).cast::<[u32; 8]>().write_unaligned(*words.last_chunk().unwrap_or(&[0; 8]));
-                }
-            }
-        }
-    }
-
-    /// Rows `first..end` as panels of `ROWS`, one after the other.
-    #[inline(always)]
-    unsafe fn left<const BF16: bool>(from: View, first: usize, end: usize, k: usize, scale: f32, mut to: *mut u32) {
-        let step = if BF16 { 2 } else { 1 };
-        for row in (first..end).step_by(Self::ROWS) {
+    unsafe fn left<const BF16: bool>(from: View, first: usize, end: usize, k: usize, scale: f32, to: *mut u32) {
+        let words = units(BF16, k) * Self::ROWS;
+        for (panel, row) in (first..end).step_by(Self::ROWS).enumerate() {
             let rows = (end - row).min(Self::ROWS);
-            for unit in 0..units(BF16, k) {
-                for i in 0..Self::ROWS {
-                    let mut word = 0;
-                    if i < rows {
-                        // SAFETY: the caller's promise.
-                        unsafe {
-                            let low = *from.at(row + i, unit * step) * scale;
-                            word = if BF16 { round_bf16(low) } else { low.to_bits() };
-                            if BF16 && unit * step + 1 < k {
-                                word |= round_bf16(*from.at(row + i, unit * step + 1) * scale) << 16;
-                            }
-                        }
-                    }
-                    // SAFETY: as above.
-                    unsafe {
-                        *to = word;
-                        to = to.add(1);
-                    }
-                }
-            }
+            // SAFETY: the caller's promise.
+            unsafe { panel_by_words::<BF16>(from, row, rows, k, scale, to.add(panel * words), Self::ROWS) };
         }
     }
 
-    /// Lanes `first..first + lanes` as one panel of `width` lanes.
+    /// Lanes `first..first + lanes` of a right operand as one panel of `width` lanes.
     #[inline(always)]
-    unsafe fn right<const BF16: bool>(
-        from: View,
-        first: usize,
-        lanes: usize,
-        k: usize,
-        scale: f32,
-        to: *mut u32,
-        width: usize,
-    ) {
+    unsafe fn right<const BF16: bool>(from: View, first: usize, lanes: usize, k: usize, to: *mut u32, width: usize) {
         // SAFETY: the caller's promise.
-        unsafe {
-            if from.lanes_outside {
-                for group in (0..width).step_by(8) {
-                    let lanes = lanes.saturating_sub(group).min(8);
-                    Self::eight_lanes::<BF16>(from, first + group, lanes, k, scale, to.add(group), width);
-                }
-            } else {
-                for group in (0..width).step_by(16) {
-                    let (lanes, low) = (lanes.saturating_sub(group).min(16), to.add(group));
-                    Self::sixteen_lanes::<BF16>(from, first + group, lanes, k, scale, low, low.add(8), width);
-                }
+        unsafe { panel_by_words::<BF16>(from, first, lanes, k, 1.0, to, width) };
+    }
+}
+
+#[inline(always)]
+unsafe fn panel_by_words<const BF16: bool>(
+    from: View,
+    first: usize,
+    lanes: usize,
+    k: usize,
+    scale: f32,
+    to: *mut u32,
+    width: usize,
+) {
+    for unit in 0..units(BF16, k) {
+        for i in 0..width {
+            // SAFETY: the caller's promise.
+            unsafe {
+                *to.add(unit * width + i) = if i < lanes { word::<BF16>(from, first + i, unit, k, scale) } else { 0 };
             }
         }
     }
@@ -223,11 +155,12 @@ fn mask(count: usize) -> u16 {
     if count >= 16 { 0xffff } else { (1 << count) - 1 }
 }
 
-/// The AVX-512 packers; `$pairs` says whether the processor rounds to bf16 by itself.
+/// The AVX-512 packers, with `$round` and `$round_two` for rounding.
 #[cfg(target_arch = "x86_64")]
 macro_rules! avx512 {
     ($name:ident, $round:path, $round_two:path) => {
-        impl Pack for $name {
+        impl $name {
+            /// Up to 8 lanes from a matrix whose rows are lanes: words to `to[unit * stride + 0..8]`.
             #[inline(always)]
             unsafe fn eight_lanes<const BF16: bool>(
                 from: View,
@@ -260,6 +193,8 @@ macro_rules! avx512 {
                 }
             }
 
+            /// Up to 16 lanes from a matrix whose rows are k: the first eight to `low[unit * stride + 0..8]`, the
+            /// others to `high` alike, which is null where there are at most eight.
             #[inline(always)]
             unsafe fn sixteen_lanes<const BF16: bool>(
                 from: View,
@@ -287,6 +222,33 @@ macro_rules! avx512 {
                         if !high.is_null() {
                             let words = _mm512_extracti64x4_epi64::<1>(words);
                             _mm256_storeu_si256(high.add(unit * stride).cast(), words);
+                        }
+                    }
+                }
+            }
+        }
+
+        impl Pack for $name {
+            #[inline(always)]
+            unsafe fn right<const BF16: bool>(
+                from: View,
+                first: usize,
+                lanes: usize,
+                k: usize,
+                to: *mut u32,
+                width: usize,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if from.lanes_outside {
+                        for group in (0..width).step_by(8) {
+                            let lanes = lanes.saturating_sub(group).min(8);
+                            Self::eight_lanes::<BF16>(from, first + group, lanes, k, 1.0, to.add(group), width);
+                        }
+                    } else {
+                        for group in (0..width).step_by(16) {
+                            let (lanes, low) = (lanes.saturating_sub(group).min(16), to.add(group));
+                            Self::sixteen_lanes::<BF16>(from, first + group, lanes, k, 1.0, low, low.add(8), width);
                         }
                     }
                 }

@@ -49,8 +49,8 @@ impl Case {
 
     fn run(&self, kernels: Kernels, left: View, right: Operand<'_>, scale: f32, add: bool, here: bool) -> Vec<f32> {
         let mut to = vec![f32::NAN; self.m * self.lanes];
-        let from = if add { (self.from.as_ptr(), self.lanes) } else { (std::ptr::null(), 0) };
-        let (m, k, to_at) = (self.m, self.k, (to.as_mut_ptr(), self.lanes));
+        let from = add.then(|| Place { at: self.from.as_ptr().cast_mut(), stride: self.lanes });
+        let (m, k, to_at) = (self.m, self.k, Place { at: to.as_mut_ptr(), stride: self.lanes });
         let product = Product { m, k, left, scale, right, pieces: &[], from, to: to_at };
         // SAFETY: the operands and the result are whole vectors of this test.
         unsafe { if here { kernels.run_here(&product) } else { kernels.run(&product) } }
@@ -161,8 +161,8 @@ fn pieces_go_on_along_the_chain_of_their_part() {
             scale: 1.0,
             right: Operand::Forward(&frozen),
             pieces: &[piece],
-            from: (case.from.as_ptr(), 150),
-            to: (found.as_mut_ptr(), 150),
+            from: Some(Place { at: case.from.as_ptr().cast_mut(), stride: 150 }),
+            to: Place { at: found.as_mut_ptr(), stride: 150 },
         };
         // SAFETY: the operands and the result are whole vectors of this test.
         unsafe { kernels.run(&product) };

@@ -2,15 +2,23 @@
 
 use super::isa::Isa;
 
-/// Where a tile begins: every sum starts from zero or from what stands somewhere.
+/// Where a matrix of results begins, and how far its rows are apart.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(in crate::cpu) struct Place {
     pub at: *mut f32,
     pub stride: usize,
 }
 
+impl Place {
+    /// The same matrix from this row and column on.
+    #[inline(always)]
+    pub(super) fn after(self, row: usize, col: usize) -> Self {
+        Self { at: self.at.wrapping_add(row * self.stride + col), ..self }
+    }
+}
+
 /// `to = from + A B` over `units` words of k. `a`: [unit][I::ROWS] words, `b`: [unit][width] words.
-/// `from` null: from zero. `rows` <= I::ROWS; `width` a multiple of GROUP, at most PANEL.
+/// Without `from`: from zero. `rows` <= I::ROWS; `width` a multiple of GROUP, at most PANEL.
 ///
 /// # Safety
 /// The processor has `I`; `a` and `b` reach `units` units; `from` and `to` reach `rows` x `width`, and nothing else
@@ -22,7 +30,7 @@ pub(super) unsafe fn tile<I: Isa, const BF16: bool>(
     b: *const u32,
     rows: usize,
     width: usize,
-    from: Place,
+    from: Option<Place>,
     to: Place,
 ) {
     let mut lane = 0;
@@ -31,8 +39,7 @@ pub(super) unsafe fn tile<I: Isa, const BF16: bool>(
         // SAFETY: the caller's promise; the lanes lie within the tile.
         unsafe {
             let b = b.add(lane);
-            let from = Place { at: if from.at.is_null() { from.at } else { from.at.add(lane) }, ..from };
-            let to = Place { at: to.at.add(lane), ..to };
+            let (from, to) = (from.map(|from| from.after(0, lane)), to.after(0, lane));
             match vectors {
                 1 => rows_of::<I, BF16, 1>(units, a, b, rows, width, from, to),
                 2 => rows_of::<I, BF16, 2>(units, a, b, rows, width, from, to),
@@ -51,7 +58,7 @@ unsafe fn rows_of<I: Isa, const BF16: bool, const N: usize>(
     b: *const u32,
     rows: usize,
     width: usize,
-    from: Place,
+    from: Option<Place>,
     to: Place,
 ) {
     if N > I::VECTORS {
@@ -79,16 +86,16 @@ unsafe fn chain<I: Isa, const BF16: bool, const R: usize, const N: usize>(
     mut a: *const u32,
     mut b: *const u32,
     width: usize,
-    from: Place,
+    from: Option<Place>,
     to: Place,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[I::zero(); N]; R];
-        if !from.at.is_null() {
+        if let Some(from) = from {
             for (i, sums) in sums.iter_mut().enumerate() {
                 for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = I::load(from.at.add(i * from.stride + j * I::WIDTH));
+                    *sum = I::load(from.after(i, j * I::WIDTH).at);
                 }
             }
         }
@@ -108,7 +115,7 @@ unsafe fn chain<I: Isa, const BF16: bool, const R: usize, const N: usize>(
         }
         for (i, sums) in sums.iter().enumerate() {
             for (j, sum) in sums.iter().enumerate() {
-                I::store(to.at.add(i * to.stride + j * I::WIDTH), *sum);
+                I::store(to.after(i, j * I::WIDTH).at, *sum);
             }
         }
     }

@@ -1,0 +1,137 @@
+//! Linear layers as products.
+
+use super::product::{Frozen, Operand, Piece, Place, Product, View};
+use super::rows::{CpuBuffer, Rows, check_disjoint};
+use super::{Cells, Cpu, expect_shape};
+use crate::device::{LowRank, Write, linear_adapted_by_parts};
+
+fn place(rows: Rows) -> Place {
+    // An empty matrix has no first element to point at; products return at once on an empty shape.
+    let empty = rows.rows * rows.cols == 0;
+    Place { at: if empty { std::ptr::NonNull::dangling().as_ptr() } else { rows.at(0, 0) }, stride: rows.stride }
+}
+
+/// The rows of a tensor as lanes, its columns as k.
+pub(super) fn rows_as_lanes(rows: Rows) -> View {
+    View::lanes_by_k(place(rows).at, rows.stride)
+}
+
+/// The columns of a tensor as lanes, its rows as k.
+pub(super) fn cols_as_lanes(rows: Rows) -> View {
+    View::k_by_lanes(place(rows).at, rows.stride)
+}
+
+/// The frozen weight of a tensor, which must be all of it.
+fn frozen(weight: &Cells) -> Option<&Frozen> {
+    let frozen = weight.buffer().frozen()?;
+    assert_eq!(frozen.shape(), (weight.rows(), weight.cols()), "a product reads a frozen weight as a whole");
+    Some(frozen)
+}
+
+pub(super) fn forward_operand(weight: &Cells) -> Operand<'_> {
+    match frozen(weight) {
+        Some(frozen) => Operand::Forward(frozen),
+        None => Operand::Plain(rows_as_lanes(Rows::of(weight)), weight.rows()),
+    }
+}
+
+pub(super) fn backward_operand(weight: &Cells) -> Operand<'_> {
+    match frozen(weight) {
+        Some(frozen) => Operand::Backward(frozen),
+        None => Operand::Plain(cols_as_lanes(Rows::of(weight)), weight.cols()),
+    }
+}
+
+impl Cpu {
+    /// `to = from + scale * left right`, where `from` is the target itself or nothing.
+    pub(super) fn product(
+        &self,
+        (m, k): (usize, usize),
+        left: View,
+        right: Operand<'_>,
+        scale: f32,
+        write: Write,
+        to: Rows,
+    ) {
+        let to = place(to);
+        let from = (write == Write::Add).then_some(to);
+        let product = Product { m, k, left, scale, right, pieces: &[], from, to };
+        // SAFETY: the operations have checked bounds (`Rows::of`), shapes and overlap.
+        unsafe { self.kernels.run(&product) };
+    }
+}
+
+pub(super) fn adapted(
+    cpu: &Cpu,
+    x: &Cells,
+    weight: &Cells,
+    from: Option<&Cells>,
+    inner: &Cells,
+    pieces: &[LowRank<'_, CpuBuffer>],
+    y: &Cells,
+) {
+    let right = forward_operand(weight);
+    let base = match right {
+        Operand::Forward(base) => Some(base),
+        _ if pieces.is_empty() => None,
+        // A plain weight is packed as one part, so adapters of parts cannot go on along its chain.
+        _ => return linear_adapted_by_parts(cpu, x, weight, from, inner, pieces, y),
+    };
+    expect_shape("linear's weight", weight, y.cols(), x.cols());
+    expect_shape("linear's y", y, x.rows(), weight.rows());
+    check_disjoint(y, &[x, inner, weight]);
+    if let Some(from) = from {
+        expect_shape("linear's start", from, y.rows(), y.cols());
+        check_disjoint(y, &[from]);
+    }
+    let piece = |(base, piece): (&Frozen, &LowRank<'_, CpuBuffer>)| {
+        let inner = inner.col_range(piece.inner.clone());
+        expect_shape("an adapter's B", piece.b, piece.cols.len(), inner.cols());
+        Piece {
+            part: base.part(&piece.cols),
+            left: rows_as_lanes(Rows::of(&inner)),
+            k: inner.cols(),
+            scale: piece.scale,
+            right: rows_as_lanes(Rows::of(piece.b)),
+        }
+    };
+    let pieces: Vec<Piece> = pieces.iter().filter_map(|piece| base.map(|base| (base, piece))).map(piece).collect();
+    let product = Product {
+        m: x.rows(),
+        k: x.cols(),
+        left: rows_as_lanes(Rows::of(x)),
+        scale: 1.0,
+        right,
+        pieces: &pieces,
+        from: from.map(|from| place(Rows::of(from))),
+        to: place(Rows::of(y)),
+    };
+    // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
+    unsafe { cpu.kernels.run(&product) };
+}
+
+pub(super) fn adapted_backward_input(cpu: &Cpu, dy: &Cells, weight: &Cells, dinner: &Cells, a: &Cells, dx: &Cells) {
+    expect_shape("linear's weight", weight, dy.cols(), dx.cols());
+    expect_shape("linear's dx", dx, dy.rows(), weight.cols());
+    expect_shape("the adapters' A", a, dinner.cols(), dx.cols());
+    check_disjoint(dx, &[dy, dinner, a]);
+    let piece = Piece {
+        part: 0,
+        left: rows_as_lanes(Rows::of(dinner)),
+        k: dinner.cols(),
+        scale: 1.0,
+        right: cols_as_lanes(Rows::of(a)),
+    };
+    let product = Product {
+        m: dy.rows(),
+        k: dy.cols(),
+        left: rows_as_lanes(Rows::of(dy)),
+        scale: 1.0,
+        right: backward_operand(weight),
+        pieces: &[piece],
+        from: None,
+        to: place(Rows::of(dx)),
+    };
+    // SAFETY: bounds by `Rows::of`, shapes and overlap checked above.
+    unsafe { cpu.kernels.run(&product) };
+}

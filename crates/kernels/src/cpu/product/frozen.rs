@@ -1,0 +1,100 @@
+//! Weights that are packed once.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+
+use super::pack::{View, unpack};
+use super::panels::{Layout, Panel, Words};
+use super::{Kernels, Shared};
+
+/// A weight that will not change: packed once for `x W^T`, and for `dy W` when that is first asked for. The rows as
+/// they were are not kept; they come back rounded to the precision.
+pub(in crate::cpu) struct Frozen {
+    rows: usize,
+    cols: usize,
+    kernels: Kernels,
+    /// One past the last row of each part; adapters are added part by part.
+    ends: Vec<usize>,
+    forward: Words,
+    backward: OnceLock<Words>,
+}
+
+impl Frozen {
+    /// Packs a row-major weight [rows, cols] whose parts end at `ends`.
+    pub fn pack(kernels: Kernels, values: &[f32], rows: usize, cols: usize, ends: Vec<usize>) -> Self {
+        assert_eq!(values.len(), rows * cols, "a weight's values");
+        assert!(ends.is_sorted() && ends.last() == Some(&rows), "the parts of {rows} rows end at {ends:?}");
+        let layout = Layout { ends: &ends, units: kernels.units(cols) };
+        let mut forward = Words::zeros(layout.words());
+        let to = forward.reach(layout.words());
+        // SAFETY: the values reach rows x cols and the words the whole layout.
+        unsafe { kernels.pack_right(View::lanes_by_k(values.as_ptr(), cols), layout, cols, to, true) };
+        Self { rows, cols, kernels, ends, forward, backward: OnceLock::new() }
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    /// The number of the part that holds just these rows.
+    pub fn part(&self, rows: &Range<usize>) -> usize {
+        let layout = self.forward_layout();
+        match self.ends.iter().position(|&end| end == rows.end) {
+            Some(part) if layout.part(part) == *rows => part,
+            _ => panic!("rows {rows:?} are no part of a weight frozen with parts that end at {:?}", self.ends),
+        }
+    }
+
+    fn forward_layout(&self) -> Layout<'_> {
+        Layout { ends: &self.ends, units: self.kernels.units(self.cols) }
+    }
+
+    /// The right operand of `x W^T`.
+    pub(super) fn forward(&self) -> (*const u32, Layout<'_>) {
+        (self.forward.as_ptr(), self.forward_layout())
+    }
+
+    /// Writes a row into `to`.
+    pub fn read_row(&self, row: usize, to: &mut [f32]) {
+        self.read(row, 0, to);
+    }
+
+    /// Writes columns of a row, from `first` on, into `to`.
+    fn read(&self, row: usize, first: usize, to: &mut [f32]) {
+        let panel = self.forward_layout().panel_of(row);
+        let (bf16, lane) = (self.kernels.bf16, row - panel.lane);
+        let step = if bf16 { 2 } else { 1 };
+        for (k, to) in (first..).zip(to) {
+            *to = unpack(bf16, self.forward.at(panel.offset + k / step * panel.width + lane), k);
+        }
+    }
+
+    /// The right operand of `dy W`, packed when it is first asked for. Its lanes are one part.
+    pub(super) fn backward(&self) -> (*const u32, Layout<'_>) {
+        let layout = Layout { ends: std::slice::from_ref(&self.cols), units: self.kernels.units(self.rows) };
+        let words = self.backward.get_or_init(|| {
+            let mut words = Words::zeros(layout.words());
+            let to = Shared(words.reach(layout.words()));
+            (0..layout.count()).into_par_iter().with_max_len(1).for_each(|index| {
+                let panel = layout.panel(index);
+                let mut columns = vec![0.0; self.rows * panel.lanes];
+                for (row, columns) in columns.chunks_exact_mut(panel.lanes).enumerate() {
+                    self.read(row, panel.lane, columns);
+                }
+                let view = View::k_by_lanes(columns.as_ptr(), panel.lanes);
+                // SAFETY: each panel has one writer; the columns reach every row.
+                unsafe { self.kernels.pack_panel(view, Panel { lane: 0, ..panel }, self.rows, to.get()) };
+            });
+            words
+        });
+        (words.as_ptr(), layout)
+    }
+
+    /// Whether the kernels multiply what was packed.
+    pub(super) fn check(&self, kernels: Kernels) {
+        assert_eq!(self.kernels.bf16, kernels.bf16, "a weight is used in the precision that it was frozen in");
+    }
+}
