@@ -22,6 +22,9 @@ import time
 
 import pycdlib
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from checks import conclude, report  # noqa: E402
+
 # Package, path in Debian's archive, sha256. Bookworm's kernel may be replaced by a newer one: the hint below says so.
 BOCHS = ("b/bochs/bochs_3.0+dfsg.orig.tar.xz", "78f6c73d4a6472d5130a87ab9dc306d02c7c71ed8e25b3a8ef642e2a7acd282b")
 PACKAGES = [
@@ -80,14 +83,6 @@ KERNEL_ARGUMENTS = "console=ttyS0,115200 rdinit=/init quiet mitigations=off noka
 
 TESTS = ["temper_kernels", "parity", "gradients"]
 TARGET = "x86_64-unknown-linux-gnu"
-
-failures = 0
-
-
-def report(name, passed, what):
-    global failures
-    failures += not passed
-    print(f"{'pass' if passed else 'FAIL'}  {name:<28} {what}", flush=True)
 
 
 def run(command, **more):
@@ -322,7 +317,7 @@ def main():
         text, ending = emulate(emulator, packages, folder, processor, arguments.minutes)
         print(f"{name}: {ending}, {time.monotonic() - started:.0f} s; its output is in {folder}/serial.txt")
         check(name, expected, text, ending)
-    sys.exit(failures > 0)
+    conclude()
 
 
 main()

@@ -30,16 +30,12 @@ import safetensors
 import torch
 import transformers
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from checks import conclude, report  # noqa: E402
+
 NEW_TOKENS = 32
 # The user turn of the golden chat text, which `check_tokenizer` renders to exactly that text.
 QUESTION = "What is the capital of France?"
-failures = 0
-
-
-def report(name, passed, what):
-    global failures
-    failures += not passed
-    print(f"{'pass' if passed else 'FAIL'}  {name:<10} {what}", flush=True)
 
 
 def load_base(gguf):
@@ -178,8 +174,7 @@ def main():
                 report("answer", got.strip() == expected.strip(), f"{kind}, {name}: {expected!r}"
                        + ("" if got.strip() == expected.strip() else f", temper says {got!r}"))  # fmt: skip
     versions = ", ".join(f"{module.__name__} {module.__version__}" for module in (torch, transformers, peft))
-    print(f"{failures} failed; {versions}")
-    sys.exit(failures > 0)
+    conclude(versions)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,14 @@ import sys
 
 from playwright.sync_api import sync_playwright
 
-failures = 0
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from checks import conclude, report  # noqa: E402
 
 # Elements that stick out of the window to the right although no scrolling box holds them.
 OUTSIDE = """() => [...document.querySelectorAll('body *')].filter(e => {
   if (e.closest('.scroll') && !e.classList.contains('scroll')) return false;
   return e.getBoundingClientRect().right > document.documentElement.clientWidth + 1;
 }).map(e => e.tagName + '.' + (e.getAttribute('class') || ''))"""
-
-
-def report(name, passed, what):
-    global failures
-    failures += not passed
-    print(f"{'pass' if passed else 'FAIL'}  {name:<20} {what}", flush=True)
 
 
 def main():
@@ -57,7 +52,7 @@ def main():
                 page.close()
         browser.close()
     print(f"pictures in {args.out}")
-    sys.exit(failures > 0)
+    conclude()
 
 
 main()

@@ -111,8 +111,8 @@ pub(crate) fn ingredients(prepared: &Prepared, index: usize, before: Option<&str
         prepared.recipe.evaluation.iter().flat_map(|e| &e.general).flat_map(|s| hash_of(&s.path.path)).collect();
     json!({
         "numerics": NUMERICS,
+        // Its instructions and its precision are in the description.
         "device": prepared.device.describe(),
-        "precision": "f32",
         "base": prepared.base.resolved.sha256s.iter().map(|(_, hash)| hash).collect::<Vec<_>>(),
         "tokenizer": prepared.tokenizer_sha256,
         "seed": prepared.recipe.seed.value,
