@@ -33,6 +33,7 @@ pub(super) trait Isa {
     unsafe fn load(from: *const f32) -> Self::Vector;
     unsafe fn store(to: *mut f32, value: Self::Vector);
     unsafe fn splat(word: u32) -> Self::Vector;
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a * b + sum` in one rounding.
     unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, sum: Self::Vector) -> Self::Vector;
     /// Each pair's bf16 of odd k, as f32.
@@ -90,6 +91,11 @@ macro_rules! avx512 {
             unsafe fn splat(word: u32) -> __m512 {
                 // SAFETY: the caller's promise.
                 unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(word as i32)) }
+            }
+            #[inline(always)]
+            unsafe fn add(a: __m512, b: __m512) -> __m512 {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_add_ps(a, b) }
             }
             #[inline(always)]
             unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
@@ -157,6 +163,11 @@ impl Isa for Avx2 {
         unsafe { _mm256_castsi256_ps(_mm256_set1_epi32(word as i32)) }
     }
     #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn multiply_add(a: __m256, b: __m256, sum: __m256) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_fmadd_ps(a, b, sum) }
@@ -199,6 +210,10 @@ impl Isa for Portable {
     #[inline(always)]
     unsafe fn splat(word: u32) -> [f32; 4] {
         [f32::from_bits(word); 4]
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| a[i] + b[i])
     }
     #[inline(always)]
     unsafe fn multiply_add(a: [f32; 4], b: [f32; 4], sum: [f32; 4]) -> [f32; 4] {

@@ -1,8 +1,8 @@
 //! Matrix products: packed panels, tiles in registers, f32 sums, operands in f32 or rounded to bf16.
 //!
-//! `to = from + scale * left right`. Each element of the result is one chain of fused additions over k, in order. The
-//! chain does not depend on the number of threads, on how rows and columns are dealt to them, on blocks, nor on how
-//! many rows there are beside it; so neither do results, bit for bit.
+//! `to = from + scale * left right`. Each element of the result is a sum of chains of fused additions, one chain for each
+//! [`CHAIN_UNITS`](tile::CHAIN_UNITS) units of k, in order. It does not depend on the number of threads, on how rows and
+//! columns are dealt to them, on blocks, nor on how many rows there are beside it; so neither do results, bit for bit.
 //!
 //! Outwards from the innermost loop: `isa.rs` names the instructions, `tile.rs` is the loop, `pack.rs` brings operands
 //! into its order, `panels.rs` says where they lie, `block.rs` is one task, this file deals tasks to threads.
@@ -39,6 +39,7 @@ pub(super) use self::tile::Place;
 
 /// Units of k in one block: the left block of 128 rows and this many units stays in the second-level cache.
 const BLOCK_UNITS: usize = 1536;
+const _: () = assert!(BLOCK_UNITS.is_multiple_of(tile::CHAIN_UNITS), "a chain ends with its block");
 /// Rows of one task at most.
 const BLOCK_ROWS: usize = 128;
 /// Up to this many rows columns are dealt, which packs these rows in every task; above, rows are.
@@ -89,7 +90,7 @@ impl<T: Copy> Shared<T> {
     }
 }
 
-/// Something added along the same chain, on one part of the lanes: `left right` of few k, an adapter.
+/// Something added after the product, on one part of the lanes: `left right` of few k, an adapter.
 #[derive(Clone, Copy)]
 pub(super) struct Piece {
     /// The part of the right operand's lanes.

@@ -1,5 +1,6 @@
-//! Products to the bit: against one chain of scalar additions, whatever the instructions, threads, blocks and rows.
+//! Products to the bit: against chains of scalar additions, whatever the instructions, threads, blocks and rows.
 
+use super::tile::CHAIN_UNITS;
 use super::*;
 
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -15,12 +16,16 @@ fn rounded(bf16: bool, x: f32) -> f32 {
     f32::from_bits((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
 }
 
-/// The contract: one chain over k; in bf16 each pair's odd product first.
-fn chain(bf16: bool, from: f32, scale: f32, pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
+/// The contract: chains over blocks of k, each from zero, added in order; in bf16 each pair's odd product first.
+/// Without `from` the first chain is the sum.
+fn chains(bf16: bool, from: Option<f32>, scale: f32, pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
     let terms: Vec<(f32, f32)> = pairs.map(|(a, b)| (rounded(bf16, a * scale), rounded(bf16, b))).collect();
-    terms
-        .chunks(if bf16 { 2 } else { 1 })
-        .fold(from, |sum, terms| terms.iter().rev().fold(sum, |sum, (a, b)| a.mul_add(*b, sum)))
+    let step = if bf16 { 2 } else { 1 };
+    let chain = |terms: &[(f32, f32)]| {
+        terms.chunks(step).fold(0.0, |sum, terms| terms.iter().rev().fold(sum, |sum: f32, (a, b)| a.mul_add(*b, sum)))
+    };
+    let sums = terms.chunks(CHAIN_UNITS * step).map(chain);
+    from.into_iter().chain(sums).reduce(|sum, chain| sum + chain).unwrap_or(0.0)
 }
 
 struct Case {
@@ -42,7 +47,7 @@ impl Case {
         let at = |i: usize| {
             let (row, lane) = (i / self.lanes, i % self.lanes);
             let pairs = (0..self.k).map(|k| (self.left[row * self.k + k], self.right[lane * self.k + k]));
-            chain(bf16, if add { self.from[i] } else { 0.0 }, scale, pairs)
+            chains(bf16, add.then_some(self.from[i]), scale, pairs)
         };
         (0..self.m * self.lanes).map(at).collect()
     }
@@ -72,7 +77,7 @@ const SHAPES: [(usize, usize, usize); 8] =
     [(1, 1, 1), (7, 50, 37), (1, 100, 64), (8, 48, 2), (130, 17, 65), (65, 96, 31), (200, 64, 3200), (33, 144, 577)];
 
 #[test]
-fn every_instruction_set_gives_the_chain_to_the_bit() {
+fn every_instruction_set_gives_the_chains_to_the_bit() {
     for (m, lanes, k) in SHAPES {
         let case = Case::new(m, lanes, k);
         let (left_t, right_t) = (transposed(&case.left, m, k), transposed(&case.right, lanes, k));
@@ -143,7 +148,7 @@ fn rows_do_not_depend_on_the_rows_beside_them() {
 }
 
 #[test]
-fn pieces_go_on_along_the_chain_of_their_part() {
+fn pieces_are_added_to_their_part() {
     let (m, cols, ends) = (70, 40, vec![50, 53, 150]);
     let weight = numbers(4, 150 * cols);
     let inner = numbers(5, m * 8);
@@ -170,7 +175,7 @@ fn pieces_go_on_along_the_chain_of_their_part() {
         for (i, expected) in expected.iter_mut().enumerate() {
             if let Some(lane) = (i % 150).checked_sub(53) {
                 let pairs = (0..5).map(|k| (inner[i / 150 * 8 + 2 + k], b[lane * 5 + k]));
-                *expected = chain(kernels.bf16, *expected, 0.7, pairs);
+                *expected = chains(kernels.bf16, Some(*expected), 0.7, pairs);
             }
         }
         assert!(found == expected, "{kernels:?}");

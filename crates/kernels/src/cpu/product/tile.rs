@@ -1,6 +1,10 @@
-//! The innermost loop: a tile of the result in registers, one chain of additions over k for each element.
+//! The innermost loop: a tile of the result in registers, chains of additions over blocks of k for each element.
 
 use super::isa::Isa;
+
+/// Units of k in one chain. Each chain begins at zero, and its sum is added to those before it: rounding grows with the
+/// length of a chain and the number of chains, not with all of k. Boundaries lie at multiples of this, whatever else.
+pub(super) const CHAIN_UNITS: usize = 128;
 
 /// Where a matrix of results begins, and how far its rows are apart.
 #[derive(Clone, Copy)]
@@ -67,21 +71,21 @@ unsafe fn rows_of<I: Isa, const BF16: bool, const N: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         match rows {
-            1 => chain::<I, BF16, 1, N>(units, a, b, width, from, to),
-            2 => chain::<I, BF16, 2, N>(units, a, b, width, from, to),
-            3 => chain::<I, BF16, 3, N>(units, a, b, width, from, to),
-            4 => chain::<I, BF16, 4, N>(units, a, b, width, from, to),
-            5 if I::ROWS >= 6 => chain::<I, BF16, 5, N>(units, a, b, width, from, to),
-            6 if I::ROWS >= 6 => chain::<I, BF16, 6, N>(units, a, b, width, from, to),
-            7 if I::ROWS >= 8 => chain::<I, BF16, 7, N>(units, a, b, width, from, to),
-            8 if I::ROWS >= 8 => chain::<I, BF16, 8, N>(units, a, b, width, from, to),
+            1 => chains::<I, BF16, 1, N>(units, a, b, width, from, to),
+            2 => chains::<I, BF16, 2, N>(units, a, b, width, from, to),
+            3 => chains::<I, BF16, 3, N>(units, a, b, width, from, to),
+            4 => chains::<I, BF16, 4, N>(units, a, b, width, from, to),
+            5 if I::ROWS >= 6 => chains::<I, BF16, 5, N>(units, a, b, width, from, to),
+            6 if I::ROWS >= 6 => chains::<I, BF16, 6, N>(units, a, b, width, from, to),
+            7 if I::ROWS >= 8 => chains::<I, BF16, 7, N>(units, a, b, width, from, to),
+            8 if I::ROWS >= 8 => chains::<I, BF16, 8, N>(units, a, b, width, from, to),
             _ => unreachable!("a tile of at most {} rows", I::ROWS),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn chain<I: Isa, const BF16: bool, const R: usize, const N: usize>(
+unsafe fn chains<I: Isa, const BF16: bool, const R: usize, const N: usize>(
     units: usize,
     mut a: *const u32,
     mut b: *const u32,
@@ -89,34 +93,39 @@ unsafe fn chain<I: Isa, const BF16: bool, const R: usize, const N: usize>(
     from: Option<Place>,
     to: Place,
 ) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut sums = [[I::zero(); N]; R];
-        if let Some(from) = from {
-            for (i, sums) in sums.iter_mut().enumerate() {
-                for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = I::load(from.after(i, j * I::WIDTH).at);
+    let (mut from, mut left) = (from, units);
+    loop {
+        let now = left.min(CHAIN_UNITS);
+        left -= now;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [[I::zero(); N]; R];
+            for _ in 0..now {
+                let mut lanes = [I::zero(); N];
+                for (j, lanes) in lanes.iter_mut().enumerate() {
+                    *lanes = I::load(b.add(j * I::WIDTH).cast());
+                }
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let own = I::splat(*a.add(i));
+                    for (sum, lanes) in sums.iter_mut().zip(lanes) {
+                        *sum = if BF16 { I::dot_pairs(own, lanes, *sum) } else { I::multiply_add(own, lanes, *sum) };
+                    }
+                }
+                a = a.add(I::ROWS);
+                b = b.add(width);
+            }
+            for (i, sums) in sums.into_iter().enumerate() {
+                for (j, mut sum) in sums.into_iter().enumerate() {
+                    if let Some(from) = from {
+                        sum = I::add(I::load(from.after(i, j * I::WIDTH).at), sum);
+                    }
+                    I::store(to.after(i, j * I::WIDTH).at, sum);
                 }
             }
         }
-        for _ in 0..units {
-            let mut lanes = [I::zero(); N];
-            for (j, lanes) in lanes.iter_mut().enumerate() {
-                *lanes = I::load(b.add(j * I::WIDTH).cast());
-            }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let own = I::splat(*a.add(i));
-                for (sum, lanes) in sums.iter_mut().zip(lanes) {
-                    *sum = if BF16 { I::dot_pairs(own, lanes, *sum) } else { I::multiply_add(own, lanes, *sum) };
-                }
-            }
-            a = a.add(I::ROWS);
-            b = b.add(width);
+        if left == 0 {
+            return;
         }
-        for (i, sums) in sums.iter().enumerate() {
-            for (j, sum) in sums.iter().enumerate() {
-                I::store(to.after(i, j * I::WIDTH).at, *sum);
-            }
-        }
+        from = Some(to);
     }
 }
