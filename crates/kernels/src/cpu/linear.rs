@@ -74,7 +74,7 @@ pub(super) fn adapted(
     let base = match right {
         Operand::Forward(base) => Some(base),
         _ if pieces.is_empty() => None,
-        // A plain weight is packed as one part, so adapters of parts cannot go on along its chain.
+        // A plain weight is packed as one part, so adapters of parts cannot be added to its tiles.
         _ => return linear_adapted_by_parts(cpu, x, weight, from, inner, pieces, y),
     };
     expect_shape("linear's weight", weight, y.cols(), x.cols());

@@ -69,7 +69,7 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
             for index in panels.clone() {
                 let panel = job.layout.panel(index);
                 let right = job.right.add(panel.offset + done * panel.width);
-                // What goes on along the chain: the piece of this part, its packed rows and its panel.
+                // What is added to the tile: the piece of this part, its packed rows and its panel.
                 let mut added = None;
                 let mut left = pieces_left.cast_const();
                 for ready in job.pieces.iter().filter(|_| last) {
