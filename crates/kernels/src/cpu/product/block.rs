@@ -3,17 +3,30 @@
 use std::ops::Range;
 
 use super::isa::{MOST_ROWS, PANEL};
-use super::pack::Pack;
+use super::pack::{Pack, View};
 use super::panels::{Layout, Panel};
-use super::tile::{Place, tile};
-use super::{BLOCK_UNITS, Piece, Product};
+use super::tile::{CHAIN_UNITS, Left, Place, Right, tile};
+use super::{BLOCK_UNITS, FEW_ROWS, Piece, Product};
 
-/// A product with its right operands packed.
+/// A product, and where its operands are read.
 pub(super) struct Job<'a> {
     pub product: &'a Product<'a>,
-    pub right: *const u32,
+    /// Units of the product's k; at most those of the layout.
+    pub units: usize,
+    pub right: Lanes,
     pub layout: Layout<'a>,
     pub pieces: Vec<ReadyPiece<'a>>,
+    /// Whether tiles read the left operand as it is rather than packed.
+    pub left_as_it_is: bool,
+}
+
+/// Where the lanes of a right operand lie.
+#[derive(Clone, Copy)]
+pub(super) enum Lanes {
+    /// In panels.
+    Packed(*const u32),
+    /// In the matrix: each task packs its panels.
+    Plain(View),
 }
 
 /// A piece with its right operand packed.
@@ -23,25 +36,60 @@ pub(super) struct ReadyPiece<'a> {
     pub right: *const u32,
 }
 
-impl ReadyPiece<'_> {
-    /// Its words of the panel `panel` of its part: all panels before one are whole.
-    fn panel(&self, panel: Panel) -> *const u32 {
-        self.right.wrapping_add(panel.within * PANEL * self.units)
-    }
+/// What is added to a tile when the product is whole: some units of a piece.
+#[derive(Clone, Copy)]
+struct Added {
+    units: usize,
+    left: *const u32,
+    right: Right,
 }
 
 impl Job<'_> {
-    /// Words of packed left rows, for each row of a block.
-    pub fn left_units(&self) -> usize {
-        self.layout.units.min(BLOCK_UNITS) + self.pieces.iter().map(|piece| piece.units).sum::<usize>()
+    /// Words of scratch for a block of so many rows, a multiple of the tile's.
+    pub fn scratch(&self, height: usize) -> usize {
+        let pieces: usize = self.pieces.iter().map(|piece| piece.units).sum();
+        height * (self.left_words() + pieces) + self.right_words()
+    }
+
+    /// Units of one pass over the panels: as many as keep the left block in the second-level cache; a chain's where the
+    /// task packs panels for few rows, so that they stay in the first.
+    fn step(&self) -> usize {
+        let few = matches!(self.right, Lanes::Plain(_)) && self.product.m <= FEW_ROWS;
+        if few { CHAIN_UNITS } else { BLOCK_UNITS }
+    }
+
+    /// Words of packed left rows, for each row.
+    fn left_words(&self) -> usize {
+        if self.left_as_it_is { 0 } else { self.units.min(self.step()) }
+    }
+
+    /// Words of a panel that the task packs itself.
+    fn right_words(&self) -> usize {
+        match self.right {
+            Lanes::Packed(_) => 0,
+            Lanes::Plain(_) => PANEL * self.units.min(self.step()),
+        }
+    }
+
+    /// The piece of the panel's part. `left`: the packed rows of all pieces, `height` words for each unit.
+    fn added(&self, panel: Panel, mut left: *const u32, height: usize) -> Option<Added> {
+        for ReadyPiece { piece, units, right } in &self.pieces {
+            if piece.part == panel.part {
+                // All panels before one are whole.
+                let right = Right { at: right.wrapping_add(panel.within * PANEL * units), unit: panel.width };
+                return Some(Added { units: *units, left, right });
+            }
+            left = left.wrapping_add(height * units);
+        }
+        None
     }
 }
 
 /// Computes the rows `rows` of the result in the panels `panels`.
 ///
 /// # Safety
-/// The processor has `I`; the job's operands lie within live buffers; the scratch reaches `left_units` words for each
-/// row, rounded up to whole tiles; nothing else touches these rows of these panels.
+/// The processor has `I`; the job's operands lie within live buffers; the scratch reaches `Job::scratch` for the rows,
+/// rounded up to whole tiles; nothing else touches these rows of these panels.
 #[inline(always)]
 pub(super) unsafe fn block<I: Pack, const BF16: bool>(
     job: &Job<'_>,
@@ -49,67 +97,96 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
     panels: Range<usize>,
     scratch: *mut u32,
 ) {
-    let (p, total) = (job.product, job.layout.units);
-    let step = if BF16 { 2 } else { 1 };
+    let p = job.product;
+    let of_k = if BF16 { 2 } else { 1 };
     let height = rows.len().next_multiple_of(I::ROWS);
     // SAFETY: the caller's promise.
     unsafe {
-        let pieces_left = scratch.add(height * total.min(BLOCK_UNITS));
-        let mut left = pieces_left;
+        let right_scratch = scratch;
+        let left_scratch = right_scratch.add(job.right_words());
+        let pieces_scratch = left_scratch.add(height * job.left_words());
+        let mut to = pieces_scratch;
         for ReadyPiece { piece, units, .. } in &job.pieces {
-            I::left::<BF16>(piece.left, rows.start, rows.end, piece.k, piece.scale, left);
-            left = left.add(height * units);
+            I::left::<BF16>(piece.left, rows.start, rows.end, piece.k, piece.scale, to);
+            to = to.add(height * units);
         }
-        let mut done = 0;
-        loop {
-            let now = (total - done).min(BLOCK_UNITS);
-            let k = (now * step).min(p.k - done * step);
-            I::left::<BF16>(p.left.after(done * step), rows.start, rows.end, k, p.scale, scratch);
-            let last = done + now == total;
+        for now in steps(0..job.units, job.step()) {
+            let (first_k, k) = (now.start * of_k, (now.len() * of_k).min(p.k - now.start * of_k));
+            if !job.left_as_it_is {
+                I::left::<BF16>(p.left.after(first_k), rows.start, rows.end, k, p.scale, left_scratch);
+            }
             for index in panels.clone() {
                 let panel = job.layout.panel(index);
-                let right = job.right.add(panel.offset + done * panel.width);
-                // What is added to the tile: the piece of this part, its packed rows and its panel.
-                let mut added = None;
-                let mut left = pieces_left.cast_const();
-                for ready in job.pieces.iter().filter(|_| last) {
-                    if ready.piece.part == panel.part {
-                        added = Some((ready.units, left, ready.panel(panel)));
+                let right = match job.right {
+                    Lanes::Packed(words) => words.add(panel.offset + now.start * panel.width),
+                    Lanes::Plain(view) => {
+                        let view = view.after(first_k);
+                        I::right::<BF16>(view, panel.lane, panel.lanes, k, right_scratch, panel.width);
+                        right_scratch
                     }
-                    left = left.add(height * ready.units);
-                }
+                };
+                let right = Right { at: right, unit: panel.width };
+                let added = job.added(panel, pieces_scratch, height).filter(|_| now.end == job.units);
                 for row in rows.clone().step_by(I::ROWS) {
-                    let tile_rows = (rows.end - row).min(I::ROWS);
                     let within = row - rows.start;
-                    let to = p.to.after(row, panel.lane);
-                    let from = if done > 0 { Some(to) } else { p.from.map(|from| from.after(row, panel.lane)) };
-                    let mut edge = [0.0f32; MOST_ROWS * PANEL];
-                    let whole = panel.lanes == panel.width;
-                    let target = if whole { to } else { Place { at: edge.as_mut_ptr(), stride: PANEL } };
-                    let begin = match from {
-                        Some(from) if !whole => {
-                            copy_lanes(from, target, tile_rows, panel.lanes);
-                            Some(target)
-                        }
-                        from => from,
-                    };
-                    let left = scratch.cast_const().add(within * now);
-                    tile::<I, BF16>(now, left, right, tile_rows, panel.width, begin, target);
-                    if let Some((units, left, right)) = added {
-                        let left = left.add(within * units);
-                        tile::<I, BF16>(units, left, right, tile_rows, panel.width, Some(target), target);
-                    }
-                    if !whole {
-                        copy_lanes(target, to, tile_rows, panel.lanes);
-                    }
+                    let packed = left_scratch.wrapping_add(within * now.len());
+                    let added = added.map(|added| Added { left: added.left.add(within * added.units), ..added });
+                    let tile_rows = row..(row + I::ROWS).min(rows.end);
+                    tile_of::<I, BF16>(job, tile_rows, panel, now.clone(), packed, right, added);
                 }
-            }
-            done += now;
-            if last {
-                break;
             }
         }
     }
+}
+
+/// One tile of the result: the product's units `now`, then what is added.
+#[inline(always)]
+unsafe fn tile_of<I: Pack, const BF16: bool>(
+    job: &Job<'_>,
+    rows: Range<usize>,
+    panel: Panel,
+    now: Range<usize>,
+    packed: *const u32,
+    right: Right,
+    added: Option<Added>,
+) {
+    let (p, count) = (job.product, rows.len());
+    let to = p.to.after(rows.start, panel.lane);
+    let from = if now.start == 0 { p.from.map(|from| from.after(rows.start, panel.lane)) } else { Some(to) };
+    // The tile is whole lanes; at the edge it is made beside the result.
+    let mut edge = [0.0f32; MOST_ROWS * PANEL];
+    let whole = panel.lanes == panel.width;
+    let target = if whole { to } else { Place { at: edge.as_mut_ptr(), stride: PANEL } };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let from = match from {
+            Some(from) if !whole => {
+                copy_lanes(from, target, count, panel.lanes);
+                Some(target)
+            }
+            from => from,
+        };
+        if job.left_as_it_is {
+            let left = p.left.rows_from(rows.start, now.start);
+            tile::<I, BF16, false>(now.len(), left, right, count, panel.width, from, target);
+        } else {
+            let left = Left::packed(packed, I::ROWS);
+            tile::<I, BF16, true>(now.len(), left, right, count, panel.width, from, target);
+        }
+        if let Some(added) = added {
+            let left = Left::packed(added.left, I::ROWS);
+            tile::<I, BF16, true>(added.units, left, added.right, count, panel.width, Some(target), target);
+        }
+        if !whole {
+            copy_lanes(target, to, count, panel.lanes);
+        }
+    }
+}
+
+/// A range in steps of `most`; one step where it is empty, since a result over no k is written, too.
+fn steps(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = range.len().div_ceil(most).max(1);
+    (0..count).map(move |i| range.start + i * most..range.end.min(range.start + (i + 1) * most))
 }
 
 #[inline(always)]

@@ -25,7 +25,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use self::block::{Job, ReadyPiece, block};
+use self::block::{Job, Lanes, ReadyPiece, block};
 pub(super) use self::frozen::Frozen;
 pub(super) use self::isa::Instructions;
 #[cfg(target_arch = "x86_64")]
@@ -50,6 +50,8 @@ const WIDE: usize = 16;
 const TASKS: usize = 4;
 /// A right operand of more words than these is read from memory rather than from a cache.
 const SHARED_WORDS: usize = 4 << 20;
+/// In f32 a left operand is read as it is where at most so many lanes use it.
+const FEW_LANES: usize = 64;
 /// Products of fewer multiplications run on the calling thread: waking another costs more.
 const SMALL: usize = 1 << 17;
 
@@ -70,8 +72,8 @@ pub(super) struct Kernels {
 }
 
 thread_local! {
-    /// Packed left rows of the worker's block.
-    static LEFT: RefCell<Words> = RefCell::default();
+    /// What the worker's block packs.
+    static TASK: RefCell<Words> = RefCell::default();
     /// Packed right operands of the calling thread's product.
     static RIGHT: RefCell<Words> = RefCell::default();
 }
@@ -106,10 +108,22 @@ pub(super) struct Piece {
 pub(super) enum Operand<'a> {
     /// To be packed for this product; with its lanes.
     Plain(View, usize),
+    /// Packed by the caller, [`Kernels::pack`].
+    Ready(Ready),
     /// A frozen weight's lanes are its rows: `x W^T`.
     Forward(&'a Frozen),
     /// A frozen weight's lanes are its columns: `dy W`.
     Backward(&'a Frozen),
+}
+
+/// A right operand of `lanes` lanes and `k`, packed; its lanes are one part. A product may use fewer: whole panels up to
+/// the one that holds lane `used - 1`, and a smaller k.
+#[derive(Clone, Copy)]
+pub(super) struct Ready {
+    pub words: *const u32,
+    pub lanes: usize,
+    pub k: usize,
+    pub used: usize,
 }
 
 /// `to = from + scale * left right`, plus the pieces. left: [m, k]; right: k by lanes.
@@ -124,6 +138,11 @@ pub(super) struct Product<'a> {
     /// None: from zero.
     pub from: Option<Place>,
     pub to: Place,
+}
+
+/// Whether columns are dealt rather than rows: each task then has panels of its own, and packs them where need be.
+fn by_columns(m: usize, panels: usize) -> bool {
+    m <= FEW_ROWS || panels * PANEL >= WIDE * m
 }
 
 impl Kernels {
@@ -163,19 +182,33 @@ impl Kernels {
     }
 
     unsafe fn run_on(self, p: &Product<'_>, parallel: bool) {
-        let (packed, layout) = match &p.right {
-            Operand::Plain(_, lanes) => (None, Layout { ends: std::slice::from_ref(lanes), units: self.units(p.k) }),
+        let lanes = match &p.right {
+            Operand::Plain(_, lanes) => *lanes,
+            Operand::Ready(ready) => ready.used,
+            Operand::Forward(frozen) => frozen.shape().0,
+            Operand::Backward(frozen) => frozen.shape().1,
+        };
+        if p.m == 0 || lanes == 0 {
+            return;
+        }
+        let parallel = parallel && p.m * lanes * p.k >= SMALL;
+        let (packed, layout, panels) = match &p.right {
+            Operand::Plain(view, lanes) => {
+                let layout = Layout { ends: std::slice::from_ref(lanes), units: self.units(p.k) };
+                let own = !parallel || by_columns(p.m, layout.count());
+                (own.then_some(Lanes::Plain(*view)), layout, layout.count())
+            }
+            Operand::Ready(ready) => {
+                let layout = Layout { ends: std::slice::from_ref(&ready.lanes), units: self.units(ready.k) };
+                (Some(Lanes::Packed(ready.words)), layout, ready.used.div_ceil(PANEL))
+            }
             Operand::Forward(frozen) | Operand::Backward(frozen) => {
                 frozen.check(self);
                 let forward = matches!(p.right, Operand::Forward(_));
                 let (words, layout) = if forward { frozen.forward() } else { frozen.backward() };
-                (Some(words), layout)
+                (Some(Lanes::Packed(words)), layout, layout.count())
             }
         };
-        if p.m == 0 || layout.lanes() == 0 {
-            return;
-        }
-        let parallel = parallel && p.m * layout.lanes() * p.k >= SMALL;
         // The lanes of a piece are one part.
         let lanes: Vec<usize> = p.pieces.iter().map(|piece| layout.part(piece.part).len()).collect();
         let of_piece = |(piece, lanes): (&Piece, &'_ usize)| self.units(piece.k) * lanes.next_multiple_of(isa::GROUP);
@@ -184,7 +217,8 @@ impl Kernels {
         with_scratch(&RIGHT, scratch, |right| {
             // SAFETY: the scratch reaches all words; the caller's promise for the operands.
             unsafe {
-                if let Operand::Plain(view, _) = p.right {
+                if let (Operand::Plain(view, _), None) = (&p.right, packed) {
+                    let view = *view;
                     self.pack_right(view, layout, p.k, right, parallel);
                 }
                 let mut at = right.add(own);
@@ -195,10 +229,27 @@ impl Kernels {
                     pieces.push(ReadyPiece { piece, units: layout.units, right: at });
                     at = at.add(layout.words());
                 }
-                let right = packed.unwrap_or(right.cast_const());
-                self.deal(&Job { product: p, right, layout, pieces }, parallel);
+                let right = packed.unwrap_or(Lanes::Packed(right));
+                let left_as_it_is = !self.bf16 && p.scale == 1.0 && layout.lanes() <= FEW_LANES;
+                let units = self.units(p.k);
+                self.deal(&Job { product: p, units, right, layout, pieces, left_as_it_is }, panels, parallel);
             }
         });
+    }
+
+    /// Words that [`Kernels::pack`] writes.
+    pub fn packed_words(self, lanes: usize, k: usize) -> usize {
+        Layout { ends: &[lanes], units: self.units(k) }.words()
+    }
+
+    /// Packs a right operand of `lanes` lanes and `k` on the calling thread, for [`Operand::Ready`].
+    ///
+    /// # Safety
+    /// The view reaches lanes and k, `to` reaches [`Kernels::packed_words`], and nothing else touches it.
+    pub unsafe fn pack(self, view: View, lanes: usize, k: usize, to: *mut u32) {
+        let layout = Layout { ends: &[lanes], units: self.units(k) };
+        // SAFETY: the caller's promise.
+        unsafe { self.pack_right(view, layout, k, to, false) };
     }
 
     /// Packs a right operand.
@@ -230,13 +281,13 @@ impl Kernels {
     }
 
     /// Deals blocks of rows, or of columns where there are few rows.
-    unsafe fn deal(self, job: &Job<'_>, parallel: bool) {
-        let (m, panels, tile_rows) = (job.product.m, job.layout.count(), self.rows_of_tile());
-        let (left_units, words) = (job.left_units(), job.layout.words());
+    unsafe fn deal(self, job: &Job<'_>, panels: usize, parallel: bool) {
+        let (m, tile_rows) = (job.product.m, self.rows_of_tile());
+        let words = job.layout.words();
         let shared = Shared(job);
         let block = |rows: Range<usize>, panels: Range<usize>| {
             let job = shared.get();
-            with_scratch(&LEFT, rows.len().next_multiple_of(tile_rows) * left_units, |scratch| {
+            with_scratch(&TASK, job.scratch(rows.len().next_multiple_of(tile_rows)), |scratch| {
                 // SAFETY: the block's rows and columns have one writer; the caller's promise for the rest.
                 unsafe {
                     dispatch!(self, block(job: &Job<'_>, rows: Range<usize>, panels: Range<usize>, scratch: *mut u32));
@@ -249,7 +300,7 @@ impl Kernels {
             return;
         }
         let threads = rayon::current_num_threads();
-        if m <= FEW_ROWS || panels * PANEL >= WIDE * m {
+        if by_columns(m, panels) {
             let each = panels.div_ceil(TASKS * threads);
             let tasks = (0..panels.div_ceil(each)).into_par_iter().with_max_len(1);
             tasks.for_each(|i| block(0..m, of(i, each, panels)));

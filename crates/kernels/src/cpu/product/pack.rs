@@ -5,10 +5,12 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::isa::{Avx2, Avx512, Avx512Bf16};
 use super::isa::{Isa, Portable};
+use super::tile::Left;
 
 /// A matrix to read, as lanes by k.
 #[derive(Clone, Copy)]
@@ -33,6 +35,12 @@ impl View {
     pub fn after(self, k: usize) -> Self {
         let offset = if self.lanes_outside { k } else { k * self.stride };
         Self { start: self.start.wrapping_add(offset), ..self }
+    }
+
+    /// The lanes from this one and the k from this one on, as a left operand of f32 that tiles read as it is.
+    pub(super) fn rows_from(self, lane: usize, k: usize) -> Left {
+        let (row, unit) = if self.lanes_outside { (self.stride, 1) } else { (1, self.stride) };
+        Left { at: self.at(lane, k).cast(), row, unit }
     }
 
     fn at(self, lane: usize, k: usize) -> *const f32 {
@@ -85,7 +93,10 @@ pub(super) trait Pack: Isa {
         for (panel, row) in (first..end).step_by(Self::ROWS).enumerate() {
             let rows = (end - row).min(Self::ROWS);
             // SAFETY: the caller's promise.
-            unsafe { panel_by_words::<BF16>(from, row, rows, k, scale, to.add(panel * words), Self::ROWS) };
+            unsafe {
+                let to = to.add(panel * words);
+                panel_by_words::<BF16>(from, row, rows, 0..units(BF16, k), k, scale, to, Self::ROWS, Self::ROWS);
+            }
         }
     }
 
@@ -93,33 +104,34 @@ pub(super) trait Pack: Isa {
     #[inline(always)]
     unsafe fn right<const BF16: bool>(from: View, first: usize, lanes: usize, k: usize, to: *mut u32, width: usize) {
         // SAFETY: the caller's promise.
-        unsafe { panel_by_words::<BF16>(from, first, lanes, k, 1.0, to, width) };
+        unsafe { panel_by_words::<BF16>(from, first, lanes, 0..units(BF16, k), k, 1.0, to, width, width) };
     }
 }
 
+/// Words of `count` lanes, of which `lanes` exist, at the units `of`: to `to[unit * stride + 0..count]`.
 #[inline(always)]
 unsafe fn panel_by_words<const BF16: bool>(
     from: View,
     first: usize,
     lanes: usize,
+    of: Range<usize>,
     k: usize,
     scale: f32,
     to: *mut u32,
-    width: usize,
+    count: usize,
+    stride: usize,
 ) {
-    for unit in 0..units(BF16, k) {
-        for i in 0..width {
+    for unit in of {
+        for i in 0..count {
             // SAFETY: the caller's promise.
             unsafe {
-                *to.add(unit * width + i) = if i < lanes { word::<BF16>(from, first + i, unit, k, scale) } else { 0 };
+                *to.add(unit * stride + i) = if i < lanes { word::<BF16>(from, first + i, unit, k, scale) } else { 0 };
             }
         }
     }
 }
 
 impl Pack for Portable {}
-#[cfg(target_arch = "x86_64")]
-impl Pack for Avx2 {}
 
 /// Transposes eight rows of eight words.
 #[cfg(target_arch = "x86_64")]
@@ -145,6 +157,139 @@ unsafe fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
             eights[i + 4] = _mm256_permute2x128_si256::<0x31>(fours[i], fours[i + 4]);
         }
         eights
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// Eight f32 as bf16 in the low halves of words, by the rules of [`round_bf16`].
+    #[inline(always)]
+    unsafe fn round(values: __m256) -> __m256i {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let bits = _mm256_castps_si256(values);
+            let exponent = _mm256_set1_epi32(0x7f80_0000);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let of_exponent = _mm256_and_si256(bits, exponent);
+            let tiny = _mm256_cmpeq_epi32(of_exponent, _mm256_setzero_si256());
+            let unordered = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(values, values));
+            let kept = _mm256_blendv_epi8(rounded, quiet, unordered);
+            let sign = _mm256_and_si256(bits, _mm256_set1_epi32(i32::MIN));
+            _mm256_srli_epi32::<16>(_mm256_blendv_epi8(kept, sign, tiny))
+        }
+    }
+
+    /// Eight words of one lane, of units that follow each other: 8 f32, or 16 as pairs.
+    #[inline(always)]
+    unsafe fn along<const BF16: bool>(from: *const f32, factor: __m256) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let low = _mm256_mul_ps(_mm256_loadu_ps(from), factor);
+            if !BF16 {
+                return _mm256_castps_si256(low);
+            }
+            let high = _mm256_mul_ps(_mm256_loadu_ps(from.add(8)), factor);
+            // Pairs as words in the even places; then the even places side by side.
+            let [low, high] = [low, high].map(|values| {
+                let rounded = Self::round(values);
+                _mm256_castsi256_ps(_mm256_or_si256(rounded, _mm256_srli_epi64::<16>(rounded)))
+            });
+            let words = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(low, high));
+            _mm256_permute4x64_epi64::<0b11_01_10_00>(words)
+        }
+    }
+
+    /// Words of eight lanes at one unit: `odd` is where its second k begins, none past the end.
+    #[inline(always)]
+    unsafe fn across<const BF16: bool>(even: *const f32, odd: Option<*const f32>, factor: __m256) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let even = _mm256_mul_ps(_mm256_loadu_ps(even), factor);
+            if !BF16 {
+                return _mm256_castps_si256(even);
+            }
+            let odd = odd.map_or(_mm256_setzero_ps(), |odd| _mm256_mul_ps(_mm256_loadu_ps(odd), factor));
+            _mm256_or_si256(Self::round(even), _mm256_slli_epi32::<16>(Self::round(odd)))
+        }
+    }
+
+    /// Stores the first `count` words, 6 or 8.
+    #[inline(always)]
+    unsafe fn store_words(to: *mut u32, words: __m256i, count: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if count == 8 {
+                _mm256_storeu_si256(to.cast(), words);
+            } else {
+                _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(words));
+                _mm_storel_epi64(to.add(4).cast(), _mm256_extracti128_si256::<1>(words));
+            }
+        }
+    }
+
+    /// `count` lanes, 6 or 8, of which `lanes` exist: to `to[unit * stride + 0..count]`.
+    #[inline(always)]
+    unsafe fn lanes<const BF16: bool>(
+        from: View,
+        first: usize,
+        lanes: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        count: usize,
+        stride: usize,
+    ) {
+        let of_k = if BF16 { 2 } else { 1 };
+        // SAFETY: the caller's promise; vectors are read where all their elements exist.
+        unsafe {
+            let factor = _mm256_set1_ps(scale);
+            let mut done = 0;
+            if from.lanes_outside {
+                while (done + 8) * of_k <= k {
+                    let mut rows = [_mm256_setzero_si256(); 8];
+                    for (i, row) in rows.iter_mut().enumerate().take(lanes.min(count)) {
+                        *row = Self::along::<BF16>(from.at(first + i, done * of_k), factor);
+                    }
+                    for (i, words) in transpose(rows).into_iter().enumerate() {
+                        Self::store_words(to.add((done + i) * stride), words, count);
+                    }
+                    done += 8;
+                }
+            } else if lanes >= 8 {
+                while done < units(BF16, k) {
+                    let odd = (BF16 && done * of_k + 1 < k).then(|| from.at(first, done * of_k + 1));
+                    let words = Self::across::<BF16>(from.at(first, done * of_k), odd, factor);
+                    Self::store_words(to.add(done * stride), words, count);
+                    done += 1;
+                }
+            }
+            panel_by_words::<BF16>(from, first, lanes, done..units(BF16, k), k, scale, to, count, stride);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Pack for Avx2 {
+    #[inline(always)]
+    unsafe fn left<const BF16: bool>(from: View, first: usize, end: usize, k: usize, scale: f32, to: *mut u32) {
+        let words = units(BF16, k) * Self::ROWS;
+        for (panel, row) in (first..end).step_by(Self::ROWS).enumerate() {
+            // SAFETY: the caller's promise. Lanes past the sixth are read where they exist, and not stored.
+            unsafe {
+                Self::lanes::<BF16>(from, row, end - row, k, scale, to.add(panel * words), Self::ROWS, Self::ROWS)
+            };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn right<const BF16: bool>(from: View, first: usize, lanes: usize, k: usize, to: *mut u32, width: usize) {
+        for group in (0..width).step_by(8) {
+            let present = lanes.saturating_sub(group);
+            // SAFETY: the caller's promise.
+            unsafe { Self::lanes::<BF16>(from, first + group, present, k, 1.0, to.add(group), 8, width) };
+        }
     }
 }
 

@@ -6,6 +6,28 @@ use super::isa::Isa;
 /// length of a chain and the number of chains, not with all of k. Boundaries lie at multiples of this, whatever else.
 pub(super) const CHAIN_UNITS: usize = 128;
 
+/// A left operand as a tile reads it: the word of row i at unit u lies `i * row + u * unit` words after `at`.
+#[derive(Clone, Copy)]
+pub(super) struct Left {
+    pub at: *const u32,
+    pub row: usize,
+    pub unit: usize,
+}
+
+impl Left {
+    /// A packed panel of `height` rows.
+    pub fn packed(at: *const u32, height: usize) -> Self {
+        Self { at, row: 1, unit: height }
+    }
+}
+
+/// A right operand as a tile reads it: the lanes of a unit lie side by side, `unit` words after those of the last.
+#[derive(Clone, Copy)]
+pub(super) struct Right {
+    pub at: *const u32,
+    pub unit: usize,
+}
+
 /// Where a matrix of results begins, and how far its rows are apart.
 #[derive(Clone, Copy)]
 pub(in crate::cpu) struct Place {
@@ -21,17 +43,18 @@ impl Place {
     }
 }
 
-/// `to = from + A B` over `units` words of k. `a`: [unit][I::ROWS] words, `b`: [unit][width] words.
-/// Without `from`: from zero. `rows` <= I::ROWS; `width` a multiple of GROUP, at most PANEL.
+/// `to = from + A B` over `units` words of k, in `rows` rows and `width` lanes. Without `from`: from zero.
+/// `PACKED`: the left rows lie as [unit][I::ROWS], whatever `left` says. `rows` <= I::ROWS; `width` a multiple of GROUP,
+/// at most PANEL.
 ///
 /// # Safety
-/// The processor has `I`; `a` and `b` reach `units` units; `from` and `to` reach `rows` x `width`, and nothing else
-/// touches `to`.
+/// The processor has `I`; `left` and `right` reach `units` units; `from` and `to` reach `rows` x `width`, and nothing
+/// else touches `to`.
 #[inline(always)]
-pub(super) unsafe fn tile<I: Isa, const BF16: bool>(
+pub(super) unsafe fn tile<I: Isa, const BF16: bool, const PACKED: bool>(
     units: usize,
-    a: *const u32,
-    b: *const u32,
+    left: Left,
+    right: Right,
     rows: usize,
     width: usize,
     from: Option<Place>,
@@ -42,13 +65,13 @@ pub(super) unsafe fn tile<I: Isa, const BF16: bool>(
         let vectors = ((width - lane) / I::WIDTH).min(I::VECTORS);
         // SAFETY: the caller's promise; the lanes lie within the tile.
         unsafe {
-            let b = b.add(lane);
+            let right = Right { at: right.at.add(lane), ..right };
             let (from, to) = (from.map(|from| from.after(0, lane)), to.after(0, lane));
             match vectors {
-                1 => rows_of::<I, BF16, 1>(units, a, b, rows, width, from, to),
-                2 => rows_of::<I, BF16, 2>(units, a, b, rows, width, from, to),
-                3 => rows_of::<I, BF16, 3>(units, a, b, rows, width, from, to),
-                _ => rows_of::<I, BF16, 4>(units, a, b, rows, width, from, to),
+                1 => rows_of::<I, BF16, PACKED, 1>(units, left, right, rows, from, to),
+                2 => rows_of::<I, BF16, PACKED, 2>(units, left, right, rows, from, to),
+                3 => rows_of::<I, BF16, PACKED, 3>(units, left, right, rows, from, to),
+                _ => rows_of::<I, BF16, PACKED, 4>(units, left, right, rows, from, to),
             }
         }
         lane += vectors * I::WIDTH;
@@ -56,12 +79,11 @@ pub(super) unsafe fn tile<I: Isa, const BF16: bool>(
 }
 
 #[inline(always)]
-unsafe fn rows_of<I: Isa, const BF16: bool, const N: usize>(
+unsafe fn rows_of<I: Isa, const BF16: bool, const PACKED: bool, const N: usize>(
     units: usize,
-    a: *const u32,
-    b: *const u32,
+    left: Left,
+    right: Right,
     rows: usize,
-    width: usize,
     from: Option<Place>,
     to: Place,
 ) {
@@ -71,32 +93,32 @@ unsafe fn rows_of<I: Isa, const BF16: bool, const N: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         match rows {
-            1 => chains::<I, BF16, 1, N>(units, a, b, width, from, to),
-            2 => chains::<I, BF16, 2, N>(units, a, b, width, from, to),
-            3 => chains::<I, BF16, 3, N>(units, a, b, width, from, to),
-            4 => chains::<I, BF16, 4, N>(units, a, b, width, from, to),
-            5 if I::ROWS >= 6 => chains::<I, BF16, 5, N>(units, a, b, width, from, to),
-            6 if I::ROWS >= 6 => chains::<I, BF16, 6, N>(units, a, b, width, from, to),
-            7 if I::ROWS >= 8 => chains::<I, BF16, 7, N>(units, a, b, width, from, to),
-            8 if I::ROWS >= 8 => chains::<I, BF16, 8, N>(units, a, b, width, from, to),
+            1 => chains::<I, BF16, PACKED, 1, N>(units, left, right, from, to),
+            2 => chains::<I, BF16, PACKED, 2, N>(units, left, right, from, to),
+            3 => chains::<I, BF16, PACKED, 3, N>(units, left, right, from, to),
+            4 => chains::<I, BF16, PACKED, 4, N>(units, left, right, from, to),
+            5 if I::ROWS >= 6 => chains::<I, BF16, PACKED, 5, N>(units, left, right, from, to),
+            6 if I::ROWS >= 6 => chains::<I, BF16, PACKED, 6, N>(units, left, right, from, to),
+            7 if I::ROWS >= 8 => chains::<I, BF16, PACKED, 7, N>(units, left, right, from, to),
+            8 if I::ROWS >= 8 => chains::<I, BF16, PACKED, 8, N>(units, left, right, from, to),
             _ => unreachable!("a tile of at most {} rows", I::ROWS),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn chains<I: Isa, const BF16: bool, const R: usize, const N: usize>(
+unsafe fn chains<I: Isa, const BF16: bool, const PACKED: bool, const R: usize, const N: usize>(
     units: usize,
-    mut a: *const u32,
-    mut b: *const u32,
-    width: usize,
-    from: Option<Place>,
+    left: Left,
+    right: Right,
+    mut from: Option<Place>,
     to: Place,
 ) {
-    let (mut from, mut left) = (from, units);
+    let (row, unit) = if PACKED { (1, I::ROWS) } else { (left.row, left.unit) };
+    let (mut a, mut b, mut rest) = (left.at, right.at, units);
     loop {
-        let now = left.min(CHAIN_UNITS);
-        left -= now;
+        let now = rest.min(CHAIN_UNITS);
+        rest -= now;
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums = [[I::zero(); N]; R];
@@ -106,13 +128,13 @@ unsafe fn chains<I: Isa, const BF16: bool, const R: usize, const N: usize>(
                     *lanes = I::load(b.add(j * I::WIDTH).cast());
                 }
                 for (i, sums) in sums.iter_mut().enumerate() {
-                    let own = I::splat(*a.add(i));
+                    let own = I::splat(*a.add(i * row));
                     for (sum, lanes) in sums.iter_mut().zip(lanes) {
                         *sum = if BF16 { I::dot_pairs(own, lanes, *sum) } else { I::multiply_add(own, lanes, *sum) };
                     }
                 }
-                a = a.add(I::ROWS);
-                b = b.add(width);
+                a = a.wrapping_add(unit);
+                b = b.wrapping_add(right.unit);
             }
             for (i, sums) in sums.into_iter().enumerate() {
                 for (j, mut sum) in sums.into_iter().enumerate() {
@@ -123,7 +145,7 @@ unsafe fn chains<I: Isa, const BF16: bool, const R: usize, const N: usize>(
                 }
             }
         }
-        if left == 0 {
+        if rest == 0 {
             return;
         }
         from = Some(to);
