@@ -146,6 +146,24 @@ fn top(x: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
 }
 
+/// In place `exp(x - top)`, where `top` is the largest of x and `least`; it comes back with the sum.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn exponentials(x: &mut [f32], least: f32) -> (f32, f32) {
+    let top = top(x).max(least);
+    for x in x.iter_mut() {
+        *x = exp(*x - top);
+    }
+    (top, fold3(x, x, x, |e, _, _| e))
+}
+
+/// x *= factor.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn scale(factor: f32, x: &mut [f32]) {
+    for x in x {
+        *x *= factor;
+    }
+}
+
 /// Softmax in place; the logarithm of the denominator comes back.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn softmax(x: &mut [f32]) -> f32 {

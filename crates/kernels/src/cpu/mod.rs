@@ -345,8 +345,9 @@ impl Device for Cpu {
         expect_shape("attention's dqkv", dqkv, qkv.rows(), qkv.cols());
         check_disjoint(dqkv, &[qkv, out, log_sum, dout]);
         self.fill(dqkv, 0.0);
-        let (out, log_sum, dout) = (Rows::of(out), Rows::of(log_sum), Rows::of(dout));
-        attention::backward(self.kernels, Rows::of(qkv), out, log_sum, dout, segments, heads, Rows::of(dqkv));
+        let [qkv, out, log_sum, dout, dqkv] = [qkv, out, log_sum, dout, dqkv].map(Rows::of);
+        let backward = attention::Backward { kernels: self.kernels, heads, qkv, out, log_sum, dout, dqkv };
+        attention::backward(backward, segments);
     }
 
     fn attention_decode(&self, q: &Cells, cache: &Cells, seen: &[Cached], heads: Heads, out: &Cells) {

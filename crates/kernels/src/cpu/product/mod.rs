@@ -33,7 +33,8 @@ use self::isa::{Avx2, Avx512};
 use self::isa::{Isa, PANEL, Portable};
 use self::pack::Pack;
 pub(super) use self::pack::View;
-use self::panels::{Layout, Panel, Words, with_scratch};
+use self::panels::{Layout, Panel};
+pub(super) use self::panels::{Words, with_scratch};
 pub(super) use self::peak::peak;
 pub(super) use self::tile::Place;
 

@@ -13,7 +13,7 @@ struct Line([u32; 16]);
 
 /// Storage for packed words; grows, and is then reused.
 #[derive(Default)]
-pub(super) struct Words(Vec<Line>);
+pub(in crate::cpu) struct Words(Vec<Line>);
 
 impl Words {
     pub fn zeros(words: usize) -> Self {
@@ -38,10 +38,10 @@ impl Words {
 }
 
 /// A thread's scratch.
-pub(super) type Scratch = LocalKey<RefCell<Words>>;
+pub(in crate::cpu) type Scratch = LocalKey<RefCell<Words>>;
 
 /// Lends a thread's scratch. It is taken out meanwhile, so that a product within a product finds an empty one.
-pub(super) fn with_scratch<R>(of: &'static Scratch, words: usize, work: impl FnOnce(*mut u32) -> R) -> R {
+pub(in crate::cpu) fn with_scratch<R>(of: &'static Scratch, words: usize, work: impl FnOnce(*mut u32) -> R) -> R {
     let mut scratch = of.take();
     let result = work(scratch.reach(words));
     of.set(scratch);

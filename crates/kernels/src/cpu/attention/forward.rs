@@ -1,0 +1,83 @@
+//! The forward: blocks of query rows over tiles of keys.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::super::lanes;
+use super::super::product::{Kernels, Place, View};
+use super::super::rows::Rows;
+use super::tiles::{Pass, TILE, Tiles};
+use super::{BLOCK, product, with_scratch};
+use crate::device::{Heads, Segment};
+
+pub(in super::super) fn forward(
+    kernels: Kernels,
+    qkv: Rows,
+    segments: &[Segment],
+    heads: Heads,
+    out: Rows,
+    log_sum: Rows,
+) {
+    let blocks: Vec<(&Segment, usize)> =
+        segments.iter().flat_map(|s| s.rows.clone().step_by(BLOCK).map(move |first| (s, first))).collect();
+    Tiles::pack(kernels, qkv, segments, heads, Pass::Forward, |tiles| {
+        (0..blocks.len() * heads.kv).into_par_iter().with_max_len(1).for_each(|task| {
+            let ((segment, first), kv) = (blocks[task / heads.kv], task % heads.kv);
+            let block = first..segment.rows.end.min(first + BLOCK);
+            for head in kv * heads.query / heads.kv..(kv + 1) * heads.query / heads.kv {
+                head_of_block(kernels, qkv, tiles, segment, block.clone(), heads, (head, kv), out, log_sum);
+            }
+        });
+    });
+}
+
+/// One head of one block.
+fn head_of_block(
+    kernels: Kernels,
+    qkv: Rows,
+    tiles: &Tiles,
+    segment: &Segment,
+    block: Range<usize>,
+    heads: Heads,
+    (head, kv): (usize, usize),
+    out: Rows,
+    log_sum: Rows,
+) {
+    let (dim, count, scale) = (heads.dim, block.len(), 1.0 / (heads.dim as f32).sqrt());
+    with_scratch(BLOCK * (TILE + dim), |scratch| {
+        let (scores, o) = scratch.split_at_mut(BLOCK * TILE);
+        // The largest score of each row so far, and the sum of exponentials under it.
+        let (mut tops, mut totals) = ([f32::NEG_INFINITY; BLOCK], [0.0f32; BLOCK]);
+        let q = View::lanes_by_k(qkv.at(block.start, head * dim), qkv.stride);
+        let o_place = Place { at: o.as_mut_ptr(), stride: dim };
+        for (index, tile) in tiles.seen(segment, block.clone(), kv).enumerate() {
+            let s = Place { at: scores.as_mut_ptr(), stride: TILE };
+            // SAFETY: the scratch is this worker's; qkv is only read.
+            unsafe { product(kernels, (count, dim), s, q, tile.keys_as_lanes(), scale, false) };
+            for (r, row) in scores.chunks_exact_mut(TILE).take(count).enumerate() {
+                let (live, later) = row[..tile.used].split_at_mut(tile.live(r));
+                let (top, total) = lanes::exponentials(live, tops[r]);
+                later.fill(0.0);
+                if index > 0 {
+                    let shrink = (tops[r] - top).exp();
+                    totals[r] *= shrink;
+                    lanes::scale(shrink, &mut o[r * dim..][..dim]);
+                }
+                totals[r] += total;
+                tops[r] = top;
+            }
+            let p = View::lanes_by_k(scores.as_ptr(), TILE);
+            // SAFETY: as above.
+            unsafe { product(kernels, (count, tile.used), o_place, p, tile.values(), 1.0, index > 0) };
+        }
+        for (r, o) in o.chunks_exact_mut(dim).take(count).enumerate() {
+            lanes::scale(1.0 / totals[r], o);
+            // SAFETY: this row's columns of this head belong to this task alone.
+            unsafe {
+                out.row_mut(block.start + r)[head * dim..][..dim].copy_from_slice(o);
+                *log_sum.at(block.start + r, head) = tops[r] + totals[r].ln();
+            }
+        }
+    });
+}
