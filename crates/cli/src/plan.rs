@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use temper_pipeline::{Plan, SelfPlan, StagePlan};
+use temper_pipeline::{Options, Plan, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
 use crate::base::RecipeArgs;
@@ -26,7 +26,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let plan = args.recipe.prepare(args.generate)?.plan();
+    let cache = crate::run::cache(false);
+    let options = Options { write_self: args.generate, measure: true, cache, ..args.recipe.machine.options() };
+    let plan = args.recipe.prepare(&options)?.plan();
     let cost = args.rate.map(|rate| (rate, plan.estimate.seconds / 3600.0 * rate));
     let shown = match (args.json, cost) {
         (true, None) => json(&plan)?,

@@ -9,6 +9,7 @@ use temper_model::{
 use temper_text::{Renderer, Tokenizer};
 
 use crate::PipelineError;
+use crate::phases::Phases;
 use crate::run::Event;
 
 /// An opened base.
@@ -31,17 +32,31 @@ pub fn open_base(
     offline: bool,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Base, PipelineError> {
+    open_base_by(&Phases::default(), spec, sha256, offline, on_event)
+}
+
+/// [`open_base`] with a clock.
+pub(crate) fn open_base_by(
+    phases: &Phases,
+    spec: &str,
+    sha256: Option<&str>,
+    offline: bool,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Base, PipelineError> {
     let cache = default_cache_dir().unwrap_or_else(|| PathBuf::from(".temper-cache"));
     let resolved = resolve_base(spec, sha256, &cache, offline, &mut |piece| {
         on_event(&Event::Download { what: piece.what.to_owned(), done: piece.done, total: piece.total });
     })?;
+    phases.lap("base: find, hash");
     let checkpoint = Checkpoint::open(&resolved.path)?;
     checkpoint.verify()?;
+    phases.lap("base: headers");
     let tokenizer = match checkpoint.gguf_vocab()? {
         Some(vocab) => Tokenizer::from_gguf(&vocab)?,
         None => Tokenizer::from_file(tokenizer_file(&resolved.path))?,
     };
     let renderer = Renderer::new(tokenizer, None)?;
+    phases.lap("tokenizer");
     Ok(Base { resolved, checkpoint, renderer })
 }
 
