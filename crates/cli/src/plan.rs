@@ -100,6 +100,12 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
         count(e.processed_tokens),
         count(e.trained_tokens)
     ));
+    if e.mapped_bytes > 0 {
+        line(format!(
+            "         of the memory {} are the packed base, mapped from the cache (which takes as much disk) and shared by runs",
+            bytes(e.mapped_bytes as u64)
+        ));
+    }
     out
 }
 

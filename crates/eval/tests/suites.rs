@@ -142,6 +142,38 @@ fn text_loss_is_that_of_each_document_alone() {
     assert!(error.to_string().contains("line 3: ") && error.to_string().contains("at most 256"), "{error}");
 }
 
+/// Common beginnings are computed once for all items of a pass, which changes no bit of any.
+#[test]
+fn items_scored_together_have_the_bits_of_each_alone() {
+    let loaded = Loaded::new(&Tuning::Frozen);
+    let bench = loaded.bench(false);
+    let (labels, quiet) = (labels(), &mut |_: usize, _: usize| {});
+
+    let rows = items::read_classification(&data("tiny_validation.jsonl"), &labels).unwrap();
+    let prompts: Vec<Vec<u32>> = rows.iter().map(|row| loaded.renderer.prompt(&row.prompt).unwrap()).collect();
+    let shared = prompts[0].iter().zip(&prompts[1]).take_while(|(a, b)| a == b).count();
+    assert!(shared > 5, "the rows begin alike: {shared} tokens");
+    let together = bench.classify(&rows, &labels, quiet).unwrap();
+    let alone: Vec<_> = rows.chunks(1).map(|row| bench.classify(row, &labels, quiet).unwrap().remove(0)).collect();
+    assert_eq!(together, alone);
+
+    let questions = items::read_multiple_choice(&data("tiny_mc.jsonl")).unwrap();
+    let together = bench.multiple_choice(&questions, quiet).unwrap();
+    let alone: Vec<_> = questions.chunks(1).map(|q| bench.multiple_choice(q, quiet).unwrap().remove(0)).collect();
+    assert_eq!(together, alone);
+
+    // Twice the same document, and one that goes on where another ends.
+    let mut texts = items::read_text(&data("tiny_heldout.jsonl")).unwrap();
+    texts.truncate(4);
+    texts.push(texts[0].clone());
+    texts.push(texts[1].clone());
+    texts[5].text.push_str(" And so on.");
+    let together = bench.text_loss(&texts, quiet).unwrap();
+    let alone: Vec<_> = texts.chunks(1).map(|text| bench.text_loss(text, quiet).unwrap().remove(0)).collect();
+    assert_eq!(together, alone);
+    assert_eq!(together[4], together[0]);
+}
+
 #[test]
 fn divergence_is_zero_from_itself_and_that_of_plain_logits_from_an_adapter() {
     let lora = LoraSettings { rank: 4, alpha: 8.0, targets: vec!["q_proj".to_owned(), "down_proj".to_owned()] };

@@ -27,6 +27,16 @@ impl Beginnings {
         order
     }
 
+    /// Rows that sequences take together in one forward.
+    pub fn rows(sequences: &[impl AsRef<[u32]>]) -> usize {
+        let (mut rows, mut before): (usize, &[u32]) = (0, &[]);
+        for ids in Self::order(sequences.len(), |i| sequences[i].as_ref()).into_iter().map(|i| sequences[i].as_ref()) {
+            rows += ids.len() - common(before, ids);
+            before = ids;
+        }
+        rows
+    }
+
     /// How many tokens a sequence begins with as the last one does.
     pub fn shared(&self, ids: &[u32]) -> usize {
         self.last.iter().zip(ids).take_while(|((last, _), id)| last == *id).count()
@@ -56,6 +66,11 @@ impl Beginnings {
         self.segments.push(Segment { rows: start..self.ids.len(), context: runs(context) });
         start as u32
     }
+}
+
+/// How many tokens both begin with.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// Rows as runs of rows that follow one another.
@@ -98,5 +113,6 @@ mod tests {
     fn the_order_puts_equal_beginnings_together() {
         let all: [&[u32]; 4] = [&[1, 2, 9], &[3], &[1, 2, 4], &[1]];
         assert_eq!(Beginnings::order(4, |i| all[i]), [3, 2, 0, 1]);
+        assert_eq!(Beginnings::rows(&all), 1 + 2 + 1 + 1);
     }
 }

@@ -9,6 +9,7 @@ use temper_model::{
 use temper_text::{Renderer, Tokenizer};
 
 use crate::PipelineError;
+use crate::packed::Packed;
 use crate::phases::Phases;
 use crate::run::Event;
 
@@ -82,6 +83,17 @@ impl Base {
         adapter: &Path,
         any_base: bool,
     ) -> Result<(Llama<Cpu>, Option<String>), PipelineError> {
+        self.with_adapter_over(&Packed::default(), device, adapter, any_base)
+    }
+
+    /// [`Base::with_adapter`] over packed weights.
+    pub(crate) fn with_adapter_over(
+        &self,
+        packed: &Packed,
+        device: Cpu,
+        adapter: &Path,
+        any_base: bool,
+    ) -> Result<(Llama<Cpu>, Option<String>), PipelineError> {
         let (config, _) = read_adapter(adapter)?;
         let own = self.record();
         let warning = match &config.base {
@@ -107,8 +119,7 @@ impl Base {
             )),
         };
         let lora = LoraSettings { rank: config.rank, alpha: config.alpha, targets: config.target_modules };
-        let read = |name: &str, shape: &[usize]| self.checkpoint.tensor(name, shape);
-        let model = Llama::load(device, self.checkpoint.config(), &Tuning::Lora(lora), read)?;
+        let model = packed.load(self, device, &Tuning::Lora(lora))?;
         model.load_adapter(adapter)?;
         Ok((model, warning))
     }

@@ -23,7 +23,7 @@ use temper_data::{MicroBatch, Target};
 use temper_eval::items;
 use temper_eval::trie::Trie;
 use temper_kernels::{Cpu, Device, Tensor, Write};
-use temper_model::{Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
+use temper_model::{Beginnings, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
 use temper_recipe::SuiteKind;
 use temper_text::{Message, Specials};
 use temper_train::{AdamWSettings, Optimizer, evaluate, step};
@@ -325,8 +325,14 @@ impl Measured {
         let (device, config) = (prepared.device, prepared.base.checkpoint.config());
         let rates = Rates::of(prepared);
         let gflops = rates.get("products", json!([]), || measure_products(&device));
-        let key = base_ingredients(prepared, "tokens of the evaluation", Judging::ingredients(prepared));
-        let judging = prepared.kept().or(Kind::Rows, &key, || Judging::of(prepared)).unwrap_or_default();
+        let key = base_ingredients(prepared, "tokens of the judgement", Judging::ingredients(prepared));
+        let (mut judging, of_base) = prepared.kept().or(Kind::Rows, &key, || Judging::of(prepared)).unwrap_or_default();
+        let known = crate::judge::base_is_known(prepared).unwrap_or_default();
+        for (index, suite) in of_base.into_iter().enumerate() {
+            if !known.get(index).is_some_and(|&known| known) {
+                judging.add(suite);
+            }
+        }
         let rough = Self::rough(prepared, gflops, judging);
         let stages = rough.stages.iter().map(|s| s.training + s.validation).sum::<f64>();
         if stages + rough.judgement + rough.writing.iter().sum::<f64>() < SHORT_SECONDS {
@@ -448,7 +454,10 @@ fn stage_seconds(
 
     let validation = stage.validation_batches();
     let rows: usize = validation.iter().map(|batch| batch.targets.len()).sum();
-    let once = (tokens(&validation) + watched) as f64 * forward.token + (rows + watched) as f64 * forward.row;
+    let rows_of =
+        |batch: &MicroBatch| batch.segments.iter().map(|rows| batch.ids[rows.clone()].to_vec()).collect::<Vec<_>>();
+    let laid: Vec<Vec<u32>> = validation.iter().flat_map(rows_of).collect();
+    let once = (Beginnings::rows(&laid) + watched) as f64 * forward.token + (rows + watched) as f64 * forward.row;
     StageSeconds { training, validation: validations(stage) as f64 * once }
 }
 
@@ -481,12 +490,17 @@ impl Judging {
         of.map(value).collect()
     }
 
-    fn of(prepared: &Prepared) -> Result<Self, PipelineError> {
-        let mut all = Self::default();
-        let Some(evaluation) = &prepared.recipe.evaluation else { return Ok(all) };
+    /// What the tuned model takes, and what the base takes for each suite, the domain first.
+    fn of(prepared: &Prepared) -> Result<(Self, Vec<Self>), PipelineError> {
+        let (mut tuned, mut base) = (Self::default(), Vec::new());
+        let Some(evaluation) = &prepared.recipe.evaluation else { return Ok((tuned, base)) };
         let renderer = &prepared.base.renderer;
         let encode = |text: &str| renderer.tokenizer().encode(text, Specials::AsText).len();
-        let prompt = |messages: &[Message]| renderer.prompt(messages).map_or(0, |ids| ids.len());
+        let prompt = |messages: &[Message]| renderer.prompt(messages).unwrap_or_default();
+        let both = |tuned: &mut Self, base: &mut Vec<Self>, side: Self| {
+            tuned.add(side);
+            base.push(side);
+        };
         if let Some(domain) = &evaluation.domain {
             let items = items::read_classification(&domain.test.value, &domain.labels.value)?;
             let label = |label: &String| {
@@ -496,56 +510,69 @@ impl Judging {
             };
             let labels: Vec<Vec<u32>> = domain.labels.value.iter().map(label).collect();
             let nodes = Trie::new(&labels).map_or(0, |trie| trie.nodes.len());
-            let prompts: Vec<usize> = items.iter().map(|item| prompt(&item.prompt)).collect();
+            let prompts: Vec<Vec<u32>> = items.iter().map(|item| prompt(&item.prompt)).collect();
             let longest = labels.iter().map(Vec::len).max().unwrap_or(0) + 2;
-            for _side in 0..2 {
-                all.tokens += prompts.iter().map(|length| length + nodes).sum::<usize>();
-                all.rows += prompts.len() * (nodes + 1);
-                all.write(&prompts, longest);
-            }
+            let mut side = Self::written(&prompts, longest);
+            side.tokens += Beginnings::rows(&prompts) + prompts.len() * nodes;
+            side.rows += prompts.len() * (nodes + 1);
+            both(&mut tuned, &mut base, side);
         }
         for suite in &evaluation.general {
             let path = &suite.path.value;
             let most = suite.max_new_tokens.as_ref().map_or(0, |most| most.value as usize);
             match suite.kind.value {
                 SuiteKind::TextLoss => {
-                    let tokens: usize = items::read_text(path)?.iter().map(|item| encode(&item.text) + 2).sum();
-                    all.tokens += 2 * tokens;
-                    all.rows += 2 * tokens;
+                    let tokens = items::read_text(path)?.iter().map(|item| encode(&item.text) + 2).sum();
+                    both(&mut tuned, &mut base, Self { tokens, rows: tokens, ..Self::default() });
                 }
                 SuiteKind::MultipleChoice => {
+                    let mut side = Self::default();
                     for item in items::read_multiple_choice(path)? {
                         let choices: usize = item.choices.iter().map(|choice| encode(choice)).sum();
-                        all.tokens += 2 * (encode(&item.prompt) + choices);
-                        all.rows += 2 * choices;
+                        side.tokens += encode(&item.prompt) + choices;
+                        side.rows += choices;
                     }
+                    both(&mut tuned, &mut base, side);
                 }
                 SuiteKind::ChatKl => {
                     let items = items::read_chat_prompts(path)?;
-                    let prompts: Vec<usize> = items.iter().map(|item| prompt(&item.messages)).collect();
-                    all.write(&prompts, most);
-                    all.tokens += 2 * (prompts.iter().sum::<usize>() + prompts.len() * most);
-                    all.rows += 2 * prompts.len() * most;
+                    let prompts: Vec<Vec<u32>> = items.iter().map(|item| prompt(&item.messages)).collect();
+                    // The base's answers are kept; both models are run along them.
+                    base.push(Self::written(&prompts, most));
+                    tuned.add(Self {
+                        tokens: 2 * (Beginnings::rows(&prompts) + prompts.len() * most),
+                        rows: 2 * prompts.len() * most,
+                        ..Self::default()
+                    });
                 }
                 SuiteKind::InstructionFollowing => {
-                    let items = items::read_instructions(path)?;
                     let turn = |text: &str| prompt(&[Message::new("user", text)]);
-                    let prompts: Vec<usize> = items.iter().map(|item| turn(&item.prompt)).collect();
-                    all.write(&prompts, most);
-                    all.write(&prompts, most);
+                    let prompts: Vec<Vec<u32>> =
+                        items::read_instructions(path)?.iter().map(|item| turn(&item.prompt)).collect();
+                    both(&mut tuned, &mut base, Self::written(&prompts, most));
                 }
             }
         }
-        Ok(all)
+        Ok((tuned, base))
     }
 
-    /// Answers of at most `most` tokens to prompts of these lengths.
-    fn write(&mut self, prompts: &[usize], most: usize) {
-        self.tokens += prompts.iter().sum::<usize>();
-        self.rows += prompts.len();
-        self.decode_steps += most * prompts.len().div_ceil(PLACES);
-        let longest = prompts.iter().max().unwrap_or(&0) + most;
-        self.cached = self.cached.max(longest * PLACES.min(prompts.len()));
+    /// Adds the work of `other`, done after this.
+    fn add(&mut self, other: Self) {
+        self.tokens += other.tokens;
+        self.rows += other.rows;
+        self.decode_steps += other.decode_steps;
+        self.cached = self.cached.max(other.cached);
+    }
+
+    /// Answers of at most `most` tokens to these prompts.
+    fn written(prompts: &[Vec<u32>], most: usize) -> Self {
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + most;
+        Self {
+            tokens: prompts.iter().map(Vec::len).sum(),
+            rows: prompts.len(),
+            decode_steps: most * prompts.len().div_ceil(PLACES),
+            cached: longest * PLACES.min(prompts.len()),
+        }
     }
 
     /// Bytes beside the models: the workspace of the suites, and that of generation with its cache.
@@ -586,7 +613,9 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
         memory = memory.max(models * weights + measured.judging.memory(device, config));
     }
     let from_base = |(index, stage): (usize, &PreparedStage)| index == 0 && !matches!(stage.tuning, Tuning::Full);
-    let packs = prepared.cache.is_some() && prepared.stages.iter().enumerate().any(from_base);
+    // The judgement reads the base, too.
+    let frozen = prepared.recipe.evaluation.is_some() || prepared.stages.iter().enumerate().any(from_base);
+    let packs = prepared.cache.is_some() && frozen;
     run.mapped_bytes = if packs { crate::packed::packed_bytes(device, config) } else { 0 };
     run.cache_bytes = run.mapped_bytes;
     run.rough = measured.rough;

@@ -10,7 +10,7 @@ use temper_eval::stats::Bootstrap;
 use temper_eval::suite::{Bench, Encoder, EvalError, Side, chat_kl};
 use temper_kernels::Cpu;
 use temper_model::{Llama, Purpose, Workspace};
-use temper_recipe::{Bound, DomainEvaluation, Evaluation, Recipe, SuiteKind, Valued};
+use temper_recipe::{Bound, DomainEvaluation, Evaluation, Recipe, Suite, SuiteKind, Valued};
 use temper_run::sha256_file;
 
 use crate::PipelineError;
@@ -210,8 +210,7 @@ pub(crate) fn judge(
         on_event(&Event::Evaluating { suite: suite.to_owned(), side, done, total });
     };
 
-    // The base's scores hold texts where it answers, which this run may be told to keep nowhere.
-    let kept = if prepared.provenance.no_samples { Kept(None) } else { prepared.kept() };
+    let kept = kept_scores(prepared);
     let mut records = Vec::new();
     let mut domain_scores = Vec::new();
     let domain = domain_items(evaluation, split)?;
@@ -225,9 +224,7 @@ pub(crate) fn judge(
                 Ok(Scores::Classification { labels: labels.len(), items: scored, written })
             };
             domain_scores.push(match name {
-                "base" => {
-                    kept.or(Kind::Scores, &of_base(prepared, "domain", split.file(domain), json!(labels))?, score)?
-                }
+                "base" => kept.or(Kind::Scores, &of_domain(prepared, domain, split)?, score)?,
                 _ => score()?,
             });
         }
@@ -249,7 +246,7 @@ pub(crate) fn judge(
         let name = suite.name.value.as_str();
         let most = suite.max_new_tokens.as_ref().map_or(0, |m| m.value as usize);
         let items = Items::read(suite.kind.value, &suite.path.value)?;
-        let key = of_base(prepared, name, &suite.path.value, json!([suite.kind.value.to_string(), most]))?;
+        let key = of_suite(prepared, suite)?;
         let mut chat_samples: Vec<[String; 2]> = Vec::new();
         let mut score =
             |bench: &Bench<'_, Cpu>, progress: &mut dyn FnMut(usize, usize)| -> Result<Scores, PipelineError> {
@@ -332,6 +329,28 @@ pub(crate) fn judge(
     Ok(Judged { comparison, items: records })
 }
 
+/// Where the base's scores are kept: they hold texts where it answers, which a run may be told to keep nowhere.
+fn kept_scores(prepared: &Prepared) -> Kept<'_> {
+    if prepared.provenance.no_samples { Kept(None) } else { prepared.kept() }
+}
+
+/// Of each suite, the domain's test split first, whether the base's scores are kept.
+pub(crate) fn base_is_known(prepared: &Prepared) -> Result<Vec<bool>, PipelineError> {
+    let Some(evaluation) = &prepared.recipe.evaluation else { return Ok(Vec::new()) };
+    let domain = evaluation.domain.iter().map(|domain| of_domain(prepared, domain, Split::Test));
+    let keys = domain.chain(evaluation.general.iter().map(|suite| of_suite(prepared, suite)));
+    keys.map(|key| Ok(kept_scores(prepared).has(Kind::Scores, &key?))).collect()
+}
+
+fn of_domain(prepared: &Prepared, domain: &DomainEvaluation, split: Split) -> Result<Value, PipelineError> {
+    of_base(prepared, "domain", split.file(domain), json!(domain.labels.value))
+}
+
+fn of_suite(prepared: &Prepared, suite: &Suite) -> Result<Value, PipelineError> {
+    let most = suite.max_new_tokens.as_ref().map_or(0, |most| most.value);
+    of_base(prepared, &suite.name.value, &suite.path.value, json!([suite.kind.value.to_string(), most]))
+}
+
 /// What the base's scores of a suite depend on besides the base: the file as it is now, and how its items are asked.
 fn of_base(prepared: &Prepared, suite: &str, file: &Path, asked: Value) -> Result<Value, PipelineError> {
     let what = format!("the base on {suite}");
@@ -355,7 +374,8 @@ pub fn judge_adapter(
     split: Split,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Comparison, PipelineError> {
-    let (model, warning) = prepared.base.with_adapter(prepared.device, adapter, any_base)?;
+    let (model, warning) = prepared.base.with_adapter_over(prepared.packed(), prepared.device, adapter, any_base)?;
+    prepared.packed_problem().into_iter().for_each(|message| on_event(&Event::Warning { message }));
     warning.into_iter().for_each(|message| on_event(&Event::Warning { message }));
     Ok(judge(prepared, Models { base: &model, tuned: &model }, split, false, on_event)?.comparison)
 }

@@ -35,6 +35,11 @@ impl Cache {
         Some(value)
     }
 
+    /// Whether there is a value of these ingredients, whole or not.
+    fn has(&self, kind: Kind, ingredients: &Value) -> bool {
+        self.folder(kind).join(format!("{}.json", key_of(ingredients))).is_file()
+    }
+
     fn put<T: Serialize>(&self, kind: Kind, ingredients: &Value, value: &T) -> Result<(), PipelineError> {
         let folder = self.folder(kind);
         fs::create_dir_all(&folder).map_err(io("create", &folder))?;
@@ -53,6 +58,11 @@ impl Kept<'_> {
     /// The value of these ingredients, if it is kept.
     pub fn get<T: DeserializeOwned>(self, kind: Kind, ingredients: &Value) -> Option<T> {
         self.0?.value(kind, ingredients)
+    }
+
+    /// Whether a value seems to be kept: for an estimate.
+    pub fn has(self, kind: Kind, ingredients: &Value) -> bool {
+        self.0.is_some_and(|cache| cache.has(kind, ingredients))
     }
 
     /// Keeps a value. A cache that cannot be written costs a later run time, not this one its result.
