@@ -22,6 +22,10 @@ struct Loaded {
 
 impl Loaded {
     fn new(tuning: &Tuning) -> Loaded {
+        Self::with_budget(tuning, BUDGET)
+    }
+
+    fn with_budget(tuning: &Tuning, budget: usize) -> Loaded {
         let path: PathBuf = std::env::var_os("TEMPER_TEST_GGUF")
             .expect("TEMPER_TEST_GGUF is not set: run these tests with `cargo xtask test`, which fetches the model")
             .into();
@@ -31,7 +35,7 @@ impl Loaded {
         let tokenizer = Tokenizer::from_gguf(&checkpoint.gguf_vocab().unwrap().unwrap()).unwrap();
         let renderer = Renderer::new(tokenizer, None).unwrap();
         let inner = model.adapter_widths();
-        let workspace = Workspace::allocate(model.device(), config, inner, Purpose::Infer, BUDGET);
+        let workspace = Workspace::allocate(model.device(), config, inner, Purpose::Infer, budget);
         Loaded { model, renderer, workspace }
     }
 
@@ -72,7 +76,7 @@ fn assert_close(got: f64, expected: f64, what: &str) {
 
 #[test]
 fn choices_score_as_plain_sequences() {
-    let loaded = Loaded::new(&Tuning::Frozen);
+    let loaded = Loaded::with_budget(&Tuning::Frozen, BUDGET / 2);
     let items = items::read_multiple_choice(&data("tiny_mc.jsonl")).unwrap();
     let mut heard = Vec::new();
     let scores = loaded.bench(false).multiple_choice(&items, &mut |done, of| heard.push((done, of))).unwrap();
