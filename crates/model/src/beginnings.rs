@@ -1,10 +1,15 @@
 //! Sequences in one forward, each common beginning computed once.
 //!
 //! Conversations of one system prompt, questions of one wording: their first tokens are the same, and causal attention makes
-//! the same numbers of them. So they have one run of rows, which every sequence that begins with it sees as context. The
-//! results are those of each sequence alone, to the bit.
+//! the same numbers of them. So they have one run of rows, which every sequence that begins with it sees as context.
+//!
+//! The results are those of each sequence alone but for rounding: attention goes run by run, so its sums are grouped by what
+//! is shared. They do not change from run to run: the layout is a function of the sequences and of how many go together.
 
 use temper_kernels::Segment;
+
+/// A shorter beginning is not shared: what it saves is less than attention to one more run costs. A decision, not measured.
+const WORTH: usize = 4;
 
 /// The rows of a forward, sequence by sequence.
 #[derive(Clone, Debug, Default)]
@@ -31,15 +36,22 @@ impl Beginnings {
     pub fn rows(sequences: &[impl AsRef<[u32]>]) -> usize {
         let (mut rows, mut before): (usize, &[u32]) = (0, &[]);
         for ids in Self::order(sequences.len(), |i| sequences[i].as_ref()).into_iter().map(|i| sequences[i].as_ref()) {
-            rows += ids.len() - common(before, ids);
+            rows += ids.len() - Self::common(before, ids);
             before = ids;
         }
         rows
     }
 
-    /// How many tokens a sequence begins with as the last one does.
+    /// How many tokens a sequence would share with the last one.
     pub fn shared(&self, ids: &[u32]) -> usize {
-        self.last.iter().zip(ids).take_while(|((last, _), id)| last == *id).count()
+        let last: Vec<u32> = self.last.iter().map(|&(id, _)| id).collect();
+        Self::common(&last, ids)
+    }
+
+    /// How many tokens two sequences share: those that both begin with, where they are worth it.
+    pub fn common(a: &[u32], b: &[u32]) -> usize {
+        let common = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        if common < WORTH { 0 } else { common }
     }
 
     /// Lays out a sequence and gives the row of each of its tokens.
@@ -68,11 +80,6 @@ impl Beginnings {
     }
 }
 
-/// How many tokens both begin with.
-fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
 /// Rows as runs of rows that follow one another.
 fn runs(rows: impl Iterator<Item = u32>) -> Vec<std::ops::Range<usize>> {
     let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
@@ -93,26 +100,27 @@ mod tests {
     #[test]
     fn a_common_beginning_has_one_run_of_rows() {
         let mut laid = Beginnings::default();
-        assert_eq!(laid.add(&[1, 2, 3, 4]), [0, 1, 2, 3]);
-        assert_eq!(laid.add(&[1, 2, 3, 5, 6]), [0, 1, 2, 4, 5]);
-        assert_eq!(laid.add(&[1, 2, 3, 5, 7]), [0, 1, 2, 4, 6]);
-        assert_eq!(laid.add(&[1, 2, 3]), [0, 1, 2], "a beginning of another has no rows of its own");
-        assert_eq!(laid.add(&[9]), [7]);
-        assert_eq!(laid.ids, [1, 2, 3, 4, 5, 6, 7, 9]);
-        assert_eq!(laid.positions, [0, 1, 2, 3, 3, 4, 4, 0]);
+        assert_eq!(laid.add(&[1, 1, 2, 3, 4]), [0, 1, 2, 3, 4]);
+        assert_eq!(laid.add(&[1, 1, 2, 3, 5, 6]), [0, 1, 2, 3, 5, 6]);
+        assert_eq!(laid.add(&[1, 1, 2, 3, 5, 7]), [0, 1, 2, 3, 5, 7]);
+        assert_eq!(laid.add(&[1, 1, 2, 3]), [0, 1, 2, 3], "a beginning of another has no rows of its own");
+        assert_eq!(laid.add(&[1, 1, 2]), [8, 9, 10], "three tokens are not worth it");
+        assert_eq!(laid.ids, [1, 1, 2, 3, 4, 5, 6, 7, 1, 1, 2]);
+        assert_eq!(laid.positions, [0, 1, 2, 3, 4, 4, 5, 5, 0, 1, 2]);
         let segment = |rows, context| Segment { rows, context };
         assert_eq!(
             laid.segments,
-            [segment(0..4, vec![]), segment(4..6, vec![0..3]), segment(6..7, vec![0..3, 4..5]), segment(7..8, vec![])]
+            [segment(0..5, vec![]), segment(5..7, vec![0..4]), segment(7..8, vec![0..4, 5..6]), segment(8..11, vec![])]
         );
-        assert_eq!(laid.branch(&[8], &[1], [7].into_iter()), 8);
-        assert_eq!(laid.segments[4], segment(8..9, vec![7..8]));
+        assert_eq!(laid.branch(&[8], &[1], [8, 9].into_iter()), 11);
+        assert_eq!(laid.segments[4], segment(11..12, vec![8..10]));
     }
 
     #[test]
     fn the_order_puts_equal_beginnings_together() {
         let all: [&[u32]; 4] = [&[1, 2, 9], &[3], &[1, 2, 4], &[1]];
         assert_eq!(Beginnings::order(4, |i| all[i]), [3, 2, 0, 1]);
-        assert_eq!(Beginnings::rows(&all), 1 + 2 + 1 + 1);
+        assert_eq!(Beginnings::rows(&all), 8);
+        assert_eq!(Beginnings::rows(&[[1, 2, 3, 4, 5], [1, 2, 3, 4, 6], [1, 2, 3, 5, 6]]), 5 + 1 + 5);
     }
 }

@@ -154,9 +154,9 @@ impl Workshop<'_> {
             (self.tell)(Event::Resumed { stage: index, step: 0, path: None, skipped })?;
         }
 
-        let watched_key = self.watch.ingredients(prepared);
+        let watched_key = self.watch.ingredients(prepared, tokens);
         // Before its first step a stage over the base is the base: fresh adapters add nothing.
-        let start_key = matches!(start, Start::Base(_)).then(|| validation_ingredients(prepared, index));
+        let start_key = matches!(start, Start::Base(_)).then(|| validation_ingredients(prepared, index, tokens));
         let start_loss: Option<f64> = start_key.as_ref().and_then(|key| prepared.kept().get(Kind::Scores, key));
         loop {
             let before = fit.state().clone();
@@ -262,13 +262,14 @@ fn average_with_start(stage: &PreparedStage, model: &mut Llama<Cpu>, start: &Sta
 
 /// What the validation loss of stage `index` before its first step depends on, where it starts from the base. The rank of
 /// adapters is not in it: they add zeros.
-fn validation_ingredients(prepared: &Prepared, index: usize) -> serde_json::Value {
+fn validation_ingredients(prepared: &Prepared, index: usize, tokens: usize) -> serde_json::Value {
     let (stage, recipe) = (&prepared.stages[index], &prepared.recipe.stages[index]);
     let of = serde_json::json!({
         "validation": recipe.validation.as_ref().map(|path| hashes_of(prepared, &path.path)),
         "mode": if matches!(stage.tuning, Tuning::Full) { "full" } else { "lora" },
         "max_length": recipe.max_length.value,
         "micro_batch_tokens": stage.micro_batch_tokens,
+        "tokens_together": tokens,
     });
     base_ingredients(prepared, "validation loss of the base, before training", of)
 }

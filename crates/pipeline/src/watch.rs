@@ -113,11 +113,11 @@ impl Watch {
         Ok(longest)
     }
 
-    /// What the base's scores depend on besides the base.
-    pub fn ingredients(&self, prepared: &Prepared) -> serde_json::Value {
+    /// What the base's scores depend on besides the base, in batches of so many tokens.
+    pub fn ingredients(&self, prepared: &Prepared, tokens: usize) -> serde_json::Value {
         let suites: Vec<_> =
             self.suites.iter().map(|suite| (hashes_of(prepared, &suite.setting), suite.items.len())).collect();
-        base_ingredients(prepared, "held-out losses of the base, before training", serde_json::json!(suites))
+        base_ingredients(prepared, "held-out losses of the base, before training", serde_json::json!([suites, tokens]))
     }
 
     /// Scores every suite. The first time, before any training, it is the base that is scored, unless its losses are known.

@@ -14,7 +14,7 @@ pub use optimizer::{AdamWSettings, Optimizer};
 pub use schedule::{LearningRate, Shape};
 pub use step::{LossSum, StepOutcome, evaluate, step};
 pub use stops::{Stop, StopSettings, Watch};
-pub use trials::{Lanes, Trained, Trial, TrialBase, TrialError};
+pub use trials::{Lanes, ReadTensor, Trained, Trial, TrialBase, TrialError};
 
 /// Why training stopped before its end.
 #[derive(Debug, thiserror::Error, PartialEq)]

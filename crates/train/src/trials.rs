@@ -61,6 +61,9 @@ impl Lanes {
     }
 }
 
+/// Reads a tensor by HF name and shape.
+pub type ReadTensor<'r> = dyn Fn(&str, &[usize]) -> Result<Vec<f32>, WeightsError> + Sync + 'r;
+
 /// A base that trials share.
 #[derive(Clone, Copy)]
 pub struct TrialBase<'b> {
@@ -70,8 +73,8 @@ pub struct TrialBase<'b> {
     pub config: &'b LlamaConfig,
     /// Its frozen weights.
     pub packed: &'b PackedWeights,
-    /// Its other tensors, the norms, by HF name and shape.
-    pub tensor: &'b (dyn Fn(&str, &[usize]) -> Result<Vec<f32>, WeightsError> + Sync),
+    /// Its other tensors, the norms.
+    pub tensor: &'b ReadTensor<'b>,
 }
 
 /// One adapter to be trained.

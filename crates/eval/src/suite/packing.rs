@@ -171,7 +171,7 @@ pub(super) fn pack(budget: usize, context: usize, sequences: &[Sequence]) -> Res
     let (mut rows, mut asked, mut before): (usize, usize, &[u32]) = (budget, 0, &[]);
     for index in Beginnings::order(sequences.len(), |i| sequences[i].beginning()) {
         let sequence = &sequences[index];
-        let shared = before.iter().zip(sequence.beginning()).take_while(|(a, b)| a == b).count();
+        let shared = Beginnings::common(before, sequence.beginning());
         let own = sequence.ids.len() - shared;
         match runs.last_mut() {
             Some(run) if rows + own <= budget && asked + sequence.rows_asked() <= budget => {
