@@ -1,4 +1,5 @@
 //! Packed weights in memory and in a mapped file: the same products to the bit, shared by threads, and refused when damaged.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::convert::Infallible;
 use std::path::Path;

@@ -72,8 +72,12 @@ fn every_gradient_is_the_central_difference_in_f64() {
         let ws = workspace(&model, Purpose::Train, 12);
         fill_gradients(&model, &ws, &batches);
         let trained = model.trained();
-        // 7 linears and 2 norms a layer, embedding, last norm, head; or A and B of 7 linears a layer.
-        let tensors = if case.starts_with("LoRA") { 2 * 14 } else { 2 * 9 + 2 + usize::from(!tied) };
+        // 7 linears and 2 norms a layer, embedding, last norm, head; or A and B of each adapted linear.
+        let tensors = match &tuning {
+            Tuning::Lora(lora) if lora.targets.len() == 7 => 2 * 14,
+            Tuning::Lora(lora) => 2 * lora.targets.len(),
+            _ => 2 * 9 + 2 + usize::from(!tied),
+        };
         assert_eq!(trained.len(), tensors, "{case}");
         for (name, parameter) in trained {
             let start = d.read_exact(&parameter.value);
