@@ -13,24 +13,23 @@
 //!
 //! Written answers are counted at their longest; the model may end them earlier.
 
+mod judging;
+mod rates;
+
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use temper_data::{MicroBatch, Target};
-use temper_eval::items;
-use temper_eval::trie::Trie;
 use temper_kernels::{Cpu, Device, Tensor, Write};
 use temper_model::{Beginnings, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
-use temper_recipe::SuiteKind;
-use temper_text::{Message, Specials};
 use temper_train::{AdamWSettings, Optimizer, evaluate, step};
 
-use crate::PipelineError;
-use crate::cache::{Kept, Kind};
-use crate::identity::{NUMERICS, base_ingredients, hashes_of};
+use self::judging::Judging;
+use self::rates::Rates;
+use crate::cache::Kind;
+use crate::identity::base_ingredients;
 use crate::judge::BATCH_TOKENS;
 use crate::prepare::{Prepared, PreparedStage};
 
@@ -288,37 +287,6 @@ fn decode_step(device: Cpu, config: &LlamaConfig) -> f64 {
     layer * config.num_hidden_layers as f64 + head * config.vocab_size as f64 / model.config().vocab_size as f64
 }
 
-/// Speeds of this machine, each measured once and kept, unless they are to be measured anew.
-struct Rates<'p> {
-    kept: Kept<'p>,
-    anew: bool,
-    device: Cpu,
-    machine: Value,
-}
-
-impl<'p> Rates<'p> {
-    fn of(prepared: &'p Prepared) -> Self {
-        let device = prepared.device;
-        // Of one processor, where the system names it; a cache folder may be shared by machines.
-        let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let processor =
-            cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
-        let machine = json!([env!("CARGO_PKG_VERSION"), NUMERICS, device.describe(), processor]);
-        Self { kept: prepared.kept(), anew: prepared.measure, device, machine }
-    }
-
-    /// A speed that depends on `of`.
-    fn get<T: Serialize + DeserializeOwned>(&self, what: &str, of: Value, measure: impl FnOnce() -> T) -> T {
-        let key = json!({"what": what, "machine": self.machine, "of": of});
-        if let Some(known) = self.kept.get(Kind::Speed, &key).filter(|_| !self.anew) {
-            return known;
-        }
-        let new = measure();
-        self.kept.put(Kind::Speed, &key, &new);
-        new
-    }
-}
-
 impl Measured {
     /// Measures what the recipe's stages and judgement need, some seconds in all.
     pub fn of(prepared: &Prepared) -> Self {
@@ -463,127 +431,6 @@ fn stage_seconds(
 
 fn tokens(batches: &[MicroBatch]) -> usize {
     batches.iter().map(|batch| batch.ids.len()).sum()
-}
-
-/// What the judgement computes, base and tuned together.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Judging {
-    /// Tokens forward.
-    tokens: usize,
-    /// Rows through the head.
-    rows: usize,
-    /// Steps of decoding.
-    decode_steps: usize,
-    /// Tokens that the key-value cache holds at most.
-    cached: usize,
-}
-
-impl Judging {
-    /// The files of a recipe's evaluation, and how their items are asked.
-    fn ingredients(prepared: &Prepared) -> Value {
-        let settings = prepared.recipe.settings();
-        let of = settings.iter().filter(|setting| setting.path.starts_with("evaluation."));
-        let value = |setting: &temper_recipe::Setting| {
-            let hashes = hashes_of(prepared, &setting.path);
-            if hashes.is_empty() { json!([setting.path, setting.value]) } else { json!([setting.path, hashes]) }
-        };
-        of.map(value).collect()
-    }
-
-    /// What the tuned model takes, and what the base takes for each suite, the domain first.
-    fn of(prepared: &Prepared) -> Result<(Self, Vec<Self>), PipelineError> {
-        let (mut tuned, mut base) = (Self::default(), Vec::new());
-        let Some(evaluation) = &prepared.recipe.evaluation else { return Ok((tuned, base)) };
-        let renderer = &prepared.base.renderer;
-        let encode = |text: &str| renderer.tokenizer().encode(text, Specials::AsText).len();
-        let prompt = |messages: &[Message]| renderer.prompt(messages).unwrap_or_default();
-        let both = |tuned: &mut Self, base: &mut Vec<Self>, side: Self| {
-            tuned.add(side);
-            base.push(side);
-        };
-        if let Some(domain) = &evaluation.domain {
-            let items = items::read_classification(&domain.test.value, &domain.labels.value)?;
-            let label = |label: &String| {
-                let mut ids = renderer.tokenizer().encode(label, Specials::AsText);
-                ids.push(renderer.end_of_turn());
-                ids
-            };
-            let labels: Vec<Vec<u32>> = domain.labels.value.iter().map(label).collect();
-            let nodes = Trie::new(&labels).map_or(0, |trie| trie.nodes.len());
-            let prompts: Vec<Vec<u32>> = items.iter().map(|item| prompt(&item.prompt)).collect();
-            let longest = labels.iter().map(Vec::len).max().unwrap_or(0) + 2;
-            let mut side = Self::written(&prompts, longest);
-            side.tokens += Beginnings::rows(&prompts) + prompts.len() * nodes;
-            side.rows += prompts.len() * (nodes + 1);
-            both(&mut tuned, &mut base, side);
-        }
-        for suite in &evaluation.general {
-            let path = &suite.path.value;
-            let most = suite.max_new_tokens.as_ref().map_or(0, |most| most.value as usize);
-            match suite.kind.value {
-                SuiteKind::TextLoss => {
-                    let tokens = items::read_text(path)?.iter().map(|item| encode(&item.text) + 2).sum();
-                    both(&mut tuned, &mut base, Self { tokens, rows: tokens, ..Self::default() });
-                }
-                SuiteKind::MultipleChoice => {
-                    let mut side = Self::default();
-                    for item in items::read_multiple_choice(path)? {
-                        let choices: usize = item.choices.iter().map(|choice| encode(choice)).sum();
-                        side.tokens += encode(&item.prompt) + choices;
-                        side.rows += choices;
-                    }
-                    both(&mut tuned, &mut base, side);
-                }
-                SuiteKind::ChatKl => {
-                    let items = items::read_chat_prompts(path)?;
-                    let prompts: Vec<Vec<u32>> = items.iter().map(|item| prompt(&item.messages)).collect();
-                    // The base's answers are kept; both models are run along them.
-                    base.push(Self::written(&prompts, most));
-                    tuned.add(Self {
-                        tokens: 2 * (Beginnings::rows(&prompts) + prompts.len() * most),
-                        rows: 2 * prompts.len() * most,
-                        ..Self::default()
-                    });
-                }
-                SuiteKind::InstructionFollowing => {
-                    let turn = |text: &str| prompt(&[Message::new("user", text)]);
-                    let prompts: Vec<Vec<u32>> =
-                        items::read_instructions(path)?.iter().map(|item| turn(&item.prompt)).collect();
-                    both(&mut tuned, &mut base, Self::written(&prompts, most));
-                }
-            }
-        }
-        Ok((tuned, base))
-    }
-
-    /// Adds the work of `other`, done after this.
-    fn add(&mut self, other: Self) {
-        self.tokens += other.tokens;
-        self.rows += other.rows;
-        self.decode_steps += other.decode_steps;
-        self.cached = self.cached.max(other.cached);
-    }
-
-    /// Answers of at most `most` tokens to these prompts.
-    fn written(prompts: &[Vec<u32>], most: usize) -> Self {
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + most;
-        Self {
-            tokens: prompts.iter().map(Vec::len).sum(),
-            rows: prompts.len(),
-            decode_steps: most * prompts.len().div_ceil(PLACES),
-            cached: longest * PLACES.min(prompts.len()),
-        }
-    }
-
-    /// Bytes beside the models: the workspace of the suites, and that of generation with its cache.
-    fn memory(&self, device: &Cpu, config: &LlamaConfig) -> usize {
-        let suites = Workspace::bytes(device, config, [0; 4], Purpose::Infer, BATCH_TOKENS);
-        if self.cached == 0 {
-            return suites;
-        }
-        let cache = 4 * self.cached * 2 * config.heads().kv_width() * config.num_hidden_layers;
-        suites + cache + Workspace::bytes(device, config, [0; 4], Purpose::Infer, 512)
-    }
 }
 
 /// The whole run, from what was measured and counted.
