@@ -8,7 +8,7 @@ use temper_model::{Llama, Sampling, Tuning};
 use temper_pipeline::{Base, Options, PipelineError, Prepared, Provenance, open_base};
 use temper_recipe::Recipe;
 
-use crate::command::{Failure, tell};
+use crate::command::{Failure, begun, tell};
 use crate::run::Reporter;
 
 /// Network and threads.
@@ -25,7 +25,7 @@ pub struct MachineArgs {
 impl MachineArgs {
     /// What the command line says of the machine.
     pub fn options(&self) -> Options {
-        Options { threads: self.threads(), offline: self.offline, ..Options::default() }
+        Options { threads: self.threads(), offline: self.offline, begun: Some(begun()), ..Options::default() }
     }
 
     /// How many threads that is.
@@ -58,10 +58,9 @@ pub fn prepare(recipe: &Path, sets: &[String], options: &Options) -> Result<Prep
 }
 
 impl RecipeArgs {
-    /// See [`prepare`]; `write_self` lets the base write the rows of `path: self`.
-    pub fn prepare(&self, write_self: bool) -> Result<Prepared, Failure> {
-        let options = Options { write_self, ..self.machine.options() };
-        let mut prepared = prepare(&self.recipe, &self.sets, &options)?;
+    /// See [`prepare`].
+    pub fn prepare(&self, options: &Options) -> Result<Prepared, Failure> {
+        let mut prepared = prepare(&self.recipe, &self.sets, options)?;
         prepared.provenance = Provenance::of_command(&self.recipe, &self.sets)?;
         Ok(prepared)
     }

@@ -1,12 +1,13 @@
 //! `temper bench`: where a training step's time goes, and steps for `bench/train`, on random weights.
 
 mod profile;
+mod trials;
 
 use std::time::Instant;
 
 use temper_data::{MicroBatch, Target};
 use temper_kernels::{Cpu, Device, Precision};
-use temper_model::{LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Tuning, Workspace};
+use temper_model::{LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Tuning, WeightsError, Workspace};
 use temper_run::Random;
 use temper_train::{AdamWSettings, Optimizer, step};
 
@@ -30,6 +31,8 @@ pub struct Args {
 enum Command {
     /// Training steps, one JSON line each, for a driver that compares.
     Step(StepArgs),
+    /// LoRA trials over one base: side by side, and one after the other on all threads.
+    Trials(trials::TrialsArgs),
 }
 
 /// A profile of a step.
@@ -119,6 +122,27 @@ impl From<PrecisionArg> for Precision {
     }
 }
 
+/// Norms at one, matrices uniform with the deviation 0.02 that Llama's initialisation has.
+fn random_weights(name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+    let (stream, bound) = (Random::new(0, name), 0.02 * 3f64.sqrt());
+    let value = |i: u64| if shape.len() == 1 { 1.0 } else { ((2.0 * stream.unit(i) - 1.0) * bound) as f32 };
+    Ok((0..shape.iter().product::<usize>() as u64).map(value).collect())
+}
+
+/// Rows of random tokens, all of them trained.
+fn random_batch(config: &LlamaConfig, shape: &Shape) -> MicroBatch {
+    let (tokens, stream) = (shape.batch * shape.length, Random::new(0, "ids"));
+    let ids: Vec<u32> = (0..tokens as u64).map(|i| stream.below(i, config.vocab_size as u64) as u32).collect();
+    let rows = |r: usize| r * shape.length..(r + 1) * shape.length;
+    let target = |i: usize| Target { row: i as u32 - 1, token: ids[i], weight: 1.0, source: 0 };
+    MicroBatch {
+        positions: (0..tokens).map(|i| (i % shape.length) as u32).collect(),
+        segments: (0..shape.batch).map(rows).collect(),
+        targets: (0..tokens).filter(|i| i % shape.length > 0).map(target).collect(),
+        ids,
+    }
+}
+
 /// A model on random weights, and a batch of random tokens for it.
 struct Subject<D: Device> {
     model: Llama<D>,
@@ -134,14 +158,8 @@ impl<D: Device> Subject<D> {
             Mode::Lora => Tuning::Lora(LoraSettings { rank: shape.rank, alpha: shape.alpha, targets }),
             Mode::Full => Tuning::Full,
         };
-        // Norms at one, matrices uniform with the deviation 0.02 that Llama's initialisation has.
-        let weights = |name: &str, shape: &[usize]| -> Result<Vec<f32>, std::convert::Infallible> {
-            let (stream, bound) = (Random::new(0, name), 0.02 * 3f64.sqrt());
-            let value = |i: u64| if shape.len() == 1 { 1.0 } else { ((2.0 * stream.unit(i) - 1.0) * bound) as f32 };
-            Ok((0..shape.iter().product::<usize>() as u64).map(value).collect())
-        };
         let config = LlamaConfig::smollm2_135m();
-        let model = Llama::load(device, &config, &tuning, weights).map_err(Failure::run)?;
+        let model = Llama::load(device, &config, &tuning, random_weights).map_err(Failure::run)?;
         model.init_adapters(0);
         let tokens = shape.batch * shape.length;
         let widths = model.adapter_widths();
@@ -150,17 +168,7 @@ impl<D: Device> Subject<D> {
             AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 0.0 };
         let optimizer = Optimizer::new(&model, settings);
 
-        let ids = Random::new(0, "ids");
-        let ids: Vec<u32> = (0..tokens as u64).map(|i| ids.below(i, config.vocab_size as u64) as u32).collect();
-        let rows = |r: usize| r * shape.length..(r + 1) * shape.length;
-        let target = |i: usize| Target { row: i as u32 - 1, token: ids[i], weight: 1.0, source: 0 };
-        let batch = MicroBatch {
-            positions: (0..tokens).map(|i| (i % shape.length) as u32).collect(),
-            segments: (0..shape.batch).map(rows).collect(),
-            targets: (0..tokens).filter(|i| i % shape.length > 0).map(target).collect(),
-            ids,
-        };
-        Ok(Self { model, workspace, optimizer, batch })
+        Ok(Self { model, workspace, optimizer, batch: random_batch(&config, shape) })
     }
 
     /// One step; its seconds and its loss.
@@ -173,10 +181,15 @@ impl<D: Device> Subject<D> {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let shape = args.command.as_ref().map_or(&args.profile.shape, |Command::Step(args)| &args.shape);
+    let shape = match &args.command {
+        Some(Command::Step(args)) => &args.shape,
+        Some(Command::Trials(args)) => &args.shape,
+        None => &args.profile.shape,
+    };
     shape.check().map_err(Failure::input)?;
     match &args.command {
         Some(Command::Step(args)) => steps(args),
+        Some(Command::Trials(args)) => trials::run(args),
         None => profile::run(&args.profile),
     }
 }

@@ -1,23 +1,23 @@
-//! `temper cache`: the finished stages that later runs reuse.
+//! `temper cache`: what later runs reuse.
 
 use std::time::Duration;
 
-use temper_pipeline::StageCache;
+use temper_pipeline::{Cache, Kind};
 use temper_report::bytes;
 
 use crate::command::{DONE, Failure, Outcome, json, print};
 use crate::table::table;
 
-/// The finished stages that later runs reuse.
+/// What later runs reuse: finished stages, packed weights, tokens, scores of the base, speeds.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Each finished stage: what it is, its size, when it was last used.
+    /// Each entry: what it is, its size, when it was last used.
     List {
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Removes finished stages, the least recently used first, and what killed writes left an hour ago or earlier.
+    /// Removes entries, the least recently used first, and what killed writes left an hour ago or earlier.
     Prune {
         /// Those not used for so many days.
         #[arg(long, value_name = "DAYS")]
@@ -43,8 +43,18 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Stages => "stage",
+        Kind::Packed => "weights",
+        Kind::Rows => "rows",
+        Kind::Scores => "scores",
+        Kind::Speed => "speed",
+    }
+}
+
 pub fn run(command: &Command) -> Outcome {
-    let cache = StageCache::of_user();
+    let cache = Cache::of_user();
     match command {
         Command::List { json: true } => print(json(&cache.list()?)?)?,
         Command::List { json: false } => {
@@ -54,7 +64,8 @@ pub fn run(command: &Command) -> Outcome {
                 .map(|e| {
                     let used = format!("{:.1} days ago", e.days);
                     vec![
-                        e.key[..12].to_owned(),
+                        e.key[..12.min(e.key.len())].to_owned(),
+                        kind(e.kind).to_owned(),
                         e.what.clone(),
                         bytes(e.bytes),
                         used,
@@ -62,7 +73,7 @@ pub fn run(command: &Command) -> Outcome {
                     ]
                 })
                 .collect();
-            let table = table(&["key", "stage", "size", "last used", "ended early"], rows, &[2, 3]);
+            let table = table(&["key", "kind", "what", "size", "last used", "ended early"], rows, &[3, 4]);
             let total: u64 = entries.iter().map(|e| e.bytes).sum();
             print(format_args!("{table}\n{} in {}\n", bytes(total), cache.path().display()))?;
         }
@@ -85,7 +96,7 @@ pub fn run(command: &Command) -> Outcome {
             };
             let (removed, leftovers) = cache.prune(age, *keep)?;
             let total: u64 = removed.iter().map(|e| e.bytes).sum();
-            print(format_args!("{} finished stages removed, {} freed\n", removed.len(), bytes(total)))?;
+            print(format_args!("{} entries removed, {} freed\n", removed.len(), bytes(total)))?;
             if leftovers > 0 {
                 print(format_args!("{leftovers} leftovers of writes that were killed removed\n"))?;
             }

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use anyhow::anyhow;
 use serde::Serialize;
@@ -18,6 +20,12 @@ pub const BAD_INPUT: u8 = 2;
 pub const INTERRUPTED: u8 = 3;
 /// A gate refused: a floor was broken, or the domain got worse.
 pub const REFUSED: u8 = 4;
+
+/// When the process began: the first call sets it.
+pub fn begun() -> Instant {
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    *BEGUN.get_or_init(Instant::now)
+}
 
 /// The exit code of a command, or what went wrong.
 pub type Outcome = Result<u8, Failure>;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use temper_eval::compare::Comparison;
-use temper_pipeline::{Event, Split};
+use temper_pipeline::{Event, Options, Split};
 
 use crate::base::{RecipeArgs, check_adapter};
 use crate::command::{Outcome, conclude, json};
@@ -40,7 +40,8 @@ struct Judgement<'c> {
 
 pub fn run(args: &Args) -> Outcome {
     check_adapter(&args.adapter)?;
-    let prepared = args.recipe.prepare(false)?;
+    let options = Options { cache: crate::run::cache(false), ..args.recipe.machine.options() };
+    let prepared = args.recipe.prepare(&options)?;
     args.recipe.tell_notes(&prepared);
     let split = if args.test { Split::Test } else { Split::Validation };
     let mut reporter = Reporter::new();

@@ -61,6 +61,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    command::begun();
     interrupt::listen();
     let outcome = match Cli::parse().command {
         Command::Init(args) => init::run(&args),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use temper_pipeline::{Plan, SelfPlan, StagePlan};
+use temper_pipeline::{Options, Plan, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
 use crate::base::RecipeArgs;
@@ -26,7 +26,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let plan = args.recipe.prepare(args.generate)?.plan();
+    let cache = crate::run::cache(false);
+    let options = Options { write_self: args.generate, measure: true, cache, ..args.recipe.machine.options() };
+    let plan = args.recipe.prepare(&options)?.plan();
     let cost = args.rate.map(|rate| (rate, plan.estimate.seconds / 3600.0 * rate));
     let shown = match (args.json, cost) {
         (true, None) => json(&plan)?,
@@ -98,6 +100,12 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
         count(e.processed_tokens),
         count(e.trained_tokens)
     ));
+    if e.mapped_bytes > 0 {
+        line(format!(
+            "         of the memory {} are the packed base, mapped from the cache (which takes as much disk) and shared by runs",
+            bytes(e.mapped_bytes as u64)
+        ));
+    }
     out
 }
 

@@ -26,7 +26,7 @@ pub struct Args {
     /// The summary as JSON on standard output.
     #[arg(long)]
     json: bool,
-    /// Neither reuse finished stages of other runs nor keep those of this one.
+    /// Neither reuse what other runs computed nor keep that of this one.
     #[arg(long)]
     no_cache: bool,
     #[command(flatten)]

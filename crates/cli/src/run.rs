@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use temper_pipeline::{Event, Options, PipelineError, Prepared, Skipped, StageCache};
+use temper_pipeline::{Cache, Event, Options, PipelineError, Prepared, Skipped};
 use temper_report::{bytes, count, duration};
 use temper_train::Progress;
 
@@ -32,25 +32,27 @@ pub struct Args {
     /// Keeps texts of rows and answers out of the run folder and the report: ids and scores only.
     #[arg(long)]
     no_samples: bool,
-    /// Neither reuse finished stages of earlier runs nor keep those of this one.
+    /// Neither reuse what earlier runs computed (stages, packed weights, tokens, scores of the base, speeds) nor keep that of
+    /// this one.
     #[arg(long)]
     no_cache: bool,
 }
 
-/// The cache of finished stages, unless it is not wanted.
-pub fn cache(no_cache: bool) -> Option<StageCache> {
-    (!no_cache).then(StageCache::of_user)
+/// The cache, unless it is not wanted.
+pub fn cache(no_cache: bool) -> Option<Cache> {
+    (!no_cache).then(Cache::of_user)
 }
 
 pub fn run(mut args: Args) -> Outcome {
     args.recipe.sets.extend(args.output.iter().map(|path| format!("output={}", path.display())));
     let options = Options {
+        write_self: true,
         overwrite: args.overwrite,
         cache: cache(args.no_cache),
         interrupt: Some(&interrupt::STOP),
         ..args.recipe.machine.options()
     };
-    let mut prepared = args.recipe.prepare(true)?;
+    let mut prepared = args.recipe.prepare(&options)?;
     prepared.provenance.no_samples = args.no_samples;
     args.recipe.tell_notes(&prepared);
     carry_out(&prepared, &options, args.json)
@@ -220,6 +222,14 @@ impl Reporter {
             }
             Event::Stopped { step, reason, advice, .. } => {
                 self.say(&format!("ended early after step {step}: {reason}\nhint: {advice}"));
+            }
+            Event::FirstStep { begun, done, phases } => {
+                let mut parts: Vec<String> = Vec::new();
+                for phase in phases.iter().filter(|phase| phase.seconds >= 0.05) {
+                    parts.push(format!("{} {:.2}", phase.name, phase.seconds));
+                }
+                let parts = parts.join(", ");
+                self.say(&format!("the first step began after {begun:.2} s and ended after {done:.2} s ({parts})"));
             }
             Event::Train { of, progress: Progress::Validation { step, loss, best }, .. } => {
                 self.validation = format!("validation {loss:.4}{}", if *best { " (best)" } else { "" });

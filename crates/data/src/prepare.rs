@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use temper_text::{RenderError, Rendered, Renderer};
 
 use crate::rows::RowProblem;
@@ -37,7 +37,7 @@ impl Example {
 }
 
 /// Why a row was left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
     /// More tokens than the maximum length.
@@ -83,7 +83,7 @@ impl fmt::Display for DropReason {
 }
 
 /// Rows left out for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Dropped {
     /// How many.
     pub count: usize,
@@ -102,7 +102,7 @@ impl Dropped {
 }
 
 /// Lengths in tokens. A quantile is the smallest length that at least that share of the rows does not exceed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LengthReport {
     /// The shortest.
     pub min: usize,
@@ -135,7 +135,7 @@ impl fmt::Display for LengthReport {
 }
 
 /// What became of a file's rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceReport {
     /// What the rows hold.
     pub kind: RowKind,

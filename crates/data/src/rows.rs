@@ -14,7 +14,7 @@ use crate::LengthReport;
 const SHOWN_PROBLEMS: usize = 20;
 
 /// What a row holds, and so how it is rendered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowKind {
     /// `{"messages": [{"role": "...", "content": "..."}, ...]}`

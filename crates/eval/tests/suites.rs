@@ -22,6 +22,10 @@ struct Loaded {
 
 impl Loaded {
     fn new(tuning: &Tuning) -> Loaded {
+        Self::with_budget(tuning, BUDGET)
+    }
+
+    fn with_budget(tuning: &Tuning, budget: usize) -> Loaded {
         let path: PathBuf = std::env::var_os("TEMPER_TEST_GGUF")
             .expect("TEMPER_TEST_GGUF is not set: run these tests with `cargo xtask test`, which fetches the model")
             .into();
@@ -31,7 +35,7 @@ impl Loaded {
         let tokenizer = Tokenizer::from_gguf(&checkpoint.gguf_vocab().unwrap().unwrap()).unwrap();
         let renderer = Renderer::new(tokenizer, None).unwrap();
         let inner = model.adapter_widths();
-        let workspace = Workspace::allocate(model.device(), config, inner, Purpose::Infer, BUDGET);
+        let workspace = Workspace::allocate(model.device(), config, inner, Purpose::Infer, budget);
         Loaded { model, renderer, workspace }
     }
 
@@ -72,7 +76,7 @@ fn assert_close(got: f64, expected: f64, what: &str) {
 
 #[test]
 fn choices_score_as_plain_sequences() {
-    let loaded = Loaded::new(&Tuning::Frozen);
+    let loaded = Loaded::with_budget(&Tuning::Frozen, BUDGET / 2);
     let items = items::read_multiple_choice(&data("tiny_mc.jsonl")).unwrap();
     let mut heard = Vec::new();
     let scores = loaded.bench(false).multiple_choice(&items, &mut |done, of| heard.push((done, of))).unwrap();
@@ -140,6 +144,52 @@ fn text_loss_is_that_of_each_document_alone() {
     let EvalError::TooLong(long) = &error else { panic!("{error}") };
     assert_eq!(long.iter().map(|item| (item.line, item.limit)).collect::<Vec<_>>(), [(3, BUDGET), (6, BUDGET)]);
     assert!(error.to_string().contains("line 3: ") && error.to_string().contains("at most 256"), "{error}");
+}
+
+/// Common beginnings are computed once for all items of a pass, which changes rounding only. Relative to the larger of 1 and
+/// the value; allowed: 1e-5.
+#[test]
+fn items_scored_together_have_the_scores_of_each_alone() {
+    let loaded = Loaded::new(&Tuning::Frozen);
+    let bench = loaded.bench(false);
+    let (labels, quiet) = (labels(), &mut |_: usize, _: usize| {});
+    let near = |together: &[f64], alone: &[f64], what: &str| {
+        assert_eq!(together.len(), alone.len());
+        for (a, b) in together.iter().zip(alone) {
+            assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{what}: together {a}, alone {b}");
+        }
+    };
+
+    let rows = items::read_classification(&data("tiny_validation.jsonl"), &labels).unwrap();
+    let prompts: Vec<Vec<u32>> = rows.iter().map(|row| loaded.renderer.prompt(&row.prompt).unwrap()).collect();
+    let shared = prompts[0].iter().zip(&prompts[1]).take_while(|(a, b)| a == b).count();
+    assert!(shared > 5, "the rows begin alike: {shared} tokens");
+    let together = bench.classify(&rows, &labels, quiet).unwrap();
+    for (row, together) in rows.chunks(1).zip(&together) {
+        let alone = bench.classify(row, &labels, quiet).unwrap().remove(0);
+        near(&together.logprobs, &alone.logprobs, "labels");
+        assert_eq!(together.outcome, alone.outcome);
+    }
+
+    let questions = items::read_multiple_choice(&data("tiny_mc.jsonl")).unwrap();
+    let together = bench.multiple_choice(&questions, quiet).unwrap();
+    for (question, together) in questions.chunks(1).zip(&together) {
+        let alone = bench.multiple_choice(question, quiet).unwrap().remove(0);
+        near(&together.logprobs, &alone.logprobs, "choices");
+    }
+
+    // Twice the same document, and one that goes on where another ends.
+    let mut texts = items::read_text(&data("tiny_heldout.jsonl")).unwrap();
+    texts.truncate(4);
+    texts.push(texts[0].clone());
+    texts.push(texts[1].clone());
+    texts[5].text.push_str(" And so on.");
+    let together = bench.text_loss(&texts, quiet).unwrap();
+    for (text, together) in texts.chunks(1).zip(&together) {
+        let alone = bench.text_loss(text, quiet).unwrap().remove(0);
+        near(&[together.nats], &[alone.nats], "text");
+        assert_eq!((together.tokens, together.bytes), (alone.tokens, alone.bytes));
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod reference;
 mod tensor;
 
 pub use arena::Arena;
-pub use cpu::{Cpu, Precision};
+pub use cpu::{Cpu, FrozenWeight, PackedError, PackedWeights, Precision};
 pub use device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write};
 pub use profile::{Measured, Operation, Profiled};
 pub use reference::{Real, Reference};

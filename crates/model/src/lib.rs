@@ -1,10 +1,12 @@
 //! Architectures, weights in and out, adapters, generation.
 
 mod adapter;
+mod beginnings;
 mod checkpoint;
 mod config;
 mod encoding;
 mod export;
+mod fused;
 mod generate;
 mod gguf;
 mod linear;
@@ -17,6 +19,7 @@ mod weight_file;
 mod workspace;
 
 pub use adapter::{AdapterConfig, AdapterModule, BaseRecord, read_adapter, write_adapter};
+pub use beginnings::Beginnings;
 pub use checkpoint::{Checkpoint, WeightsError};
 pub use config::LlamaConfig;
 pub use encoding::Encoding;

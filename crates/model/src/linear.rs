@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use temper_kernels::{Device, LowRank, Tensor, Write};
 
-use crate::Tuning;
 use crate::parameters::Parameter;
+use crate::{LoraSettings, Tuning};
 
 /// One projection of a fused weight, by the module path that HF gives it.
 #[derive(Clone, Debug)]
@@ -17,9 +17,13 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// "q_proj", the name that `target_modules` uses.
-    fn module(&self) -> &str {
-        self.path.rsplit('.').next().unwrap_or(&self.path)
+    /// Whether it has an adapter: an entry of `target_modules` names it, by PEFT's rule: its whole path, or the end of it after a dot.
+    pub fn is_adapted(&self, lora: &LoraSettings) -> bool {
+        lora.targets.iter().any(|target| self.is_named(target))
+    }
+
+    fn is_named(&self, target: &str) -> bool {
+        self.path.strip_suffix(target).is_some_and(|before| before.is_empty() || before.ends_with('.'))
     }
 }
 
@@ -48,8 +52,7 @@ impl<B> Linear<B> {
         let ins = weight.cols();
         let lora = match tuning {
             Tuning::Lora(settings) => {
-                let adapted: Vec<usize> =
-                    (0..parts.len()).filter(|&p| settings.targets.iter().any(|t| t == parts[p].module())).collect();
+                let adapted: Vec<usize> = (0..parts.len()).filter(|&p| parts[p].is_adapted(settings)).collect();
                 let rank = settings.rank;
                 let scale = settings.alpha / rank as f32;
                 (!adapted.is_empty()).then(|| Lora {
@@ -72,13 +75,18 @@ impl<B> Linear<B> {
         Self { weight, parts, lora }
     }
 
+    /// Whether anything here is trained.
+    pub fn is_trained(&self) -> bool {
+        self.weight.gradient.is_some() || self.lora.is_some()
+    }
+
     /// Columns that the adapters' inner activations take; 0 without adapters.
     pub fn inner_width(&self) -> usize {
         self.lora.as_ref().map_or(0, |lora| lora.rank * lora.adapted.len())
     }
 
-    /// `y = from + x W^T` and what the adapters add; `from` none: from zero. `inner`: [n, inner_width], kept for the
-    /// backward; `adapter` turns the adapters on.
+    /// `y = from + x W^T` and what the adapters add; `from` none: from zero. `inner`: [n, inner_width or more], kept for
+    /// the backward; `adapter` turns the adapters on.
     pub fn forward<D: Device<Buffer = B>>(
         &self,
         d: &D,
@@ -91,6 +99,7 @@ impl<B> Linear<B> {
         let Some(lora) = self.lora.as_ref().filter(|_| adapter) else {
             return d.linear_adapted(x, &self.weight.value, from, inner, &[], y);
         };
+        let inner = &inner.col_range(0..self.inner_width());
         d.linear(x, &lora.a.value, 1.0, Write::Set, inner);
         let pieces: Vec<_> = lora
             .adapted
@@ -127,6 +136,7 @@ impl<B> Linear<B> {
             }
             return;
         };
+        let [inner, dinner] = &[inner, dinner].map(|tensor| tensor.col_range(0..self.inner_width()));
         for (k, (&p, b)) in lora.adapted.iter().zip(&lora.b).enumerate() {
             let columns = k * lora.rank..(k + 1) * lora.rank;
             let dy = dy.col_range(self.parts[p].rows.clone());

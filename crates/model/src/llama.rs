@@ -2,10 +2,13 @@
 //!
 //! `forward` and `backward` read top to bottom, one line an operation of `temper_kernels::Device`.
 
-use temper_kernels::{Cached, Device, Heads, Segment, Tensor};
+use std::rc::Rc;
+
+use temper_kernels::{Cached, Device, FrozenWeight, Heads, Segment, Tensor};
 use temper_run::Random;
 
-use crate::linear::{Linear, Part};
+use crate::fused::Fused;
+use crate::linear::Linear;
 use crate::parameters::Parameter;
 use crate::workspace::Workspace;
 use crate::{LlamaConfig, Tuning};
@@ -80,51 +83,70 @@ impl<D: Device> Llama<D> {
         device: D,
         config: &LlamaConfig,
         tuning: &Tuning,
+        tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    ) -> Result<Self, E> {
+        Self::load_over(device, config, tuning, |_| None, tensor)
+    }
+
+    /// [`Llama::load`], with the frozen weights that `packed` has (see [`LlamaConfig::frozen_weights`]) as it has them;
+    /// their tensors are not asked for. Models over one set of packed weights share its memory.
+    ///
+    /// # Errors
+    /// Whatever `tensor` fails with.
+    pub fn load_over<E>(
+        device: D,
+        config: &LlamaConfig,
+        tuning: &Tuning,
+        packed: impl Fn(&FrozenWeight) -> Option<Rc<D::Buffer>>,
         mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
         let c = config;
-        let (d, f, heads) = (c.hidden_size, c.intermediate_size, c.heads());
+        let (d, heads) = (c.hidden_size, c.heads());
         let trained = matches!(tuning, Tuning::Full);
-        let mut fused = |layer: usize, block: &str, ins: usize, parts: &[(&str, usize)]| {
-            let rows = parts.iter().map(|(_, rows)| rows).sum();
-            let weight = Tensor::new(device.zeros(rows * ins), 0, rows, ins);
-            let mut named = Vec::new();
-            let mut start = 0;
-            for &(name, rows) in parts {
-                let part = Part { path: format!("model.layers.{layer}.{block}.{name}"), rows: start..start + rows };
-                let values = tensor(&format!("{}.weight", part.path), &[rows, ins])?;
-                device.write(&weight.row_range(part.rows.clone()), &values);
-                start += rows;
-                named.push(part);
-            }
-            Ok(Linear::new(&device, named, weight, tuning))
+        let packed = |weight: &FrozenWeight| {
+            let buffer = if trained { None } else { packed(weight) };
+            buffer.map(|buffer| Tensor::new(buffer, 0, weight.rows, weight.cols))
         };
-        let mut linears = Vec::new();
-        for i in 0..c.num_hidden_layers {
-            let (q, kv) = (heads.query_width(), heads.kv_width());
-            let qkv = fused(i, "self_attn", d, &[("q_proj", q), ("k_proj", kv), ("v_proj", kv)])?;
-            let o = fused(i, "self_attn", q, &[("o_proj", d)])?;
-            let gate_up = fused(i, "mlp", d, &[("gate_proj", f), ("up_proj", f)])?;
-            let down = fused(i, "mlp", f, &[("down_proj", d)])?;
-            linears.push((qkv, o, gate_up, down));
-        }
         let mut norm = |name: &str| {
             let value = device.upload(1, d, &tensor(name, &[d])?);
             Ok(if trained { Parameter::trained(&device, value) } else { Parameter::constant(value) })
         };
-        let mut layers = Vec::new();
-        for (i, (qkv, o, gate_up, down)) in linears.into_iter().enumerate() {
-            let attention_norm = norm(&format!("model.layers.{i}.input_layernorm.weight"))?;
-            let mlp_norm = norm(&format!("model.layers.{i}.post_attention_layernorm.weight"))?;
-            layers.push(Layer { attention_norm, qkv, o, mlp_norm, gate_up, down });
+        let mut norms = Vec::new();
+        for i in 0..c.num_hidden_layers {
+            let attention = norm(&format!("model.layers.{i}.input_layernorm.weight"))?;
+            norms.push((attention, norm(&format!("model.layers.{i}.post_attention_layernorm.weight"))?));
         }
         let last_norm = norm("model.norm.weight")?;
-        let mut table = |name: &str| {
-            let value = device.upload(c.vocab_size, d, &tensor(name, &[c.vocab_size, d])?);
-            Ok(if trained { Parameter::trained(&device, value) } else { Parameter::frozen(&device, value, &[]) })
+        let mut layers = Vec::new();
+        for (i, (attention_norm, mlp_norm)) in norms.into_iter().enumerate() {
+            let mut linear = |fused: &Fused| {
+                let weight = match packed(&fused.weight) {
+                    Some(weight) => weight,
+                    None => device.upload(fused.weight.rows, fused.weight.cols, &fused.values(&mut tensor)?),
+                };
+                Ok(Linear::new(&device, fused.parts(), weight, tuning))
+            };
+            let [qkv, o, gate_up, down] = &Fused::of_layer(c, i);
+            let (qkv, o) = (linear(qkv)?, linear(o)?);
+            let (gate_up, down) = (linear(gate_up)?, linear(down)?);
+            layers.push(Layer { attention_norm, qkv, o, mlp_norm, gate_up, down });
+        }
+        let mut table = |fused: &Fused| {
+            let FrozenWeight { rows, cols, .. } = fused.weight;
+            Ok(match packed(&fused.weight) {
+                Some(value) => Parameter::constant(value),
+                None => {
+                    let value = device.upload(rows, cols, &fused.values(&mut tensor)?);
+                    if trained { Parameter::trained(&device, value) } else { Parameter::frozen(&device, value, &[]) }
+                }
+            })
         };
-        let embedding = table("model.embed_tokens.weight")?;
-        let head = if c.tie_word_embeddings { None } else { Some(table("lm_head.weight")?) };
+        let mut tables = Fused::tables(c).into_iter();
+        let embedding = match tables.next() {
+            Some(fused) => table(&fused)?,
+            None => unreachable!("the embedding is a table"),
+        };
+        let head = tables.next().map(|fused| table(&fused)).transpose()?;
 
         // Angles in f64: position * theta^(-2k/dim).
         let half = heads.dim / 2;
@@ -153,9 +175,12 @@ impl<D: Device> Llama<D> {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Inner widths of the adapters of a layer's four fused linears, for [`Workspace::allocate`].
+    /// Inner widths of the adapters of four fused linears, of each the widest of all layers, for [`Workspace::allocate`].
     pub fn adapter_widths(&self) -> [usize; 4] {
-        self.layers.first().map_or([0; 4], |l| [&l.qkv, &l.o, &l.gate_up, &l.down].map(Linear::inner_width))
+        self.layers.iter().fold([0; 4], |widest, l| {
+            let own = [&l.qkv, &l.o, &l.gate_up, &l.down].map(Linear::inner_width);
+            std::array::from_fn(|i| widest[i].max(own[i]))
+        })
     }
 
     /// Final hidden states, normed, of a packed micro-batch: [n, d], in the workspace. `adapter` turns the LoRA
@@ -241,7 +266,8 @@ impl<D: Device> Llama<D> {
     }
 
     /// Adds the gradients of everything trained, from `ws.hidden_gradient`, the gradient by the final hidden states of
-    /// the forward that the workspace still holds. Norms and SwiGLU are computed again rather than kept.
+    /// the forward that the workspace still holds. Norms and SwiGLU are computed again rather than kept. Nothing is computed
+    /// below the lowest part that is trained.
     ///
     /// # Panics
     /// When the workspace is not for training.
@@ -257,31 +283,69 @@ impl<D: Device> Llama<D> {
         let (last, inv_rms) = (ws.last.first_rows(n), ws.inv_rms_last.first_rows(n));
         let dnorm = self.norm.gradient.as_ref();
         d.rms_norm_backward(&last, &self.norm.value, &inv_rms, &dhidden.first_rows(n), &g.residual, dnorm);
-        for (i, layer) in self.layers.iter().enumerate().rev() {
+        let lowest = self.lowest_trained();
+        for (i, layer) in self.layers.iter().enumerate().skip(lowest).rev() {
             let a = ws.layer(i, n);
-            d.swiglu(&a.gate_up, &activated);
-            layer.down.backward(d, &activated, &a.inner[3], &g.residual, &g.inner[3], Some(&g.activated));
-            d.swiglu_backward(&a.gate_up, &g.activated, &g.gate_up);
-            d.rms_norm_again(&a.middle, &layer.mlp_norm.value, &a.inv_rms_mlp, &normed);
-            layer.gate_up.backward(d, &normed, &a.inner[2], &g.gate_up, &g.inner[2], Some(&g.normed));
-            let (norm, dnorm) = (&layer.mlp_norm.value, layer.mlp_norm.gradient.as_ref());
-            d.rms_norm_backward(&a.middle, norm, &a.inv_rms_mlp, &g.normed, &g.residual, dnorm);
+            // Whether anything is trained below the layer, and at or below each of its parts, from the bottom up.
+            let below = i > lowest || self.embedding.gradient.is_some();
+            let [attention_norm, mlp_norm] =
+                [&layer.attention_norm, &layer.mlp_norm].map(|norm| norm.gradient.as_ref());
+            let into_qkv = below || attention_norm.is_some();
+            let into_attention = into_qkv || layer.qkv.is_trained();
+            let into_mlp = into_attention || layer.o.is_trained();
+            let into_gate_up = into_mlp || mlp_norm.is_some();
+            let into_down = into_gate_up || layer.gate_up.is_trained();
 
-            layer.o.backward(d, &a.attended, &a.inner[1], &g.residual, &g.inner[1], Some(&g.attended));
-            d.attention_backward(&a.qkv, &a.attended, &a.log_sum, &g.attended, tokens.segments, heads, &g.qkv);
-            d.rope(&g.qkv.col_range(0..rotated), heads.dim, tokens.positions, &self.cos, &self.sin, true);
-            let (norm, dnorm) = (&layer.attention_norm.value, layer.attention_norm.gradient.as_ref());
-            d.rms_norm_again(&a.x, norm, &a.inv_rms_attention, &normed);
-            // Below the first layer's projections nothing is trained unless the norm and the embedding are.
-            let below = i > 0 || dnorm.is_some();
-            layer.qkv.backward(d, &normed, &a.inner[0], &g.qkv, &g.inner[0], below.then_some(&g.normed));
-            if below {
-                d.rms_norm_backward(&a.x, norm, &a.inv_rms_attention, &g.normed, &g.residual, dnorm);
+            if layer.down.is_trained() {
+                d.swiglu(&a.gate_up, &activated);
+            }
+            let dactivated = into_down.then_some(&g.activated);
+            layer.down.backward(d, &activated, &a.inner[3], &g.residual, &g.inner[3], dactivated);
+            if into_down {
+                d.swiglu_backward(&a.gate_up, &g.activated, &g.gate_up);
+                if layer.gate_up.is_trained() {
+                    d.rms_norm_again(&a.middle, &layer.mlp_norm.value, &a.inv_rms_mlp, &normed);
+                }
+                let dnormed = into_gate_up.then_some(&g.normed);
+                layer.gate_up.backward(d, &normed, &a.inner[2], &g.gate_up, &g.inner[2], dnormed);
+            }
+            if into_gate_up {
+                let norm = &layer.mlp_norm.value;
+                d.rms_norm_backward(&a.middle, norm, &a.inv_rms_mlp, &g.normed, &g.residual, mlp_norm);
+            }
+
+            if into_mlp {
+                let dattended = into_attention.then_some(&g.attended);
+                layer.o.backward(d, &a.attended, &a.inner[1], &g.residual, &g.inner[1], dattended);
+            }
+            if into_attention {
+                d.attention_backward(&a.qkv, &a.attended, &a.log_sum, &g.attended, tokens.segments, heads, &g.qkv);
+                d.rope(&g.qkv.col_range(0..rotated), heads.dim, tokens.positions, &self.cos, &self.sin, true);
+                let norm = &layer.attention_norm.value;
+                if layer.qkv.is_trained() {
+                    d.rms_norm_again(&a.x, norm, &a.inv_rms_attention, &normed);
+                }
+                layer.qkv.backward(d, &normed, &a.inner[0], &g.qkv, &g.inner[0], into_qkv.then_some(&g.normed));
+                if into_qkv {
+                    d.rms_norm_backward(&a.x, norm, &a.inv_rms_attention, &g.normed, &g.residual, attention_norm);
+                }
             }
         }
         if let Some(dembedding) = &self.embedding.gradient {
             d.scatter_add_rows(&g.residual, tokens.ids, dembedding);
         }
+    }
+
+    /// The lowest layer with anything trained in it, or below it.
+    fn lowest_trained(&self) -> usize {
+        let trained = |layer: &Layer<D::Buffer>| {
+            [&layer.qkv, &layer.o, &layer.gate_up, &layer.down].iter().any(|linear| linear.is_trained())
+                || [&layer.attention_norm, &layer.mlp_norm].iter().any(|norm| norm.gradient.is_some())
+        };
+        if self.embedding.gradient.is_some() {
+            return 0;
+        }
+        self.layers.iter().position(trained).unwrap_or(self.layers.len())
     }
 
     /// Every weight under its HF name, in the order of the checkpoint's tree.

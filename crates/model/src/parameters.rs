@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use temper_kernels::{Device, Tensor};
 
+use crate::LlamaConfig;
+use crate::fused::Fused;
+
 /// What of a model is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tuning {
@@ -22,8 +25,27 @@ pub struct LoraSettings {
     pub rank: usize,
     /// What the adapter adds is scaled by `alpha / rank`.
     pub alpha: f32,
-    /// Module names: any of [`LINEAR_MODULES`].
+    /// Which linears, by PEFT's rule: any of [`LINEAR_MODULES`] for all of that name, or the end of a path, such as
+    /// `layers.29.mlp.down_proj`, for those of some layers.
     pub targets: Vec<String>,
+}
+
+impl LoraSettings {
+    /// Inner widths of the adapters of a layer's four fused linears, of each the widest of all layers, and the numbers of all
+    /// adapters together, in a model of this shape.
+    pub fn sizes(&self, config: &LlamaConfig) -> ([usize; 4], usize) {
+        let (mut widths, mut numbers) = ([0; 4], 0);
+        for layer in 0..config.num_hidden_layers {
+            for (width, fused) in widths.iter_mut().zip(Fused::of_layer(config, layer)) {
+                let parts = fused.parts();
+                let adapted = parts.iter().filter(|part| part.is_adapted(self));
+                let inner = self.rank * adapted.clone().count();
+                numbers += inner * fused.weight.cols + self.rank * adapted.map(|part| part.rows.len()).sum::<usize>();
+                *width = inner.max(*width);
+            }
+        }
+        (widths, numbers)
+    }
 }
 
 /// The linear layers of a Llama block: what `target_modules: all-linear` means.

@@ -9,6 +9,8 @@ use temper_model::{
 use temper_text::{Renderer, Tokenizer};
 
 use crate::PipelineError;
+use crate::packed::Packed;
+use crate::phases::Phases;
 use crate::run::Event;
 
 /// An opened base.
@@ -31,17 +33,31 @@ pub fn open_base(
     offline: bool,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Base, PipelineError> {
+    open_base_by(&Phases::default(), spec, sha256, offline, on_event)
+}
+
+/// [`open_base`] with a clock.
+pub(crate) fn open_base_by(
+    phases: &Phases,
+    spec: &str,
+    sha256: Option<&str>,
+    offline: bool,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Base, PipelineError> {
     let cache = default_cache_dir().unwrap_or_else(|| PathBuf::from(".temper-cache"));
     let resolved = resolve_base(spec, sha256, &cache, offline, &mut |piece| {
         on_event(&Event::Download { what: piece.what.to_owned(), done: piece.done, total: piece.total });
     })?;
+    phases.lap("base: find, hash");
     let checkpoint = Checkpoint::open(&resolved.path)?;
     checkpoint.verify()?;
+    phases.lap("base: headers");
     let tokenizer = match checkpoint.gguf_vocab()? {
         Some(vocab) => Tokenizer::from_gguf(&vocab)?,
         None => Tokenizer::from_file(tokenizer_file(&resolved.path))?,
     };
     let renderer = Renderer::new(tokenizer, None)?;
+    phases.lap("tokenizer");
     Ok(Base { resolved, checkpoint, renderer })
 }
 
@@ -63,6 +79,17 @@ impl Base {
     /// When the folder cannot be read, belongs to other weights, or does not fit this model.
     pub fn with_adapter(
         &self,
+        device: Cpu,
+        adapter: &Path,
+        any_base: bool,
+    ) -> Result<(Llama<Cpu>, Option<String>), PipelineError> {
+        self.with_adapter_over(&Packed::default(), device, adapter, any_base)
+    }
+
+    /// [`Base::with_adapter`] over packed weights.
+    pub(crate) fn with_adapter_over(
+        &self,
+        packed: &Packed,
         device: Cpu,
         adapter: &Path,
         any_base: bool,
@@ -92,8 +119,7 @@ impl Base {
             )),
         };
         let lora = LoraSettings { rank: config.rank, alpha: config.alpha, targets: config.target_modules };
-        let read = |name: &str, shape: &[usize]| self.checkpoint.tensor(name, shape);
-        let model = Llama::load(device, self.checkpoint.config(), &Tuning::Lora(lora), read)?;
+        let model = packed.load(self, device, &Tuning::Lora(lora))?;
         model.load_adapter(adapter)?;
         Ok((model, warning))
     }

@@ -1,6 +1,7 @@
-//! The cache of finished stages: `stages/KEY/` in the cache folder, KEY being the hash of all that a result depends on.
+//! The cache of this user: what one run computed and another need not compute again.
 //!
-//! An entry is the stage's `result/` folder and `key.json`, the ingredients of its key, so that it says what it is.
+//! Each kind has its folder in the cache folder, each entry the hash of all that it depends on as its name. It says what that
+//! is: a `key.json` in the folder of an entry that is a folder, the first line of one that is a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,28 +10,65 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::Value;
 use temper_model::default_cache_dir;
-use temper_run::{sweep, to_json_pretty, write_dir_atomic};
+use temper_run::{sha256_bytes, sweep};
 
 use crate::PipelineError;
-use crate::checkpoints::{Finished, io};
+use crate::checkpoints::io;
 
-const RESULT: &str = "result";
-const KEY: &str = "key.json";
+mod stages;
+mod values;
+
+pub(crate) use values::Kept;
+
+/// What stands in the folder of an entry: the ingredients of its key.
+pub(crate) const KEY: &str = "key.json";
 /// A store takes seconds: what is half written after an hour was killed. Other processes may be storing now.
 const LEFT_OVER: Duration = Duration::from_secs(3600);
 
-/// The folder of finished stages.
-#[derive(Clone, Debug)]
-pub struct StageCache {
-    dir: PathBuf,
+/// What an entry holds, by the name of its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A finished stage.
+    Stages,
+    /// A base's weights, packed for the products of this machine.
+    Packed,
+    /// A data file as tokens.
+    Rows,
+    /// What the base scored.
+    Scores,
+    /// How fast this machine is.
+    Speed,
 }
 
-/// One finished stage.
+impl Kind {
+    const ALL: [Self; 5] = [Self::Stages, Self::Packed, Self::Rows, Self::Scores, Self::Speed];
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Stages => "stages",
+            Self::Packed => "packed",
+            Self::Rows => "rows",
+            Self::Scores => "scores",
+            Self::Speed => "speed",
+        }
+    }
+}
+
+/// The cache folder.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// One thing that is kept.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
+    /// What it holds.
+    pub kind: Kind,
     /// The hash of its ingredients.
     pub key: String,
-    /// Its folder.
+    /// Its file or folder.
     pub path: PathBuf,
     /// What it takes on disk.
     pub bytes: u64,
@@ -38,72 +76,42 @@ pub struct Entry {
     pub days: f64,
     /// `sft, lora, 60 steps`.
     pub what: String,
-    /// Why it ended early, where it did.
+    /// Why a stage ended early, where it did.
     pub stopped: Option<String>,
 }
 
-impl StageCache {
-    /// The cache of this user: `stages` in `$TEMPER_CACHE`, else in the system's cache folder.
+impl Cache {
+    /// The cache of this user: `$TEMPER_CACHE`, else `temper` in the system's cache folder.
     pub fn of_user() -> Self {
-        Self { dir: default_cache_dir().unwrap_or_else(|| PathBuf::from(".temper-cache")).join("stages") }
+        Self { root: default_cache_dir().unwrap_or_else(|| PathBuf::from(".temper-cache")) }
     }
 
     /// Where it lies.
     pub fn path(&self) -> &Path {
-        &self.dir
+        &self.root
     }
 
-    /// Copies the result of this key to `result`, if it is there. Whether it was.
-    pub(crate) fn fetch(&self, key: &str, result: &Path) -> Result<bool, PipelineError> {
-        let entry = self.dir.join(key);
-        let source = entry.join(RESULT);
-        if Finished::read(&source, Some(key)).is_none() {
-            return Ok(false);
-        }
-        write_dir_atomic(result, |aside| copy_tree(&source, aside))?;
-        // Touched, so that pruning by age counts from the last use; a read-only cache serves all the same.
-        let _ = fs::File::open(entry.join(KEY)).and_then(|file| file.set_modified(SystemTime::now()));
-        Ok(true)
-    }
-
-    /// Keeps a copy of a finished stage.
-    pub(crate) fn store(&self, key: &str, ingredients: &Value, result: &Path) -> Result<(), PipelineError> {
-        let entry = self.dir.join(key);
-        if Finished::read(&entry.join(RESULT), Some(key)).is_some() {
-            return Ok(());
-        }
-        fs::create_dir_all(&self.dir).map_err(io("create", &self.dir))?;
-        write_dir_atomic(&entry, |aside| -> Result<(), PipelineError> {
-            let (copy, key) = (aside.join(RESULT), aside.join(KEY));
-            fs::create_dir(&copy).map_err(io("create", &copy))?;
-            copy_tree(result, &copy)?;
-            Ok(fs::write(&key, to_json_pretty(ingredients)?).map_err(io("write", &key))?)
-        })
+    /// The folder of a kind.
+    pub(crate) fn folder(&self, kind: Kind) -> PathBuf {
+        self.root.join(kind.folder())
     }
 
     /// All entries, the last used first.
     ///
     /// # Errors
-    /// When the folder cannot be read; one that is not there is empty.
+    /// When a folder cannot be read; one that is not there is empty.
     pub fn list(&self) -> Result<Vec<Entry>, PipelineError> {
         let mut entries = Vec::new();
-        let read = match fs::read_dir(&self.dir) {
-            Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(entries),
-            Err(error) => return Err(io("list", &self.dir)(error).into()),
-        };
-        for folder in read {
-            let path = folder.map_err(io("list", &self.dir))?.path();
-            let key = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(finished) = Finished::read(&path.join(RESULT), Some(&key)) else { continue };
-            let used = fs::metadata(path.join(KEY)).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-            let days = used.elapsed().unwrap_or_default().as_secs_f64() / 86_400.0;
-            let ingredients: Value =
-                fs::read(path.join(KEY)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-            let word = |name: &str| ingredients["stage"][name].as_str().unwrap_or("?").to_owned();
-            let what = format!("{}, {}, {} steps", word("kind"), word("mode"), finished.outcome.steps);
-            let stopped = finished.outcome.stopped.map(|stop| stop.reason());
-            entries.push(Entry { bytes: bytes(&path)?, key, path, days, what, stopped });
+        for kind in Kind::ALL {
+            let folder = self.folder(kind);
+            let read = match fs::read_dir(&folder) {
+                Ok(read) => read,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(io("list", &folder)(error).into()),
+            };
+            for found in read {
+                entries.extend(entry(kind, found.map_err(io("list", &folder))?.path())?);
+            }
         }
         entries.sort_by(|a, b| a.days.total_cmp(&b.days));
         Ok(entries)
@@ -120,12 +128,16 @@ impl StageCache {
         older_than: Option<Duration>,
         most_bytes: Option<u64>,
     ) -> Result<(Vec<Entry>, usize), PipelineError> {
-        let (mut kept, mut removed) = (0, Vec::new());
-        let leftovers = if self.dir.is_dir() { sweep(&self.dir, LEFT_OVER)? } else { 0 };
+        let (mut kept, mut removed, mut leftovers) = (0, Vec::new(), 0);
+        for folder in Kind::ALL.map(|kind| self.folder(kind)).iter().filter(|folder| folder.is_dir()) {
+            leftovers += sweep(folder, LEFT_OVER)?;
+        }
         for entry in self.list()? {
             let old = older_than.is_some_and(|age| entry.days * 86_400.0 > age.as_secs_f64());
             if old || most_bytes.is_some_and(|most| kept + entry.bytes > most) {
-                fs::remove_dir_all(&entry.path).map_err(io("remove", &entry.path))?;
+                let path = &entry.path;
+                let done = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+                done.map_err(io("remove", path))?;
                 removed.push(entry);
             } else {
                 kept += entry.bytes;
@@ -135,25 +147,46 @@ impl StageCache {
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<(), PipelineError> {
-    for entry in fs::read_dir(from).map_err(io("list", from))? {
-        let source = entry.map_err(io("list", from))?.path();
-        let target = to.join(source.file_name().unwrap_or_default());
-        if source.is_dir() {
-            fs::create_dir(&target).map_err(io("create", &target))?;
-            copy_tree(&source, &target)?;
-        } else {
-            fs::copy(&source, &target).map_err(io("copy", &source))?;
+/// The name of what depends on these ingredients.
+pub(crate) fn key_of(ingredients: &Value) -> String {
+    sha256_bytes(ingredients.to_string().as_bytes())
+}
+
+/// Marks an entry as used now, so that pruning by age counts from the last use; a read-only cache serves all the same.
+pub(crate) fn touch(file: &Path) {
+    let _ = fs::File::open(file).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+/// What lies at `path`; none where it is no whole entry.
+fn entry(kind: Kind, path: PathBuf) -> Result<Option<Entry>, PipelineError> {
+    let (marked, ingredients) = match kind {
+        Kind::Stages | Kind::Packed => {
+            let marked = path.join(KEY);
+            let ingredients = fs::read(&marked).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            (marked, ingredients)
         }
+        Kind::Rows | Kind::Scores | Kind::Speed => (path.clone(), values::ingredients(&path)),
+    };
+    let key = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let Some(ingredients) = ingredients.filter(|_| !key.starts_with('.')) else { return Ok(None) };
+    let (mut what, mut stopped) = (ingredients["what"].as_str().unwrap_or("?").to_owned(), None);
+    if kind == Kind::Stages {
+        let Some(finished) = stages::finished(&path, &key) else { return Ok(None) };
+        what = stages::what(&ingredients, &finished);
+        stopped = finished.outcome.stopped.map(|stop| stop.reason());
     }
-    Ok(())
+    let used = fs::metadata(&marked).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let days = used.elapsed().unwrap_or_default().as_secs_f64() / 86_400.0;
+    Ok(Some(Entry { kind, bytes: bytes(&path)?, key, path, days, what, stopped }))
 }
 
 fn bytes(path: &Path) -> Result<u64, PipelineError> {
+    if !path.is_dir() {
+        return Ok(fs::metadata(path).map_err(io("look at", path))?.len());
+    }
     let mut total = 0;
     for entry in fs::read_dir(path).map_err(io("list", path))? {
-        let path = entry.map_err(io("list", path))?.path();
-        total += if path.is_dir() { bytes(&path)? } else { fs::metadata(&path).map_err(io("look at", &path))?.len() };
+        total += bytes(&entry.map_err(io("list", path))?.path())?;
     }
     Ok(total)
 }

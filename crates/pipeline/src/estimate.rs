@@ -9,22 +9,27 @@
 //! Where the products alone say that all of it takes less than [`SHORT_SECONDS`], that is the estimate, and called rough: a
 //! measurement would take as long as what it measures.
 //!
+//! Speeds that were measured before are kept in the cache; `temper plan` measures anew.
+//!
 //! Written answers are counted at their longest; the model may end them earlier.
+
+mod judging;
+mod rates;
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use temper_data::{MicroBatch, Target};
-use temper_eval::items;
-use temper_eval::trie::Trie;
 use temper_kernels::{Cpu, Device, Tensor, Write};
-use temper_model::{LINEAR_MODULES, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
-use temper_recipe::SuiteKind;
-use temper_text::{Message, Specials};
+use temper_model::{Beginnings, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
 use temper_train::{AdamWSettings, Optimizer, evaluate, step};
 
-use crate::PipelineError;
+use self::judging::Judging;
+use self::rates::Rates;
+use crate::cache::Kind;
+use crate::identity::base_ingredients;
 use crate::judge::BATCH_TOKENS;
 use crate::prepare::{Prepared, PreparedStage};
 
@@ -56,8 +61,13 @@ pub struct RunEstimate {
     pub rough: bool,
     /// Bytes of memory at the highest point.
     pub memory_bytes: usize,
+    /// Of these, bytes that are mapped from the cache: the packed weights of a frozen base. They belong to the system, which
+    /// may drop them and read them again; runs at the same time share them.
+    pub mapped_bytes: usize,
     /// Bytes of the run folder: checkpoints, adapter, merged model.
     pub disk_bytes: usize,
+    /// Bytes of the packed weights in the cache folder, there or to be written.
+    pub cache_bytes: usize,
     /// Tokens of training that go through the model.
     pub processed_tokens: usize,
     /// Tokens of training that carry loss.
@@ -80,6 +90,7 @@ pub(crate) struct Measured {
     /// Seconds in which the base writes the rows of each `path: self`; 0 where they are there.
     pub writing: Vec<f64>,
     pub rough: bool,
+    judging: Judging,
 }
 
 /// Numbers of a model of that shape.
@@ -92,21 +103,15 @@ pub fn trained_parameters(config: &LlamaConfig, tuning: &Tuning) -> usize {
     match tuning {
         Tuning::Frozen => 0,
         Tuning::Full => parameters(config),
-        Tuning::Lora(lora) => {
-            let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
-            let (q, kv) = (heads.query_width(), heads.kv_width());
-            let shapes = [(d, q), (d, kv), (d, kv), (q, d), (d, f), (d, f), (f, d)];
-            let on = |i: &usize| lora.targets.iter().any(|t| t == LINEAR_MODULES[*i]);
-            let per_layer: usize = (0..7).filter(on).map(|i| lora.rank * (shapes[i].0 + shapes[i].1)).sum();
-            config.num_hidden_layers * per_layer
-        }
+        Tuning::Lora(lora) => lora.sizes(config).1,
     }
 }
 
-fn adapter_widths(tuning: &Tuning) -> [usize; 4] {
-    let Tuning::Lora(lora) = tuning else { return [0; 4] };
-    let on = |i: &usize| lora.targets.iter().any(|t| t == LINEAR_MODULES[*i]);
-    [0..3, 3..4, 4..6, 6..7].map(|range| lora.rank * range.filter(on).count())
+fn adapter_widths(config: &LlamaConfig, tuning: &Tuning) -> [usize; 4] {
+    match tuning {
+        Tuning::Lora(lora) => lora.sizes(config).0,
+        Tuning::Full | Tuning::Frozen => [0; 4],
+    }
 }
 
 /// Bytes of training at micro-batches of `tokens` tokens: weights in f32, gradients, two moments and adapters of what is
@@ -118,7 +123,7 @@ pub fn training_memory(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, toke
         Tuning::Full => 4 * trained + config.vocab_size * config.hidden_size,
         Tuning::Lora(_) | Tuning::Frozen => 2 * parameters(config) + 4 * trained,
     };
-    4 * weights + Workspace::bytes(device, config, adapter_widths(tuning), Purpose::Train, tokens)
+    4 * weights + Workspace::bytes(device, config, adapter_widths(config, tuning), Purpose::Train, tokens)
 }
 
 /// Bytes of writing the merged model beside an adapter: the weights twice but for embedding and head.
@@ -212,7 +217,7 @@ fn training_step(device: Cpu, config: &LlamaConfig, tuning: &Tuning, batches: &[
 }
 
 /// Seconds of a forward alone: for each token through all layers, and for each row through the head.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct ForwardRate {
     token: f64,
     row: f64,
@@ -286,22 +291,35 @@ impl Measured {
     /// Measures what the recipe's stages and judgement need, some seconds in all.
     pub fn of(prepared: &Prepared) -> Self {
         let (device, config) = (prepared.device, prepared.base.checkpoint.config());
-        let gflops = measure_products(&device);
-        let judging = Judging::of(prepared).unwrap_or_default();
+        let rates = Rates::of(prepared);
+        let gflops = rates.get("products", json!([]), || measure_products(&device));
+        let key = base_ingredients(prepared, "tokens of the judgement", Judging::ingredients(prepared));
+        let (mut judging, of_base) = prepared.kept().or(Kind::Rows, &key, || Judging::of(prepared)).unwrap_or_default();
+        let known = crate::judge::base_is_known(prepared).unwrap_or_default();
+        for (index, suite) in of_base.into_iter().enumerate() {
+            if !known.get(index).is_some_and(|&known| known) {
+                judging.add(suite);
+            }
+        }
         let rough = Self::rough(prepared, gflops, judging);
         let stages = rough.stages.iter().map(|s| s.training + s.validation).sum::<f64>();
         if stages + rough.judgement + rough.writing.iter().sum::<f64>() < SHORT_SECONDS {
             return rough;
         }
+        let shape = format!("{config:?}");
         let validating = prepared.stages.iter().any(|stage| stage.validation.is_some());
         let writing: Vec<(usize, usize)> = prepared.own_rows.iter().map(|own| own.report.to_write()).collect();
         let writes = writing.iter().any(|(_, answers)| *answers > 0);
         let forward = if validating || judging.tokens > 0 || writes {
-            forward_rate(device, config, gflops)
+            rates.get("a forward", json!([shape]), || forward_rate(device, config, gflops))
         } else {
             ForwardRate::default()
         };
-        let decode = if judging.decode_steps > 0 || writes { decode_step(device, config) } else { 0.0 };
+        let decode = if judging.decode_steps > 0 || writes {
+            rates.get("a step of decoding", json!([shape]), || decode_step(device, config))
+        } else {
+            0.0
+        };
         // Near the end of each part fewer are decoded together than here, which takes some percent more.
         let writing = writing
             .iter()
@@ -309,12 +327,12 @@ impl Measured {
         let writing = writing.collect();
         let watched = crate::watch::Watch::of(&prepared.recipe).and_then(|watch| watch.tokens(&prepared.base.renderer));
         let watched = watched.unwrap_or_default();
-        let seconds = |stage: &PreparedStage| stage_seconds(device, config, stage, watched, gflops, forward);
+        let seconds = |stage: &PreparedStage| stage_seconds(&rates, config, stage, watched, gflops, forward);
         let stages = prepared.stages.iter().map(seconds).collect();
         let judgement = judging.tokens as f64 * forward.token
             + judging.rows as f64 * forward.row
             + judging.decode_steps as f64 * decode;
-        Self { gflops, stages, judgement, writing, rough: false }
+        Self { gflops, stages, judgement, writing, rough: false, judging }
     }
 
     /// From the products alone (Kaplan et al. 2020): 2 operations a weight and token forward, 2 for the gradient by the
@@ -344,7 +362,14 @@ impl Measured {
         let judgement = seconds(2.0, judging.tokens, judging.rows) + decoding(PLACES * judging.decode_steps);
         let writing = prepared.own_rows.iter().map(|own| own.report.to_write());
         let writing = writing.map(|(prompts, answers)| seconds(2.0, prompts, 0) + decoding(answers)).collect();
-        Self { gflops, stages: prepared.stages.iter().map(of_stage).collect(), judgement, writing, rough: true }
+        Self {
+            gflops,
+            stages: prepared.stages.iter().map(of_stage).collect(),
+            judgement,
+            writing,
+            rough: true,
+            judging,
+        }
     }
 }
 
@@ -355,7 +380,7 @@ fn validations(stage: &PreparedStage) -> usize {
 }
 
 fn stage_seconds(
-    device: Cpu,
+    rates: &Rates<'_>,
     config: &LlamaConfig,
     stage: &PreparedStage,
     watched: usize,
@@ -389,109 +414,23 @@ fn stage_seconds(
             batch.targets.retain(|target| (target.row as usize) < keep);
         }
     }
-    let seconds = training_step(device, config, &stage.tuning, &batches, layers);
+    let rows: Vec<_> = batches.iter().map(|batch| (&batch.segments, batch.targets.len())).collect();
+    let key = json!([format!("{config:?}"), format!("{:?}", stage.tuning), rows, layers]);
+    let seconds =
+        rates.get("a training step", key, || training_step(rates.device, config, &stage.tuning, &batches, layers));
     let training = seconds * all as f64 / tokens(&batches).max(1) as f64;
 
     let validation = stage.validation_batches();
     let rows: usize = validation.iter().map(|batch| batch.targets.len()).sum();
-    let once = (tokens(&validation) + watched) as f64 * forward.token + (rows + watched) as f64 * forward.row;
+    let rows_of =
+        |batch: &MicroBatch| batch.segments.iter().map(|rows| batch.ids[rows.clone()].to_vec()).collect::<Vec<_>>();
+    let laid: Vec<Vec<u32>> = validation.iter().flat_map(rows_of).collect();
+    let once = (Beginnings::rows(&laid) + watched) as f64 * forward.token + (rows + watched) as f64 * forward.row;
     StageSeconds { training, validation: validations(stage) as f64 * once }
 }
 
 fn tokens(batches: &[MicroBatch]) -> usize {
     batches.iter().map(|batch| batch.ids.len()).sum()
-}
-
-/// What the judgement computes, base and tuned together.
-#[derive(Clone, Copy, Debug, Default)]
-struct Judging {
-    /// Tokens forward.
-    tokens: usize,
-    /// Rows through the head.
-    rows: usize,
-    /// Steps of decoding.
-    decode_steps: usize,
-    /// Tokens that the key-value cache holds at most.
-    cached: usize,
-}
-
-impl Judging {
-    fn of(prepared: &Prepared) -> Result<Self, PipelineError> {
-        let mut all = Self::default();
-        let Some(evaluation) = &prepared.recipe.evaluation else { return Ok(all) };
-        let renderer = &prepared.base.renderer;
-        let encode = |text: &str| renderer.tokenizer().encode(text, Specials::AsText).len();
-        let prompt = |messages: &[Message]| renderer.prompt(messages).map_or(0, |ids| ids.len());
-        if let Some(domain) = &evaluation.domain {
-            let items = items::read_classification(&domain.test.value, &domain.labels.value)?;
-            let label = |label: &String| {
-                let mut ids = renderer.tokenizer().encode(label, Specials::AsText);
-                ids.push(renderer.end_of_turn());
-                ids
-            };
-            let labels: Vec<Vec<u32>> = domain.labels.value.iter().map(label).collect();
-            let nodes = Trie::new(&labels).map_or(0, |trie| trie.nodes.len());
-            let prompts: Vec<usize> = items.iter().map(|item| prompt(&item.prompt)).collect();
-            let longest = labels.iter().map(Vec::len).max().unwrap_or(0) + 2;
-            for _side in 0..2 {
-                all.tokens += prompts.iter().map(|length| length + nodes).sum::<usize>();
-                all.rows += prompts.len() * (nodes + 1);
-                all.write(&prompts, longest);
-            }
-        }
-        for suite in &evaluation.general {
-            let path = &suite.path.value;
-            let most = suite.max_new_tokens.as_ref().map_or(0, |most| most.value as usize);
-            match suite.kind.value {
-                SuiteKind::TextLoss => {
-                    let tokens: usize = items::read_text(path)?.iter().map(|item| encode(&item.text) + 2).sum();
-                    all.tokens += 2 * tokens;
-                    all.rows += 2 * tokens;
-                }
-                SuiteKind::MultipleChoice => {
-                    for item in items::read_multiple_choice(path)? {
-                        let choices: usize = item.choices.iter().map(|choice| encode(choice)).sum();
-                        all.tokens += 2 * (encode(&item.prompt) + choices);
-                        all.rows += 2 * choices;
-                    }
-                }
-                SuiteKind::ChatKl => {
-                    let items = items::read_chat_prompts(path)?;
-                    let prompts: Vec<usize> = items.iter().map(|item| prompt(&item.messages)).collect();
-                    all.write(&prompts, most);
-                    all.tokens += 2 * (prompts.iter().sum::<usize>() + prompts.len() * most);
-                    all.rows += 2 * prompts.len() * most;
-                }
-                SuiteKind::InstructionFollowing => {
-                    let items = items::read_instructions(path)?;
-                    let turn = |text: &str| prompt(&[Message::new("user", text)]);
-                    let prompts: Vec<usize> = items.iter().map(|item| turn(&item.prompt)).collect();
-                    all.write(&prompts, most);
-                    all.write(&prompts, most);
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    /// Answers of at most `most` tokens to prompts of these lengths.
-    fn write(&mut self, prompts: &[usize], most: usize) {
-        self.tokens += prompts.iter().sum::<usize>();
-        self.rows += prompts.len();
-        self.decode_steps += most * prompts.len().div_ceil(PLACES);
-        let longest = prompts.iter().max().unwrap_or(&0) + most;
-        self.cached = self.cached.max(longest * PLACES.min(prompts.len()));
-    }
-
-    /// Bytes beside the models: the workspace of the suites, and that of generation with its cache.
-    fn memory(&self, device: &Cpu, config: &LlamaConfig) -> usize {
-        let suites = Workspace::bytes(device, config, [0; 4], Purpose::Infer, BATCH_TOKENS);
-        if self.cached == 0 {
-            return suites;
-        }
-        let cache = 4 * self.cached * 2 * config.heads().kv_width() * config.num_hidden_layers;
-        suites + cache + Workspace::bytes(device, config, [0; 4], Purpose::Infer, 512)
-    }
 }
 
 /// The whole run, from what was measured and counted.
@@ -518,9 +457,14 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
     if prepared.recipe.evaluation.is_some() {
         let own_base = prepared.stages.len() == 1 && matches!(prepared.stages[0].tuning, Tuning::Lora(_));
         let models = if own_base { 1 } else { 2 };
-        let judging = Judging::of(prepared).unwrap_or_default();
-        memory = memory.max(models * weights + judging.memory(device, config));
+        memory = memory.max(models * weights + measured.judging.memory(device, config));
     }
+    let from_base = |(index, stage): (usize, &PreparedStage)| index == 0 && !matches!(stage.tuning, Tuning::Full);
+    // The judgement reads the base, too.
+    let frozen = prepared.recipe.evaluation.is_some() || prepared.stages.iter().enumerate().any(from_base);
+    let packs = prepared.cache.is_some() && frozen;
+    run.mapped_bytes = if packs { crate::packed::packed_bytes(device, config) } else { 0 };
+    run.cache_bytes = run.mapped_bytes;
     run.rough = measured.rough;
     run.judgement_seconds = measured.judgement;
     run.seconds += measured.judgement;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use temper_kernels::Device;
 use temper_run::{sha256_bytes, sha256_file};
 
+use crate::cache::key_of;
 use crate::prepare::Prepared;
 use crate::{Base, PipelineError};
 
@@ -90,10 +91,7 @@ pub(crate) fn tokenizer_sha256(base: &Base) -> String {
 /// What the result of stage `index` depends on: base, tokenizer, every input's content, every setting that has an effect,
 /// the stages before, the seed, the device and the engine's numerics.
 pub(crate) fn ingredients(prepared: &Prepared, index: usize, before: Option<&str>) -> Value {
-    let hash_of = |setting: &str| {
-        let hashes = prepared.inputs.iter().filter(|input| input.setting == setting);
-        hashes.map(|input| Value::from(input.sha256.as_str())).collect::<Vec<Value>>()
-    };
+    let hash_of = |setting: &str| hashes_of(prepared, setting).into_iter().map(Value::from).collect::<Vec<Value>>();
     let prefix = format!("stages.{index}.");
     let mut settings = serde_json::Map::new();
     for setting in prepared.recipe.settings() {
@@ -122,12 +120,30 @@ pub(crate) fn ingredients(prepared: &Prepared, index: usize, before: Option<&str
     })
 }
 
+/// What a score of the base depends on: base, tokenizer, device and numerics, and `of` the items and how they are asked.
+pub(crate) fn base_ingredients(prepared: &Prepared, what: &str, of: Value) -> Value {
+    json!({
+        "what": what,
+        "numerics": NUMERICS,
+        "device": prepared.device.describe(),
+        "base": prepared.base.resolved.sha256s.iter().map(|(_, hash)| hash).collect::<Vec<_>>(),
+        "tokenizer": prepared.tokenizer_sha256,
+        "of": of,
+    })
+}
+
+/// The hashes of the files that a setting of the recipe names.
+pub(crate) fn hashes_of<'p>(prepared: &'p Prepared, setting: &'p str) -> Vec<&'p str> {
+    let inputs = prepared.inputs.iter().filter(|input| input.setting == setting);
+    inputs.map(|input| input.sha256.as_str()).collect()
+}
+
 /// The key of each stage, in order.
 pub(crate) fn stage_keys(prepared: &Prepared) -> Vec<String> {
     let mut keys: Vec<String> = Vec::new();
     for index in 0..prepared.stages.len() {
         let ingredients = ingredients(prepared, index, keys.last().map(String::as_str));
-        keys.push(sha256_bytes(ingredients.to_string().as_bytes()));
+        keys.push(key_of(&ingredients));
     }
     keys
 }

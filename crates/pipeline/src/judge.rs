@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use temper_eval::compare::{Comparison, Pair, Scores, compare};
 use temper_eval::items::{self, ChatPrompt, ClassificationItem, InstructionItem, MultipleChoiceItem, TextItem};
 use temper_eval::record::{self, ItemRecord};
@@ -9,11 +10,15 @@ use temper_eval::stats::Bootstrap;
 use temper_eval::suite::{Bench, Encoder, EvalError, Side, chat_kl};
 use temper_kernels::Cpu;
 use temper_model::{Llama, Purpose, Workspace};
-use temper_recipe::{Bound, Evaluation, Recipe, SuiteKind, Valued};
+use temper_recipe::{Bound, DomainEvaluation, Evaluation, Recipe, Suite, SuiteKind, Valued};
+use temper_run::sha256_file;
 
+use crate::PipelineError;
+use crate::cache::{Kept, Kind};
+use crate::identity::base_ingredients;
 use crate::prepare::Prepared;
+use crate::rows::Tokens;
 use crate::run::Event;
-use crate::{Base, PipelineError};
 
 /// Tokens of a packed batch of items; an item longer than this is refused before anything is trained.
 pub const BATCH_TOKENS: usize = 1024;
@@ -34,6 +39,15 @@ pub enum Split {
     Validation,
     /// Those that are read once, at the end.
     Test,
+}
+
+impl Split {
+    fn file(self, domain: &DomainEvaluation) -> &Path {
+        match self {
+            Self::Validation => &domain.validation.value,
+            Self::Test => &domain.test.value,
+        }
+    }
 }
 
 /// The two models. Where both are one, the base is that model with its adapters off.
@@ -83,11 +97,7 @@ impl Items {
 
 fn domain_items(evaluation: &Evaluation, split: Split) -> Result<Option<Vec<ClassificationItem>>, PipelineError> {
     let Some(domain) = &evaluation.domain else { return Ok(None) };
-    let path = match split {
-        Split::Validation => &domain.validation.value,
-        Split::Test => &domain.test.value,
-    };
-    Ok(Some(items::read_classification(path, &domain.labels.value)?))
+    Ok(Some(items::read_classification(split.file(domain), &domain.labels.value)?))
 }
 
 /// Tokens of a batch of this base's items.
@@ -97,13 +107,18 @@ fn batch_tokens(context: usize) -> usize {
 
 /// Reads every evaluation file but keeps nothing: a fault in them must not cost a training run. Each must have at least
 /// two units that an interval can resample, and no item that is too long. What is wrong with all of them is said at once.
-pub(crate) fn check_items(recipe: &Recipe, base: &Base) -> Result<(), PipelineError> {
+///
+/// That a file's items fit is kept in the cache; files that do not are looked at anew each time.
+pub(crate) fn check_items(recipe: &Recipe, context: usize, tokens: Tokens<'_>) -> Result<(), PipelineError> {
     let Some(evaluation) = &recipe.evaluation else { return Ok(()) };
-    let context = base.checkpoint.config().max_position_embeddings;
-    let encoder = Encoder { renderer: &base.renderer, batch_tokens: batch_tokens(context), context };
-    let fits = |file: &Valued<PathBuf>, fits: Result<(), EvalError>| {
-        let (path, name) = (file.path.clone(), file.value.display().to_string());
-        fits.map_err(|error| PipelineError::Item { path, file: name, error })
+    let encoder = Encoder { renderer: tokens.renderer, batch_tokens: batch_tokens(context), context };
+    let fits = |file: &Valued<PathBuf>, asked: Value, fits: &dyn Fn() -> Result<(), EvalError>| {
+        let of = json!([asked, context, encoder.batch_tokens]);
+        let key = tokens.ingredients("whether items fit:", &file.value, of)?;
+        tokens.kept.or(Kind::Rows, &key, || {
+            let (path, name) = (file.path.clone(), file.value.display().to_string());
+            fits().map_err(|error| PipelineError::Item { path, file: name, error })
+        })
     };
     let mut problems = Vec::new();
     if let Some(domain) = &evaluation.domain {
@@ -113,7 +128,8 @@ pub(crate) fn check_items(recipe: &Recipe, base: &Base) -> Result<(), PipelineEr
                     .and_then(|items| {
                         let items = items.unwrap_or_default();
                         check_units(file, &items.iter().map(|i| i.group.as_deref()).collect::<Vec<_>>(), "group")?;
-                        fits(file, encoder.check_classification(&items, &domain.labels.value))
+                        let labels = &domain.labels.value;
+                        fits(file, json!(["domain", labels]), &|| encoder.check_classification(&items, labels))
                     })
                     .err(),
             );
@@ -124,10 +140,9 @@ pub(crate) fn check_items(recipe: &Recipe, base: &Base) -> Result<(), PipelineEr
             Items::read(suite.kind.value, &suite.path.value)
                 .and_then(|items| {
                     check_units(&suite.path, &items.sources(), "source")?;
-                    fits(
-                        &suite.path,
-                        items.check(&encoder, suite.max_new_tokens.as_ref().map_or(0, |m| m.value as usize)),
-                    )
+                    let most = suite.max_new_tokens.as_ref().map_or(0, |m| m.value as usize);
+                    let asked = json!([suite.kind.value.to_string(), most]);
+                    fits(&suite.path, asked, &|| items.check(&encoder, most))
                 })
                 .err(),
         );
@@ -195,16 +210,23 @@ pub(crate) fn judge(
         on_event(&Event::Evaluating { suite: suite.to_owned(), side, done, total });
     };
 
+    let kept = kept_scores(prepared);
     let mut records = Vec::new();
     let mut domain_scores = Vec::new();
     let domain = domain_items(evaluation, split)?;
     if let (Some(items), Some(domain)) = (&domain, &evaluation.domain) {
         let labels = &domain.labels.value;
         for (name, side) in sides {
-            let scored = side.classify(items, labels, &mut |done, total| tell("domain", name, done, total))?;
-            let written =
-                side.exact_match(items, labels, &mut |done, total| tell("domain, written", name, done, total))?;
-            domain_scores.push(Scores::Classification { labels: labels.len(), items: scored, written: Some(written) });
+            let mut score = || -> Result<Scores, PipelineError> {
+                let scored = side.classify(items, labels, &mut |done, total| tell("domain", name, done, total))?;
+                let mut heard = |done, total| tell("domain, written", name, done, total);
+                let written = Some(side.exact_match(items, labels, &mut heard)?);
+                Ok(Scores::Classification { labels: labels.len(), items: scored, written })
+            };
+            domain_scores.push(match name {
+                "base" => kept.or(Kind::Scores, &of_domain(prepared, domain, split)?, score)?,
+                _ => score()?,
+            });
         }
         if let [
             Scores::Classification { items: base, written: Some(base_written), .. },
@@ -224,6 +246,7 @@ pub(crate) fn judge(
         let name = suite.name.value.as_str();
         let most = suite.max_new_tokens.as_ref().map_or(0, |m| m.value as usize);
         let items = Items::read(suite.kind.value, &suite.path.value)?;
+        let key = of_suite(prepared, suite)?;
         let mut chat_samples: Vec<[String; 2]> = Vec::new();
         let mut score =
             |bench: &Bench<'_, Cpu>, progress: &mut dyn FnMut(usize, usize)| -> Result<Scores, PipelineError> {
@@ -237,7 +260,7 @@ pub(crate) fn judge(
                         Scores::InstructionFollowing { items: bench.instruction_following(items, most, progress)? }
                     }
                     Items::Chat(items) => {
-                        let answers = base.chat_answers(items, most, progress)?;
+                        let answers = kept.or(Kind::Scores, &key, || base.chat_answers(items, most, progress))?;
                         if texts {
                             let few = &items[..items.len().min(CHAT_SAMPLES)];
                             let of_tuned = tuned.chat_answers(few, most, progress)?;
@@ -250,7 +273,9 @@ pub(crate) fn judge(
             };
         let of_base = match &items {
             Items::Chat(_) => None,
-            _ => Some(score(&base, &mut |done, total| tell(name, "base", done, total))?),
+            _ => {
+                Some(kept.or(Kind::Scores, &key, || score(&base, &mut |done, total| tell(name, "base", done, total)))?)
+            }
         };
         let of_tuned = score(&tuned, &mut |done, total| tell(name, "tuned", done, total))?;
         records.extend(match (&items, &of_base, &of_tuned) {
@@ -304,6 +329,34 @@ pub(crate) fn judge(
     Ok(Judged { comparison, items: records })
 }
 
+/// Where the base's scores are kept: they hold texts where it answers, which a run may be told to keep nowhere.
+fn kept_scores(prepared: &Prepared) -> Kept<'_> {
+    if prepared.provenance.no_samples { Kept(None) } else { prepared.kept() }
+}
+
+/// Of each suite, the domain's test split first, whether the base's scores are kept.
+pub(crate) fn base_is_known(prepared: &Prepared) -> Result<Vec<bool>, PipelineError> {
+    let Some(evaluation) = &prepared.recipe.evaluation else { return Ok(Vec::new()) };
+    let domain = evaluation.domain.iter().map(|domain| of_domain(prepared, domain, Split::Test));
+    let keys = domain.chain(evaluation.general.iter().map(|suite| of_suite(prepared, suite)));
+    keys.map(|key| Ok(kept_scores(prepared).has(Kind::Scores, &key?))).collect()
+}
+
+fn of_domain(prepared: &Prepared, domain: &DomainEvaluation, split: Split) -> Result<Value, PipelineError> {
+    of_base(prepared, "domain", split.file(domain), json!(domain.labels.value))
+}
+
+fn of_suite(prepared: &Prepared, suite: &Suite) -> Result<Value, PipelineError> {
+    let most = suite.max_new_tokens.as_ref().map_or(0, |most| most.value);
+    of_base(prepared, &suite.name.value, &suite.path.value, json!([suite.kind.value.to_string(), most]))
+}
+
+/// What the base's scores of a suite depend on besides the base: the file as it is now, and how its items are asked.
+fn of_base(prepared: &Prepared, suite: &str, file: &Path, asked: Value) -> Result<Value, PipelineError> {
+    let what = format!("the base on {suite}");
+    Ok(base_ingredients(prepared, &what, json!([sha256_file(file)?, asked])))
+}
+
 fn bound(bound: Bound) -> f64 {
     match bound {
         Bound::MaxIncreasePercent(x) | Bound::MaxDropPoints(x) | Bound::MaxKl(x) => x,
@@ -321,7 +374,8 @@ pub fn judge_adapter(
     split: Split,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Comparison, PipelineError> {
-    let (model, warning) = prepared.base.with_adapter(prepared.device, adapter, any_base)?;
+    let (model, warning) = prepared.base.with_adapter_over(prepared.packed(), prepared.device, adapter, any_base)?;
+    prepared.packed_problem().into_iter().for_each(|message| on_event(&Event::Warning { message }));
     warning.into_iter().for_each(|message| on_event(&Event::Warning { message }));
     Ok(judge(prepared, Models { base: &model, tuned: &model }, split, false, on_event)?.comparison)
 }

@@ -141,10 +141,13 @@ impl Plan {
                 100.0 * KEPT_LENGTH
             ));
         }
+        prepared.phases.lap("plan: measured");
         let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());
         if licence.is_none() {
             warnings.push("the base declares no licence".to_owned());
         }
+        let estimate = estimate::of_run(prepared, measured);
+        prepared.phases.lap("plan: counted");
         Self {
             name: prepared.recipe.name.value.clone(),
             settings: prepared.recipe.settings(),
@@ -162,7 +165,7 @@ impl Plan {
             numerics: NUMERICS,
             provenance: prepared.provenance.clone(),
             stages,
-            estimate: estimate::of_run(prepared, measured),
+            estimate,
             self_data,
             warnings,
         }

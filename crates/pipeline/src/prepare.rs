@@ -1,18 +1,22 @@
 //! Reading everything that a recipe names, before anything is trained.
 
-use temper_data::{Extent, MixUnit, Schedule, Source, load_rows, micro_batches, schedule};
-use temper_data::{MicroBatch, SourceReport, prepare as prepare_rows};
+use temper_data::{Extent, MicroBatch, MixUnit, Schedule, Source, SourceReport, micro_batches, schedule};
 use temper_kernels::Cpu;
-use temper_model::{LoraSettings, Tuning};
+use temper_model::{Llama, LoraSettings, Tuning, WeightsError};
 use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, Stage, StageKind};
 use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape, StopSettings};
 
+use crate::base::open_base_by;
+use crate::cache::{Cache, Kept};
 use crate::identity::{Input, inputs, tokenizer_sha256};
+use crate::packed::Packed;
+use crate::phases::Phases;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
+use crate::rows::Tokens;
 use crate::run::{Event, Options};
 use crate::self_data::{OwnRows, Writer};
-use crate::{Base, PipelineError, open_base};
+use crate::{Base, PipelineError};
 
 /// A stage with its rows.
 pub(crate) struct PreparedStage {
@@ -58,6 +62,12 @@ pub struct Prepared {
     pub device: Cpu,
     /// Program, machine and command: for the caller to fill in, who knows the command.
     pub provenance: Provenance,
+    /// What may be reused and added to.
+    pub(crate) cache: Option<Cache>,
+    /// Whether speeds are measured anew.
+    pub(crate) measure: bool,
+    /// The clock from the command to the first step.
+    pub phases: Phases,
     pub(crate) stages: Vec<PreparedStage>,
     /// What the base writes itself, a part for each such source.
     pub(crate) own_rows: Vec<OwnRows>,
@@ -67,6 +77,8 @@ pub struct Prepared {
     pub(crate) tokenizer_sha256: String,
     /// Tokens of the longest text that is scored while training.
     pub(crate) watch_tokens: usize,
+    /// The base's packed weights, opened when they are first needed.
+    packed: std::cell::OnceCell<Packed>,
     /// Measured once: the plan that is shown is the plan that is stored.
     pub(crate) measured: std::cell::OnceCell<crate::estimate::Measured>,
 }
@@ -75,6 +87,29 @@ impl Prepared {
     /// What the run will do.
     pub fn plan(&self) -> Plan {
         Plan::of(self)
+    }
+
+    /// The base's packed weights, from the cache or for it; nothing where the cache is switched off.
+    pub(crate) fn packed(&self) -> &Packed {
+        let of = |cache| Packed::of(cache, &self.base, &self.device);
+        self.packed.get_or_init(|| self.cache.as_ref().map_or_else(Packed::default, of))
+    }
+
+    /// What is to be said of the packed weights, where they were needed.
+    pub(crate) fn packed_problem(&self) -> Option<String> {
+        self.packed.get()?.problem.clone()
+    }
+
+    /// A model over the base.
+    pub(crate) fn load_base(&self, tuning: &Tuning) -> Result<Llama<Cpu>, WeightsError> {
+        // What is trained is not packed.
+        let none = Packed::default();
+        let packed = if matches!(tuning, Tuning::Full) { &none } else { self.packed() };
+        packed.load(&self.base, self.device, tuning)
+    }
+
+    pub(crate) fn kept(&self) -> Kept<'_> {
+        Kept(self.cache.as_ref())
     }
 }
 
@@ -88,17 +123,23 @@ pub fn prepare(
     options: &Options,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Prepared, PipelineError> {
+    let phases = options.begun.map_or_else(Phases::default, Phases::since);
+    phases.lap("recipe");
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
         n => n,
     };
     let device = Cpu::new(threads);
     let sha256 = recipe.base.sha256.as_ref().map(|s| s.value.as_str());
-    let base = open_base(&recipe.base.source.value.to_string(), sha256, options.offline, on_event)?;
+    let base = open_base_by(&phases, &recipe.base.source.value.to_string(), sha256, options.offline, on_event)?;
     let context = base.checkpoint.config().max_position_embeddings;
     let (mut stages, mut own_rows) = (Vec::new(), Vec::new());
     // Evaluation files are read now, so that a fault in them costs no training.
-    crate::judge::check_items(&recipe, &base)?;
+    let tokenizer_sha256 = tokenizer_sha256(&base);
+    let kept = Kept(options.cache.as_ref());
+    let tokens = Tokens { renderer: &base.renderer, tokenizer_sha256: &tokenizer_sha256, kept };
+    crate::judge::check_items(&recipe, context, tokens)?;
+    phases.lap("evaluation items");
     let mut writer = Writer { recipe: &recipe, base: &base, device, write: options.write_self, on_event };
     for (index, stage) in recipe.stages.iter().enumerate() {
         if stage.max_length.value as usize > context {
@@ -108,12 +149,15 @@ pub fn prepare(
                 hint: format!("at most {context}"),
             });
         }
-        stages.push(prepare_stage(stage, index, &mut writer, &mut own_rows)?);
+        stages.push(prepare_stage(stage, index, &mut writer, &mut own_rows, tokens)?);
     }
+    phases.lap("rows");
     let watch_tokens = crate::watch::Watch::of(&recipe)?.longest(&base.renderer)?;
-    let (mut inputs, tokenizer_sha256) = (inputs(&recipe)?, tokenizer_sha256(&base));
+    phases.lap("watched text");
+    let mut inputs = inputs(&recipe)?;
     let written = own_rows.iter().enumerate().filter(|(_, own)| own.report.written);
     inputs.extend(written.map(|(index, own)| own.input(recipe.output.value.join(OwnRows::file_name(index)), &base)));
+    phases.lap("hash inputs");
     let provenance = Provenance::default();
     Ok(Prepared {
         recipe,
@@ -121,11 +165,15 @@ pub fn prepare(
         base,
         device,
         provenance,
+        cache: options.cache.clone(),
+        measure: options.measure,
+        phases,
         stages,
         own_rows,
         inputs,
         tokenizer_sha256,
         watch_tokens,
+        packed: std::cell::OnceCell::new(),
         measured: std::cell::OnceCell::new(),
     })
 }
@@ -135,20 +183,21 @@ fn prepare_stage(
     index: usize,
     writer: &mut Writer<'_>,
     own_rows: &mut Vec<OwnRows>,
+    tokens: Tokens<'_>,
 ) -> Result<PreparedStage, PipelineError> {
-    let (base, seed) = (writer.base, writer.recipe.seed.value);
+    let seed = writer.recipe.seed.value;
     let max_length = stage.max_length.value as usize;
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
     let mut read = |path: &std::path::Path, name: &str, weight: f64| -> Result<Source, PipelineError> {
-        let rows = load_rows(path)?;
-        if stage.kind.value == StageKind::Cpt && rows.kind != temper_data::RowKind::Text {
+        let source = tokens.source(path, max_length, name, weight as f32)?;
+        let kind = source.report.kind;
+        if stage.kind.value == StageKind::Cpt && kind != temper_data::RowKind::Text {
             return Err(PipelineError::Unfit {
                 path: format!("stages.{index}"),
-                problem: format!("cpt trains on rows with `text`, but {} holds {:?} rows", path.display(), rows.kind),
+                problem: format!("cpt trains on rows with `text`, but {} holds {kind:?} rows", path.display()),
                 hint: "use `kind: sft` for conversations and completions".to_owned(),
             });
         }
-        let source = prepare_rows(&rows, &base.renderer, max_length, name, weight as f32)?;
         reports.push((path.display().to_string(), source.report.clone()));
         Ok(source)
     };

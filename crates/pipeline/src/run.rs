@@ -13,16 +13,17 @@ use std::time::Instant;
 use serde::Serialize;
 use temper_eval::compare::Comparison;
 use temper_kernels::Cpu;
-use temper_model::{Llama, Tuning, WeightsError};
+use temper_model::{Llama, Tuning};
 use temper_report::RunFolder;
 use temper_run::{Existing, RunDir, utc_now, write_atomic};
 use temper_train::{FitOutcome, Progress};
 
 use crate::board::Board;
-use crate::cache::StageCache;
+use crate::cache::{Cache, Kind};
 use crate::checkpoints::{Checkpoints, Finished, Skipped};
 use crate::identity::{ingredients, stage_keys};
 use crate::judge::{Models, Split, judge};
+use crate::phases::Phase;
 use crate::prepare::Prepared;
 use crate::resume::Change;
 use crate::self_data::{OwnRows, SelfReport};
@@ -46,8 +47,12 @@ pub struct Options {
     /// Lets the base write the rows of `path: self` where they are not cached; if not, the plan assumes them, and cannot
     /// be carried out.
     pub write_self: bool,
-    /// Finished stages of earlier runs, to reuse and to add to.
-    pub cache: Option<StageCache>,
+    /// What earlier runs computed, to reuse and to add to.
+    pub cache: Option<Cache>,
+    /// Measures speeds anew where the cache has them.
+    pub measure: bool,
+    /// When the command began; none: when the recipe was prepared.
+    pub begun: Option<Instant>,
     /// Set by the caller to end training after the step at hand, with a checkpoint.
     pub interrupt: Option<&'static AtomicBool>,
 }
@@ -94,6 +99,15 @@ pub enum Event {
         kind: String,
         /// Optimiser steps.
         steps: usize,
+    },
+    /// The first step that this process made is done.
+    FirstStep {
+        /// Seconds from the command to the beginning of that step.
+        begun: f64,
+        /// Seconds from the command to its end.
+        done: f64,
+        /// What was done before it, and the step itself.
+        phases: Vec<Phase>,
     },
     /// A step or a validation.
     Train {
@@ -247,10 +261,14 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
                 tell(Event::Reused { stage: index, key: key.clone(), from: "this run".to_owned() })?;
                 finished
             }
-            (None, Some(cache)) if cache.fetch(key, &result)? => {
-                tell(Event::Reused { stage: index, key: key.clone(), from: cache.path().display().to_string() })?;
+            (None, Some(cache)) if cache.fetch_stage(key, &result)? => {
+                tell(Event::Reused {
+                    stage: index,
+                    key: key.clone(),
+                    from: cache.folder(Kind::Stages).display().to_string(),
+                })?;
                 let finished = Finished::read(&result, Some(key)).ok_or_else(|| PipelineError::Unfit {
-                    path: cache.path().display().to_string(),
+                    path: cache.folder(Kind::Stages).display().to_string(),
                     problem: format!("the entry {key} cannot be read"),
                     hint: "remove it, or run with --no-cache".to_owned(),
                 })?;
@@ -275,7 +293,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
                 if let Some(cache) = cache.as_ref().filter(|_| finished.key == *key) {
                     let before = index.checked_sub(1).map(|before| keys[before].as_str());
                     // A cache that cannot be written costs a later run time, not this one its result.
-                    if let Err(error) = cache.store(key, &ingredients(prepared, index, before), &result) {
+                    if let Err(error) = cache.store_stage(key, &ingredients(prepared, index, before), &result) {
                         tell(Event::Warning { message: format!("the stage was not cached: {error}") })?;
                     }
                 }
@@ -301,7 +319,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         Some(_) => {
             // One LoRA stage: the base is the same model with its adapters off.
             let own_base = prepared.stages.len() == 1 && matches!(prepared.stages[0].tuning, Tuning::Lora(_));
-            let loaded = if own_base { None } else { Some(load_base(prepared)?) };
+            let loaded = if own_base { None } else { Some(prepared.load_base(&Tuning::Frozen)?) };
             let models = Models { base: loaded.as_ref().unwrap_or(&tuned), tuned: &tuned };
             let texts = !prepared.provenance.no_samples;
             let judged = judge(prepared, models, Split::Test, texts, &mut *on_event)?;
@@ -320,13 +338,6 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
     finished.write_report(&folder.path().join("report.html"), !prepared.provenance.no_samples)?;
     folder.write_json("summary.json", &summary)?;
     Ok(summary)
-}
-
-/// The base, not to be trained.
-pub(crate) fn load_base(prepared: &Prepared) -> Result<Llama<Cpu>, WeightsError> {
-    let checkpoint = &prepared.base.checkpoint;
-    let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
-    Llama::load(prepared.device, checkpoint.config(), &Tuning::Frozen, read)
 }
 
 /// The adapter and the merged model, the latter with its tokenizer.

@@ -9,7 +9,9 @@ use temper_model::{Checkpoint, Llama, Purpose, Tuning, WeightsError, Workspace};
 use temper_run::JsonLog;
 use temper_train::{Fit, Progress};
 
+use crate::cache::Kind;
 use crate::checkpoints::{Checkpoints, Finished, MIXED, Restored, weights};
+use crate::identity::{base_ingredients, hashes_of};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::run::{Event, Options};
 use crate::watch::{General, Watch, WatchState};
@@ -39,6 +41,17 @@ impl Start<'_> {
     }
 }
 
+/// A model over the weights that a stage starts from.
+fn load(prepared: &Prepared, start: &Start<'_>, tuning: &Tuning) -> Result<Llama<Cpu>, WeightsError> {
+    match start {
+        Start::Base(_) => prepared.load_base(tuning),
+        Start::Folder(_) | Start::Merged(_) => {
+            let read = |name: &str, shape: &[usize]| start.read(name, shape);
+            Llama::load(prepared.device, prepared.base.checkpoint.config(), tuning, read)
+        }
+    }
+}
+
 /// The model that a finished stage gave. Fresh, resumed and cached runs all read it from the result folder, so that they
 /// cannot differ.
 pub(crate) fn load_result(
@@ -47,16 +60,15 @@ pub(crate) fn load_result(
     start: &Start<'_>,
     result: &Path,
 ) -> Result<Llama<Cpu>, PipelineError> {
-    let config = prepared.base.checkpoint.config();
     if matches!(stage.tuning, Tuning::Lora(_)) {
-        let mut model = Llama::load(prepared.device, config, &stage.tuning, |name, shape| start.read(name, shape))?;
+        let mut model = load(prepared, start, &stage.tuning)?;
         model.load_adapter(&weights(result))?;
         model.scale_adapters(stage.weight_average as f32);
         return Ok(model);
     }
     let checkpoint = Checkpoint::open(&weights(result))?;
     let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
-    Ok(Llama::load(prepared.device, config, &Tuning::Frozen, read)?)
+    Ok(Llama::load(prepared.device, prepared.base.checkpoint.config(), &Tuning::Frozen, read)?)
 }
 
 /// The start of the stage after this one.
@@ -111,8 +123,12 @@ impl Workshop<'_> {
     ) -> Result<Finished, PipelineError> {
         let prepared = self.prepared;
         let (stage, recipe) = (&prepared.stages[index], &prepared.recipe.stages[index]);
-        let read = |name: &str, shape: &[usize]| start.read(name, shape);
-        let mut model = Llama::load(prepared.device, prepared.base.checkpoint.config(), &stage.tuning, read)?;
+        prepared.phases.lap("run folder");
+        let mut model = load(prepared, start, &stage.tuning)?;
+        if let Some(message) = prepared.packed_problem() {
+            (self.tell)(Event::Warning { message })?;
+        }
+        prepared.phases.lap("weights");
         model.init_adapters(prepared.recipe.seed.value);
         let widths = model.adapter_widths();
         let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
@@ -122,6 +138,7 @@ impl Workshop<'_> {
         let (name, record) = (prepared.recipe.base.source.value.to_string(), prepared.base.record());
         let base = (name.as_str(), &record);
 
+        prepared.phases.lap("workspace");
         let mut key = key;
         let Restored { from: resumed, skipped } = checkpoints.restore(&mut fit)?;
         let began = metrics_length(self.metrics_path, index);
@@ -137,33 +154,52 @@ impl Workshop<'_> {
             (self.tell)(Event::Resumed { stage: index, step: 0, path: None, skipped })?;
         }
 
+        let watched_key = self.watch.ingredients(prepared, tokens);
+        // Before its first step a stage over the base is the base: fresh adapters add nothing.
+        let start_key = matches!(start, Start::Base(_)).then(|| validation_ingredients(prepared, index, tokens));
+        let start_loss: Option<f64> = start_key.as_ref().and_then(|key| prepared.kept().get(Kind::Scores, key));
         loop {
             let before = fit.state().clone();
             // The step that is about to be validated is a moment to look at the general text too.
             if before.validation_due {
                 let step = before.step;
                 let renderer = &prepared.base.renderer;
-                let (lines, stop) = self.watch.look(&mut watched, &model, &workspace, renderer, step)?;
+                let (kept, key) = (prepared.kept(), &watched_key);
+                let (lines, stop) = self.watch.look(&mut watched, &model, &workspace, renderer, step, kept, key)?;
                 for general in &lines {
                     self.metrics.append(&Line { stage: index + 1, record: &Record::General(general) })?;
                     (self.tell)(Event::General { stage: index, general: general.clone() })?;
                 }
+                prepared.phases.lap("base: general text");
                 stop.filter(|_| step < of).into_iter().for_each(|stop| fit.stop(stop));
             }
-            let progress = fit.advance(|step| stage.batches(step)).map_err(|error| PipelineError::Train {
-                stage: index,
-                step: before.step + 1,
-                error,
-            })?;
+            let begun = prepared.phases.elapsed();
+            let known = start_loss.filter(|_| before.validation_due && before.step == 0);
+            let progress = match known {
+                Some(loss) => Ok(Some(fit.know_start(loss))),
+                None => fit.advance(|step| stage.batches(step)),
+            };
+            let progress =
+                progress.map_err(|error| PipelineError::Train { stage: index, step: before.step + 1, error })?;
             let Some(progress) = progress else { break };
             self.metrics.append(&Line { stage: index + 1, record: &progress })?;
+            if let (Progress::Validation { step: 0, loss, .. }, None, Some(key)) = (&progress, known, &start_key)
+                && loss.is_finite()
+            {
+                prepared.kept().put(Kind::Scores, key, loss);
+            }
             if let Progress::Validation { best: true, step, .. } = progress
                 && step > 0
             {
                 let saved = snapshot::save(&model, &stage.tuning, 1.0, base, &checkpoints.best(step));
                 saved.map_err(PipelineError::Save)?;
             }
+            let step = matches!(progress, Progress::Step(_));
             (self.tell)(Event::Train { stage: index, of, progress })?;
+            prepared.phases.lap(if step { "first step" } else { "base: validation" });
+            if let Some(phases) = step.then(|| prepared.phases.end()).flatten() {
+                (self.tell)(Event::FirstStep { begun, done: prepared.phases.elapsed(), phases })?;
+            }
 
             let state = fit.state();
             let over = state.stopped.is_some() || state.step == of;
@@ -222,6 +258,20 @@ fn average_with_start(stage: &PreparedStage, model: &mut Llama<Cpu>, start: &Sta
         model.device().write(&parameter.value, &mixed);
     }
     Ok(())
+}
+
+/// What the validation loss of stage `index` before its first step depends on, where it starts from the base. The rank of
+/// adapters is not in it: they add zeros.
+fn validation_ingredients(prepared: &Prepared, index: usize, tokens: usize) -> serde_json::Value {
+    let (stage, recipe) = (&prepared.stages[index], &prepared.recipe.stages[index]);
+    let of = serde_json::json!({
+        "validation": recipe.validation.as_ref().map(|path| hashes_of(prepared, &path.path)),
+        "mode": if matches!(stage.tuning, Tuning::Full) { "full" } else { "lora" },
+        "max_length": recipe.max_length.value,
+        "micro_batch_tokens": stage.micro_batch_tokens,
+        "tokens_together": tokens,
+    });
+    base_ingredients(prepared, "validation loss of the base, before training", of)
 }
 
 /// The stage's own lines of `metrics.jsonl`.

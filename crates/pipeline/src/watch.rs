@@ -11,6 +11,9 @@ use temper_text::Renderer;
 use temper_train::Stop;
 
 use crate::PipelineError;
+use crate::cache::{Kept, Kind};
+use crate::identity::{base_ingredients, hashes_of};
+use crate::prepare::Prepared;
 
 /// Floors that the better end of the interval must exceed, so many times over, for the floor to be beyond recovery. A
 /// decision: the decay of the learning rate brings back part of a rise, not four fifths of it.
@@ -48,6 +51,8 @@ pub struct General {
 
 struct Suite {
     name: String,
+    /// Where the recipe names its file.
+    setting: String,
     items: Vec<TextItem>,
     clusters: Option<Vec<u32>>,
     /// The floor, as a share.
@@ -79,7 +84,13 @@ impl Watch {
                 // No interval can be made of one unit, so nothing could be decided.
                 continue;
             }
-            watch.suites.push(Suite { name: suite.name.value.clone(), items, clusters, floor: percent / 100.0 });
+            watch.suites.push(Suite {
+                name: suite.name.value.clone(),
+                setting: suite.path.path.clone(),
+                items,
+                clusters,
+                floor: percent / 100.0,
+            });
         }
         Ok(watch)
     }
@@ -102,7 +113,14 @@ impl Watch {
         Ok(longest)
     }
 
-    /// Scores every suite. The first time, before any training, it is the base that is scored.
+    /// What the base's scores depend on besides the base, in batches of so many tokens.
+    pub fn ingredients(&self, prepared: &Prepared, tokens: usize) -> serde_json::Value {
+        let suites: Vec<_> =
+            self.suites.iter().map(|suite| (hashes_of(prepared, &suite.setting), suite.items.len())).collect();
+        base_ingredients(prepared, "held-out losses of the base, before training", serde_json::json!([suites, tokens]))
+    }
+
+    /// Scores every suite. The first time, before any training, it is the base that is scored, unless its losses are known.
     pub fn look(
         &self,
         state: &mut WatchState,
@@ -110,13 +128,21 @@ impl Watch {
         workspace: &Workspace<<Cpu as temper_kernels::Device>::Buffer>,
         renderer: &Renderer,
         step: usize,
+        kept: Kept<'_>,
+        ingredients: &serde_json::Value,
     ) -> Result<(Vec<General>, Option<Stop>), PipelineError> {
         let bench = Bench { side: Side { model, adapter: true }, renderer, workspace };
         let first = state.base.is_empty();
+        let known: Option<Vec<Vec<DocumentLoss>>> =
+            if first && step == 0 { kept.get(Kind::Scores, ingredients) } else { None };
+        let known = known.filter(|known| known.iter().map(Vec::len).eq(self.suites.iter().map(|s| s.items.len())));
         let (mut lines, mut stop) = (Vec::new(), None);
         state.beyond.resize(self.suites.len(), 0);
         for (i, suite) in self.suites.iter().enumerate() {
-            let now = bench.text_loss(&suite.items, &mut |_, _| {})?;
+            let now = match &known {
+                Some(known) => known[i].clone(),
+                None => bench.text_loss(&suite.items, &mut |_, _| {})?,
+            };
             if first {
                 state.base.push(now.clone());
             }
@@ -136,6 +162,9 @@ impl Watch {
             if state.beyond[i] >= IN_A_ROW && stop.is_none() {
                 stop = Some(Stop::FloorBroken { suite: suite.name.clone(), at_best: low, floor: suite.floor });
             }
+        }
+        if first && step == 0 && known.is_none() && stop.is_none() {
+            kept.put(Kind::Scores, ingredients, &state.base);
         }
         Ok((lines, stop))
     }

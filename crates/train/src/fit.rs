@@ -188,6 +188,19 @@ impl<'m, D: Device> Fit<'m, D> {
 
     fn validate(&mut self) -> Progress {
         let loss = evaluate(self.model, self.workspace, true, &self.validation).mean();
+        self.validated(loss)
+    }
+
+    /// The validation before the first step, in place of [`Fit::advance`], where its loss is known already.
+    ///
+    /// # Panics
+    /// When that validation is not what comes next.
+    pub fn know_start(&mut self, loss: f64) -> Progress {
+        assert!(self.state.validation_due && self.state.step == 0, "the validation before the first step comes next");
+        self.validated(loss)
+    }
+
+    fn validated(&mut self, loss: f64) -> Progress {
         let state = &mut self.state;
         state.validation_due = false;
         state.last = Some(loss).filter(|loss| loss.is_finite());

@@ -7,12 +7,14 @@ mod optimizer;
 mod schedule;
 mod step;
 mod stops;
+mod trials;
 
 pub use fit::{Best, Fit, FitOutcome, FitSettings, FitState, Progress, StepReport};
 pub use optimizer::{AdamWSettings, Optimizer};
 pub use schedule::{LearningRate, Shape};
 pub use step::{LossSum, StepOutcome, evaluate, step};
 pub use stops::{Stop, StopSettings, Watch};
+pub use trials::{Lanes, ReadTensor, Trained, Trial, TrialBase, TrialError};
 
 /// Why training stopped before its end.
 #[derive(Debug, thiserror::Error, PartialEq)]

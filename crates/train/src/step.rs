@@ -1,8 +1,8 @@
 //! One optimiser step: micro-batches forward and backward, one division, clip, AdamW.
 
-use temper_data::MicroBatch;
+use temper_data::{MicroBatch, Target};
 use temper_kernels::{Device, LogProbGrad, Pick, Segment};
-use temper_model::{Llama, Tokens, Workspace};
+use temper_model::{Beginnings, Llama, Tokens, Workspace};
 
 use crate::TrainError;
 use crate::optimizer::Optimizer;
@@ -121,7 +121,8 @@ fn forward_backward<D: Device>(
     model.backward(ws, tokens);
 }
 
-/// Sums of the loss over micro-batches, nothing trained: validation and held-out text.
+/// Sums of the loss over micro-batches, nothing trained: validation and held-out text. The rows are laid out anew, so that
+/// what they begin with in common is computed once; the sum goes over targets in the order of the batches.
 pub fn evaluate<D: Device>(
     model: &Llama<D>,
     ws: &Workspace<D::Buffer>,
@@ -129,19 +130,49 @@ pub fn evaluate<D: Device>(
     batches: &[MicroBatch],
 ) -> LossSum {
     let d = model.device();
-    let mut sum = LossSum::default();
+    // Each row of each batch: its tokens, and its targets by their place among all.
+    let (mut rows, mut first) = (Vec::new(), 0);
     for batch in batches {
-        let segments = segments(batch);
-        let tokens = Tokens { ids: &batch.ids, positions: &batch.positions, segments: &segments };
-        let hidden = model.forward(ws, tokens, adapter);
-        let (rows, picks) = picks(batch);
-        let picked = ws.picked.first_rows(rows.len());
-        d.gather_rows(&hidden, &rows, &picked);
-        let found = d.linear_logprob(&picked, &model.head().value, &picks, &ws.logits[0], None);
-        for (target, logprob) in batch.targets.iter().zip(found.logprob) {
-            sum.nll -= f64::from(target.weight) * f64::from(logprob);
-            sum.weight += f64::from(target.weight);
+        for segment in &batch.segments {
+            let own = |t: &Target| segment.contains(&(t.row as usize));
+            let targets: Vec<_> = (first..).zip(&batch.targets).filter(|(_, t)| own(t)).collect();
+            if !targets.is_empty() {
+                rows.push((&batch.ids[segment.clone()], segment.start as u32, targets));
+            }
         }
+        first += batch.targets.len();
+    }
+    let mut logprobs = vec![0.0; first];
+    let mut waiting = Beginnings::order(rows.len(), |i| rows[i].0).into_iter().peekable();
+    while waiting.peek().is_some() {
+        let (mut laid, mut asked, mut picks, mut places) = (Beginnings::default(), Vec::new(), Vec::new(), Vec::new());
+        while let Some(i) = waiting.next_if(|&i| {
+            let (ids, _, targets) = &rows[i];
+            let fits = laid.ids.len() + ids.len() - laid.shared(ids) <= ws.tokens();
+            laid.ids.is_empty() || fits && asked.len() + targets.len() <= ws.tokens()
+        }) {
+            let (ids, start, targets) = &rows[i];
+            let own = laid.add(ids);
+            for (place, target) in targets {
+                let row = own[(target.row - start) as usize];
+                if asked.last() != Some(&row) {
+                    asked.push(row);
+                }
+                picks.push(Pick { row: asked.len() as u32 - 1, token: target.token });
+                places.push(*place);
+            }
+        }
+        let tokens = Tokens { ids: &laid.ids, positions: &laid.positions, segments: &laid.segments };
+        let hidden = model.forward(ws, tokens, adapter);
+        let picked = ws.picked.first_rows(asked.len());
+        d.gather_rows(&hidden, &asked, &picked);
+        let found = d.linear_logprob(&picked, &model.head().value, &picks, &ws.logits[0], None);
+        places.iter().zip(found.logprob).for_each(|(&place, logprob)| logprobs[place] = logprob);
+    }
+    let mut sum = LossSum::default();
+    for (target, logprob) in batches.iter().flat_map(|batch| &batch.targets).zip(logprobs) {
+        sum.nll -= f64::from(target.weight) * f64::from(logprob);
+        sum.weight += f64::from(target.weight);
     }
     sum
 }
@@ -153,7 +184,7 @@ fn segments(batch: &MicroBatch) -> Vec<Segment> {
 /// The rows of hidden states that predict something, and each target as a pick among them.
 fn picks(batch: &MicroBatch) -> (Vec<u32>, Vec<Pick>) {
     let mut rows: Vec<u32> = Vec::with_capacity(batch.targets.len());
-    let pick = |t: &temper_data::Target| {
+    let pick = |t: &Target| {
         if rows.last() != Some(&t.row) {
             rows.push(t.row);
         }

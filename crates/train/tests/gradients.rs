@@ -5,19 +5,26 @@ mod models;
 
 use std::cell::RefCell;
 
-use models::{borrowed, lora, tiny, tiny_rows, workspace};
+use models::{borrowed, lora, lora_on, tiny, tiny_rows, workspace};
 use temper_data::{MicroBatch, micro_batches};
-use temper_kernels::{Cpu, Device, Reference, Segment};
+use temper_kernels::{Cpu, Device, Profiled, Reference, Segment};
 use temper_model::{Llama, Purpose, Tokens, Tuning, Workspace};
 use temper_train::{AdamWSettings, Optimizer, step};
 
 /// What is trained, and whether the head is tied to the embedding.
-fn cases() -> [(&'static str, bool, Tuning); 4] {
+fn cases() -> [(&'static str, bool, Tuning); 7] {
     [
         ("full rank, untied head", false, Tuning::Full),
         ("full rank, tied head", true, Tuning::Full),
         ("LoRA, untied head", false, lora(2, 3.0)),
         ("LoRA, tied head", true, lora(2, 3.0)),
+        ("LoRA on the last linear", false, lora_on(&["layers.1.mlp.down_proj"])),
+        ("LoRA on the upper layer's attention", false, lora_on(&["layers.1.self_attn.q_proj"])),
+        (
+            "LoRA, other linears in each layer",
+            false,
+            lora_on(&["0.self_attn.o_proj", "1.mlp.gate_proj", "1.mlp.up_proj"]),
+        ),
     ]
 }
 
@@ -65,8 +72,12 @@ fn every_gradient_is_the_central_difference_in_f64() {
         let ws = workspace(&model, Purpose::Train, 12);
         fill_gradients(&model, &ws, &batches);
         let trained = model.trained();
-        // 7 linears and 2 norms a layer, embedding, last norm, head; or A and B of 7 linears a layer.
-        let tensors = if case.starts_with("LoRA") { 2 * 14 } else { 2 * 9 + 2 + usize::from(!tied) };
+        // 7 linears and 2 norms a layer, embedding, last norm, head; or A and B of each adapted linear.
+        let tensors = match &tuning {
+            Tuning::Lora(lora) if lora.targets.len() == 7 => 2 * 14,
+            Tuning::Lora(lora) => 2 * lora.targets.len(),
+            _ => 2 * 9 + 2 + usize::from(!tied),
+        };
         assert_eq!(trained.len(), tensors, "{case}");
         for (name, parameter) in trained {
             let start = d.read_exact(&parameter.value);
@@ -109,4 +120,33 @@ fn the_cpu_has_the_gradients_of_the_reference() {
             }
         }
     }
+}
+
+/// How often each operation of a backward runs, by what is trained: nothing below the lowest part that is.
+#[test]
+fn no_backward_below_the_lowest_part_that_is_trained() {
+    let counts = |targets: &[&str]| {
+        let model = tiny(Profiled::new(Reference::<f64>::new()), false, &lora_on(targets));
+        let ws = workspace(&model, Purpose::Train, 12);
+        let batches = &batches()[..1];
+        model.device().take();
+        fill_gradients(&model, &ws, batches);
+        let log = model.device().take();
+        let calls = |name: &str| log.iter().filter(|((n, _), _)| *n == name).map(|(_, m)| m.calls).sum::<usize>();
+        // Each adapter's two products by weights; through B; through the frozen weights.
+        [
+            "linear backward weight",
+            "linear backward input",
+            "swiglu backward",
+            "attention backward",
+            "rms_norm backward",
+        ]
+        .map(calls)
+    };
+    assert_eq!(counts(&["layers.1.mlp.down_proj"]), [2, 1, 0, 0, 1]);
+    assert_eq!(counts(&["layers.1.mlp.gate_proj"]), [2, 2, 1, 0, 1]);
+    assert_eq!(counts(&["layers.1.self_attn.o_proj"]), [2, 3, 1, 0, 2]);
+    assert_eq!(counts(&["layers.1.self_attn.v_proj"]), [2, 4, 1, 1, 2]);
+    assert_eq!(counts(&["layers.0.mlp.down_proj"]), [2, 5, 1, 1, 3]);
+    assert_eq!(counts(&["down_proj"]), [4, 6, 1, 1, 3]);
 }

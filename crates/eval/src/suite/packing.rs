@@ -1,9 +1,8 @@
-//! Many short sequences in one forward pass.
-
-use std::ops::Range;
+//! Many short sequences in one forward pass. Nothing is padded, so lengths need not be alike; what sequences begin with in
+//! common, such as a system prompt, is computed once for all that share the pass.
 
 use temper_kernels::{Device, Pick, Segment, Tensor};
-use temper_model::{Tokens, Workspace};
+use temper_model::{Beginnings, Tokens, Workspace};
 
 use super::{EvalError, Side, TooLong};
 
@@ -26,42 +25,45 @@ impl Sequence {
         Sequence { line, ids, positions, segments, asks }
     }
 
-    fn rows_asked(&self) -> Vec<u32> {
-        let mut rows: Vec<u32> = self.asks.iter().map(|ask| ask.row).collect();
-        rows.dedup();
-        rows
+    /// How many rows something is asked at.
+    fn rows_asked(&self) -> usize {
+        self.asks.chunk_by(|a, b| a.row == b.row).count()
+    }
+
+    /// The tokens of its first segment, which sees nothing but itself: what others may begin with as well.
+    fn beginning(&self) -> &[u32] {
+        &self.ids[..self.segments.first().map_or(0, |segment| segment.rows.end)]
     }
 }
 
 /// Sequences that share a forward.
+#[derive(Default)]
 struct Batch {
-    ids: Vec<u32>,
-    positions: Vec<u32>,
-    segments: Vec<Segment>,
-    /// Rows at which something is asked, ascending.
-    rows: Vec<u32>,
-    /// What is asked, by index into `rows`.
+    rows: Beginnings,
+    /// Rows at which something is asked, sequence by sequence.
+    asked: Vec<u32>,
+    /// What is asked, by index into `asked`.
     picks: Vec<Pick>,
 }
 
 impl Batch {
-    fn new(sequences: &[Sequence]) -> Batch {
-        let mut batch = Batch { ids: vec![], positions: vec![], segments: vec![], rows: vec![], picks: vec![] };
-        for sequence in sequences {
-            let start = batch.ids.len();
-            let shift = |range: &Range<usize>| range.start + start..range.end + start;
-            batch.ids.extend_from_slice(&sequence.ids);
-            batch.positions.extend_from_slice(&sequence.positions);
-            batch.segments.extend(sequence.segments.iter().map(|segment| Segment {
-                rows: shift(&segment.rows),
-                context: segment.context.iter().map(shift).collect(),
-            }));
+    fn new(sequences: &[Sequence], run: &[usize]) -> Batch {
+        let mut batch = Batch::default();
+        for sequence in run.iter().map(|&index| &sequences[index]) {
+            let mut places = batch.rows.add(sequence.beginning());
+            for segment in &sequence.segments[1..] {
+                let context = segment.context.iter().cloned().flatten().map(|row| places[row]);
+                let (ids, positions) = (&sequence.ids[segment.rows.clone()], &sequence.positions[segment.rows.clone()]);
+                let first = batch.rows.branch(ids, positions, context.collect::<Vec<_>>().into_iter());
+                places.extend((first..).take(ids.len()));
+            }
+            let mut last = None;
             for ask in &sequence.asks {
-                let row = ask.row + start as u32;
-                if batch.rows.last() != Some(&row) {
-                    batch.rows.push(row);
+                if last != Some(ask.row) {
+                    batch.asked.push(places[ask.row as usize]);
+                    last = Some(ask.row);
                 }
-                batch.picks.push(Pick { row: batch.rows.len() as u32 - 1, token: ask.token });
+                batch.picks.push(Pick { row: batch.asked.len() as u32 - 1, token: ask.token });
             }
         }
         batch
@@ -74,10 +76,10 @@ impl Batch {
         workspace: &Workspace<D::Buffer>,
         picked: &Tensor<D::Buffer>,
     ) -> Tensor<D::Buffer> {
-        let tokens = Tokens { ids: &self.ids, positions: &self.positions, segments: &self.segments };
-        let hidden = side.model.forward(workspace, tokens, side.adapter);
-        let picked = picked.first_rows(self.rows.len());
-        side.model.device().gather_rows(&hidden, &self.rows, &picked);
+        let Beginnings { ids, positions, segments, .. } = &self.rows;
+        let hidden = side.model.forward(workspace, Tokens { ids, positions, segments }, side.adapter);
+        let picked = picked.first_rows(self.asked.len());
+        side.model.device().gather_rows(&hidden, &self.asked, &picked);
         picked
     }
 }
@@ -90,21 +92,22 @@ pub(super) fn logprobs<D: Device>(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Vec<f32>>, EvalError> {
     let head = &side.model.head().value;
-    let mut found = Vec::with_capacity(sequences.len());
-    for range in pack(workspace.tokens(), context(side), sequences)? {
-        let batch = Batch::new(&sequences[range.clone()]);
+    let (mut found, mut done) = (vec![Vec::new(); sequences.len()], 0);
+    for run in pack(workspace.tokens(), context(side), sequences)? {
+        let batch = Batch::new(sequences, &run);
         let picked = batch.hidden(side, workspace, &workspace.picked);
         let read = side.model.device().linear_logprob(&picked, head, &batch.picks, &workspace.logits[0], None).logprob;
         let mut rest = read.as_slice();
-        for sequence in &sequences[range.clone()] {
-            let (own, others) = rest.split_at(sequence.asks.len());
+        for &index in &run {
+            let (own, others) = rest.split_at(sequences[index].asks.len());
             if own.iter().any(|logprob| !logprob.is_finite()) {
-                return Err(EvalError::NotFinite { line: sequence.line });
+                return Err(EvalError::NotFinite { line: sequences[index].line });
             }
-            found.push(own.to_vec());
+            found[index] = own.to_vec();
             rest = others;
         }
-        progress(range.end, sequences.len());
+        done += run.len();
+        progress(done, sequences.len());
     }
     Ok(found)
 }
@@ -121,25 +124,26 @@ pub(super) fn divergences<D: Device>(
     let (rows, width) = (workspace.tokens(), base.model.config().hidden_size);
     // Both sides run in one workspace, so what the base left is put aside before the tuned model runs.
     let aside = Tensor::new(device.zeros(rows * width), 0, rows, width);
-    let mut found = Vec::with_capacity(sequences.len());
-    for range in pack(rows, context(base), sequences)? {
-        let batch = Batch::new(&sequences[range.clone()]);
+    let (mut found, mut done) = (vec![0.0; sequences.len()], 0);
+    for run in pack(rows, context(base), sequences)? {
+        let batch = Batch::new(sequences, &run);
         let p = batch.hidden(base, workspace, &aside);
         let q = batch.hidden(tuned, workspace, &workspace.picked);
         let [logits_p, logits_q] = &workspace.logits;
         let heads = (&base.model.head().value, &tuned.model.head().value);
         let read = device.linear_kl((&p, heads.0), (&q, heads.1), (logits_p, logits_q));
         let mut rest = read.as_slice();
-        for sequence in &sequences[range.clone()] {
-            let (own, others) = rest.split_at(sequence.rows_asked().len());
+        for &index in &run {
+            let (own, others) = rest.split_at(sequences[index].rows_asked());
             let sum: f64 = own.iter().map(|&kl| f64::from(kl)).sum();
             if !sum.is_finite() {
-                return Err(EvalError::NotFinite { line: sequence.line });
+                return Err(EvalError::NotFinite { line: sequences[index].line });
             }
-            found.push(sum);
+            found[index] = sum;
             rest = others;
         }
-        progress(range.end, sequences.len());
+        done += run.len();
+        progress(done, sequences.len());
     }
     Ok(found)
 }
@@ -148,29 +152,38 @@ fn context<D: Device>(side: Side<'_, D>) -> usize {
     side.model.config().max_position_embeddings
 }
 
-/// Runs of sequences of at most `budget` tokens each, in order. All items that do not fit are named at once.
-pub(super) fn pack(budget: usize, context: usize, sequences: &[Sequence]) -> Result<Vec<Range<usize>>, EvalError> {
+/// Runs of sequences, by index, that have at most `budget` rows, and so many at which something is asked, when common
+/// beginnings are shared. All items that do not fit, shared or not, are named at once.
+pub(super) fn pack(budget: usize, context: usize, sequences: &[Sequence]) -> Result<Vec<Vec<usize>>, EvalError> {
     let mut too_long = Vec::new();
-    let mut runs: Vec<Range<usize>> = Vec::new();
-    let mut taken = budget;
-    for (index, sequence) in sequences.iter().enumerate() {
+    for sequence in sequences {
         let tokens = sequence.ids.len();
         let positions = sequence.positions.iter().max().map_or(0, |&last| last as usize + 1);
         if tokens > budget || positions > context {
             let limit = if tokens > budget { budget } else { context };
             too_long.push(TooLong { line: sequence.line, tokens: tokens.max(positions), limit });
-            continue;
-        }
-        match runs.last_mut() {
-            Some(run) if taken + tokens <= budget => {
-                run.end = index + 1;
-                taken += tokens;
-            }
-            _ => {
-                runs.push(index..index + 1);
-                taken = tokens;
-            }
         }
     }
-    if too_long.is_empty() { Ok(runs) } else { Err(EvalError::TooLong(too_long)) }
+    if !too_long.is_empty() {
+        return Err(EvalError::TooLong(too_long));
+    }
+    let mut runs: Vec<Vec<usize>> = Vec::new();
+    let (mut rows, mut asked, mut before): (usize, usize, &[u32]) = (budget, 0, &[]);
+    for index in Beginnings::order(sequences.len(), |i| sequences[i].beginning()) {
+        let sequence = &sequences[index];
+        let shared = Beginnings::common(before, sequence.beginning());
+        let own = sequence.ids.len() - shared;
+        match runs.last_mut() {
+            Some(run) if rows + own <= budget && asked + sequence.rows_asked() <= budget => {
+                run.push(index);
+                (rows, asked) = (rows + own, asked + sequence.rows_asked());
+            }
+            _ => {
+                runs.push(vec![index]);
+                (rows, asked) = (sequence.ids.len(), sequence.rows_asked());
+            }
+        }
+        before = sequence.beginning();
+    }
+    Ok(runs)
 }

@@ -4,6 +4,7 @@ mod attention;
 mod lanes;
 mod linear;
 mod logprob;
+mod packed;
 mod product;
 mod rows;
 
@@ -13,6 +14,7 @@ use rayon::prelude::*;
 
 use self::lanes::AdamWStep;
 use self::linear::{backward_operand, cols_as_lanes, forward_operand, rows_as_lanes};
+pub use self::packed::{FrozenWeight, PackedError, PackedWeights};
 pub use self::product::Precision;
 use self::product::{Frozen, Instructions, Kernels, Operand};
 use self::rows::{CpuBuffer, Rows, check_disjoint, deal};

@@ -2,6 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -13,8 +14,8 @@ pub struct CpuBuffer(UnsafeCell<Storage>);
 
 enum Storage {
     Plain(Vec<f32>),
-    /// A weight that products read in their own order; it is a buffer of its own.
-    Frozen(Frozen),
+    /// A weight that products read in their own order; it is a buffer of its own. Models may share it.
+    Frozen(Arc<Frozen>),
 }
 
 impl CpuBuffer {
@@ -22,12 +23,17 @@ impl CpuBuffer {
         Self(UnsafeCell::new(Storage::Plain(vec![0.0; elements])))
     }
 
+    /// A frozen weight.
+    pub(super) fn of(frozen: Arc<Frozen>) -> Self {
+        Self(UnsafeCell::new(Storage::Frozen(frozen)))
+    }
+
     /// Replaces the values by a frozen weight made of them. A buffer that is frozen already stays as it is.
     pub(super) fn freeze(&self, pack: impl FnOnce(&[f32]) -> Frozen) {
         // SAFETY: one thread has the buffer, and no operation is under way.
         let storage = unsafe { &mut *self.0.get() };
         if let Storage::Plain(values) = storage {
-            *storage = Storage::Frozen(pack(values));
+            *storage = Storage::Frozen(Arc::new(pack(values)));
         }
     }
 

@@ -23,6 +23,11 @@ pub fn lora(rank: usize, alpha: f32) -> Tuning {
     Tuning::Lora(LoraSettings { rank, alpha, targets: LINEAR_MODULES.map(str::to_owned).to_vec() })
 }
 
+/// Adapters on some linears, by PEFT's rule.
+pub fn lora_on(targets: &[&str]) -> Tuning {
+    Tuning::Lora(LoraSettings { rank: 2, alpha: 3.0, targets: targets.iter().map(|&t| t.to_owned()).collect() })
+}
+
 pub fn workspace<D: Device>(model: &Llama<D>, purpose: Purpose, tokens: usize) -> Workspace<D::Buffer> {
     Workspace::allocate(model.device(), model.config(), model.adapter_widths(), purpose, tokens)
 }
@@ -33,31 +38,36 @@ fn uniform(name: &str, count: usize, bound: f64) -> Vec<f32> {
     (0..count as u64).map(|i| ((2.0 * stream.unit(i) - 1.0) * bound) as f32).collect()
 }
 
-/// Two layers, grouped heads, widths of which no two are equal. Weights are large enough that attention, gates and
-/// softmax are far from linear; adapters are away from zero, so that every gradient is.
+/// Two layers, grouped heads, widths of which no two are equal.
+pub const TINY: LlamaConfig = LlamaConfig {
+    vocab_size: 19,
+    hidden_size: 12,
+    intermediate_size: 20,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 4,
+    rope_theta: 100.0,
+    rms_norm_eps: 1e-3,
+    tie_word_embeddings: false,
+    max_position_embeddings: 16,
+    bos_token_id: None,
+    eos_token_ids: vec![],
+    pad_token_id: None,
+};
+
+/// Its weights, large enough that attention, gates and softmax are far from linear.
+pub fn tiny_weight(name: &str, shape: &[usize]) -> Vec<f32> {
+    match shape {
+        [width] => uniform(name, *width, 0.5).iter().map(|w| 1.0 + w).collect(),
+        _ => uniform(name, shape.iter().product(), 2.0 / (shape[1] as f64).sqrt()),
+    }
+}
+
+/// [`TINY`]; adapters are away from zero, so that every gradient is.
 pub fn tiny<D: Device>(device: D, tied: bool, tuning: &Tuning) -> Llama<D> {
-    let config = LlamaConfig {
-        vocab_size: 19,
-        hidden_size: 12,
-        intermediate_size: 20,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 4,
-        rope_theta: 100.0,
-        rms_norm_eps: 1e-3,
-        tie_word_embeddings: tied,
-        max_position_embeddings: 16,
-        bos_token_id: None,
-        eos_token_ids: vec![],
-        pad_token_id: None,
-    };
-    let weight = |name: &str, shape: &[usize]| -> Result<Vec<f32>, std::convert::Infallible> {
-        Ok(match shape {
-            [width] => uniform(name, *width, 0.5).iter().map(|w| 1.0 + w).collect(),
-            _ => uniform(name, shape.iter().product(), 2.0 / (shape[1] as f64).sqrt()),
-        })
-    };
+    let config = LlamaConfig { tie_word_embeddings: tied, ..TINY };
+    let weight = |name: &str, shape: &[usize]| Ok::<_, std::convert::Infallible>(tiny_weight(name, shape));
     let Ok(model) = Llama::load(device, &config, tuning, weight);
     for (name, adapter) in model.adapters() {
         let values = uniform(&name, adapter.value.len(), 2.0 / (adapter.value.cols() as f64).sqrt());

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::pack::{View, unpack};
 use super::panels::{Layout, Panel, Words};
+use super::stored::{Mapped, Stored};
 use super::{Kernels, Shared};
 
 /// A weight that will not change: packed once for `x W^T`, and for `dy W` when that is first asked for. The rows as
@@ -17,8 +18,8 @@ pub(in crate::cpu) struct Frozen {
     kernels: Kernels,
     /// One past the last row of each part; adapters are added part by part.
     ends: Vec<usize>,
-    forward: Words,
-    backward: OnceLock<Words>,
+    forward: Stored,
+    backward: OnceLock<Stored>,
 }
 
 impl Frozen {
@@ -31,7 +32,40 @@ impl Frozen {
         let to = forward.reach(layout.words());
         // SAFETY: the values reach rows x cols and the words the whole layout.
         unsafe { kernels.pack_right(View::lanes_by_k(values.as_ptr(), cols), layout, cols, to, true) };
-        Self { rows, cols, kernels, ends, forward, backward: OnceLock::new() }
+        Self { rows, cols, kernels, ends, forward: Stored::Own(forward), backward: OnceLock::new() }
+    }
+
+    /// A weight that was packed before, in both orders; none where there are not as many words as its layouts have.
+    pub fn mapped(
+        kernels: Kernels,
+        (rows, cols): (usize, usize),
+        ends: Vec<usize>,
+        [forward, backward]: [Mapped; 2],
+    ) -> Option<Self> {
+        let words = Self::words(kernels, (rows, cols), &ends);
+        if [forward.bytes().len(), backward.bytes().len()] != words.map(|words| 4 * words) {
+            return None;
+        }
+        let backward = OnceLock::from(Stored::Mapped(backward));
+        Some(Self { rows, cols, kernels, ends, forward: Stored::Mapped(forward), backward })
+    }
+
+    /// Words of a weight [rows, cols] packed for `x W^T` and for `dy W`.
+    pub fn words(kernels: Kernels, (rows, cols): (usize, usize), ends: &[usize]) -> [usize; 2] {
+        let forward = Layout { ends, units: kernels.units(cols) };
+        let backward = Layout { ends: std::slice::from_ref(&cols), units: kernels.units(rows) };
+        [forward.words(), backward.words()]
+    }
+
+    /// What [`Frozen::mapped`] takes back: the packed words of both orders. Packs the second where nothing asked for it yet.
+    pub fn bytes(&self) -> [&[u8]; 2] {
+        let [forward, backward] = Self::words(self.kernels, self.shape(), &self.ends);
+        [self.forward.bytes(forward), self.backward_words().bytes(backward)]
+    }
+
+    /// Whether these are the parts it was frozen with.
+    pub fn has_ends(&self, ends: &[usize]) -> bool {
+        self.ends == ends
     }
 
     /// Rows and columns.
@@ -74,8 +108,16 @@ impl Frozen {
 
     /// The right operand of `dy W`, packed when it is first asked for. Its lanes are one part.
     pub(super) fn backward(&self) -> (*const u32, Layout<'_>) {
-        let layout = Layout { ends: std::slice::from_ref(&self.cols), units: self.kernels.units(self.rows) };
-        let words = self.backward.get_or_init(|| {
+        (self.backward_words().as_ptr(), self.backward_layout())
+    }
+
+    fn backward_layout(&self) -> Layout<'_> {
+        Layout { ends: std::slice::from_ref(&self.cols), units: self.kernels.units(self.rows) }
+    }
+
+    fn backward_words(&self) -> &Stored {
+        let layout = self.backward_layout();
+        self.backward.get_or_init(|| {
             let mut words = Words::zeros(layout.words());
             let to = Shared(words.reach(layout.words()));
             (0..layout.count()).into_par_iter().with_max_len(1).for_each(|index| {
@@ -88,9 +130,8 @@ impl Frozen {
                 // SAFETY: each panel has one writer; the columns reach every row.
                 unsafe { self.kernels.pack_panel(view, Panel { lane: 0, ..panel }, self.rows, to.get()) };
             });
-            words
-        });
-        (words.as_ptr(), layout)
+            Stored::Own(words)
+        })
     }
 
     /// Whether the kernels multiply what was packed.

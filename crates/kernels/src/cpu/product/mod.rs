@@ -6,7 +6,7 @@
 //!
 //! Outwards from the innermost loop: `isa.rs` names the instructions, `tile.rs` is the loop, `pack.rs` brings operands
 //! into its order, `panels.rs` says where they lie, `block.rs` is one task, this file deals tasks to threads.
-//! `frozen.rs` keeps weights packed. Why it is so: docs/decisions/0008-products.md.
+//! `frozen.rs` keeps weights packed, `stored.rs` holds their words. Why it is so: docs/decisions/0008-products.md.
 
 #[macro_use]
 mod dispatch;
@@ -16,6 +16,7 @@ mod isa;
 mod pack;
 mod panels;
 mod peak;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -36,7 +37,16 @@ pub(super) use self::pack::View;
 use self::panels::{Layout, Panel};
 pub(super) use self::panels::{Words, with_scratch};
 pub(super) use self::peak::peak;
+pub(super) use self::stored::Mapped;
 pub(super) use self::tile::Place;
+
+/// How right operands lie in panels, for what keeps them longer than a process.
+pub(super) const LAYOUT: &str = if cfg!(target_endian = "little") {
+    "panels of 48 in groups of 16, version 1"
+} else {
+    "panels of 48 in groups of 16, version 1, big-endian"
+};
+const _: () = assert!(PANEL == 48 && isa::GROUP == 16, "the layout's name says its sizes");
 
 /// Units of k in one block: the left block of 128 rows and this many units stays in the second-level cache.
 const BLOCK_UNITS: usize = 1536;

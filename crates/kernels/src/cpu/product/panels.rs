@@ -35,6 +35,13 @@ impl Words {
     pub fn at(&self, word: usize) -> u32 {
         self.0[word / 16].0[word % 16]
     }
+
+    /// The first `words` words as bytes.
+    pub fn bytes(&self, words: usize) -> &[u8] {
+        assert!(words <= self.0.len() * 16, "{words} words of {}", self.0.len() * 16);
+        // SAFETY: lines are arrays of words without padding, and any byte may be read.
+        unsafe { std::slice::from_raw_parts(self.as_ptr().cast(), 4 * words) }
+    }
 }
 
 /// A thread's scratch.

@@ -1,0 +1,105 @@
+//! The weights that are read as a whole: which projections lie one under the other, and what each is called.
+
+use temper_kernels::FrozenWeight;
+
+use crate::LlamaConfig;
+use crate::linear::Part;
+
+/// One weight of the model, and the projections that it holds.
+pub(crate) struct Fused {
+    /// Its name is that of its first projection's folder and of all projections: `model.layers.0.mlp.gate_proj+up_proj`.
+    pub weight: FrozenWeight,
+    /// HF module paths of the projections, in the order of their rows.
+    paths: Vec<String>,
+}
+
+impl Fused {
+    fn new(folder: &str, cols: usize, projections: &[(&str, usize)]) -> Self {
+        let (mut parts, mut rows) = (Vec::new(), 0);
+        for (_, more) in projections {
+            parts.push(rows..rows + more);
+            rows += more;
+        }
+        let names: Vec<&str> = projections.iter().map(|(name, _)| *name).collect();
+        let name = format!("{folder}.{}", names.join("+"));
+        let paths = names.iter().map(|name| format!("{folder}.{name}")).collect();
+        Self { weight: FrozenWeight { name, rows, cols, parts }, paths }
+    }
+
+    /// The four linears of layer `i`: q, k and v; o; gate and up; down.
+    pub fn of_layer(c: &LlamaConfig, i: usize) -> [Self; 4] {
+        let (d, f, heads) = (c.hidden_size, c.intermediate_size, c.heads());
+        let (q, kv) = (heads.query_width(), heads.kv_width());
+        let [attention, mlp] = ["self_attn", "mlp"].map(|block| format!("model.layers.{i}.{block}"));
+        [
+            Self::new(&attention, d, &[("q_proj", q), ("k_proj", kv), ("v_proj", kv)]),
+            Self::new(&attention, q, &[("o_proj", d)]),
+            Self::new(&mlp, d, &[("gate_proj", f), ("up_proj", f)]),
+            Self::new(&mlp, f, &[("down_proj", d)]),
+        ]
+    }
+
+    /// The embedding, and the head where it is not the embedding.
+    pub fn tables(c: &LlamaConfig) -> Vec<Self> {
+        let paths =
+            if c.tie_word_embeddings { &["model.embed_tokens"][..] } else { &["model.embed_tokens", "lm_head"] };
+        let table = |path: &&str| Self {
+            weight: FrozenWeight {
+                name: (*path).to_owned(),
+                rows: c.vocab_size,
+                cols: c.hidden_size,
+                parts: Vec::new(),
+            },
+            paths: vec![(*path).to_owned()],
+        };
+        paths.iter().map(table).collect()
+    }
+
+    /// The projections with their rows.
+    pub fn parts(&self) -> Vec<Part> {
+        let parts = self.paths.iter().zip(&self.weight.parts);
+        parts.map(|(path, rows)| Part { path: path.clone(), rows: rows.clone() }).collect()
+    }
+
+    /// The values, row-major: the projections' tensors one under the other.
+    pub fn values<E>(&self, tensor: &mut impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>) -> Result<Vec<f32>, E> {
+        if let [path] = &self.paths[..] {
+            return tensor(&format!("{path}.weight"), &[self.weight.rows, self.weight.cols]);
+        }
+        let mut values = Vec::with_capacity(self.weight.rows * self.weight.cols);
+        for (path, rows) in self.paths.iter().zip(&self.weight.parts) {
+            values.extend(tensor(&format!("{path}.weight"), &[rows.len(), self.weight.cols])?);
+        }
+        Ok(values)
+    }
+}
+
+impl LlamaConfig {
+    /// Every weight that a model of this shape freezes where it is not trained, in the order in which a forward reads them.
+    pub fn frozen_weights(&self) -> Vec<FrozenWeight> {
+        let mut weights: Vec<FrozenWeight> = Fused::tables(self).into_iter().map(|table| table.weight).collect();
+        for i in 0..self.num_hidden_layers {
+            weights.extend(Fused::of_layer(self, i).map(|fused| fused.weight));
+        }
+        weights
+    }
+
+    /// The values of `frozen_weights()[index]`, row-major, from tensors by HF name and shape.
+    ///
+    /// # Errors
+    /// Whatever `tensor` fails with.
+    pub fn frozen_values<E>(
+        &self,
+        index: usize,
+        mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    ) -> Result<Vec<f32>, E> {
+        let tables = Fused::tables(self);
+        match tables.get(index) {
+            Some(table) => table.values(&mut tensor),
+            None => {
+                let index = index - tables.len();
+                Fused::of_layer(self, index / 4)[index % 4].values(&mut tensor)
+            }
+        }
+    }
+}
