@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::isa::{MOST_ROWS, PANEL};
+use super::isa::PANEL;
 use super::pack::{Pack, View};
 use super::panels::{Layout, Panel};
 use super::tile::{CHAIN_UNITS, Left, Place, Right, tile};
@@ -48,7 +48,7 @@ impl Job<'_> {
     /// Words of scratch for a block of so many rows, a multiple of the tile's.
     pub fn scratch(&self, height: usize) -> usize {
         let pieces: usize = self.pieces.iter().map(|piece| piece.units).sum();
-        height * (self.left_words() + pieces) + self.right_words()
+        height * (PANEL + self.left_words() + pieces) + self.right_words()
     }
 
     /// Units of one pass over the panels: as many as keep the left block in the second-level cache; a chain's where the
@@ -85,7 +85,8 @@ impl Job<'_> {
     }
 }
 
-/// Computes the rows `rows` of the result in the panels `panels`.
+/// Computes the rows `rows` of the result in the panels `panels`. A panel of the result is made beside it, chain by
+/// chain: what the tiles of a chain read of the right operand stays in the first-level cache.
 ///
 /// # Safety
 /// The processor has `I`; the job's operands lie within live buffers; the scratch reaches `Job::scratch` for the rows,
@@ -102,7 +103,8 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
     let height = rows.len().next_multiple_of(I::ROWS);
     // SAFETY: the caller's promise.
     unsafe {
-        let right_scratch = scratch;
+        let sums = Place { at: scratch.cast(), stride: PANEL };
+        let right_scratch = scratch.add(height * PANEL);
         let left_scratch = right_scratch.add(job.right_words());
         let pieces_scratch = left_scratch.add(height * job.left_words());
         let mut to = pieces_scratch;
@@ -125,60 +127,38 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
                         right_scratch
                     }
                 };
-                let right = Right { at: right, unit: panel.width };
-                let added = job.added(panel, pieces_scratch, height).filter(|_| now.end == job.units);
-                for row in rows.clone().step_by(I::ROWS) {
-                    let within = row - rows.start;
-                    let packed = left_scratch.wrapping_add(within * now.len());
-                    let added = added.map(|added| Added { left: added.left.add(within * added.units), ..added });
-                    let tile_rows = row..(row + I::ROWS).min(rows.end);
-                    tile_of::<I, BF16>(job, tile_rows, panel, now.clone(), packed, right, added);
+                let to = p.to.after(rows.start, panel.lane);
+                let begin =
+                    if now.start == 0 { p.from.map(|from| from.after(rows.start, panel.lane)) } else { Some(to) };
+                if let Some(begin) = begin {
+                    copy_lanes(begin, sums, rows.len(), panel.lanes);
                 }
+                let mut from = begin.map(|_| sums);
+                for chain in steps(now.clone(), CHAIN_UNITS) {
+                    let right = Right { at: right.add((chain.start - now.start) * panel.width), unit: panel.width };
+                    for row in (0..rows.len()).step_by(I::ROWS) {
+                        let (count, units) = ((rows.len() - row).min(I::ROWS), chain.len());
+                        let (from, to) = (from.map(|from| from.after(row, 0)), sums.after(row, 0));
+                        if job.left_as_it_is {
+                            let left = p.left.rows_from(rows.start + row, chain.start);
+                            tile::<I, BF16, false>(units, left, right, count, panel.width, from, to);
+                        } else {
+                            let packed = left_scratch.add(row * now.len() + (chain.start - now.start) * I::ROWS);
+                            let left = Left::packed(packed, I::ROWS);
+                            tile::<I, BF16, true>(units, left, right, count, panel.width, from, to);
+                        }
+                    }
+                    from = Some(sums);
+                }
+                if let Some(added) = job.added(panel, pieces_scratch, height).filter(|_| now.end == job.units) {
+                    for row in (0..rows.len()).step_by(I::ROWS) {
+                        let (count, to) = ((rows.len() - row).min(I::ROWS), sums.after(row, 0));
+                        let left = Left::packed(added.left.add(row * added.units), I::ROWS);
+                        tile::<I, BF16, true>(added.units, left, added.right, count, panel.width, Some(to), to);
+                    }
+                }
+                copy_lanes(sums, to, rows.len(), panel.lanes);
             }
-        }
-    }
-}
-
-/// One tile of the result: the product's units `now`, then what is added.
-#[inline(always)]
-unsafe fn tile_of<I: Pack, const BF16: bool>(
-    job: &Job<'_>,
-    rows: Range<usize>,
-    panel: Panel,
-    now: Range<usize>,
-    packed: *const u32,
-    right: Right,
-    added: Option<Added>,
-) {
-    let (p, count) = (job.product, rows.len());
-    let to = p.to.after(rows.start, panel.lane);
-    let from = if now.start == 0 { p.from.map(|from| from.after(rows.start, panel.lane)) } else { Some(to) };
-    // The tile is whole lanes; at the edge it is made beside the result.
-    let mut edge = [0.0f32; MOST_ROWS * PANEL];
-    let whole = panel.lanes == panel.width;
-    let target = if whole { to } else { Place { at: edge.as_mut_ptr(), stride: PANEL } };
-    // SAFETY: the caller's promise.
-    unsafe {
-        let from = match from {
-            Some(from) if !whole => {
-                copy_lanes(from, target, count, panel.lanes);
-                Some(target)
-            }
-            from => from,
-        };
-        if job.left_as_it_is {
-            let left = p.left.rows_from(rows.start, now.start);
-            tile::<I, BF16, false>(now.len(), left, right, count, panel.width, from, target);
-        } else {
-            let left = Left::packed(packed, I::ROWS);
-            tile::<I, BF16, true>(now.len(), left, right, count, panel.width, from, target);
-        }
-        if let Some(added) = added {
-            let left = Left::packed(added.left, I::ROWS);
-            tile::<I, BF16, true>(added.units, left, added.right, count, panel.width, Some(target), target);
-        }
-        if !whole {
-            copy_lanes(target, to, count, panel.lanes);
         }
     }
 }
