@@ -1,5 +1,7 @@
-//! `temper bench`: where a training step's time goes, and steps for `bench/train`, on random weights.
+//! `temper bench`: where a training step's time goes, and steps for `bench/train`, on random weights; generation with
+//! real ones.
 
+mod generate;
 mod profile;
 
 use std::time::Instant;
@@ -30,6 +32,8 @@ pub struct Args {
 enum Command {
     /// Training steps, one JSON line each, for a driver that compares.
     Step(StepArgs),
+    /// Generation with a real model: tokens a second, one stream and many.
+    Generate(generate::GenerateArgs),
 }
 
 /// A profile of a step.
@@ -173,15 +177,18 @@ impl<D: Device> Subject<D> {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let shape = args.command.as_ref().map_or(&args.profile.shape, |Command::Step(args)| &args.shape);
-    shape.check().map_err(Failure::input)?;
     match &args.command {
         Some(Command::Step(args)) => steps(args),
-        None => profile::run(&args.profile),
+        Some(Command::Generate(args)) => generate::run(args),
+        None => {
+            args.profile.shape.check().map_err(Failure::input)?;
+            profile::run(&args.profile)
+        }
     }
 }
 
 fn steps(args: &StepArgs) -> Outcome {
+    args.shape.check().map_err(Failure::input)?;
     let mut subject = Subject::new(args.shape.device(), args.mode, &args.shape)?;
     let (trainable, device) = (subject.optimizer.trained_parameters(), subject.model.device().describe());
     print(format_args!("{}\n", serde_json::json!({"about": {"trainable": trainable, "device": device}})))?;

@@ -7,6 +7,7 @@ use temper_run::Random;
 
 use crate::linear::{Linear, Part};
 use crate::parameters::Parameter;
+use crate::stored::Stored;
 use crate::workspace::Workspace;
 use crate::{LlamaConfig, Tuning};
 
@@ -59,44 +60,61 @@ impl<B> KvCache<B> {
     /// A cache of `rows` tokens.
     pub fn allocate<D: Device<Buffer = B>>(device: &D, config: &LlamaConfig, rows: usize) -> Self {
         let width = 2 * config.heads().kv_width();
-        let layer = |_| Tensor::new(device.zeros(rows * width), 0, rows, width);
+        let layer = |_| Tensor::new(device.cache(rows * width), 0, rows, width);
         Self { layers: (0..config.num_hidden_layers).map(layer).collect() }
     }
+}
+
+/// A weight [rows, ins] of parts one under the other. One that is not trained stays as it is stored where all parts are
+/// quantised and the device takes them so; it is then frozen.
+fn weight_of<D: Device>(device: &D, parts: Vec<Stored>, rows: usize, ins: usize, trained: bool) -> Tensor<D::Buffer> {
+    if let (false, Some(parts)) = (trained, parts.iter().map(Stored::encoded).collect::<Option<Vec<_>>>()) {
+        return device.upload_encoded(ins, &parts);
+    }
+    let weight = Tensor::new(device.zeros(rows * ins), 0, rows, ins);
+    let mut start = 0;
+    for part in parts {
+        let values = part.into_values(ins);
+        let end = start + values.len() / ins;
+        device.write(&weight.row_range(start..end), &values);
+        start = end;
+    }
+    weight
 }
 
 /// How a forward attends, and where keys and values go.
 #[derive(Clone, Copy)]
 enum Attend<'a, B> {
-    Packed { segments: &'a [Segment], keep: Option<(&'a KvCache<B>, &'a [u32])> },
-    Cached { cache: &'a KvCache<B>, own: &'a [u32], seen: &'a [Cached] },
+    Packed(&'a [Segment]),
+    Cached { cache: &'a KvCache<B>, own: &'a [u32], runs: &'a [Cached] },
 }
 
 impl<D: Device> Llama<D> {
-    /// Builds the model from tensors by HF name and shape (`[out, in]`, or `[width]` for a norm).
+    /// Builds the model from tensors by HF name and shape (`[out, in]`, or `[width]` for a norm). Frozen weights that come
+    /// quantised stay so where the device can multiply by them.
     ///
     /// # Errors
     /// Whatever `tensor` fails with.
-    pub fn load<E>(
+    pub fn load<E, T: Into<Stored>>(
         device: D,
         config: &LlamaConfig,
         tuning: &Tuning,
-        mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+        mut tensor: impl FnMut(&str, &[usize]) -> Result<T, E>,
     ) -> Result<Self, E> {
+        let mut tensor = |name: &str, shape: &[usize]| tensor(name, shape).map(Into::<Stored>::into);
         let c = config;
         let (d, f, heads) = (c.hidden_size, c.intermediate_size, c.heads());
         let trained = matches!(tuning, Tuning::Full);
         let mut fused = |layer: usize, block: &str, ins: usize, parts: &[(&str, usize)]| {
-            let rows = parts.iter().map(|(_, rows)| rows).sum();
-            let weight = Tensor::new(device.zeros(rows * ins), 0, rows, ins);
-            let mut named = Vec::new();
+            let (mut named, mut stored) = (Vec::new(), Vec::new());
             let mut start = 0;
             for &(name, rows) in parts {
                 let part = Part { path: format!("model.layers.{layer}.{block}.{name}"), rows: start..start + rows };
-                let values = tensor(&format!("{}.weight", part.path), &[rows, ins])?;
-                device.write(&weight.row_range(part.rows.clone()), &values);
+                stored.push(tensor(&format!("{}.weight", part.path), &[rows, ins])?);
                 start += rows;
                 named.push(part);
             }
+            let weight = weight_of(&device, stored, start, ins, trained);
             Ok(Linear::new(&device, named, weight, tuning))
         };
         let mut linears = Vec::new();
@@ -109,7 +127,7 @@ impl<D: Device> Llama<D> {
             linears.push((qkv, o, gate_up, down));
         }
         let mut norm = |name: &str| {
-            let value = device.upload(1, d, &tensor(name, &[d])?);
+            let value = device.upload(1, d, &tensor(name, &[d])?.into_values(d));
             Ok(if trained { Parameter::trained(&device, value) } else { Parameter::constant(value) })
         };
         let mut layers = Vec::new();
@@ -120,7 +138,8 @@ impl<D: Device> Llama<D> {
         }
         let last_norm = norm("model.norm.weight")?;
         let mut table = |name: &str| {
-            let value = device.upload(c.vocab_size, d, &tensor(name, &[c.vocab_size, d])?);
+            let stored = tensor(name, &[c.vocab_size, d])?;
+            let value = weight_of(&device, vec![stored], c.vocab_size, d, trained);
             Ok(if trained { Parameter::trained(&device, value) } else { Parameter::frozen(&device, value, &[]) })
         };
         let embedding = table("model.embed_tokens.weight")?;
@@ -161,36 +180,22 @@ impl<D: Device> Llama<D> {
     /// Final hidden states, normed, of a packed micro-batch: [n, d], in the workspace. `adapter` turns the LoRA
     /// adapters on; off gives the base model. A workspace for training keeps what `backward` needs.
     pub fn forward(&self, ws: &Workspace<D::Buffer>, tokens: Tokens<'_>, adapter: bool) -> Tensor<D::Buffer> {
-        let attend = Attend::Packed { segments: tokens.segments, keep: None };
-        self.run(ws, tokens.ids, tokens.positions, attend, adapter)
+        self.run(ws, tokens.ids, tokens.positions, Attend::Packed(tokens.segments), adapter)
     }
 
-    /// As `forward`; keys and values of token i also go to row `rows[i]` of the cache.
-    pub fn prefill(
-        &self,
-        ws: &Workspace<D::Buffer>,
-        tokens: Tokens<'_>,
-        cache: &KvCache<D::Buffer>,
-        rows: &[u32],
-        adapter: bool,
-    ) -> Tensor<D::Buffer> {
-        let attend = Attend::Packed { segments: tokens.segments, keep: Some((cache, rows)) };
-        self.run(ws, tokens.ids, tokens.positions, attend, adapter)
-    }
-
-    /// One new token per sequence: its keys and values go to cache row `own[i]`, and it sees rows `seen[i]`, its own
-    /// among them.
-    pub fn decode(
+    /// Final hidden states, normed, of tokens that see a cache: keys and values of token i first go to row `own[i]` of it, and
+    /// it then sees what its run says, its own row last. Prompts and single new tokens may stand beside each other.
+    pub fn extend(
         &self,
         ws: &Workspace<D::Buffer>,
         ids: &[u32],
         positions: &[u32],
         cache: &KvCache<D::Buffer>,
         own: &[u32],
-        seen: &[Cached],
+        runs: &[Cached],
         adapter: bool,
     ) -> Tensor<D::Buffer> {
-        self.run(ws, ids, positions, Attend::Cached { cache, own, seen }, adapter)
+        self.run(ws, ids, positions, Attend::Cached { cache, own, runs }, adapter)
     }
 
     fn run(
@@ -214,16 +219,11 @@ impl<D: Device> Llama<D> {
             d.rope(&a.qkv.col_range(0..rotated), heads.dim, positions, &self.cos, &self.sin, false);
             let keys_values = a.qkv.col_range(heads.query_width()..heads.row_width());
             match attend {
-                Attend::Packed { segments, keep } => {
-                    if let Some((cache, rows)) = keep {
-                        d.scatter_rows(&keys_values, rows, &cache.layers[i]);
-                    }
-                    d.attention(&a.qkv, segments, heads, &a.attended, &a.log_sum);
-                }
-                Attend::Cached { cache, own, seen } => {
+                Attend::Packed(segments) => d.attention(&a.qkv, segments, heads, &a.attended, &a.log_sum),
+                Attend::Cached { cache, own, runs } => {
                     d.scatter_rows(&keys_values, own, &cache.layers[i]);
                     let q = a.qkv.col_range(0..heads.query_width());
-                    d.attention_decode(&q, &cache.layers[i], seen, heads, &a.attended);
+                    d.attention_cached(&q, &cache.layers[i], runs, heads, &a.attended);
                 }
             }
             layer.o.forward(d, &a.attended, Some(&a.x), &a.middle, &a.inner[1], adapter);

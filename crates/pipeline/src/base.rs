@@ -92,7 +92,7 @@ impl Base {
             )),
         };
         let lora = LoraSettings { rank: config.rank, alpha: config.alpha, targets: config.target_modules };
-        let read = |name: &str, shape: &[usize]| self.checkpoint.tensor(name, shape);
+        let read = |name: &str, shape: &[usize]| self.checkpoint.stored(name, shape);
         let model = Llama::load(device, self.checkpoint.config(), &Tuning::Lora(lora), read)?;
         model.load_adapter(adapter)?;
         Ok((model, warning))

@@ -32,8 +32,9 @@ use crate::prepare::{Prepared, PreparedStage};
 const VOCABULARY: usize = 16_384;
 /// Bytes of weights at which decoding reads memory rather than a cache.
 const BEYOND_CACHES: usize = 160 << 20;
-/// Sequences that `generate` decodes together.
+/// Sequences that `generate` decodes together, and tokens of one of its passes.
 const PLACES: usize = 32;
+const PASS_TOKENS: usize = 256;
 /// Seconds that one measured training step may take; a larger one is measured on part of its rows.
 const STEP_SECONDS: f64 = 0.5;
 
@@ -489,8 +490,9 @@ impl Judging {
         if self.cached == 0 {
             return suites;
         }
-        let cache = 4 * self.cached * 2 * config.heads().kv_width() * config.num_hidden_layers;
-        suites + cache + Workspace::bytes(device, config, [0; 4], Purpose::Infer, 512)
+        // In bf16.
+        let cache = 2 * self.cached * 2 * config.heads().kv_width() * config.num_hidden_layers;
+        suites + cache + Workspace::bytes(device, config, [0; 4], Purpose::Infer, PASS_TOKENS)
     }
 }
 

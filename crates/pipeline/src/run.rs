@@ -325,7 +325,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
 /// The base, not to be trained.
 pub(crate) fn load_base(prepared: &Prepared) -> Result<Llama<Cpu>, WeightsError> {
     let checkpoint = &prepared.base.checkpoint;
-    let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
+    let read = |name: &str, shape: &[usize]| checkpoint.stored(name, shape);
     Llama::load(prepared.device, checkpoint.config(), &Tuning::Frozen, read)
 }
 

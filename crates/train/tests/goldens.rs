@@ -254,7 +254,11 @@ fn six_lora_steps_and_the_merged_model() {
         close("LoRA loss", outcome.loss(), losses[s], 4e-5);
         close("LoRA gradient norm", outcome.gradient_norm, gradients[s], 8e-5);
         if s == 0 {
-            norms(&|p| d.sum_squares(p.gradient.as_ref().unwrap()).sqrt(), &reference["first_step_B_grad_norm"], 1.2e-4); // 3.7e-5
+            norms(
+                &|p| d.sum_squares(p.gradient.as_ref().unwrap()).sqrt(),
+                &reference["first_step_B_grad_norm"],
+                1.2e-4,
+            ); // 3.7e-5
         }
     }
     norms(&|p| d.sum_squares(&p.value).sqrt(), &reference["B_norm_after_5"], 1.2e-4); // 3.7e-5

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::isa::{MOST_ROWS, PANEL};
 use super::pack::{Pack, View};
 use super::panels::{Layout, Panel};
+use super::quantised::Quantised;
 use super::tile::{CHAIN_UNITS, Left, Place, Right, tile};
 use super::{BLOCK_UNITS, FEW_ROWS, Piece, Product};
 
@@ -13,20 +14,24 @@ pub(super) struct Job<'a> {
     pub product: &'a Product<'a>,
     /// Units of the product's k; at most those of the layout.
     pub units: usize,
-    pub right: Lanes,
+    pub right: Lanes<'a>,
     pub layout: Layout<'a>,
     pub pieces: Vec<ReadyPiece<'a>>,
     /// Whether tiles read the left operand as it is rather than packed.
     pub left_as_it_is: bool,
+    /// All left rows, packed by [`pack_left`]; where there are none each task packs its own.
+    pub left: Option<*const u32>,
 }
 
 /// Where the lanes of a right operand lie.
 #[derive(Clone, Copy)]
-pub(super) enum Lanes {
+pub(super) enum Lanes<'a> {
     /// In panels.
     Packed(*const u32),
     /// In the matrix: each task packs its panels.
     Plain(View),
+    /// In panels, quantised: decoded as they are multiplied, or a chain at a time before.
+    Quantised(&'a Quantised),
 }
 
 /// A piece with its right operand packed.
@@ -58,15 +63,22 @@ impl Job<'_> {
         if few { CHAIN_UNITS } else { BLOCK_UNITS }
     }
 
-    /// Words of packed left rows, for each row.
-    fn left_words(&self) -> usize {
-        if self.left_as_it_is { 0 } else { self.units.min(self.step()) }
+    /// Whether tasks that have all rows can share those packed once: all k in one step.
+    pub fn shares_left(&self) -> bool {
+        !self.left_as_it_is && self.units <= self.step()
     }
 
-    /// Words of a panel that the task packs itself.
+    /// Words of left rows that the task packs, for each row.
+    fn left_words(&self) -> usize {
+        if self.left_as_it_is || self.left.is_some() { 0 } else { self.units.min(self.step()) }
+    }
+
+    /// Words of a panel that the task packs or decodes itself.
     fn right_words(&self) -> usize {
         match self.right {
             Lanes::Packed(_) => 0,
+            Lanes::Quantised(_) if self.left_as_it_is => 0,
+            Lanes::Quantised(_) => PANEL * CHAIN_UNITS,
             Lanes::Plain(_) => PANEL * self.units.min(self.step()),
         }
     }
@@ -83,6 +95,17 @@ impl Job<'_> {
         }
         None
     }
+}
+
+/// Packs all left rows and all k of a product.
+///
+/// # Safety
+/// The processor has `I`; the operand lies within a live buffer; `to` reaches the units of all rows, rounded up to whole
+/// tiles.
+#[inline(always)]
+pub(super) unsafe fn pack_left<I: Pack, const BF16: bool>(product: &Product<'_>, to: *mut u32) {
+    // SAFETY: the caller's promise.
+    unsafe { I::left::<BF16>(product.left, 0, product.m, product.k, product.scale, to) };
 }
 
 /// Computes the rows `rows` of the result in the panels `panels`.
@@ -112,27 +135,39 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
         }
         for now in steps(0..job.units, job.step()) {
             let (first_k, k) = (now.start * of_k, (now.len() * of_k).min(p.k - now.start * of_k));
-            if !job.left_as_it_is {
+            if !job.left_as_it_is && job.left.is_none() {
                 I::left::<BF16>(p.left.after(first_k), rows.start, rows.end, k, p.scale, left_scratch);
             }
             for index in panels.clone() {
                 let panel = job.layout.panel(index);
-                let right = match job.right {
-                    Lanes::Packed(words) => words.add(panel.offset + now.start * panel.width),
-                    Lanes::Plain(view) => {
-                        let view = view.after(first_k);
-                        I::right::<BF16>(view, panel.lane, panel.lanes, k, right_scratch, panel.width);
-                        right_scratch
-                    }
-                };
-                let right = Right { at: right, unit: panel.width };
                 let added = job.added(panel, pieces_scratch, height).filter(|_| now.end == job.units);
-                for row in rows.clone().step_by(I::ROWS) {
-                    let within = row - rows.start;
-                    let packed = left_scratch.wrapping_add(within * now.len());
-                    let added = added.map(|added| Added { left: added.left.add(within * added.units), ..added });
-                    let tile_rows = row..(row + I::ROWS).min(rows.end);
-                    tile_of::<I, BF16>(job, tile_rows, panel, now.clone(), packed, right, added);
+                // What is decoded stays in the first-level cache while all rows are multiplied by it.
+                let decoded = matches!(job.right, Lanes::Quantised(_)) && !job.left_as_it_is;
+                for part in steps(now.clone(), if decoded { CHAIN_UNITS } else { BLOCK_UNITS }) {
+                    let right = match job.right {
+                        Lanes::Packed(words) => words.add(panel.offset + part.start * panel.width),
+                        Lanes::Plain(view) => {
+                            let view = view.after(first_k);
+                            I::right::<BF16>(view, panel.lane, panel.lanes, k, right_scratch, panel.width);
+                            right_scratch
+                        }
+                        Lanes::Quantised(quantised) => {
+                            if decoded {
+                                quantised.decode::<I>(panel, part.clone(), right_scratch);
+                            }
+                            right_scratch
+                        }
+                    };
+                    let right = Right { at: right, unit: panel.width };
+                    let added = added.filter(|_| part.end == job.units);
+                    for row in rows.clone().step_by(I::ROWS) {
+                        let within = row - rows.start;
+                        let left = job.left.unwrap_or(left_scratch.cast_const());
+                        let packed = left.wrapping_add(within * now.len() + (part.start - now.start) * I::ROWS);
+                        let added = added.map(|added| Added { left: added.left.add(within * added.units), ..added });
+                        let tile_rows = row..(row + I::ROWS).min(rows.end);
+                        tile_of::<I, BF16>(job, tile_rows, panel, part.clone(), packed, right, added);
+                    }
                 }
             }
         }
@@ -166,7 +201,10 @@ unsafe fn tile_of<I: Pack, const BF16: bool>(
             }
             from => from,
         };
-        if job.left_as_it_is {
+        if let (Lanes::Quantised(quantised), true) = (job.right, job.left_as_it_is) {
+            let left = p.left.rows_from(rows.start, now.start);
+            quantised.few::<I>(left, count, panel, now, from, target);
+        } else if job.left_as_it_is {
             let left = p.left.rows_from(rows.start, now.start);
             tile::<I, BF16, false>(now.len(), left, right, count, panel.width, from, target);
         } else {
