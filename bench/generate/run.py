@@ -79,7 +79,8 @@ def report(temper, peer, args, started):
         f"{args.prompt}. {args.new} new tokens each, greedy, no stops.",
         f"- {args.rounds} processes a side, alternating, {args.runs} measurements each after one to warm up. Medians; in "
         "brackets the lowest and highest.",
-        "- Peak memory is the highest RssAnon of the process, all measurements; the peer maps its weights, which do not count.",
+        "- Peak memory is the highest RssAnon of the process, all measurements; the peer maps its weights, which do not count."
+        if not args.prefix else "- Memory was not measured: the processes ran behind a prefix.",
         "",
         "| streams | side | tokens/s | ratio | ms a step | prompts s | GFLOP/s | share of peak | GB/s of weights |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -99,7 +100,9 @@ def report(temper, peer, args, started):
             else:
                 cells += ["-"] * 3
             out.append("| " + " | ".join(map(str, cells)) + " |")
-    out += ["", f"Peak memory: Temper {temper.peak / 2**20:.0f} MiB, llama.cpp {peer.peak / 2**20:.0f} MiB.", ""]
+    if not args.prefix:
+        out += ["", f"Peak memory: Temper {temper.peak / 2**20:.0f} MiB, llama.cpp {peer.peak / 2**20:.0f} MiB."]
+    out.append("")
     for streams in args.streams:
         ours, peers = temper.measured[streams][0]["first"], peer.measured[streams][0]["first"]
         out.append(f"Of {streams}, the first sequence: {alike(ours, peers)} of {len(ours)} tokens alike before the first "
