@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::cache::peers_python;
+use crate::cache::{peers_python, python, test_model};
 use crate::command::{cargo, check, program, root};
 
 /// Builds the shipped binary and returns its path.
@@ -35,6 +35,18 @@ pub fn estimates(args: &[&str]) -> Result<()> {
     driver.arg("bench/estimates/run.py");
     if !args.contains(&"--help") {
         driver.arg("--temper").arg(shipped_binary()?);
+    }
+    check(driver.args(args))
+}
+
+/// Generation beside llama.cpp: `bench/generate/run.py` drives both sides and writes `bench/results/generate-DATE.md`.
+pub fn generate(args: &[&str]) -> Result<()> {
+    let mut driver = program("python3")?;
+    driver.arg("bench/generate/run.py");
+    if !args.contains(&"--help") {
+        driver.arg("--temper").arg(shipped_binary()?);
+        driver.arg("--peer-python").arg(python("generate", "bench/generate/requirements.txt")?);
+        driver.arg("--model").arg(test_model()?);
     }
     check(driver.args(args))
 }

@@ -21,6 +21,8 @@ usage: cargo xtask TASK
   test [--fast]            set up and pass everything: formatting, lints, tests, docs (--fast: without docs)
   bench train [ARGS...]    training speed and memory beside PyTorch + transformers + PEFT -> bench/results/
                            (ARGS go to bench/train/run.py; `bench train --help` lists them)
+  bench generate [ARGS...] generation speed beside llama.cpp with the same weights -> bench/results/
+                           (ARGS go to bench/generate/run.py; `bench generate --help` lists them)
   bench estimates [ARGS..] what the plan says beside what the run then took -> bench/results/
                            (ARGS go to bench/estimates/run.py; `bench estimates --help` lists them)
   e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
@@ -51,6 +53,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["test"] => test::run(test::Extent::Everything),
         ["test", "--fast"] => test::run(test::Extent::WithoutDocs),
         ["bench", "train", rest @ ..] => bench::train(rest),
+        ["bench", "generate", rest @ ..] => bench::generate(rest),
         ["bench", "estimates", rest @ ..] => bench::estimates(rest),
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
         ["e2e", "tensorboard"] => e2e::tensorboard(),

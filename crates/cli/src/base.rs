@@ -122,7 +122,7 @@ impl BaseArgs {
     pub fn load(&self, base: &Base) -> Result<Llama<Cpu>, Failure> {
         let device = Cpu::new(self.machine.threads());
         let Some(adapter) = &self.adapter else {
-            let read = |name: &str, shape: &[usize]| base.checkpoint.tensor(name, shape);
+            let read = |name: &str, shape: &[usize]| base.checkpoint.stored(name, shape);
             let model = Llama::load(device, base.checkpoint.config(), &Tuning::Frozen, read);
             return Ok(model.map_err(PipelineError::from)?);
         };

@@ -1,5 +1,7 @@
-//! `temper bench`: where a training step's time goes, and steps for `bench/train`, on random weights.
+//! `temper bench`: where a training step's time goes, and steps for `bench/train`, on random weights; generation with
+//! real ones.
 
+mod generate;
 mod profile;
 mod trials;
 
@@ -33,6 +35,8 @@ enum Command {
     Step(StepArgs),
     /// LoRA trials over one base: side by side, and one after the other on all threads.
     Trials(trials::TrialsArgs),
+    /// Generation with a real model: tokens a second, one stream and many.
+    Generate(generate::GenerateArgs),
 }
 
 /// A profile of a step.
@@ -182,19 +186,22 @@ impl<D: Device> Subject<D> {
 
 pub fn run(args: &Args) -> Outcome {
     let shape = match &args.command {
-        Some(Command::Step(args)) => &args.shape,
-        Some(Command::Trials(args)) => &args.shape,
-        None => &args.profile.shape,
+        Some(Command::Step(args)) => Some(&args.shape),
+        Some(Command::Trials(args)) => Some(&args.shape),
+        Some(Command::Generate(_)) => None,
+        None => Some(&args.profile.shape),
     };
-    shape.check().map_err(Failure::input)?;
+    shape.map_or(Ok(()), |shape| shape.check()).map_err(Failure::input)?;
     match &args.command {
         Some(Command::Step(args)) => steps(args),
         Some(Command::Trials(args)) => trials::run(args),
+        Some(Command::Generate(args)) => generate::run(args),
         None => profile::run(&args.profile),
     }
 }
 
 fn steps(args: &StepArgs) -> Outcome {
+    args.shape.check().map_err(Failure::input)?;
     let mut subject = Subject::new(args.shape.device(), args.mode, &args.shape)?;
     let (trainable, device) = (subject.optimizer.trained_parameters(), subject.model.device().describe());
     print(format_args!("{}\n", serde_json::json!({"about": {"trainable": trainable, "device": device}})))?;

@@ -31,7 +31,7 @@ impl Loaded {
             .into();
         let checkpoint = Checkpoint::open(&path).unwrap();
         let config = checkpoint.config();
-        let model = Llama::load(Cpu::new(2), config, tuning, |name, shape| checkpoint.tensor(name, shape)).unwrap();
+        let model = Llama::load(Cpu::new(2), config, tuning, |name, shape| checkpoint.stored(name, shape)).unwrap();
         let tokenizer = Tokenizer::from_gguf(&checkpoint.gguf_vocab().unwrap().unwrap()).unwrap();
         let renderer = Renderer::new(tokenizer, None).unwrap();
         let inner = model.adapter_widths();

@@ -7,7 +7,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::Tensor;
+use crate::encoding::Encoding;
+use crate::tensor::Tensor;
 
 /// Whether an operation overwrites its output or adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +67,40 @@ impl Segment {
     }
 }
 
-/// Rows of a key-value cache that one query sees.
-pub type Cached = Range<usize>;
+/// Rows of a weight as a file holds them.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoded<'a> {
+    /// How.
+    pub encoding: Encoding,
+    /// Whole rows of whole blocks.
+    pub bytes: &'a [u8],
+}
+
+/// How numbers are rounded before they are multiplied; sums are f32 in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    F32,
+    /// To bf16, as PyTorch's autocast does for linear layers.
+    Bf16,
+}
+
+/// One run of queries that attends to a key-value cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cached {
+    /// The queries, one position after the other.
+    pub rows: Range<usize>,
+    /// The cache's rows that the last query sees, by position: in runs, since a prefix may be shared. Each query before it
+    /// sees one row less, from the end; the first sees at least one.
+    pub seen: Vec<Range<usize>>,
+}
+
+impl Cached {
+    /// Rows of the cache that query `i` of the run sees.
+    pub fn visible(&self, i: usize) -> usize {
+        self.seen.iter().map(Range::len).sum::<usize>() + i + 1 - self.rows.len()
+    }
+}
 
 /// A token whose log-probability is wanted at a row of the hidden states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +196,12 @@ pub trait Device {
     /// that adapters name in [`LowRank::cols`], one after the other; none for one part.
     fn freeze(&self, weight: &Tensor<Self::Buffer>, parts: &[Range<usize>]) {
         let _ = (weight, parts);
+    }
+
+    /// A frozen weight (see [`Device::freeze`]) of rows of `cols` values, from its parts as a file holds them, one after the
+    /// other. A device may keep them as they are; the values are those that [`Encoding::decode`] gives.
+    fn upload_encoded(&self, cols: usize, parts: &[Encoded<'_>]) -> Tensor<Self::Buffer> {
+        upload_decoded(self, cols, parts)
     }
 
     /// Sets every element.
@@ -305,13 +344,20 @@ pub trait Device {
         dqkv: &Tensor<Self::Buffer>,
     );
 
-    /// Attention of one new token per sequence over its cached keys and values. q: [b, query * dim];
-    /// cache: [rows, 2 * kv * dim], keys then values; `seen[i]` the rows of query i; out: [b, query * dim].
-    fn attention_decode(
+    /// A buffer of zeros for keys and values. A device may keep them rounded to bf16. It is written by
+    /// [`Device::scatter_rows`] and read by [`Device::attention_cached`], and by nothing else.
+    fn cache(&self, elements: usize) -> Rc<Self::Buffer> {
+        self.zeros(elements)
+    }
+
+    /// Attention of queries over cached keys and values, heads as in [`Device::attention`]. q: [n, query * dim];
+    /// cache: [rows, 2 * kv * dim], keys then values; out: [n, query * dim]. Rows of no run are left as they are. What a
+    /// query gets depends on the rows it sees and their order, not on runs nor on other queries.
+    fn attention_cached(
         &self,
         q: &Tensor<Self::Buffer>,
         cache: &Tensor<Self::Buffer>,
-        seen: &[Cached],
+        runs: &[Cached],
         heads: Heads,
         out: &Tensor<Self::Buffer>,
     );
@@ -343,6 +389,16 @@ pub trait Device {
         grad: Option<LogProbGrad<'_, Self::Buffer>>,
     ) -> LogProbs;
 
+    /// The likeliest token of each row under `hidden head^T` (the lowest id among equals). `logits`: scratch [chunk, V].
+    fn linear_argmax(
+        &self,
+        hidden: &Tensor<Self::Buffer>,
+        head: &Tensor<Self::Buffer>,
+        logits: &Tensor<Self::Buffer>,
+    ) -> Vec<u32> {
+        self.linear_logprob(hidden, head, &[], logits, None).argmax
+    }
+
     /// KL(p || q) in nats for each row, p = softmax(hidden_p head_p^T), q alike.
     /// `logits_p`, `logits_q`: scratch [chunk, V], of the same number of rows.
     fn linear_kl(
@@ -364,6 +420,29 @@ pub trait Device {
         mean: &Tensor<Self::Buffer>,
         square: &Tensor<Self::Buffer>,
     );
+}
+
+/// The runs of rows that encoded parts hold.
+pub(crate) fn rows_of_parts(cols: usize, parts: &[Encoded<'_>]) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let rows = |part: &Encoded<'_>| {
+        let rows = part.bytes.len() / part.encoding.row_bytes(cols);
+        start += rows;
+        start - rows..start
+    };
+    parts.iter().map(rows).collect()
+}
+
+/// [`Device::upload_encoded`] by decoding.
+pub(crate) fn upload_decoded<D: Device + ?Sized>(device: &D, cols: usize, parts: &[Encoded<'_>]) -> Tensor<D::Buffer> {
+    let runs = rows_of_parts(cols, parts);
+    let rows = runs.last().map_or(0, |run| run.end);
+    let weight = Tensor::new(device.zeros(rows * cols), 0, rows, cols);
+    for (part, run) in parts.iter().zip(&runs) {
+        device.write(&weight.row_range(run.clone()), &part.encoding.decode(part.bytes, cols));
+    }
+    device.freeze(&weight, &runs);
+    weight
 }
 
 /// [`Device::linear_adapted`] by the simpler operations.

@@ -14,13 +14,17 @@
 mod arena;
 mod cpu;
 mod device;
+mod encoding;
 mod profile;
 mod reference;
 mod tensor;
 
 pub use arena::Arena;
-pub use cpu::{Cpu, FrozenWeight, PackedError, PackedWeights, Precision};
-pub use device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write};
+pub use cpu::{Cpu, FrozenWeight, PackedError, PackedWeights};
+pub use device::{
+    AdamW, Cached, Device, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Precision, Segment, Write,
+};
+pub use encoding::Encoding;
 pub use profile::{Measured, Operation, Profiled};
 pub use reference::{Real, Reference};
 pub use tensor::Tensor;

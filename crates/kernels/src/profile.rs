@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write};
+use crate::device::{AdamW, Cached, Device, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write};
 use crate::tensor::Tensor;
 
 /// What was measured of one operation on one shape.
@@ -101,6 +101,10 @@ impl<D: Device> Device for Profiled<D> {
 
     fn freeze(&self, weight: &Tensor<Self::Buffer>, parts: &[Range<usize>]) {
         self.inner.freeze(weight, parts);
+    }
+
+    fn upload_encoded(&self, cols: usize, parts: &[Encoded<'_>]) -> Tensor<Self::Buffer> {
+        self.inner.upload_encoded(cols, parts)
     }
 
     fn fill(&self, tensor: &Tensor<Self::Buffer>, value: f32) {
@@ -271,17 +275,22 @@ impl<D: Device> Device for Profiled<D> {
         });
     }
 
-    fn attention_decode(
+    fn cache(&self, elements: usize) -> Rc<Self::Buffer> {
+        self.inner.cache(elements)
+    }
+
+    fn attention_cached(
         &self,
         q: &Tensor<Self::Buffer>,
         cache: &Tensor<Self::Buffer>,
-        seen: &[Cached],
+        runs: &[Cached],
         heads: Heads,
         out: &Tensor<Self::Buffer>,
     ) {
-        let flops = 4.0 * seen.iter().map(Range::len).sum::<usize>() as f64 * heads.query_width() as f64;
-        self.measure("attention decode", String::new(), flops, &[q, out], |d| {
-            d.attention_decode(q, cache, seen, heads, out);
+        let seen: usize = runs.iter().flat_map(|run| (0..run.rows.len()).map(|i| run.visible(i))).sum();
+        let flops = 4.0 * seen as f64 * heads.query_width() as f64;
+        self.measure("attention cached", String::new(), flops, &[q, out], |d| {
+            d.attention_cached(q, cache, runs, heads, out);
         });
     }
 
@@ -312,6 +321,16 @@ impl<D: Device> Device for Profiled<D> {
         self.measure("linear_logprob", shape_of(head), flops, &[hidden, head], |d| {
             d.linear_logprob(hidden, head, picks, logits, grad)
         })
+    }
+
+    fn linear_argmax(
+        &self,
+        hidden: &Tensor<Self::Buffer>,
+        head: &Tensor<Self::Buffer>,
+        logits: &Tensor<Self::Buffer>,
+    ) -> Vec<u32> {
+        let flops = product_flops(hidden.rows(), head.rows(), head.cols());
+        self.measure("linear_argmax", shape_of(head), flops, &[hidden, head], |d| d.linear_argmax(hidden, head, logits))
     }
 
     fn linear_kl(

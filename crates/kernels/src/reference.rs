@@ -328,22 +328,27 @@ impl<T: Real> Device for Reference<T> {
         store(dqkv, &grad);
     }
 
-    fn attention_decode(&self, q: &Matrix<T>, cache: &Matrix<T>, seen: &[Cached], heads: Heads, out: &Matrix<T>) {
+    fn attention_cached(&self, q: &Matrix<T>, cache: &Matrix<T>, runs: &[Cached], heads: Heads, out: &Matrix<T>) {
         let (qs, cached, dim, scale) = (load(q), load(cache), heads.dim, T::of(heads.dim as f64).sqrt().recip());
-        let mut outs = vec![T::zero(); out.len()];
-        for (i, rows) in seen.iter().enumerate() {
-            for head in 0..heads.query {
-                let kv = head / (heads.query / heads.kv);
-                let q = &qs[i * heads.query_width() + head * dim..][..dim];
-                let key = |j: usize| &cached[j * cache.cols() + kv * dim..][..dim];
-                let value = |j: usize| &cached[j * cache.cols() + heads.kv_width() + kv * dim..][..dim];
-                let scores: Vec<T> =
-                    rows.clone().map(|j| scale * q.iter().zip(key(j)).map(|(&a, &b)| a * b).sum::<T>()).collect();
-                let top = scores.iter().copied().fold(T::neg_infinity(), T::max);
-                let sum = scores.iter().map(|&s| (s - top).exp()).sum::<T>();
-                for (score, j) in scores.iter().zip(rows.clone()) {
-                    for c in 0..dim {
-                        outs[i * heads.query_width() + head * dim + c] += (*score - top).exp() / sum * value(j)[c];
+        let mut outs = load(out);
+        for run in runs {
+            for (i, row) in run.rows.clone().enumerate() {
+                let seen: Vec<usize> = run.seen.iter().cloned().flatten().take(run.visible(i)).collect();
+                for head in 0..heads.query {
+                    let kv = head / (heads.query / heads.kv);
+                    let at = row * heads.query_width() + head * dim;
+                    let q = &qs[at..at + dim];
+                    let key = |j: usize| &cached[j * cache.cols() + kv * dim..][..dim];
+                    let value = |j: usize| &cached[j * cache.cols() + heads.kv_width() + kv * dim..][..dim];
+                    let score = |&j: &usize| scale * q.iter().zip(key(j)).map(|(&a, &b)| a * b).sum::<T>();
+                    let scores: Vec<T> = seen.iter().map(score).collect();
+                    let top = scores.iter().copied().fold(T::neg_infinity(), T::max);
+                    let sum = scores.iter().map(|&s| (s - top).exp()).sum::<T>();
+                    outs[at..at + dim].fill(T::zero());
+                    for (score, &j) in scores.iter().zip(&seen) {
+                        for c in 0..dim {
+                            outs[at + c] += (*score - top).exp() / sum * value(j)[c];
+                        }
                     }
                 }
             }

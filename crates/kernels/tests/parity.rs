@@ -3,7 +3,9 @@
 mod operands;
 
 use operands::{HEADS, numbers, segments};
-use temper_kernels::{AdamW, Arena, Cpu, Device, LogProbGrad, LogProbs, Pick, Reference, Segment, Tensor, Write};
+use temper_kernels::{
+    AdamW, Arena, Cached, Cpu, Device, LogProbGrad, LogProbs, Pick, Precision, Reference, Segment, Tensor, Write,
+};
 
 fn cpu() -> Cpu {
     Cpu::new(2)
@@ -99,15 +101,85 @@ fn run_attention<D: Device>(d: &D) -> Outputs {
     vec![d.read(&out), d.read(&sums), d.read(&dqkv)]
 }
 
-parity!(decode_attention, 5e-6, run_decode);
-fn run_decode<D: Device>(d: &D) -> Outputs {
+/// Decoding, a prompt's second chunk, and two sequences behind one prefix.
+fn cached_runs() -> Vec<Cached> {
+    vec![
+        Cached { rows: 0..1, seen: vec![0..1] },
+        Cached { rows: 1..2, seen: vec![20..53] },
+        Cached { rows: 3..8, seen: vec![0..5, 40..60] },
+        Cached { rows: 8..9, seen: vec![0..5, 20..23, 30..31] },
+    ]
+}
+
+parity!(attention_over_a_cache, 5e-6, run_cached);
+fn run_cached<D: Device>(d: &D) -> Outputs {
     let (q, cache, out) = (
-        tensor(d, 1, 3, HEADS.query_width()),
+        tensor(d, 1, 9, HEADS.query_width()),
         tensor(d, 2, 60, 2 * HEADS.kv_width()),
-        tensor(d, 3, 3, HEADS.query_width()),
+        tensor(d, 3, 9, HEADS.query_width()),
     );
-    d.attention_decode(&q, &cache, &[0..1, 20..53, 53..60], HEADS, &out);
+    d.attention_cached(&q, &cache, &cached_runs(), HEADS, &out);
     vec![d.read(&out)]
+}
+
+/// A cache in bf16 is one of rounded keys and values.
+#[test]
+fn a_cache_in_bf16_rounds_what_it_holds() {
+    let rounded = |x: &f32| {
+        let bits = x.to_bits();
+        f32::from_bits((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
+    };
+    let (rows, width) = (60, 2 * HEADS.kv_width());
+    let values = numbers(2, rows * width);
+    fn run<D: Device>(d: &D, values: &[f32]) -> Outputs {
+        let (rows, width) = (60, 2 * HEADS.kv_width());
+        let cache = Tensor::new(d.cache(rows * width), 0, rows, width);
+        d.scatter_rows(&d.upload(rows, width, values), &(0..rows as u32).collect::<Vec<_>>(), &cache);
+        let (q, out) = (tensor(d, 1, 9, HEADS.query_width()), tensor(d, 3, 9, HEADS.query_width()));
+        d.attention_cached(&q, &cache, &cached_runs(), HEADS, &out);
+        vec![d.read(&out)]
+    }
+    let slow = run(&Reference::<f64>::new(), &values.iter().map(rounded).collect::<Vec<_>>());
+    compare("a cache in bf16", 5e-6, run(&cpu().with_cache(Precision::Bf16), &values), slow);
+    compare(
+        "a cache in f32",
+        5e-6,
+        run(&cpu().with_cache(Precision::F32), &values),
+        run(&Reference::<f64>::new(), &values),
+    );
+}
+
+/// A query sees the same rows in the same order, however they lie and whoever is beside it: the same bits.
+#[test]
+fn attention_over_a_cache_does_not_depend_on_runs() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let d = cpu().with_cache(precision);
+        let width = 2 * HEADS.kv_width();
+        let source = tensor(&d, 2, 40, width);
+        let run = |rows: &[u32], runs: &[Cached]| {
+            let cache = Tensor::new(d.cache(90 * width), 0, 90, width);
+            d.scatter_rows(&source, rows, &cache);
+            let (q, out) = (tensor(&d, 1, 9, HEADS.query_width()), tensor(&d, 3, 9, HEADS.query_width()));
+            d.attention_cached(&q, &cache, runs, HEADS, &out);
+            d.read(&out)
+        };
+        let plain: Vec<u32> = (0..40).collect();
+        let whole = run(&plain, &[Cached { rows: 0..9, seen: vec![0..40] }]);
+        let apart: Vec<u32> = (0..40)
+            .map(|i| {
+                if i < 7 {
+                    70 + i
+                } else if i < 23 {
+                    40 + i - 7
+                } else {
+                    i - 23
+                }
+            })
+            .collect();
+        let one = |i: usize| Cached { rows: i..i + 1, seen: vec![70..77, 40..56, 0..9 + i] };
+        let parted = run(&apart, &(0..9).map(one).collect::<Vec<_>>());
+        assert_eq!(whole, parted, "{precision:?}");
+    }
 }
 
 parity!(swiglu_both_ways, 2e-6, run_swiglu);
@@ -125,10 +197,12 @@ fn outputs(found: LogProbs) -> Outputs {
 parity!(linear_logprob_in_chunks, 2e-5, run_linear_logprob);
 fn run_linear_logprob<D: Device>(d: &D) -> Outputs {
     let (hidden, head, logits) = (tensor(d, 1, 11, 24), tensor(d, 2, 5000, 24), tensor(d, 3, 4, 5000));
+    let best = d.linear_argmax(&hidden, &head, &logits).into_iter().map(|token| token as f32).collect();
     let picks = [(0, 3), (0, 4999), (2, 1), (7, 1), (10, 77)].map(|(row, token)| Pick { row, token });
     let (g, e) = (numbers(4, picks.len()), numbers(5, 11));
     let (dhidden, dhead) = (tensor(d, 6, 11, 24), tensor(d, 7, 5000, 24));
     let mut all = outputs(d.linear_logprob(&hidden, &head, &picks, &logits, None));
+    all.push(best);
     for entropy in [&[][..], &e[..]] {
         let grad = LogProbGrad { logprob: &g, entropy, hidden: &dhidden, head: Some(&dhead) };
         all.extend(outputs(d.linear_logprob(&hidden, &head, &picks, &logits, Some(grad))));

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use temper_text::GgufVocab;
 
+use crate::Encoding;
 use crate::config::LlamaConfig;
-use crate::encoding::Encoding;
 use crate::export::Dtype;
 use crate::gguf::Gguf;
 use crate::safetensors::{Folder, files_with_extension};
+use crate::stored::Stored;
 
 /// Why weights could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -216,15 +217,43 @@ impl Checkpoint {
     /// # Errors
     /// When it is missing, has another shape than `shape`, cannot be read, or holds numbers that are not finite.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
-        self.check_shape(name, shape)?;
-        let values = match &self.format {
-            Format::Gguf(gguf) => gguf.tensor(name)?,
-            Format::Folder(folder) => folder.tensor(name)?,
+        self.stored(name, shape).map(|stored| stored.into_values(row_len(shape)))
+    }
+
+    /// The tensor as [`Checkpoint::tensor`] has it, but as its file has it where it is quantised.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::tensor`].
+    pub fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored, WeightsError> {
+        let encoding = self.check_shape(name, shape)?;
+        let missing = || WeightsError::MissingTensor {
+            file: self.path().to_owned(),
+            tensor: name.to_owned(),
+            expected: shape.to_owned(),
         };
-        let (file, tensor) = (self.path().to_owned(), name.to_owned());
-        match values {
-            Some(values) => refuse_non_finite(&file, name, values),
-            None => Err(WeightsError::MissingTensor { file, tensor, expected: shape.to_owned() }),
+        match &self.format {
+            Format::Gguf(gguf) => {
+                let bytes = gguf.tensor(name)?.ok_or_else(missing)?;
+                // A value is finite where its scale and minimum are.
+                let halves = encoding.halves();
+                if halves == 0 {
+                    return Ok(Stored::Values(refuse_non_finite(
+                        self.path(),
+                        name,
+                        encoding.decode(&bytes, row_len(shape)),
+                    )?));
+                }
+                let wrong = |block: &[u8]| !block[..2 * halves].chunks_exact(2).all(finite_half);
+                match bytes.par_chunks_exact(encoding.block().1).with_min_len(1 << 12).filter(|b| wrong(b)).count() {
+                    0 => Ok(Stored::Encoded { encoding, bytes }),
+                    _ => refuse_non_finite(self.path(), name, encoding.decode(&bytes, row_len(shape)))
+                        .map(Stored::Values),
+                }
+            }
+            Format::Folder(folder) => {
+                let values = folder.tensor(name)?.ok_or_else(missing)?;
+                refuse_non_finite(self.path(), name, values).map(Stored::Values)
+            }
         }
     }
 
@@ -250,6 +279,12 @@ impl Checkpoint {
             }
         }
         if problems.is_empty() { Ok(unused) } else { Err(WeightsError::Several(problems)) }
+    }
+
+    /// Bytes of all tensors as they are stored.
+    pub fn stored_bytes(&self) -> usize {
+        let tensors = self.names().into_iter().filter_map(|name| self.info(name));
+        tensors.map(|(shape, encoding)| encoding.row_bytes(shape.iter().product())).sum()
     }
 
     /// How the bulk of the weights is stored, such as `Q4_1 dequantised to f32` or `bf16`.
@@ -309,16 +344,25 @@ impl Checkpoint {
         }
     }
 
-    fn check_shape(&self, name: &str, shape: &[usize]) -> Result<(), WeightsError> {
+    fn check_shape(&self, name: &str, shape: &[usize]) -> Result<Encoding, WeightsError> {
         let (file, tensor, expected) = (self.path().to_owned(), name.to_owned(), shape.to_owned());
         match self.info(name) {
             None => Err(WeightsError::MissingTensor { file, tensor, expected }),
             Some((got, _)) if got != shape => {
                 Err(WeightsError::WrongShape { file, tensor, expected, got: got.to_owned() })
             }
-            Some(_) => Ok(()),
+            Some((_, encoding)) => Ok(encoding),
         }
     }
+}
+
+fn row_len(shape: &[usize]) -> usize {
+    shape.last().copied().unwrap_or(1)
+}
+
+/// Whether the little-endian f16 is neither infinite nor NaN.
+fn finite_half(bytes: &[u8]) -> bool {
+    bytes[1] & 0x7c != 0x7c
 }
 
 /// Hands the values on if all are finite.

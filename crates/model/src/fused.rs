@@ -1,9 +1,12 @@
 //! The weights that are read as a whole: which projections lie one under the other, and what each is called.
 
+use std::ops::Range;
+
 use temper_kernels::FrozenWeight;
 
 use crate::LlamaConfig;
 use crate::linear::Part;
+use crate::stored::Stored;
 
 /// One weight of the model, and the projections that it holds.
 pub(crate) struct Fused {
@@ -61,16 +64,26 @@ impl Fused {
         parts.map(|(path, rows)| Part { path: path.clone(), rows: rows.clone() }).collect()
     }
 
-    /// The values, row-major: the projections' tensors one under the other.
-    pub fn values<E>(&self, tensor: &mut impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>) -> Result<Vec<f32>, E> {
-        if let [path] = &self.paths[..] {
-            return tensor(&format!("{path}.weight"), &[self.weight.rows, self.weight.cols]);
-        }
-        let mut values = Vec::with_capacity(self.weight.rows * self.weight.cols);
-        for (path, rows) in self.paths.iter().zip(&self.weight.parts) {
-            values.extend(tensor(&format!("{path}.weight"), &[rows.len(), self.weight.cols])?);
-        }
-        Ok(values)
+    /// The projections' tensors, which lie one under the other.
+    pub fn stored<E, T: Into<Stored>>(
+        &self,
+        tensor: &mut impl FnMut(&str, &[usize]) -> Result<T, E>,
+    ) -> Result<Vec<Stored>, E> {
+        let whole = [0..self.weight.rows];
+        let parts = if self.weight.parts.is_empty() { &whole[..] } else { &self.weight.parts };
+        let mut read = |(path, rows): (&String, &Range<usize>)| {
+            tensor(&format!("{path}.weight"), &[rows.len(), self.weight.cols]).map(Into::into)
+        };
+        self.paths.iter().zip(parts).map(|part| read(part)).collect()
+    }
+
+    /// Their values, row-major.
+    fn values<E, T: Into<Stored>>(
+        &self,
+        tensor: &mut impl FnMut(&str, &[usize]) -> Result<T, E>,
+    ) -> Result<Vec<f32>, E> {
+        let stored = self.stored(tensor)?;
+        Ok(stored.into_iter().flat_map(|stored| stored.into_values(self.weight.cols)).collect())
     }
 }
 

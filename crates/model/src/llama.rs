@@ -10,6 +10,7 @@ use temper_run::Random;
 use crate::fused::Fused;
 use crate::linear::Linear;
 use crate::parameters::Parameter;
+use crate::stored::Stored;
 use crate::workspace::Workspace;
 use crate::{LlamaConfig, Tuning};
 
@@ -62,28 +63,46 @@ impl<B> KvCache<B> {
     /// A cache of `rows` tokens.
     pub fn allocate<D: Device<Buffer = B>>(device: &D, config: &LlamaConfig, rows: usize) -> Self {
         let width = 2 * config.heads().kv_width();
-        let layer = |_| Tensor::new(device.zeros(rows * width), 0, rows, width);
+        let layer = |_| Tensor::new(device.cache(rows * width), 0, rows, width);
         Self { layers: (0..config.num_hidden_layers).map(layer).collect() }
     }
+}
+
+/// A weight [rows, ins] of parts one under the other. One that is not trained stays as it is stored where all parts are
+/// quantised and the device takes them so; it is then frozen.
+fn weight_of<D: Device>(device: &D, parts: Vec<Stored>, rows: usize, ins: usize, trained: bool) -> Tensor<D::Buffer> {
+    if let (false, Some(parts)) = (trained, parts.iter().map(Stored::encoded).collect::<Option<Vec<_>>>()) {
+        return device.upload_encoded(ins, &parts);
+    }
+    let weight = Tensor::new(device.zeros(rows * ins), 0, rows, ins);
+    let mut start = 0;
+    for part in parts {
+        let values = part.into_values(ins);
+        let end = start + values.len() / ins;
+        device.write(&weight.row_range(start..end), &values);
+        start = end;
+    }
+    weight
 }
 
 /// How a forward attends, and where keys and values go.
 #[derive(Clone, Copy)]
 enum Attend<'a, B> {
-    Packed { segments: &'a [Segment], keep: Option<(&'a KvCache<B>, &'a [u32])> },
-    Cached { cache: &'a KvCache<B>, own: &'a [u32], seen: &'a [Cached] },
+    Packed(&'a [Segment]),
+    Cached { cache: &'a KvCache<B>, own: &'a [u32], runs: &'a [Cached] },
 }
 
 impl<D: Device> Llama<D> {
-    /// Builds the model from tensors by HF name and shape (`[out, in]`, or `[width]` for a norm).
+    /// Builds the model from tensors by HF name and shape (`[out, in]`, or `[width]` for a norm). Frozen weights that come
+    /// quantised stay so where the device can multiply by them.
     ///
     /// # Errors
     /// Whatever `tensor` fails with.
-    pub fn load<E>(
+    pub fn load<E, T: Into<Stored>>(
         device: D,
         config: &LlamaConfig,
         tuning: &Tuning,
-        tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+        tensor: impl FnMut(&str, &[usize]) -> Result<T, E>,
     ) -> Result<Self, E> {
         Self::load_over(device, config, tuning, |_| None, tensor)
     }
@@ -93,13 +112,14 @@ impl<D: Device> Llama<D> {
     ///
     /// # Errors
     /// Whatever `tensor` fails with.
-    pub fn load_over<E>(
+    pub fn load_over<E, T: Into<Stored>>(
         device: D,
         config: &LlamaConfig,
         tuning: &Tuning,
         packed: impl Fn(&FrozenWeight) -> Option<Rc<D::Buffer>>,
-        mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+        mut tensor: impl FnMut(&str, &[usize]) -> Result<T, E>,
     ) -> Result<Self, E> {
+        let mut tensor = |name: &str, shape: &[usize]| tensor(name, shape).map(Into::<Stored>::into);
         let c = config;
         let (d, heads) = (c.hidden_size, c.heads());
         let trained = matches!(tuning, Tuning::Full);
@@ -108,7 +128,7 @@ impl<D: Device> Llama<D> {
             buffer.map(|buffer| Tensor::new(buffer, 0, weight.rows, weight.cols))
         };
         let mut norm = |name: &str| {
-            let value = device.upload(1, d, &tensor(name, &[d])?);
+            let value = device.upload(1, d, &tensor(name, &[d])?.into_values(d));
             Ok(if trained { Parameter::trained(&device, value) } else { Parameter::constant(value) })
         };
         let mut norms = Vec::new();
@@ -122,7 +142,9 @@ impl<D: Device> Llama<D> {
             let mut linear = |fused: &Fused| {
                 let weight = match packed(&fused.weight) {
                     Some(weight) => weight,
-                    None => device.upload(fused.weight.rows, fused.weight.cols, &fused.values(&mut tensor)?),
+                    None => {
+                        weight_of(&device, fused.stored(&mut tensor)?, fused.weight.rows, fused.weight.cols, trained)
+                    }
                 };
                 Ok(Linear::new(&device, fused.parts(), weight, tuning))
             };
@@ -136,7 +158,7 @@ impl<D: Device> Llama<D> {
             Ok(match packed(&fused.weight) {
                 Some(value) => Parameter::constant(value),
                 None => {
-                    let value = device.upload(rows, cols, &fused.values(&mut tensor)?);
+                    let value = weight_of(&device, fused.stored(&mut tensor)?, rows, cols, trained);
                     if trained { Parameter::trained(&device, value) } else { Parameter::frozen(&device, value, &[]) }
                 }
             })
@@ -186,36 +208,22 @@ impl<D: Device> Llama<D> {
     /// Final hidden states, normed, of a packed micro-batch: [n, d], in the workspace. `adapter` turns the LoRA
     /// adapters on; off gives the base model. A workspace for training keeps what `backward` needs.
     pub fn forward(&self, ws: &Workspace<D::Buffer>, tokens: Tokens<'_>, adapter: bool) -> Tensor<D::Buffer> {
-        let attend = Attend::Packed { segments: tokens.segments, keep: None };
-        self.run(ws, tokens.ids, tokens.positions, attend, adapter)
+        self.run(ws, tokens.ids, tokens.positions, Attend::Packed(tokens.segments), adapter)
     }
 
-    /// As `forward`; keys and values of token i also go to row `rows[i]` of the cache.
-    pub fn prefill(
-        &self,
-        ws: &Workspace<D::Buffer>,
-        tokens: Tokens<'_>,
-        cache: &KvCache<D::Buffer>,
-        rows: &[u32],
-        adapter: bool,
-    ) -> Tensor<D::Buffer> {
-        let attend = Attend::Packed { segments: tokens.segments, keep: Some((cache, rows)) };
-        self.run(ws, tokens.ids, tokens.positions, attend, adapter)
-    }
-
-    /// One new token per sequence: its keys and values go to cache row `own[i]`, and it sees rows `seen[i]`, its own
-    /// among them.
-    pub fn decode(
+    /// Final hidden states, normed, of tokens that see a cache: keys and values of token i first go to row `own[i]` of it, and
+    /// it then sees what its run says, its own row last. Prompts and single new tokens may stand beside each other.
+    pub fn extend(
         &self,
         ws: &Workspace<D::Buffer>,
         ids: &[u32],
         positions: &[u32],
         cache: &KvCache<D::Buffer>,
         own: &[u32],
-        seen: &[Cached],
+        runs: &[Cached],
         adapter: bool,
     ) -> Tensor<D::Buffer> {
-        self.run(ws, ids, positions, Attend::Cached { cache, own, seen }, adapter)
+        self.run(ws, ids, positions, Attend::Cached { cache, own, runs }, adapter)
     }
 
     fn run(
@@ -239,16 +247,11 @@ impl<D: Device> Llama<D> {
             d.rope(&a.qkv.col_range(0..rotated), heads.dim, positions, &self.cos, &self.sin, false);
             let keys_values = a.qkv.col_range(heads.query_width()..heads.row_width());
             match attend {
-                Attend::Packed { segments, keep } => {
-                    if let Some((cache, rows)) = keep {
-                        d.scatter_rows(&keys_values, rows, &cache.layers[i]);
-                    }
-                    d.attention(&a.qkv, segments, heads, &a.attended, &a.log_sum);
-                }
-                Attend::Cached { cache, own, seen } => {
+                Attend::Packed(segments) => d.attention(&a.qkv, segments, heads, &a.attended, &a.log_sum),
+                Attend::Cached { cache, own, runs } => {
                     d.scatter_rows(&keys_values, own, &cache.layers[i]);
                     let q = a.qkv.col_range(0..heads.query_width());
-                    d.attention_decode(&q, &cache.layers[i], seen, heads, &a.attended);
+                    d.attention_cached(&q, &cache.layers[i], runs, heads, &a.attended);
                 }
             }
             layer.o.forward(d, &a.attended, Some(&a.x), &a.middle, &a.inner[1], adapter);

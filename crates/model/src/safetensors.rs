@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use crate::Encoding;
 use crate::checkpoint::{WeightsError, refuse_non_finite};
 use crate::config::LlamaConfig;
-use crate::encoding::Encoding;
 use crate::weight_file::WeightFile;
 
 /// Longest header, the limit of the reference implementation.
@@ -115,7 +115,7 @@ impl SafetensorsFile {
     pub(crate) fn tensor(&self, name: &str) -> Result<Option<Vec<f32>>, WeightsError> {
         let Some(info) = self.tensors.get(name) else { return Ok(None) };
         let bytes = self.file.read(info.offset, info.size)?;
-        Ok(Some(info.encoding.decode(&bytes, info.shape.last().copied().unwrap_or(1), |row| row)))
+        Ok(Some(info.encoding.decode(&bytes, info.shape.last().copied().unwrap_or(1))))
     }
 
     /// A tensor that the caller knows to be there.

@@ -37,8 +37,9 @@ use crate::prepare::{Prepared, PreparedStage};
 const VOCABULARY: usize = 16_384;
 /// Bytes of weights at which decoding reads memory rather than a cache.
 const BEYOND_CACHES: usize = 160 << 20;
-/// Sequences that `generate` decodes together.
+/// Sequences that `generate` decodes together, and tokens of one of its passes.
 const PLACES: usize = 32;
+const PASS_TOKENS: usize = 256;
 /// Seconds that one measured training step may take; a larger one is measured on part of its rows.
 const STEP_SECONDS: f64 = 0.5;
 

@@ -209,7 +209,7 @@ impl Writer<'_> {
             return Ok(text);
         }
         let (checkpoint, renderer) = (&self.base.checkpoint, &self.base.renderer);
-        let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
+        let read = |name: &str, shape: &[usize]| checkpoint.stored(name, shape);
         let model = Llama::load(self.device, checkpoint.config(), &Tuning::Frozen, read)?;
         let seeds = Random::new(self.recipe.seed.value, "self parts");
         let stops = renderer.stop_ids();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use temper_kernels::{Cpu, Device};
-use temper_model::{Checkpoint, Llama, Purpose, Tuning, WeightsError, Workspace};
+use temper_model::{Checkpoint, Llama, Purpose, Stored, Tuning, WeightsError, Workspace};
 use temper_run::JsonLog;
 use temper_train::{Fit, Progress};
 
@@ -28,15 +28,17 @@ pub(crate) enum Start<'p> {
 }
 
 impl Start<'_> {
-    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Stored, WeightsError> {
         match self {
-            Self::Base(checkpoint) => checkpoint.tensor(name, shape),
-            Self::Folder(checkpoint) => checkpoint.tensor(name, shape),
-            Self::Merged(weights) => weights.get(name).cloned().ok_or_else(|| WeightsError::MissingTensor {
-                file: "the stage before".into(),
-                tensor: name.to_owned(),
-                expected: shape.to_vec(),
-            }),
+            Self::Base(checkpoint) => checkpoint.stored(name, shape),
+            Self::Folder(checkpoint) => checkpoint.stored(name, shape),
+            Self::Merged(weights) => {
+                weights.get(name).cloned().map(Stored::Values).ok_or_else(|| WeightsError::MissingTensor {
+                    file: "the stage before".into(),
+                    tensor: name.to_owned(),
+                    expected: shape.to_vec(),
+                })
+            }
         }
     }
 }
@@ -67,7 +69,7 @@ pub(crate) fn load_result(
         return Ok(model);
     }
     let checkpoint = Checkpoint::open(&weights(result))?;
-    let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
+    let read = |name: &str, shape: &[usize]| checkpoint.stored(name, shape);
     Ok(Llama::load(prepared.device, prepared.base.checkpoint.config(), &Tuning::Frozen, read)?)
 }
 
@@ -252,7 +254,7 @@ fn average_with_start(stage: &PreparedStage, model: &mut Llama<Cpu>, start: &Sta
     }
     let shapes: HashMap<_, _> = model.config().tensor_shapes().into_iter().collect();
     for (name, parameter) in model.weights() {
-        let before = start.read(&name, &shapes[&name])?;
+        let before = start.read(&name, &shapes[&name])?.into_values(parameter.value.cols());
         let tuned = model.device().read(&parameter.value);
         let mixed: Vec<f32> = before.iter().zip(&tuned).map(|(&s, &t)| s + a * (t - s)).collect();
         model.device().write(&parameter.value, &mixed);

@@ -81,13 +81,109 @@ pub(super) fn add(x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// y += a * x.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
-pub(super) fn add_scaled(a: f32, x: &[f32], y: &mut [f32]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y += a * x;
+/// A number as a cache holds it.
+pub(super) trait Cell: Copy {
+    fn value(self) -> f32;
+}
+
+impl Cell for f32 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
     }
 }
+
+/// bf16, by its bits.
+impl Cell for u16 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        f32::from_bits(u32::from(self) << 16)
+    }
+}
+
+/// The widest head whose keys and values are held on the stack.
+pub(super) const WIDEST_HEAD: usize = 256;
+
+/// Scores of keys, rows of `stride` numbers, for each query: `scores[h * apart + j] = scale * query_h . key_j`.
+#[inline(always)]
+fn scores<T: Cell>(
+    queries: &[f32],
+    dim: usize,
+    keys: &[T],
+    stride: usize,
+    scale: f32,
+    scores: &mut [f32],
+    apart: usize,
+) {
+    let mut own = [0.0; WIDEST_HEAD];
+    let own = &mut own[..dim];
+    for (j, key) in keys.chunks(stride).enumerate() {
+        own.iter_mut().zip(key).for_each(|(own, key)| *own = key.value());
+        for (h, query) in queries.chunks_exact(dim).enumerate() {
+            scores[h * apart + j] = scale * fold3(query, own, own, |q, k, _| q * k);
+        }
+    }
+}
+
+/// Adds weighted values, rows of `stride` numbers, one after the other: `out_h += weights[h * apart + j] * value_j`.
+#[inline(always)]
+fn weigh<T: Cell>(weights: &[f32], apart: usize, values: &[T], stride: usize, dim: usize, out: &mut [f32]) {
+    let mut own = [[0.0; WIDEST_HEAD]; 4];
+    let mut rows = values.chunks(stride).enumerate();
+    loop {
+        let mut first = None;
+        let mut count = 0;
+        for (own, (j, row)) in own.iter_mut().zip(rows.by_ref()) {
+            own[..dim].iter_mut().zip(row).for_each(|(own, value)| *own = value.value());
+            first.get_or_insert(j);
+            count += 1;
+        }
+        let Some(first) = first else { return };
+        for (h, out) in out.chunks_exact_mut(dim).enumerate() {
+            let weights = &weights[h * apart + first..][..count];
+            if let &[a, b, c, d] = weights {
+                let [va, vb, vc, vd] = &own;
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = *out + a * va[i] + b * vb[i] + c * vc[i] + d * vd[i];
+                }
+            } else {
+                for (&weight, own) in weights.iter().zip(&own) {
+                    out.iter_mut().zip(own).for_each(|(out, value)| *out += weight * value);
+                }
+            }
+        }
+        if count < own.len() {
+            return;
+        }
+    }
+}
+
+macro_rules! over_cells {
+    ($cell:ty, $scores:ident, $weigh:ident) => {
+        /// [`scores`] of this cell.
+        #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+        pub(super) fn $scores(
+            q: &[f32],
+            dim: usize,
+            keys: &[$cell],
+            stride: usize,
+            scale: f32,
+            to: &mut [f32],
+            apart: usize,
+        ) {
+            scores(q, dim, keys, stride, scale, to, apart);
+        }
+
+        /// [`weigh`] of this cell.
+        #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+        pub(super) fn $weigh(w: &[f32], apart: usize, values: &[$cell], stride: usize, dim: usize, out: &mut [f32]) {
+            weigh(w, apart, values, stride, dim, out);
+        }
+    };
+}
+
+over_cells!(f32, scores_f32, weigh_f32);
+over_cells!(u16, scores_bf16, weigh_bf16);
 
 /// One row of RMSNorm's backward: adds to dx, and to dw where it is not empty.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
@@ -133,8 +229,14 @@ pub(super) fn swiglu_backward(gate: &[f32], up: &[f32], dout: &[f32], dgate: &mu
     }
 }
 
+/// The largest value.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn top(x: &[f32]) -> f32 {
+    top_of(x)
+}
+
 #[inline(always)]
-fn top(x: &[f32]) -> f32 {
+fn top_of(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -167,7 +269,7 @@ pub(super) fn scale(factor: f32, x: &mut [f32]) {
 /// Softmax in place; the logarithm of the denominator comes back.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn softmax(x: &mut [f32]) -> f32 {
-    let top = top(x);
+    let top = top_of(x);
     for x in x.iter_mut() {
         *x = exp(*x - top);
     }
@@ -182,7 +284,7 @@ pub(super) fn softmax(x: &mut [f32]) -> f32 {
 /// The logarithm of the sum of exponentials, the entropy of the softmax in nats, and the largest value.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn log_sum_entropy(x: &[f32]) -> (f32, f32, f32) {
-    let top = top(x);
+    let top = top_of(x);
     let (mut total, mut weighted) = (0.0f64, 0.0f64);
     for run in x.chunks(4096) {
         let (mut sums, mut products) = ([0.0; LANES], [0.0; LANES]);

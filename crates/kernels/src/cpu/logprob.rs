@@ -66,6 +66,33 @@ pub(super) fn logprob(
     found
 }
 
+/// Columns of logits that one worker looks through.
+const COLUMNS: usize = 8192;
+
+pub(super) fn argmax(cpu: &Cpu, hidden: &Cells, head: &Cells, logits: &Cells) -> Vec<u32> {
+    expect_shape("the head", head, logits.cols(), hidden.cols());
+    let (n, parts) = (hidden.rows(), head.rows().div_ceil(COLUMNS));
+    let mut found = Vec::with_capacity(n);
+    for start in (0..n).step_by(logits.rows().max(1)) {
+        let range = start..(start + logits.rows()).min(n);
+        let z = logits.first_rows(range.len());
+        cpu.linear(&hidden.row_range(range.clone()), head, 1.0, Write::Set, &z);
+        let rows = Rows::of(&z);
+        let part = |i: usize| {
+            let first = i % parts * COLUMNS;
+            // SAFETY: only read.
+            let z = unsafe { rows.row(i / parts) };
+            let z = &z[first..(first + COLUMNS).min(z.len())];
+            let top = lanes::top(z);
+            (top, first + z.iter().position(|&v| v == top).unwrap_or(0))
+        };
+        let tops: Vec<(f32, usize)> = (0..range.len() * parts).into_par_iter().with_max_len(1).map(part).collect();
+        let best = |tops: &[(f32, usize)]| tops.iter().copied().reduce(|a, b| if b.0 > a.0 { b } else { a });
+        found.extend(tops.chunks(parts.max(1)).map(|tops| best(tops).map_or(0, |(_, token)| token as u32)));
+    }
+    found
+}
+
 pub(super) fn kl(cpu: &Cpu, p: (&Cells, &Cells), q: (&Cells, &Cells), logits: (&Cells, &Cells)) -> Vec<f32> {
     assert_eq!((p.0.rows(), logits.0.rows()), (q.0.rows(), logits.1.rows()), "p and q have the same rows");
     let n = p.0.rows();

@@ -9,16 +9,19 @@ mod product;
 mod rows;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use self::lanes::AdamWStep;
 use self::linear::{backward_operand, cols_as_lanes, forward_operand, rows_as_lanes};
 pub use self::packed::{FrozenWeight, PackedError, PackedWeights};
-pub use self::product::Precision;
 use self::product::{Frozen, Instructions, Kernels, Operand};
-use self::rows::{CpuBuffer, Rows, check_disjoint, deal};
-use crate::device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write};
+use self::rows::{CacheRows, CpuBuffer, Rows, check_disjoint, deal};
+use crate::device::{
+    AdamW, Cached, Device, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Precision, Segment, Write,
+    rows_of_parts, upload_decoded,
+};
 use crate::tensor::Tensor;
 
 type Cells = Tensor<CpuBuffer>;
@@ -33,6 +36,7 @@ const RUN: usize = 16_384;
 pub struct Cpu {
     threads: usize,
     kernels: Kernels,
+    cache: Precision,
 }
 
 impl Cpu {
@@ -42,13 +46,19 @@ impl Cpu {
         // An error says that the pool stands already, which is the documented case.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).use_current_thread().build_global();
         let kernels = Kernels { instructions: Instructions::best(), bf16: false };
-        Self { threads: rayon::current_num_threads(), kernels }
+        Self { threads: rayon::current_num_threads(), kernels, cache: Precision::Bf16 }
     }
 
     /// The same CPU with products in this precision.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { kernels: Kernels { bf16: precision == Precision::Bf16, ..self.kernels }, ..self }
+    }
+
+    /// The same CPU with key-value caches in this precision; bf16 unless it is set.
+    #[must_use]
+    pub fn with_cache(self, cache: Precision) -> Self {
+        Self { cache, ..self }
     }
 
     /// Precision of the products.
@@ -152,6 +162,17 @@ impl Device for Cpu {
         weight.buffer().freeze(pack);
     }
 
+    fn upload_encoded(&self, cols: usize, parts: &[Encoded<'_>]) -> Cells {
+        let ends = rows_of_parts(cols, parts).iter().map(|run| run.end).collect();
+        match Frozen::keep(self.kernels, parts, cols, ends) {
+            Some(frozen) => {
+                let rows = frozen.shape().0;
+                Tensor::new(Rc::new(CpuBuffer::of_frozen(Arc::new(frozen))), 0, rows, cols)
+            }
+            None => upload_decoded(self, cols, parts),
+        }
+    }
+
     fn fill(&self, tensor: &Cells, value: f32) {
         let target = Rows::of(tensor).flat(RUN);
         deal(target.rows, 1.max(RUN / target.cols.max(1)), |rows| {
@@ -177,7 +198,14 @@ impl Device for Cpu {
     fn scatter_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
         expect_shape("scatter's source", source, rows.len(), target.cols());
         check_disjoint(target, &[source]);
-        let (source, target) = (Rows::of(source), Rows::of(target));
+        let source = Rows::of(source);
+        if target.stride() == target.cols() {
+            let target = CacheRows::of(target);
+            // SAFETY: one thread.
+            rows.iter().enumerate().for_each(|(i, &row)| unsafe { target.write(row as usize, source.row(i)) });
+            return;
+        }
+        let target = Rows::of(target);
         for (i, &row) in rows.iter().enumerate() {
             // SAFETY: one thread.
             unsafe { target.row_mut(row as usize).copy_from_slice(source.row(i)) };
@@ -352,13 +380,27 @@ impl Device for Cpu {
         attention::backward(backward, segments);
     }
 
-    fn attention_decode(&self, q: &Cells, cache: &Cells, seen: &[Cached], heads: Heads, out: &Cells) {
-        expect_shape("decode's q", q, seen.len(), heads.query_width());
-        expect_shape("decode's out", out, seen.len(), heads.query_width());
-        assert_eq!(cache.cols(), 2 * heads.kv_width(), "decode's cache columns");
-        assert!(seen.iter().all(|s| !s.is_empty() && s.end <= cache.rows()), "a query sees rows of the cache");
+    fn cache(&self, elements: usize) -> Rc<CpuBuffer> {
+        match self.cache {
+            Precision::F32 => self.zeros(elements),
+            Precision::Bf16 => Rc::new(CpuBuffer::cache(elements)),
+        }
+    }
+
+    fn attention_cached(&self, q: &Cells, cache: &Cells, runs: &[Cached], heads: Heads, out: &Cells) {
+        expect_shape("attention's q", q, out.rows(), heads.query_width());
+        expect_shape("attention's out", out, q.rows(), heads.query_width());
+        assert_eq!(cache.cols(), 2 * heads.kv_width(), "a cache's columns");
+        let within = |run: &Cached| {
+            !run.rows.is_empty()
+                && run.rows.end <= q.rows()
+                && run.seen.iter().all(|seen| seen.end <= cache.rows())
+                && run.seen.iter().map(std::ops::Range::len).sum::<usize>() >= run.rows.len()
+        };
+        assert!(runs.iter().all(within), "runs are queries, each of which sees rows of the cache");
+        assert!(runs.is_sorted_by(|a, b| a.rows.end <= b.rows.start), "runs come one after the other");
         check_disjoint(out, &[q, cache]);
-        attention::decode(Rows::of(q), Rows::of(cache), seen, heads, Rows::of(out));
+        attention::cached(Rows::of(q), CacheRows::of(cache), runs, heads, Rows::of(out));
     }
 
     fn swiglu(&self, gate_up: &Cells, out: &Cells) {
@@ -402,6 +444,10 @@ impl Device for Cpu {
         grad: Option<LogProbGrad<'_, CpuBuffer>>,
     ) -> LogProbs {
         logprob::logprob(self, hidden, head, picks, logits, grad)
+    }
+
+    fn linear_argmax(&self, hidden: &Cells, head: &Cells, logits: &Cells) -> Vec<u32> {
+        logprob::argmax(self, hidden, head, logits)
     }
 
     fn linear_kl(&self, p: (&Cells, &Cells), q: (&Cells, &Cells), logits: (&Cells, &Cells)) -> Vec<f32> {

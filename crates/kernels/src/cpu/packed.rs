@@ -183,7 +183,7 @@ impl PackedWeights {
     pub fn find(&self, weight: &FrozenWeight) -> Option<Rc<CpuBuffer>> {
         let frozen = self.weights.get(&weight.name)?;
         let same = frozen.shape() == (weight.rows, weight.cols) && frozen.has_ends(&weight.ends());
-        same.then(|| Rc::new(CpuBuffer::of(Arc::clone(frozen))))
+        same.then(|| Rc::new(CpuBuffer::of_frozen(Arc::clone(frozen))))
     }
 
     /// Bytes of both orders of all weights; of a mapped file, the file's.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::product::Frozen;
+use super::product::{Frozen, round_bf16};
 use crate::tensor::Tensor;
 
 /// Storage of a CPU tensor. Only operations look inside, one at a time: a tensor's handle never leaves its thread.
@@ -16,6 +16,8 @@ enum Storage {
     Plain(Vec<f32>),
     /// A weight that products read in their own order; it is a buffer of its own. Models may share it.
     Frozen(Arc<Frozen>),
+    /// Keys and values in bf16.
+    Cache(Vec<u16>),
 }
 
 impl CpuBuffer {
@@ -23,8 +25,13 @@ impl CpuBuffer {
         Self(UnsafeCell::new(Storage::Plain(vec![0.0; elements])))
     }
 
+    /// Keys and values in bf16, zeros.
+    pub(super) fn cache(elements: usize) -> Self {
+        Self(UnsafeCell::new(Storage::Cache(vec![0; elements])))
+    }
+
     /// A frozen weight.
-    pub(super) fn of(frozen: Arc<Frozen>) -> Self {
+    pub(super) fn of_frozen(frozen: Arc<Frozen>) -> Self {
         Self(UnsafeCell::new(Storage::Frozen(frozen)))
     }
 
@@ -41,8 +48,78 @@ impl CpuBuffer {
     pub(super) fn frozen(&self) -> Option<&Frozen> {
         // SAFETY: a frozen weight is never written again.
         match unsafe { &*self.0.get() } {
-            Storage::Plain(_) => None,
+            Storage::Plain(_) | Storage::Cache(_) => None,
             Storage::Frozen(frozen) => Some(frozen),
+        }
+    }
+}
+
+/// The rows of a cache in cells of one kind, for the length of one operation.
+#[derive(Clone, Copy)]
+pub(super) struct CellRows<T> {
+    start: *mut T,
+    rows: usize,
+    pub stride: usize,
+}
+
+// SAFETY: as for `Rows`.
+unsafe impl<T> Send for CellRows<T> {}
+// SAFETY: as for `Rows`.
+unsafe impl<T> Sync for CellRows<T> {}
+
+impl<T> CellRows<T> {
+    /// Columns `first..first + width` of rows, one row every `stride` cells; the last ends with its columns.
+    pub fn part<'a>(self, rows: Range<usize>, first: usize, width: usize) -> &'a [T] {
+        assert!(!rows.is_empty() && rows.end <= self.rows && first + width <= self.stride, "rows {rows:?} of a cache");
+        let length = (rows.len() - 1) * self.stride + width;
+        // SAFETY: within the rows, which `CacheRows::of` found in the buffer; attention only reads the cache.
+        unsafe { std::slice::from_raw_parts(self.start.add(rows.start * self.stride + first), length) }
+    }
+}
+
+/// The rows of a cache, for the length of one operation.
+#[derive(Clone, Copy)]
+pub(super) enum CacheRows {
+    F32(CellRows<f32>),
+    Bf16(CellRows<u16>),
+}
+
+impl CacheRows {
+    pub fn of(tensor: &Tensor<CpuBuffer>) -> Self {
+        assert_eq!(tensor.stride(), tensor.cols(), "a cache is read in whole rows");
+        // SAFETY: the buffer's length is read and a pointer into it taken; no reference is kept.
+        match unsafe { &mut *tensor.buffer().0.get() } {
+            Storage::Cache(cells) => {
+                assert!(tensor.end() <= cells.len(), "a cache of {} cells", cells.len());
+                let (start, stride) = (cells[tensor.offset()..].as_mut_ptr(), tensor.stride());
+                Self::Bf16(CellRows { start, rows: tensor.rows(), stride })
+            }
+            _ => {
+                let rows = Rows::of(tensor);
+                Self::F32(CellRows { start: rows.start, rows: rows.rows, stride: rows.stride })
+            }
+        }
+    }
+
+    /// Writes a row, rounded where the cache is in bf16.
+    ///
+    /// # Safety
+    /// Nothing else touches the row.
+    pub unsafe fn write(self, row: usize, values: &[f32]) {
+        // SAFETY: within the rows; the caller's promise.
+        unsafe {
+            match self {
+                Self::F32(cells) => {
+                    assert!(row < cells.rows && values.len() == cells.stride, "row {row} of {}", cells.rows);
+                    std::slice::from_raw_parts_mut(cells.start.add(row * cells.stride), cells.stride)
+                        .copy_from_slice(values);
+                }
+                Self::Bf16(cells) => {
+                    assert!(row < cells.rows && values.len() == cells.stride, "row {row} of {}", cells.rows);
+                    let to = std::slice::from_raw_parts_mut(cells.start.add(row * cells.stride), cells.stride);
+                    to.iter_mut().zip(values).for_each(|(to, &value)| *to = round_bf16(value) as u16);
+                }
+            }
         }
     }
 }
@@ -69,6 +146,7 @@ impl Rows {
             match &mut *tensor.buffer().0.get() {
                 Storage::Plain(values) => (values.as_mut_ptr(), values.len()),
                 Storage::Frozen(_) => panic!("a frozen weight is read by products, gathers, copies and reads only"),
+                Storage::Cache(_) => panic!("a cache is written by scatters and read by attention only"),
             }
         };
         assert!(tensor.end() <= length, "a tensor reaches {} elements into a buffer of {length}", tensor.end());

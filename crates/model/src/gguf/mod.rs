@@ -7,9 +7,9 @@ use std::path::Path;
 
 use temper_text::GgufVocab;
 
+use crate::Encoding;
 use crate::checkpoint::WeightsError;
 use crate::config::LlamaConfig;
-use crate::encoding::Encoding;
 use read::{Container, Value};
 
 /// An open GGUF file of a Llama-family model.
@@ -48,25 +48,26 @@ impl Gguf {
         Some((&info.shape, info.encoding))
     }
 
-    /// The tensor as `f32`, rows of query and key projections in Hugging Face order; `None` where there is no such tensor.
+    /// The rows of a tensor as they are stored, but those of query and key projections in Hugging Face order; `None` where
+    /// there is no such tensor.
     ///
     /// The converter to GGUF interleaves the two rotary halves of each head: its row `2 i + b` of a head is row
     /// `b head_dim/2 + i` of the original (`LlamaModel.permute` in llama.cpp's `convert_hf_to_gguf.py`).
-    pub(crate) fn tensor(&self, name: &str) -> Result<Option<Vec<f32>>, WeightsError> {
+    pub(crate) fn tensor(&self, name: &str) -> Result<Option<Vec<u8>>, WeightsError> {
         let Some(info) = self.names.get(name).and_then(|n| self.container.tensors.get(n)) else { return Ok(None) };
         let bytes = self.container.read(info)?;
-        let row_len = info.shape.last().copied().unwrap_or(1);
         let head_dim = self.config.head_dim;
         let permuted = name.ends_with(".self_attn.q_proj.weight") || name.ends_with(".self_attn.k_proj.weight");
-        Ok(Some(if permuted && info.shape[0].is_multiple_of(head_dim) {
-            let half = head_dim / 2;
-            info.encoding.decode(&bytes, row_len, |row| {
-                let (head, within) = (row / head_dim, row % head_dim);
-                head * head_dim + 2 * (within % half) + within / half
-            })
-        } else {
-            info.encoding.decode(&bytes, row_len, |row| row)
-        }))
+        if !permuted || !info.shape[0].is_multiple_of(head_dim) {
+            return Ok(Some(bytes));
+        }
+        let (half, row_bytes) = (head_dim / 2, bytes.len() / info.shape[0]);
+        let stored = |row: usize| {
+            let (head, within) = (row / head_dim, row % head_dim);
+            head * head_dim + 2 * (within % half) + within / half
+        };
+        let rows = (0..info.shape[0]).flat_map(|row| &bytes[stored(row) * row_bytes..][..row_bytes]);
+        Ok(Some(rows.copied().collect()))
     }
 
     /// The licence as the file declares it.

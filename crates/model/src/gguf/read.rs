@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use crate::Encoding;
 use crate::checkpoint::WeightsError;
-use crate::encoding::Encoding;
 use crate::weight_file::WeightFile;
 
 /// Longest key of a metadata entry (the format's own limit).

@@ -9,7 +9,7 @@ use temper_model::{Beginnings, LlamaConfig, Purpose, Workspace};
 use temper_recipe::SuiteKind;
 use temper_text::{Message, Specials};
 
-use super::PLACES;
+use super::{PASS_TOKENS, PLACES};
 use crate::PipelineError;
 use crate::identity::hashes_of;
 use crate::judge::BATCH_TOKENS;
@@ -131,7 +131,8 @@ impl Judging {
         if self.cached == 0 {
             return suites;
         }
-        let cache = 4 * self.cached * 2 * config.heads().kv_width() * config.num_hidden_layers;
-        suites + cache + Workspace::bytes(device, config, [0; 4], Purpose::Infer, 512)
+        // In bf16.
+        let cache = 2 * self.cached * 2 * config.heads().kv_width() * config.num_hidden_layers;
+        suites + cache + Workspace::bytes(device, config, [0; 4], Purpose::Infer, PASS_TOKENS)
     }
 }

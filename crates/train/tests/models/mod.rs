@@ -15,7 +15,7 @@ pub fn checkpoint() -> Checkpoint {
 /// SmolLM2-135M-Instruct.
 pub fn real(tuning: &Tuning) -> Llama<Cpu> {
     let checkpoint = checkpoint();
-    Llama::load(Cpu::new(2), checkpoint.config(), tuning, |name, shape| checkpoint.tensor(name, shape)).unwrap()
+    Llama::load(Cpu::new(2), checkpoint.config(), tuning, |name, shape| checkpoint.stored(name, shape)).unwrap()
 }
 
 /// Adapters on every linear.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::isa::PANEL;
 use super::pack::{Pack, View};
 use super::panels::{Layout, Panel};
+use super::quantised::Quantised;
 use super::tile::{CHAIN_UNITS, Left, Place, Right, tile};
 use super::{BLOCK_UNITS, FEW_ROWS, Piece, Product};
 
@@ -13,20 +14,24 @@ pub(super) struct Job<'a> {
     pub product: &'a Product<'a>,
     /// Units of the product's k; at most those of the layout.
     pub units: usize,
-    pub right: Lanes,
+    pub right: Lanes<'a>,
     pub layout: Layout<'a>,
     pub pieces: Vec<ReadyPiece<'a>>,
     /// Whether tiles read the left operand as it is rather than packed.
     pub left_as_it_is: bool,
+    /// All left rows, packed by [`pack_left`]; where there are none each task packs its own.
+    pub left: Option<*const u32>,
 }
 
 /// Where the lanes of a right operand lie.
 #[derive(Clone, Copy)]
-pub(super) enum Lanes {
+pub(super) enum Lanes<'a> {
     /// In panels.
     Packed(*const u32),
     /// In the matrix: each task packs its panels.
     Plain(View),
+    /// In panels, quantised: decoded as they are multiplied, or a chain at a time before.
+    Quantised(&'a Quantised),
 }
 
 /// A piece with its right operand packed.
@@ -58,15 +63,22 @@ impl Job<'_> {
         if few { CHAIN_UNITS } else { BLOCK_UNITS }
     }
 
-    /// Words of packed left rows, for each row.
-    fn left_words(&self) -> usize {
-        if self.left_as_it_is { 0 } else { self.units.min(self.step()) }
+    /// Whether tasks that have all rows can share those packed once: all k in one step.
+    pub fn shares_left(&self) -> bool {
+        !self.left_as_it_is && self.units <= self.step()
     }
 
-    /// Words of a panel that the task packs itself.
+    /// Words of left rows that the task packs, for each row.
+    fn left_words(&self) -> usize {
+        if self.left_as_it_is || self.left.is_some() { 0 } else { self.units.min(self.step()) }
+    }
+
+    /// Words of a panel that the task packs or decodes itself.
     fn right_words(&self) -> usize {
         match self.right {
             Lanes::Packed(_) => 0,
+            Lanes::Quantised(_) if self.left_as_it_is => 0,
+            Lanes::Quantised(_) => PANEL * CHAIN_UNITS,
             Lanes::Plain(_) => PANEL * self.units.min(self.step()),
         }
     }
@@ -83,6 +95,17 @@ impl Job<'_> {
         }
         None
     }
+}
+
+/// Packs all left rows and all k of a product.
+///
+/// # Safety
+/// The processor has `I`; the operand lies within a live buffer; `to` reaches the units of all rows, rounded up to whole
+/// tiles.
+#[inline(always)]
+pub(super) unsafe fn pack_left<I: Pack, const BF16: bool>(product: &Product<'_>, to: *mut u32) {
+    // SAFETY: the caller's promise.
+    unsafe { I::left::<BF16>(product.left, 0, product.m, product.k, product.scale, to) };
 }
 
 /// Computes the rows `rows` of the result in the panels `panels`. A panel of the result is made beside it, chain by
@@ -114,7 +137,7 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
         }
         for now in steps(0..job.units, job.step()) {
             let (first_k, k) = (now.start * of_k, (now.len() * of_k).min(p.k - now.start * of_k));
-            if !job.left_as_it_is {
+            if !job.left_as_it_is && job.left.is_none() {
                 I::left::<BF16>(p.left.after(first_k), rows.start, rows.end, k, p.scale, left_scratch);
             }
             for index in panels.clone() {
@@ -126,12 +149,42 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
                         I::right::<BF16>(view, panel.lane, panel.lanes, k, right_scratch, panel.width);
                         right_scratch
                     }
+                    Lanes::Quantised(_) => right_scratch,
                 };
                 let to = p.to.after(rows.start, panel.lane);
                 let begin =
                     if now.start == 0 { p.from.map(|from| from.after(rows.start, panel.lane)) } else { Some(to) };
                 if let Some(begin) = begin {
                     copy_lanes(begin, sums, rows.len(), panel.lanes);
+                }
+                let mut from = begin.map(|_| sums);
+                let left = job.left.unwrap_or(left_scratch.cast_const());
+                for chain in steps(now.clone(), CHAIN_UNITS) {
+                    let right = match job.right {
+                        Lanes::Quantised(quantised) => {
+                            if !job.left_as_it_is {
+                                quantised.decode::<I>(panel, chain.clone(), right_scratch);
+                            }
+                            right_scratch
+                        }
+                        _ => right.add((chain.start - now.start) * panel.width),
+                    };
+                    let right = Right { at: right, unit: panel.width };
+                    for row in (0..rows.len()).step_by(I::ROWS) {
+                        let (count, units) = ((rows.len() - row).min(I::ROWS), chain.len());
+                        let (from, to) = (from.map(|from| from.after(row, 0)), sums.after(row, 0));
+                        let as_it_is = p.left.rows_from(rows.start + row, chain.start * of_k);
+                        if let (Lanes::Quantised(quantised), true) = (job.right, job.left_as_it_is) {
+                            quantised.few::<I>(as_it_is, count, panel, chain.clone(), from, to);
+                        } else if job.left_as_it_is {
+                            tile::<I, BF16, false>(units, as_it_is, right, count, panel.width, from, to);
+                        } else {
+                            let packed = left.wrapping_add(row * now.len() + (chain.start - now.start) * I::ROWS);
+                            let left = Left::packed(packed, I::ROWS);
+                            tile::<I, BF16, true>(units, left, right, count, panel.width, from, to);
+                        }
+                    }
+                    from = Some(sums);
                 }
                 let mut from = begin.map(|_| sums);
                 for chain in steps(now.clone(), CHAIN_UNITS) {

@@ -6,19 +6,19 @@
 macro_rules! dispatch {
     ($kernels:expr, $name:ident ( $($argument:ident : $type:ty),* $(,)? )) => {{
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
         unsafe fn avx512_bf16<const BF16: bool>($($argument: $type),*) {
             // SAFETY: the caller's promise.
             unsafe { $name::<$crate::cpu::product::isa::Avx512Bf16, BF16>($($argument),*) }
         }
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
         unsafe fn avx512<const BF16: bool>($($argument: $type),*) {
             // SAFETY: the caller's promise.
             unsafe { $name::<$crate::cpu::product::isa::Avx512, BF16>($($argument),*) }
         }
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
+        #[target_feature(enable = "avx2,fma,f16c")]
         unsafe fn avx2<const BF16: bool>($($argument: $type),*) {
             // SAFETY: the caller's promise.
             unsafe { $name::<$crate::cpu::product::isa::Avx2, BF16>($($argument),*) }

@@ -5,10 +5,13 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
+use super::block::Lanes;
 use super::pack::{View, unpack};
 use super::panels::{Layout, Panel, Words};
+use super::quantised::Quantised;
 use super::stored::{Mapped, Stored};
 use super::{Kernels, Shared};
+use crate::device::Encoded;
 
 /// A weight that will not change: packed once for `x W^T`, and for `dy W` when that is first asked for. The rows as
 /// they were are not kept; they come back rounded to the precision.
@@ -18,8 +21,15 @@ pub(in crate::cpu) struct Frozen {
     kernels: Kernels,
     /// One past the last row of each part; adapters are added part by part.
     ends: Vec<usize>,
-    forward: Stored,
+    forward: Kept,
     backward: OnceLock<Stored>,
+}
+
+enum Kept {
+    /// In the words of the kernels.
+    Words(Stored),
+    /// As its file has it.
+    Quantised(Quantised),
 }
 
 impl Frozen {
@@ -32,7 +42,18 @@ impl Frozen {
         let to = forward.reach(layout.words());
         // SAFETY: the values reach rows x cols and the words the whole layout.
         unsafe { kernels.pack_right(View::lanes_by_k(values.as_ptr(), cols), layout, cols, to, true) };
-        Self { rows, cols, kernels, ends, forward: Stored::Own(forward), backward: OnceLock::new() }
+        let forward = Kept::Words(Stored::Own(forward));
+        Self { rows, cols, kernels, ends, forward, backward: OnceLock::new() }
+    }
+
+    /// Packs the rows of parts that end at `ends` as their file has them; none where the kernels have no way to read them.
+    pub fn keep(kernels: Kernels, parts: &[Encoded<'_>], cols: usize, ends: Vec<usize>) -> Option<Self> {
+        if kernels.bf16 {
+            return None;
+        }
+        let forward = Kept::Quantised(Quantised::pack(parts, cols, &ends)?);
+        let rows = ends.last().copied().unwrap_or(0);
+        Some(Self { rows, cols, kernels, ends, forward, backward: OnceLock::new() })
     }
 
     /// A weight that was packed before, in both orders; none where there are not as many words as its layouts have.
@@ -46,8 +67,9 @@ impl Frozen {
         if [forward.bytes().len(), backward.bytes().len()] != words.map(|words| 4 * words) {
             return None;
         }
+        let forward = Kept::Words(Stored::Mapped(forward));
         let backward = OnceLock::from(Stored::Mapped(backward));
-        Some(Self { rows, cols, kernels, ends, forward: Stored::Mapped(forward), backward })
+        Some(Self { rows, cols, kernels, ends, forward, backward })
     }
 
     /// Words of a weight [rows, cols] packed for `x W^T` and for `dy W`.
@@ -58,9 +80,13 @@ impl Frozen {
     }
 
     /// What [`Frozen::mapped`] takes back: the packed words of both orders. Packs the second where nothing asked for it yet.
+    ///
+    /// # Panics
+    /// When the weight stays quantised.
     pub fn bytes(&self) -> [&[u8]; 2] {
+        let Kept::Words(words) = &self.forward else { panic!("a quantised weight has no packed words") };
         let [forward, backward] = Self::words(self.kernels, self.shape(), &self.ends);
-        [self.forward.bytes(forward), self.backward_words().bytes(backward)]
+        [words.bytes(forward), self.backward_words().bytes(backward)]
     }
 
     /// Whether these are the parts it was frozen with.
@@ -83,12 +109,20 @@ impl Frozen {
     }
 
     fn forward_layout(&self) -> Layout<'_> {
-        Layout { ends: &self.ends, units: self.kernels.units(self.cols) }
+        let units = match self.forward {
+            Kept::Words(_) => self.kernels.units(self.cols),
+            Kept::Quantised(_) => 1,
+        };
+        Layout { ends: &self.ends, units }
     }
 
     /// The right operand of `x W^T`.
-    pub(super) fn forward(&self) -> (*const u32, Layout<'_>) {
-        (self.forward.as_ptr(), self.forward_layout())
+    pub(super) fn forward(&self) -> (Lanes<'_>, Layout<'_>) {
+        let right = match &self.forward {
+            Kept::Words(words) => Lanes::Packed(words.as_ptr()),
+            Kept::Quantised(quantised) => Lanes::Quantised(quantised),
+        };
+        (right, self.forward_layout())
     }
 
     /// Writes a row into `to`.
@@ -100,15 +134,19 @@ impl Frozen {
     fn read(&self, row: usize, first: usize, to: &mut [f32]) {
         let panel = self.forward_layout().panel_of(row);
         let (bf16, lane) = (self.kernels.bf16, row - panel.lane);
+        let words = match &self.forward {
+            Kept::Words(words) => words,
+            Kept::Quantised(quantised) => return quantised.read(panel, lane, first, to),
+        };
         let step = if bf16 { 2 } else { 1 };
         for (k, to) in (first..).zip(to) {
-            *to = unpack(bf16, self.forward.at(panel.offset + k / step * panel.width + lane), k);
+            *to = unpack(bf16, words.at(panel.offset + k / step * panel.width + lane), k);
         }
     }
 
     /// The right operand of `dy W`, packed when it is first asked for. Its lanes are one part.
-    pub(super) fn backward(&self) -> (*const u32, Layout<'_>) {
-        (self.backward_words().as_ptr(), self.backward_layout())
+    pub(super) fn backward(&self) -> (Lanes<'_>, Layout<'_>) {
+        (Lanes::Packed(self.backward_words().as_ptr()), self.backward_layout())
     }
 
     fn backward_layout(&self) -> Layout<'_> {

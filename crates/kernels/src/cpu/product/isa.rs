@@ -18,7 +18,7 @@ pub(super) const GROUP: usize = 16;
 /// Loads, stores and fused multiply-adds of one instruction set.
 ///
 /// # Safety of all methods
-/// The processor has the instructions, and pointers reach `WIDTH` words.
+/// The processor has the instructions, and pointers reach `WIDTH` numbers.
 pub(super) trait Isa {
     /// A register.
     type Vector: Copy;
@@ -34,8 +34,15 @@ pub(super) trait Isa {
     unsafe fn store(to: *mut f32, value: Self::Vector);
     unsafe fn splat(word: u32) -> Self::Vector;
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn multiply(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a * b + sum` in one rounding.
     unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, sum: Self::Vector) -> Self::Vector;
+    /// `WIDTH` f16 as f32.
+    unsafe fn halves(from: *const u16) -> Self::Vector;
+    /// `WIDTH` signed bytes as f32.
+    unsafe fn bytes(from: *const i8) -> Self::Vector;
+    /// The low and the high nibbles of `WIDTH` bytes as f32.
+    unsafe fn nibbles(from: *const u8) -> [Self::Vector; 2];
     /// Each pair's bf16 of odd k, as f32.
     unsafe fn odd(pairs: Self::Vector) -> Self::Vector;
     /// Each pair's bf16 of even k, as f32.
@@ -57,7 +64,7 @@ pub(super) struct Avx512Bf16;
 /// AVX-512 without it.
 #[cfg(target_arch = "x86_64")]
 pub(super) struct Avx512;
-/// AVX2 and FMA.
+/// AVX2, FMA and F16C, which every processor with AVX2 has.
 #[cfg(target_arch = "x86_64")]
 pub(super) struct Avx2;
 /// What the compiler makes of plain loops: NEON on AArch64.
@@ -98,9 +105,33 @@ macro_rules! avx512 {
                 unsafe { _mm512_add_ps(a, b) }
             }
             #[inline(always)]
+            unsafe fn multiply(a: __m512, b: __m512) -> __m512 {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_mul_ps(a, b) }
+            }
+            #[inline(always)]
             unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
                 // SAFETY: the caller's promise.
                 unsafe { _mm512_fmadd_ps(a, b, sum) }
+            }
+            #[inline(always)]
+            unsafe fn halves(from: *const u16) -> __m512 {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn bytes(from: *const i8) -> __m512 {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+            }
+            #[inline(always)]
+            unsafe fn nibbles(from: *const u8) -> [__m512; 2] {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()));
+                    let low = _mm512_and_si512(bytes, _mm512_set1_epi32(15));
+                    [_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes))]
+                }
             }
             #[inline(always)]
             unsafe fn odd(pairs: __m512) -> __m512 {
@@ -168,9 +199,33 @@ impl Isa for Avx2 {
         unsafe { _mm256_add_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn multiply(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn multiply_add(a: __m256, b: __m256, sum: __m256) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_fmadd_ps(a, b, sum) }
+    }
+    #[inline(always)]
+    unsafe fn halves(from: *const u16) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn bytes(from: *const i8) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn nibbles(from: *const u8) -> [__m256; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()));
+            let low = _mm256_and_si256(bytes, _mm256_set1_epi32(15));
+            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(bytes))]
+        }
     }
     #[inline(always)]
     unsafe fn odd(pairs: __m256) -> __m256 {
@@ -216,8 +271,28 @@ impl Isa for Portable {
         std::array::from_fn(|i| a[i] + b[i])
     }
     #[inline(always)]
+    unsafe fn multiply(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
     unsafe fn multiply_add(a: [f32; 4], b: [f32; 4], sum: [f32; 4]) -> [f32; 4] {
         std::array::from_fn(|i| a[i].mul_add(b[i], sum[i]))
+    }
+    #[inline(always)]
+    unsafe fn halves(from: *const u16) -> [f32; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[u16; 4]>().read_unaligned() }.map(|bits| half::f16::from_bits(bits).to_f32_const())
+    }
+    #[inline(always)]
+    unsafe fn bytes(from: *const i8) -> [f32; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[i8; 4]>().read_unaligned() }.map(f32::from)
+    }
+    #[inline(always)]
+    unsafe fn nibbles(from: *const u8) -> [[f32; 4]; 2] {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { from.cast::<[u8; 4]>().read_unaligned() };
+        [bytes.map(|byte| f32::from(byte & 15)), bytes.map(|byte| f32::from(byte >> 4))]
     }
     #[inline(always)]
     unsafe fn odd(pairs: [f32; 4]) -> [f32; 4] {
@@ -236,7 +311,7 @@ pub(crate) enum Instructions {
     Avx512Bf16,
     /// AVX-512 (F, BW, DQ, VL).
     Avx512,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     Avx2,
     /// What every processor of the target has.
     Baseline,
@@ -255,7 +330,8 @@ impl Instructions {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx2 =
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
             match self {
                 Self::Avx512Bf16 => avx512 && avx2 && is_x86_feature_detected!("avx512bf16"),
                 Self::Avx512 => avx512 && avx2,

@@ -16,6 +16,7 @@ mod isa;
 mod pack;
 mod panels;
 mod peak;
+mod quantised;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -26,14 +27,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use self::block::{Job, Lanes, ReadyPiece, block};
+use self::block::{Job, Lanes, ReadyPiece, block, pack_left};
 pub(super) use self::frozen::Frozen;
 pub(super) use self::isa::Instructions;
 #[cfg(target_arch = "x86_64")]
 use self::isa::{Avx2, Avx512};
 use self::isa::{Isa, PANEL, Portable};
 use self::pack::Pack;
-pub(super) use self::pack::View;
+pub(super) use self::pack::{View, round_bf16};
 use self::panels::{Layout, Panel};
 pub(super) use self::panels::{Words, with_scratch};
 pub(super) use self::peak::peak;
@@ -66,15 +67,6 @@ const FEW_LANES: usize = 64;
 /// Products of fewer multiplications run on the calling thread: waking another costs more.
 const SMALL: usize = 1 << 17;
 
-/// How operands are rounded before they are multiplied; sums are f32 in both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// As they are.
-    F32,
-    /// To bf16, as PyTorch's autocast does for linear layers.
-    Bf16,
-}
-
 /// Which kernels to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kernels {
@@ -83,6 +75,8 @@ pub(super) struct Kernels {
 }
 
 thread_local! {
+    /// Left rows of the calling thread's product, packed for all tasks.
+    static LEFT: RefCell<Words> = RefCell::default();
     /// What the worker's block packs.
     static TASK: RefCell<Words> = RefCell::default();
     /// Packed right operands of the calling thread's product.
@@ -216,8 +210,8 @@ impl Kernels {
             Operand::Forward(frozen) | Operand::Backward(frozen) => {
                 frozen.check(self);
                 let forward = matches!(p.right, Operand::Forward(_));
-                let (words, layout) = if forward { frozen.forward() } else { frozen.backward() };
-                (Some(Lanes::Packed(words)), layout, layout.count())
+                let (right, layout) = if forward { frozen.forward() } else { frozen.backward() };
+                (Some(right), layout, layout.count())
             }
         };
         // The lanes of a piece are one part.
@@ -241,9 +235,14 @@ impl Kernels {
                     at = at.add(layout.words());
                 }
                 let right = packed.unwrap_or(Lanes::Packed(right));
-                let left_as_it_is = !self.bf16 && p.scale == 1.0 && layout.lanes() <= FEW_LANES;
+                let few = match right {
+                    Lanes::Quantised(_) => p.m <= quantised::FEW && p.left.runs_of_k(),
+                    _ => layout.lanes() <= FEW_LANES,
+                };
+                let left_as_it_is = !self.bf16 && p.scale == 1.0 && few;
                 let units = self.units(p.k);
-                self.deal(&Job { product: p, units, right, layout, pieces, left_as_it_is }, panels, parallel);
+                let job = Job { product: p, units, right, layout, pieces, left_as_it_is, left: None };
+                self.deal(job, panels, parallel);
             }
         });
     }
@@ -292,10 +291,20 @@ impl Kernels {
     }
 
     /// Deals blocks of rows, or of columns where there are few rows.
-    unsafe fn deal(self, job: &Job<'_>, panels: usize, parallel: bool) {
+    unsafe fn deal(self, mut job: Job<'_>, panels: usize, parallel: bool) {
         let (m, tile_rows) = (job.product.m, self.rows_of_tile());
-        let words = job.layout.words();
-        let shared = Shared(job);
+        if parallel && by_columns(m, panels) && job.shares_left() && job.left.is_none() {
+            return with_scratch(&LEFT, m.next_multiple_of(tile_rows) * job.units, |to| {
+                // SAFETY: the scratch reaches all rows and units; the caller's promise for the rest.
+                unsafe {
+                    let product = job.product;
+                    dispatch!(self, pack_left(product: &Product<'_>, to: *mut u32));
+                    job.left = Some(to.cast_const());
+                    self.deal(job, panels, parallel);
+                }
+            });
+        }
+        let shared = Shared(&job);
         let block = |rows: Range<usize>, panels: Range<usize>| {
             let job = shared.get();
             with_scratch(&TASK, job.scratch(rows.len().next_multiple_of(tile_rows)), |scratch| {
@@ -318,8 +327,9 @@ impl Kernels {
             return;
         }
         // As many tasks for each thread, where the rows allow it. Each task reads all of the right operand: where that
-        // comes from memory, fewer tasks share it.
-        let wanted = if words > SHARED_WORDS { threads } else { TASKS * threads };
+        // comes from memory or must be decoded, fewer tasks share it.
+        let costly = matches!(job.right, Lanes::Quantised(_)) || job.layout.words() > SHARED_WORDS;
+        let wanted = if costly { threads } else { TASKS * threads };
         let each = m.div_ceil(m.div_ceil(BLOCK_ROWS).next_multiple_of(wanted)).next_multiple_of(tile_rows);
         let tasks = (0..m.div_ceil(each)).into_par_iter().with_max_len(1);
         tasks.for_each(|i| block(of(i, each, m), 0..panels));

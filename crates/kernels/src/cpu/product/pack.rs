@@ -43,6 +43,11 @@ impl View {
         Left { at: self.at(lane, k).cast(), row, unit }
     }
 
+    /// Whether the k of a lane lie one after the other.
+    pub(super) fn runs_of_k(self) -> bool {
+        self.lanes_outside
+    }
+
     fn at(self, lane: usize, k: usize) -> *const f32 {
         let offset = if self.lanes_outside { lane * self.stride + k } else { k * self.stride + lane };
         self.start.wrapping_add(offset)
@@ -56,7 +61,7 @@ pub(super) const fn units(bf16: bool, k: usize) -> usize {
 
 /// An f32 as bf16: to nearest, ties to even, as `vcvtneps2bf16` does it (subnormal numbers become zero).
 #[inline(always)]
-fn round_bf16(x: f32) -> u32 {
+pub(in crate::cpu) fn round_bf16(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     let special =

@@ -32,6 +32,12 @@ impl Words {
         self.0.as_ptr().cast()
     }
 
+    /// Words that were asked for at most, in whole cache lines.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.0.len() * 16
+    }
+
     pub fn at(&self, word: usize) -> u32 {
         self.0[word / 16].0[word % 16]
     }
@@ -69,7 +75,7 @@ pub(super) struct Panel {
     pub offset: usize,
 }
 
-/// How the lanes of a right operand lie in panels: each part begins a panel of its own.
+/// How the lanes of a right operand lie in panels: each part begins a panel of its own. A layout of one unit counts lanes.
 #[derive(Clone, Copy)]
 pub(super) struct Layout<'a> {
     /// One past the last lane of each part.

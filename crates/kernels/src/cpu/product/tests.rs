@@ -1,7 +1,10 @@
 //! Products to the bit: against chains of scalar additions, whatever the instructions, threads, blocks and rows.
 
+use super::quantised::Quantised;
 use super::tile::CHAIN_UNITS;
 use super::*;
+use crate::device::Encoded;
+use crate::encoding::Encoding;
 
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
     let stream = temper_run::Random::new(seed, "products");
@@ -53,10 +56,23 @@ impl Case {
     }
 
     fn run(&self, kernels: Kernels, left: View, right: Operand<'_>, scale: f32, add: bool, here: bool) -> Vec<f32> {
+        self.run_with(kernels, left, right, scale, add, here, &[])
+    }
+
+    fn run_with(
+        &self,
+        kernels: Kernels,
+        left: View,
+        right: Operand<'_>,
+        scale: f32,
+        add: bool,
+        here: bool,
+        pieces: &[Piece],
+    ) -> Vec<f32> {
         let mut to = vec![f32::NAN; self.m * self.lanes];
         let from = add.then(|| Place { at: self.from.as_ptr().cast_mut(), stride: self.lanes });
         let (m, k, to_at) = (self.m, self.k, Place { at: to.as_mut_ptr(), stride: self.lanes });
-        let product = Product { m, k, left, scale, right, pieces: &[], from, to: to_at };
+        let product = Product { m, k, left, scale, right, pieces, from, to: to_at };
         // SAFETY: the operands and the result are whole vectors of this test.
         unsafe { if here { kernels.run_here(&product) } else { kernels.run(&product) } }
         to
@@ -123,6 +139,85 @@ fn a_frozen_weight_gives_the_bits_of_a_plain_one_and_reads_back_rounded() {
             let plain = Operand::Plain(View::k_by_lanes(weight.as_ptr(), cols), cols);
             let run = |right| backward.run(kernels, left, right, 1.0, false, false);
             assert!(run(Operand::Backward(&frozen)) == run(plain), "backward with {kernels:?}");
+        }
+    }
+}
+
+/// Rows of blocks with finite scales and minima of both signs.
+fn encoded(encoding: Encoding, rows: usize, cols: usize) -> Vec<u8> {
+    let stream = temper_run::Random::new(7, "blocks");
+    let mut bytes: Vec<u8> = (0..encoding.row_bytes(cols) * rows).map(|i| stream.bits(i as u64) as u8).collect();
+    for block in bytes.chunks_exact_mut(encoding.block().1) {
+        for half in block[..2 * encoding.halves()].chunks_exact_mut(2) {
+            half[1] = half[1] & 0x83 | 0x28; // of magnitude 0.03 to 0.06
+        }
+    }
+    bytes
+}
+
+#[test]
+fn a_quantised_weight_gives_the_bits_of_its_decoded_values_and_takes_its_stored_size() {
+    let (rows, cols, ends) = (160, 352, vec![48, 64, 160]);
+    let b = numbers(6, 96 * 5);
+    for encoding in [Encoding::Q4_0, Encoding::Q4_1, Encoding::Q8_0] {
+        let bytes = encoded(encoding, rows, cols);
+        let parts: Vec<_> = [0..48, 48..64, 64..160]
+            .map(|part: Range<usize>| {
+                let row = encoding.row_bytes(cols);
+                Encoded { encoding, bytes: &bytes[part.start * row..part.end * row] }
+            })
+            .into();
+        let weight = encoding.decode(&bytes, cols);
+        for kernels in kernels().filter(|kernels| !kernels.bf16) {
+            let kept = Quantised::pack(&parts, cols, &ends).unwrap();
+            assert!(kept.bytes() < bytes.len() + 64, "{} bytes for {}", kept.bytes(), bytes.len());
+            let frozen = Frozen::keep(kernels, &parts, cols, ends.clone()).unwrap();
+            let mut read = vec![0.0; cols];
+            for row in 0..rows {
+                frozen.read_row(row, &mut read);
+                assert_eq!(read, weight[row * cols..][..cols], "row {row} of {encoding} with {kernels:?}");
+            }
+            let plain = Frozen::pack(kernels, &weight, rows, cols, ends.clone());
+            for m in [1, 2, 3, 40, 90] {
+                let inner = numbers(5, m * 5);
+                let piece = Piece {
+                    part: 2,
+                    left: View::lanes_by_k(inner.as_ptr(), 5),
+                    k: 5,
+                    scale: 0.7,
+                    right: View::lanes_by_k(b.as_ptr(), 5),
+                };
+                let case = Case::new(m, rows, cols);
+                let left = View::lanes_by_k(case.left.as_ptr(), cols);
+                for (scale, add) in [(1.0, false), (1.0, true), (0.3, true)] {
+                    for pieces in [&[][..], &[piece][..]] {
+                        let run =
+                            |frozen| case.run_with(kernels, left, Operand::Forward(frozen), scale, add, false, pieces);
+                        assert!(run(&frozen) == run(&plain), "{m} rows, {encoding}, with {kernels:?}");
+                    }
+                }
+                let backward = Case::new(m, cols, rows);
+                let left = View::lanes_by_k(backward.left.as_ptr(), rows);
+                let run = |frozen| backward.run(kernels, left, Operand::Backward(frozen), 1.0, false, false);
+                assert!(run(&frozen) == run(&plain), "backward of {encoding} with {kernels:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_quantised_weight_with_lanes_to_spare() {
+    let (encoding, rows, cols) = (Encoding::Q4_1, 21, 64);
+    let bytes = encoded(encoding, rows, cols);
+    let (parts, weight) = ([Encoded { encoding, bytes: &bytes }], encoding.decode(&bytes, cols));
+    for kernels in kernels().filter(|kernels| !kernels.bf16) {
+        let frozen = Frozen::keep(kernels, &parts, cols, vec![rows]).unwrap();
+        let plain = Frozen::pack(kernels, &weight, rows, cols, vec![rows]);
+        for m in [1, 7] {
+            let case = Case::new(m, rows, cols);
+            let left = View::lanes_by_k(case.left.as_ptr(), cols);
+            let run = |frozen| case.run(kernels, left, Operand::Forward(frozen), 1.0, true, false);
+            assert!(run(&frozen) == run(&plain), "{m} rows with {kernels:?}");
         }
     }
 }

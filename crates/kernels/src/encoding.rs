@@ -37,22 +37,39 @@ impl Encoding {
         }
     }
 
-    /// Decodes `bytes`, rows of `row_len` values each, into `f32`. Output row `r` comes from stored row `stored_row(r)`.
-    ///
-    /// `row_len` must be a whole number of blocks and `bytes` a whole number of rows: the readers check both.
-    pub(crate) fn decode(self, bytes: &[u8], row_len: usize, stored_row: impl Fn(usize) -> usize + Sync) -> Vec<f32> {
+    /// Numbers in f16 with which a block begins and by which its values are scaled and shifted; 0 where each value stands
+    /// for itself.
+    pub const fn halves(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 0,
+            Self::Q8_0 | Self::Q4_0 => 1,
+            Self::Q4_1 => 2,
+        }
+    }
+
+    /// Whether values share a scale.
+    pub const fn is_quantised(self) -> bool {
+        self.halves() > 0
+    }
+
+    /// Bytes of a row of `row_len` values, a whole number of blocks.
+    pub const fn row_bytes(self, row_len: usize) -> usize {
         let (values, size) = self.block();
-        let row_bytes = row_len / values * size;
+        row_len / values * size
+    }
+
+    /// Decodes `bytes`, rows of `row_len` values each, into `f32`: whole rows of whole blocks.
+    pub fn decode(self, bytes: &[u8], row_len: usize) -> Vec<f32> {
+        let row_bytes = self.row_bytes(row_len);
         let mut out = vec![0f32; bytes.len() / row_bytes * row_len];
         // About 64 Ki values a task: large enough to hide the cost of handing it out.
-        out.par_chunks_mut(row_len).with_min_len((1 << 16) / row_len.min(1 << 16)).enumerate().for_each(|(r, row)| {
-            let at = stored_row(r) * row_bytes;
-            self.decode_row(&bytes[at..at + row_bytes], row);
-        });
+        let rows = out.par_chunks_mut(row_len).zip(bytes.par_chunks_exact(row_bytes));
+        rows.with_min_len((1 << 16) / row_len.min(1 << 16)).for_each(|(row, bytes)| self.decode_row(bytes, row));
         out
     }
 
-    fn decode_row(self, bytes: &[u8], row: &mut [f32]) {
+    /// Decodes whole blocks.
+    pub(crate) fn decode_row(self, bytes: &[u8], row: &mut [f32]) {
         let half_at = |b: &[u8], i: usize| f16::from_le_bytes([b[i], b[i + 1]]).to_f32();
         let (values, size) = self.block();
         let blocks = bytes.chunks_exact(size).zip(row.chunks_exact_mut(values));
