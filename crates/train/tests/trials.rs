@@ -28,8 +28,7 @@ fn values(name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
 fn trials_side_by_side_give_the_bits_of_each_alone() {
     let (device, config): (Cpu, LlamaConfig) = (Cpu::new(2), LlamaConfig { tie_word_embeddings: true, ..TINY });
     let weights = config.frozen_weights();
-    let packed =
-        PackedWeights::pack(&device, &weights, |i| config.frozen_values(i, |name, shape| values(name, shape))).unwrap();
+    let packed = PackedWeights::pack(&device, &weights, |i| config.frozen_values(i, values)).unwrap();
     let base = TrialBase { device, config: &config, packed: &packed, tensor: &values };
 
     let rows = tiny_rows();
@@ -60,7 +59,7 @@ fn trials_side_by_side_give_the_bits_of_each_alone() {
         .iter()
         .map(|trial| {
             let tuning = Tuning::Lora(trial.lora.clone());
-            let model = Llama::load(device, &config, &tuning, |name, shape| values(name, shape)).unwrap();
+            let model = Llama::load(device, &config, &tuning, values).unwrap();
             model.init_adapters(trial.seed);
             let widths = model.adapter_widths();
             let workspace = Workspace::allocate(&device, &config, widths, Purpose::Train, 12);
