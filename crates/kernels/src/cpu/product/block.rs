@@ -186,23 +186,6 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
                     }
                     from = Some(sums);
                 }
-                let mut from = begin.map(|_| sums);
-                for chain in steps(now.clone(), CHAIN_UNITS) {
-                    let right = Right { at: right.add((chain.start - now.start) * panel.width), unit: panel.width };
-                    for row in (0..rows.len()).step_by(I::ROWS) {
-                        let (count, units) = ((rows.len() - row).min(I::ROWS), chain.len());
-                        let (from, to) = (from.map(|from| from.after(row, 0)), sums.after(row, 0));
-                        if job.left_as_it_is {
-                            let left = p.left.rows_from(rows.start + row, chain.start);
-                            tile::<I, BF16, false>(units, left, right, count, panel.width, from, to);
-                        } else {
-                            let packed = left_scratch.add(row * now.len() + (chain.start - now.start) * I::ROWS);
-                            let left = Left::packed(packed, I::ROWS);
-                            tile::<I, BF16, true>(units, left, right, count, panel.width, from, to);
-                        }
-                    }
-                    from = Some(sums);
-                }
                 if let Some(added) = job.added(panel, pieces_scratch, height).filter(|_| now.end == job.units) {
                     for row in (0..rows.len()).step_by(I::ROWS) {
                         let (count, to) = ((rows.len() - row).min(I::ROWS), sums.after(row, 0));
