@@ -1,6 +1,8 @@
-"""What the drivers ask of the machine while a process runs."""
+"""What the drivers ask of the machine."""
 
 import os
+import pathlib
+import platform
 
 
 def anonymous_bytes(pid):
@@ -20,3 +22,11 @@ def busy_seconds():
     with open("/proc/stat", encoding="ascii") as file:
         user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu():
+    """The processor, as it calls itself."""
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()

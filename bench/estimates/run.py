@@ -19,7 +19,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from machine import anonymous_bytes, busy_seconds  # noqa: E402
+from machine import anonymous_bytes, busy_seconds, cpu  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SAMPLE_SECONDS = 0.020
@@ -111,13 +111,6 @@ def planned(plan):
         "tokens": whole["processed_tokens"],
         "trained tokens": whole["trained_tokens"],
     }
-
-
-def cpu():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def main():

@@ -31,8 +31,18 @@ pub fn train(args: &[&str]) -> Result<()> {
 
 /// What the plan says beside what the run then took: `bench/estimates/run.py` writes `bench/results/estimates-DATE.md`.
 pub fn estimates(args: &[&str]) -> Result<()> {
+    without_peer("bench/estimates/run.py", args)
+}
+
+/// bf16 against f32 under several seeds: `bench/precision/run.py` writes `bench/results/precision-DATE.md` and a picture.
+pub fn precision(args: &[&str]) -> Result<()> {
+    without_peer("bench/precision/run.py", args)
+}
+
+/// A driver that needs Temper and Python's standard library alone.
+fn without_peer(script: &str, args: &[&str]) -> Result<()> {
     let mut driver = program("python3")?;
-    driver.arg("bench/estimates/run.py");
+    driver.arg(script);
     if !args.contains(&"--help") {
         driver.arg("--temper").arg(shipped_binary()?);
     }

@@ -25,6 +25,8 @@ usage: cargo xtask TASK
                            (ARGS go to bench/generate/run.py; `bench generate --help` lists them)
   bench estimates [ARGS..] what the plan says beside what the run then took -> bench/results/
                            (ARGS go to bench/estimates/run.py; `bench estimates --help` lists them)
+  bench precision [ARGS..] validation losses of bf16 and f32 under several seeds -> bench/results/, docs/pictures/
+                           (ARGS go to bench/precision/run.py, which takes hours and goes on where it was stopped)
   e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
   e2e tensorboard          the events of a small run and of a resumed one, read back by TensorBoard itself
@@ -55,6 +57,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["bench", "train", rest @ ..] => bench::train(rest),
         ["bench", "generate", rest @ ..] => bench::generate(rest),
         ["bench", "estimates", rest @ ..] => bench::estimates(rest),
+        ["bench", "precision", rest @ ..] => bench::precision(rest),
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
         ["e2e", "tensorboard"] => e2e::tensorboard(),
         ["e2e", "report", rest @ ..] => e2e::report(rest),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use temper_kernels::Cpu;
+use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, Sampling, Tuning};
 use temper_pipeline::{Base, Options, PipelineError, Prepared, Provenance, open_base};
 use temper_recipe::Recipe;
@@ -33,6 +33,30 @@ impl MachineArgs {
         let set = std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.parse().ok());
         let all = || std::thread::available_parallelism().map_or(1, |n| n.get());
         [self.threads, set].into_iter().flatten().find(|&n| n > 0).unwrap_or_else(all)
+    }
+}
+
+/// How products round their operands.
+#[derive(clap::Args)]
+pub struct PrecisionArgs {
+    /// How products round their operands; frozen weights take half the memory in bf16.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum PrecisionArg {
+    F32,
+    Bf16,
+}
+
+impl PrecisionArgs {
+    /// The device that they name.
+    pub fn device(&self, machine: &MachineArgs) -> Cpu {
+        Cpu::new(machine.threads()).with_precision(match self.precision {
+            PrecisionArg::F32 => Precision::F32,
+            PrecisionArg::Bf16 => Precision::Bf16,
+        })
     }
 }
 
@@ -86,6 +110,8 @@ pub struct BaseArgs {
     #[arg(long, requires = "adapter")]
     any_base: bool,
     #[command(flatten)]
+    precision: PrecisionArgs,
+    #[command(flatten)]
     machine: MachineArgs,
 }
 
@@ -120,7 +146,7 @@ impl BaseArgs {
 
     /// The weights, with the adapter on where there is one.
     pub fn load(&self, base: &Base) -> Result<Llama<Cpu>, Failure> {
-        let device = Cpu::new(self.machine.threads());
+        let device = self.precision.device(&self.machine);
         let Some(adapter) = &self.adapter else {
             let read = |name: &str, shape: &[usize]| base.checkpoint.stored(name, shape);
             let model = Llama::load(device, base.checkpoint.config(), &Tuning::Frozen, read);

@@ -8,12 +8,12 @@ mod trials;
 use std::time::Instant;
 
 use temper_data::{MicroBatch, Target};
-use temper_kernels::{Cpu, Device, Precision};
+use temper_kernels::{Cpu, Device};
 use temper_model::{LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Tuning, WeightsError, Workspace};
 use temper_run::Random;
 use temper_train::{AdamWSettings, Optimizer, step};
 
-use crate::base::MachineArgs;
+use crate::base::{MachineArgs, PrecisionArgs};
 use anyhow::bail;
 
 use crate::command::{DONE, Failure, Outcome, print};
@@ -82,17 +82,10 @@ struct Shape {
     rank: usize,
     #[arg(long, default_value_t = 32.0)]
     alpha: f32,
-    /// How products round their operands.
-    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
-    precision: PrecisionArg,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     #[command(flatten)]
     machine: MachineArgs,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum PrecisionArg {
-    F32,
-    Bf16,
 }
 
 impl Shape {
@@ -113,16 +106,7 @@ impl Shape {
     }
 
     fn device(&self) -> Cpu {
-        Cpu::new(self.machine.threads()).with_precision(self.precision.into())
-    }
-}
-
-impl From<PrecisionArg> for Precision {
-    fn from(precision: PrecisionArg) -> Self {
-        match precision {
-            PrecisionArg::F32 => Self::F32,
-            PrecisionArg::Bf16 => Self::Bf16,
-        }
+        self.precision.device(&self.machine)
     }
 }
 

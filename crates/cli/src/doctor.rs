@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde::Serialize;
-use temper_kernels::{Cpu, Device};
+use temper_kernels::{Cpu, Device, Precision};
 use temper_model::{LINEAR_MODULES, LlamaConfig, LoraSettings, Tuning, default_cache_dir, hub_location};
 use temper_pipeline::{measure_products, measure_training, parameters, training_memory};
 use temper_report::{bytes, count};
@@ -95,9 +95,18 @@ pub fn run(args: &Args) -> Outcome {
     }
 
     let gflops = measure_products(&device);
+    let bf16 = measure_products(&device.with_precision(Precision::Bf16));
+    let advice = match bf16 > gflops {
+        true => "`precision: bf16` trains faster here",
+        false => "`precision: bf16` saves memory here, not time",
+    };
     findings.push(
-        Finding::new("products", format!("{gflops:.0} GFLOP/s in f32"), serde_json::json!({"gflops": gflops}))
-            .warn_if(gflops < SLOW_GFLOPS, "other programs take the processor, or it is throttled: look at its load"),
+        Finding::new(
+            "products",
+            format!("{gflops:.0} GFLOP/s in f32, {bf16:.0} in bf16: {advice}"),
+            serde_json::json!({"gflops": gflops, "gflops_bf16": bf16}),
+        )
+        .warn_if(gflops < SLOW_GFLOPS, "other programs take the processor, or it is throttled: look at its load"),
     );
     let targets = LINEAR_MODULES.map(str::to_owned).to_vec();
     let lora = Tuning::Lora(LoraSettings { rank: 16, alpha: 32.0, targets });

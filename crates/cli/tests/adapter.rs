@@ -8,12 +8,7 @@ use tiny::{Folder, ends, stderr, stdout};
 #[test]
 fn an_adapter_over_other_weights_is_refused_unless_any_base_will_do() {
     let folder = Folder::new();
-    // The first stage alone: its adapter is the run's.
-    let text = folder.text();
-    let (before, rest) = text.split_once("  - kind: sft").unwrap();
-    let (first, rest) = rest.split_once("  - kind: sft").unwrap();
-    let (_, evaluation) = rest.split_once("evaluation:").unwrap();
-    folder.write_recipe(&format!("{before}  - kind: sft{first}evaluation:{evaluation}"));
+    folder.keep_first_stage();
     ends(&folder.temper(&["run", &folder.recipe(), "--no-cache"]), 0, &[]);
 
     let at = |name: &str| folder.path(name).display().to_string();

@@ -199,6 +199,10 @@ fn a_changed_recipe_is_listed_and_only_harmless_changes_go_on() {
     let output = folder.temper(&unsafe_change);
     ends(&output, 2, &["changed (needs --accept): seed: 42 -> 43", "changed: stages.0.save_steps: 1 -> 3", "--accept"]);
 
+    let output = folder.temper(&["resume", &run, "--set", "precision=bf16"]);
+    ends(&output, 2, &["changed (needs --accept): precision: f32 -> bf16 (it changes what is trained)", "--accept"]);
+    assert!(!stderr(&output).contains("changed: device"), "{}", stderr(&output));
+
     // Other rows under the same name.
     let text = folder.text();
     let rows = std::fs::read_to_string(root().join("data/tests/tiny_train.jsonl")).unwrap();

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use temper_kernels::Device;
+use temper_kernels::{Device, Write};
 use temper_run::write_dir_atomic;
 
-use crate::Llama;
 use crate::checkpoint::WeightsError;
 use crate::export::{Dtype, SafetensorsWriter};
 use crate::safetensors::{SafetensorsFile, read_text};
+use crate::{Llama, Parameter};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -80,6 +80,16 @@ pub struct AdapterModule {
 }
 
 impl AdapterModule {
+    /// `weight + scale * B A`, as the device multiplies: one with bf16 products rounds A and B. The weight is row-major
+    /// `[outputs, inputs]`.
+    pub fn merge<D: Device>(&self, device: &D, rank: usize, scale: f32, weight: &[f32]) -> Vec<f32> {
+        let merged = device.upload(self.outputs, self.inputs, weight);
+        let [a, b] =
+            [(rank, self.inputs, &self.a), (self.outputs, rank, &self.b)].map(|(r, c, v)| device.upload(r, c, v));
+        device.linear_backward_input(&b, &a, scale, Write::Add, &merged);
+        device.read(&merged)
+    }
+
     fn tensors(&self, rank: usize) -> [(String, Vec<usize>, &[f32]); 2] {
         [
             (format!("{PREFIX}{}.lora_A.weight", self.module), vec![rank, self.inputs], &self.a),
@@ -230,6 +240,19 @@ pub fn read_adapter(dir: &Path) -> Result<(AdapterConfig, Vec<AdapterModule>), W
 }
 
 impl<D: Device> Llama<D> {
+    /// The adapters on the host, module by module.
+    pub fn adapter_modules(&self) -> Vec<AdapterModule> {
+        let d = self.device();
+        let module = |pair: &[(String, Parameter<D::Buffer>)]| AdapterModule {
+            module: pair[0].0.trim_end_matches(".lora_A.weight").to_owned(),
+            inputs: pair[0].1.value.cols(),
+            outputs: pair[1].1.value.rows(),
+            a: d.read(&pair[0].1.value),
+            b: d.read(&pair[1].1.value),
+        };
+        self.adapters().chunks_exact(2).map(module).collect()
+    }
+
     /// Reads an adapter into this model's adapters, which must be of its rank and on its modules, and returns its
     /// settings.
     ///

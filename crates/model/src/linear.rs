@@ -176,17 +176,4 @@ impl<B> Linear<B> {
             lora.scale *= factor;
         }
     }
-
-    /// The weight of this name with its adapter merged in, `W + scale * B A`; none where it has no adapter.
-    pub fn merged<D: Device<Buffer = B>>(&self, d: &D, name: &str) -> Option<Tensor<B>> {
-        let lora = self.lora.as_ref()?;
-        let path = name.strip_suffix(".weight")?;
-        let k = lora.adapted.iter().position(|&p| self.parts[p].path == path)?;
-        let weight = self.weight.value.row_range(self.parts[lora.adapted[k]].rows.clone());
-        let merged = Tensor::new(d.zeros(weight.len()), 0, weight.rows(), weight.cols());
-        d.copy(&weight, &merged);
-        let a = lora.a.value.row_range(k * lora.rank..(k + 1) * lora.rank);
-        d.linear_backward_input(&lora.b[k].value, &a, lora.scale, Write::Add, &merged);
-        Some(merged)
-    }
 }

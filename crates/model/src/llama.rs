@@ -416,15 +416,4 @@ impl<D: Device> Llama<D> {
             }
         }
     }
-
-    /// Visits every weight with the adapters merged in, under its HF name, one at a time.
-    pub fn visit_merged(&self, visit: &mut dyn FnMut(String, Tensor<D::Buffer>)) {
-        for (name, weight) in self.weights() {
-            let linear = self.layers.iter().flat_map(|l| [&l.qkv, &l.o, &l.gate_up, &l.down]);
-            match linear.into_iter().find_map(|linear| linear.merged(&self.device, &name)) {
-                Some(merged) => visit(name, merged),
-                None => visit(name, weight.value),
-            }
-        }
-    }
 }

@@ -22,7 +22,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use temper_data::{MicroBatch, Target};
-use temper_kernels::{Cpu, Device, Tensor, Write};
+use temper_kernels::{Cpu, Device, Precision, Tensor, Write};
 use temper_model::{Beginnings, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
 use temper_train::{AdamWSettings, Optimizer, evaluate, step};
 
@@ -85,7 +85,10 @@ pub(crate) struct StageSeconds {
 /// What was measured for a recipe.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
+    /// Of products in the run's precision.
     pub gflops: f64,
+    /// Of f32 products, where the run's are bf16 and the processor makes these of f32 ones.
+    pub gflops_in_f32: Option<f64>,
     pub stages: Vec<StageSeconds>,
     pub judgement: f64,
     /// Seconds in which the base writes the rows of each `path: self`; 0 where they are there.
@@ -115,30 +118,27 @@ fn adapter_widths(config: &LlamaConfig, tuning: &Tuning) -> [usize; 4] {
     }
 }
 
-/// Bytes of training at micro-batches of `tokens` tokens: weights in f32, gradients, two moments and adapters of what is
-/// trained, activations. A frozen weight is packed twice, for the forward and for the backward; a trained one is packed
-/// for each product, the widest of them, the head, taking the most.
+/// Bytes of a packed number.
+fn packed(device: &Cpu) -> usize {
+    match device.precision() {
+        Precision::F32 => 4,
+        Precision::Bf16 => 2,
+    }
+}
+
+/// Bytes of training at micro-batches of `tokens` tokens: what is trained in f32 with its gradient and two moments, the
+/// weights that products read, activations. A frozen weight is packed twice, for the forward and for the backward; a
+/// trained one is packed for each product, the widest of them, the head, taking the most.
 pub fn training_memory(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, tokens: usize) -> usize {
-    let trained = trained_parameters(config, tuning);
-    let weights = match tuning {
-        Tuning::Full => 4 * trained + config.vocab_size * config.hidden_size,
-        Tuning::Lora(_) | Tuning::Frozen => 2 * parameters(config) + 4 * trained,
+    let read = match tuning {
+        Tuning::Full => config.vocab_size * config.hidden_size,
+        Tuning::Lora(_) | Tuning::Frozen => 2 * parameters(config),
     };
-    4 * weights + Workspace::bytes(device, config, adapter_widths(config, tuning), Purpose::Train, tokens)
+    let weights = 4 * 4 * trained_parameters(config, tuning) + packed(device) * read;
+    weights + Workspace::bytes(device, config, adapter_widths(config, tuning), Purpose::Train, tokens)
 }
 
-/// Bytes of writing the merged model beside an adapter: the weights twice but for embedding and head.
-fn merging_memory(config: &LlamaConfig, tuning: &Tuning) -> usize {
-    let embedding = config.vocab_size * config.hidden_size;
-    let linears = match tuning {
-        Tuning::Lora(_) => parameters(config) - embedding,
-        Tuning::Full | Tuning::Frozen => 0,
-    };
-    let own = if matches!(tuning, Tuning::Full) { 1 } else { 2 };
-    4 * (parameters(config) + own * trained_parameters(config, tuning) + linears + embedding)
-}
-
-/// The rate of f32 products of the shape of a block, in 10^9 operations a second, over about 0.2 seconds.
+/// The rate of the device's products of the shape of a block, in 10^9 operations a second, over about 0.2 seconds.
 pub fn measure_products(device: &Cpu) -> f64 {
     let (m, n, k) = (512, 1536, 576);
     let [x, w, y] = [(m, k), (n, k), (m, n)].map(|(r, c)| device.upload(r, c, &vec![0.5; r * c]));
@@ -294,6 +294,9 @@ impl Measured {
         let (device, config) = (prepared.device, prepared.base.checkpoint.config());
         let rates = Rates::of(prepared);
         let gflops = rates.get("products", json!([]), || measure_products(&device));
+        let emulated = device.precision() == Precision::Bf16 && !device.multiplies_bf16();
+        let in_f32 = || measure_products(&device.with_precision(Precision::F32));
+        let gflops_in_f32 = emulated.then(|| rates.get("products in f32", json!([]), in_f32));
         let key = base_ingredients(prepared, "tokens of the judgement", Judging::ingredients(prepared));
         let (mut judging, of_base) = prepared.kept().or(Kind::Rows, &key, || Judging::of(prepared)).unwrap_or_default();
         let known = crate::judge::base_is_known(prepared).unwrap_or_default();
@@ -302,7 +305,7 @@ impl Measured {
                 judging.add(suite);
             }
         }
-        let rough = Self::rough(prepared, gflops, judging);
+        let rough = Self { gflops_in_f32, ..Self::rough(prepared, gflops, judging) };
         let stages = rough.stages.iter().map(|s| s.training + s.validation).sum::<f64>();
         if stages + rough.judgement + rough.writing.iter().sum::<f64>() < SHORT_SECONDS {
             return rough;
@@ -333,7 +336,7 @@ impl Measured {
         let judgement = judging.tokens as f64 * forward.token
             + judging.rows as f64 * forward.row
             + judging.decode_steps as f64 * decode;
-        Self { gflops, stages, judgement, writing, rough: false, judging }
+        Self { gflops, gflops_in_f32, stages, judgement, writing, rough: false, judging }
     }
 
     /// From the products alone (Kaplan et al. 2020): 2 operations a weight and token forward, 2 for the gradient by the
@@ -363,14 +366,8 @@ impl Measured {
         let judgement = seconds(2.0, judging.tokens, judging.rows) + decoding(PLACES * judging.decode_steps);
         let writing = prepared.own_rows.iter().map(|own| own.report.to_write());
         let writing = writing.map(|(prompts, answers)| seconds(2.0, prompts, 0) + decoding(answers)).collect();
-        Self {
-            gflops,
-            stages: prepared.stages.iter().map(of_stage).collect(),
-            judgement,
-            writing,
-            rough: true,
-            judging,
-        }
+        let stages = prepared.stages.iter().map(of_stage).collect();
+        Self { gflops, stages, judgement, writing, rough: true, judging, ..Self::default() }
     }
 }
 
@@ -437,12 +434,11 @@ fn tokens(batches: &[MicroBatch]) -> usize {
 /// The whole run, from what was measured and counted.
 pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
     let (device, config) = (&prepared.device, prepared.base.checkpoint.config());
-    let weights = 4 * parameters(config);
-    let (mut memory, mut disk, mut run) = (0, weights, RunEstimate::default());
+    let parameters = parameters(config);
+    let (mut memory, mut disk, mut run) = (0, 4 * parameters, RunEstimate::default());
     for ((stage, recipe), seconds) in prepared.stages.iter().zip(&prepared.recipe.stages).zip(&measured.stages) {
         let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
         memory = memory.max(training_memory(device, config, &stage.tuning, tokens));
-        memory = memory.max(merging_memory(config, &stage.tuning));
         run.seconds += seconds.training + seconds.validation;
         run.validation_seconds += seconds.validation;
         let checkpoint = 4 * trained_parameters(config, &stage.tuning);
@@ -458,7 +454,7 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
     if prepared.recipe.evaluation.is_some() {
         let own_base = prepared.stages.len() == 1 && matches!(prepared.stages[0].tuning, Tuning::Lora(_));
         let models = if own_base { 1 } else { 2 };
-        memory = memory.max(models * weights + measured.judging.memory(device, config));
+        memory = memory.max(models * packed(device) * parameters + measured.judging.memory(device, config));
     }
     let from_base = |(index, stage): (usize, &PreparedStage)| index == 0 && !matches!(stage.tuning, Tuning::Full);
     // The judgement reads the base, too.

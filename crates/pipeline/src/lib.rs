@@ -21,6 +21,7 @@ mod run;
 mod self_data;
 mod snapshot;
 mod stage;
+mod start;
 mod watch;
 
 pub use base::{Base, open_base};

@@ -142,6 +142,15 @@ impl Plan {
             ));
         }
         prepared.phases.lap("plan: measured");
+        if let Some(f32) = measured.gflops_in_f32 {
+            warnings.push(format!(
+                "{}: this processor has no bf16 dot products ({}): {:.0} GFLOP/s in products, in f32 {f32:.0}. Here bf16 saves \
+                 memory, not time",
+                prepared.recipe.precision.path,
+                prepared.device.instructions(),
+                measured.gflops
+            ));
+        }
         let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());
         if licence.is_none() {
             warnings.push("the base declares no licence".to_owned());

@@ -1,7 +1,7 @@
 //! Reading everything that a recipe names, before anything is trained.
 
 use temper_data::{Extent, MicroBatch, MixUnit, Schedule, Source, SourceReport, micro_batches, schedule};
-use temper_kernels::Cpu;
+use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, LoraSettings, Tuning, WeightsError};
 use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, Stage, StageKind};
 use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape, StopSettings};
@@ -129,7 +129,10 @@ pub fn prepare(
         0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
         n => n,
     };
-    let device = Cpu::new(threads);
+    let device = Cpu::new(threads).with_precision(match recipe.precision.value {
+        temper_recipe::Precision::F32 => Precision::F32,
+        temper_recipe::Precision::Bf16 => Precision::Bf16,
+    });
     let sha256 = recipe.base.sha256.as_ref().map(|s| s.value.as_str());
     let base = open_base_by(&phases, &recipe.base.source.value.to_string(), sha256, options.offline, on_event)?;
     let context = base.checkpoint.config().max_position_embeddings;

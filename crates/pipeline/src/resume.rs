@@ -77,14 +77,12 @@ pub fn changes(run: &Path, plan: &Plan) -> Result<Vec<Change>, crate::PipelineEr
         let all = plan["settings"].as_array().into_iter().flatten();
         all.map(|s| (s["path"].as_str().unwrap_or_default().to_owned(), s["value"].clone())).collect()
     };
-    let (old, new) = (settings(&before), settings(&now));
+    let (old_settings, new_settings) = (settings(&before), settings(&now));
     let find = |all: &[(String, Value)], path: &str| {
         all.iter().find(|(p, _)| p == path).map_or(Value::Null, |(_, value)| value.clone())
     };
-    let paths = old
-        .iter()
-        .map(|(path, _)| path)
-        .chain(new.iter().map(|(p, _)| p).filter(|p| !old.iter().any(|(o, _)| o == *p)));
+    let known = |path: &String| old_settings.iter().any(|(old, _)| old == path);
+    let paths = old_settings.iter().chain(new_settings.iter().filter(|(path, _)| !known(path))).map(|(path, _)| path);
     for path in paths {
         // Where a file lies is no matter; its content is compared below.
         if plan.inputs.iter().any(|input| input.setting == *path) || path == "base.source" {
@@ -100,7 +98,7 @@ pub fn changes(run: &Path, plan: &Plan) -> Result<Vec<Change>, crate::PipelineEr
         } else {
             (false, "it changes what is trained")
         };
-        note(path, &find(&old, path), &find(&new, path), !harmless, why);
+        note(path, &find(&old_settings, path), &find(&new_settings, path), !harmless, why);
     }
 
     let hashes = |plan: &Value| -> Vec<(String, Value)> {
@@ -132,6 +130,9 @@ pub fn changes(run: &Path, plan: &Plan) -> Result<Vec<Change>, crate::PipelineEr
         false,
         "another version of the engine: sums differ in the last bits",
     );
-    note("device", &before["device"], &now["device"], false, "sums differ in the last bits");
+    // The device's description names the precision, which is among the settings.
+    if find(&old_settings, "precision") == find(&new_settings, "precision") {
+        note("device", &before["device"], &now["device"], false, "sums differ in the last bits");
+    }
     Ok(changes)
 }

@@ -27,7 +27,8 @@ use crate::phases::Phase;
 use crate::prepare::Prepared;
 use crate::resume::Change;
 use crate::self_data::{OwnRows, SelfReport};
-use crate::stage::{Start, Workshop, load_result, start_after};
+use crate::stage::Workshop;
+use crate::start::{Start, load_result, start_after};
 use crate::watch::{General, Watch, WatchState};
 use crate::{PipelineError, snapshot};
 
@@ -304,16 +305,15 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         outcomes.push(finished.outcome);
         if index + 1 == prepared.stages.len() {
             tuned = Some(load_result(prepared, stage, &start, &result)?);
-        } else {
-            start = start_after(prepared, stage, &start, &result)?;
         }
+        start = start_after(prepared, stage, start, &result)?;
     }
 
     let Some(tuned) = tuned else {
         let (folder, ended) = (folder.path().to_owned(), utc_now());
         return Ok(Summary { folder, stages: outcomes, comparison: None, seconds: 0.0, ended });
     };
-    save_result(prepared, &tuned, folder.path(), &mut tell)?;
+    save_result(prepared, &tuned, &start, folder.path(), &mut tell)?;
     let comparison = match &recipe.evaluation {
         None => None,
         Some(_) => {
@@ -340,10 +340,11 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
     Ok(summary)
 }
 
-/// The adapter and the merged model, the latter with its tokenizer.
+/// The adapter and the merged model, the latter with its tokenizer. `merged`: the same weights as `tuned`, unrounded.
 fn save_result(
     prepared: &Prepared,
     tuned: &Llama<Cpu>,
+    merged: &Start<'_>,
     folder: &Path,
     tell: &mut dyn FnMut(Event) -> Result<(), temper_run::RunError>,
 ) -> Result<(), PipelineError> {
@@ -359,7 +360,7 @@ fn save_result(
     let path = folder.join("merged");
     let tokenizer = prepared.base.renderer.tokenizer().files();
     let side_files: Vec<(&str, &[u8])> = tokenizer.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
-    snapshot::save_merged(tuned, &side_files, &path).map_err(PipelineError::Save)?;
+    snapshot::save_merged(tuned.config(), merged, &side_files, &path).map_err(PipelineError::Save)?;
     tell(Event::Saved { what: "merged model", path })?;
     Ok(())
 }

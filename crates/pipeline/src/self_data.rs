@@ -165,6 +165,7 @@ impl Writer<'_> {
             "numerics": NUMERICS,
             "base": self.base.resolved.sha256s.iter().map(|(_, hash)| hash).collect::<Vec<_>>(),
             "tokenizer": tokenizer_sha256(self.base),
+            "precision": self.recipe.precision.value,
             "prompts": prompts,
             "max_new_tokens": max_new_tokens,
             "temperature": settings.temperature.value,

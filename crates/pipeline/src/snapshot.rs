@@ -1,13 +1,14 @@
 //! Weights to disk and back: an adapter for LoRA, a model folder for full rank.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use temper_kernels::{Device, Tensor};
 use temper_model::{
-    AdapterConfig, AdapterModule, BaseRecord, Checkpoint, Dtype, Llama, LlamaConfig, LoraSettings, Tuning,
-    WeightsError, write_adapter, write_model,
+    AdapterConfig, BaseRecord, Checkpoint, Dtype, Llama, LlamaConfig, LoraSettings, Tuning, WeightsError,
+    write_adapter, write_model,
 };
+
+use crate::start::Start;
 
 /// Writes what `model` trains: a PEFT adapter, whose alpha is `settings.alpha * scale`, or the whole model in f32. `base` is
 /// the base as the recipe names it, and the record of its weights.
@@ -19,7 +20,7 @@ pub(crate) fn save<D: Device>(
     dir: &Path,
 ) -> Result<(), WeightsError> {
     match tuning {
-        Tuning::Lora(settings) => write_adapter(dir, &config(settings, scale, base), &modules(model)),
+        Tuning::Lora(settings) => write_adapter(dir, &config(settings, scale, base), &model.adapter_modules()),
         Tuning::Full | Tuning::Frozen => {
             let d = model.device();
             let tensors = model.weights().into_iter().map(|(name, p)| host(d, model.config(), name, &p.value));
@@ -38,22 +39,6 @@ fn config(settings: &LoraSettings, scale: f64, (name, record): (&str, &BaseRecor
     }
 }
 
-/// The adapters on the host, module by module.
-fn modules<D: Device>(model: &Llama<D>) -> Vec<AdapterModule> {
-    let d = model.device();
-    let adapters = model.adapters();
-    adapters
-        .chunks_exact(2)
-        .map(|pair| AdapterModule {
-            module: pair[0].0.trim_end_matches(".lora_A.weight").to_owned(),
-            inputs: pair[0].1.value.cols(),
-            outputs: pair[1].1.value.rows(),
-            a: d.read(&pair[0].1.value),
-            b: d.read(&pair[1].1.value),
-        })
-        .collect()
-}
-
 /// Reads back what [`save`] wrote.
 pub(crate) fn restore<D: Device>(model: &Llama<D>, dir: &Path) -> Result<(), WeightsError> {
     if model.adapters().is_empty() {
@@ -69,26 +54,22 @@ pub(crate) fn restore<D: Device>(model: &Llama<D>, dir: &Path) -> Result<(), Wei
 }
 
 /// Writes the merged model, in f32: merging in fewer bits loses part of what a small adapter adds.
-pub(crate) fn save_merged<D: Device>(
-    model: &Llama<D>,
+pub(crate) fn save_merged(
+    config: &LlamaConfig,
+    merged: &Start<'_>,
     side_files: &[(&str, &[u8])],
     dir: &Path,
 ) -> Result<(), WeightsError> {
-    let mut tensors = Vec::new();
-    model.visit_merged(&mut |name, tensor| tensors.push((name, tensor)));
-    let d = model.device();
-    let tensors = tensors.into_iter().map(|(name, tensor)| host(d, model.config(), name, &tensor));
-    write_model(dir, model.config(), tensors, Dtype::F32, side_files)
-}
-
-/// All merged weights on the host, for a stage that starts from this one.
-pub(crate) fn merged<D: Device>(model: &Llama<D>) -> HashMap<String, Vec<f32>> {
-    let mut tensors = HashMap::new();
-    let d = model.device();
-    model.visit_merged(&mut |name, tensor| {
-        tensors.insert(name, d.read(&tensor));
+    let mut failed = None;
+    let tensors = config.tensor_shapes().into_iter().map_while(|(name, shape)| match merged.read(&name, &shape) {
+        Ok(values) => Some((name, shape, values)),
+        Err(error) => {
+            failed = Some(error);
+            None
+        }
     });
-    tensors
+    let written = write_model(dir, config, tensors, Dtype::F32, side_files);
+    failed.map_or(written, Err)
 }
 
 fn host<D: Device>(

@@ -5,86 +5,18 @@ use std::path::Path;
 
 use serde::Serialize;
 use temper_kernels::{Cpu, Device};
-use temper_model::{Checkpoint, Llama, Purpose, Stored, Tuning, WeightsError, Workspace};
+use temper_model::{Llama, Purpose, Tuning, WeightsError, Workspace};
 use temper_run::JsonLog;
 use temper_train::{Fit, Progress};
 
 use crate::cache::Kind;
-use crate::checkpoints::{Checkpoints, Finished, MIXED, Restored, weights};
+use crate::checkpoints::{Checkpoints, Finished, MIXED, Restored};
 use crate::identity::{base_ingredients, hashes_of};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::run::{Event, Options};
+use crate::start::{Start, load};
 use crate::watch::{General, Watch, WatchState};
 use crate::{PipelineError, snapshot};
-
-/// The weights that a stage starts from.
-pub(crate) enum Start<'p> {
-    /// The recipe's base.
-    Base(&'p Checkpoint),
-    /// What a full-rank stage left.
-    Folder(Checkpoint),
-    /// A base with adapters merged in.
-    Merged(HashMap<String, Vec<f32>>),
-}
-
-impl Start<'_> {
-    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Stored, WeightsError> {
-        match self {
-            Self::Base(checkpoint) => checkpoint.stored(name, shape),
-            Self::Folder(checkpoint) => checkpoint.stored(name, shape),
-            Self::Merged(weights) => {
-                weights.get(name).cloned().map(Stored::Values).ok_or_else(|| WeightsError::MissingTensor {
-                    file: "the stage before".into(),
-                    tensor: name.to_owned(),
-                    expected: shape.to_vec(),
-                })
-            }
-        }
-    }
-}
-
-/// A model over the weights that a stage starts from.
-fn load(prepared: &Prepared, start: &Start<'_>, tuning: &Tuning) -> Result<Llama<Cpu>, WeightsError> {
-    match start {
-        Start::Base(_) => prepared.load_base(tuning),
-        Start::Folder(_) | Start::Merged(_) => {
-            let read = |name: &str, shape: &[usize]| start.read(name, shape);
-            Llama::load(prepared.device, prepared.base.checkpoint.config(), tuning, read)
-        }
-    }
-}
-
-/// The model that a finished stage gave. Fresh, resumed and cached runs all read it from the result folder, so that they
-/// cannot differ.
-pub(crate) fn load_result(
-    prepared: &Prepared,
-    stage: &PreparedStage,
-    start: &Start<'_>,
-    result: &Path,
-) -> Result<Llama<Cpu>, PipelineError> {
-    if matches!(stage.tuning, Tuning::Lora(_)) {
-        let mut model = load(prepared, start, &stage.tuning)?;
-        model.load_adapter(&weights(result))?;
-        model.scale_adapters(stage.weight_average as f32);
-        return Ok(model);
-    }
-    let checkpoint = Checkpoint::open(&weights(result))?;
-    let read = |name: &str, shape: &[usize]| checkpoint.stored(name, shape);
-    Ok(Llama::load(prepared.device, prepared.base.checkpoint.config(), &Tuning::Frozen, read)?)
-}
-
-/// The start of the stage after this one.
-pub(crate) fn start_after<'p>(
-    prepared: &'p Prepared,
-    stage: &PreparedStage,
-    start: &Start<'p>,
-    result: &Path,
-) -> Result<Start<'p>, PipelineError> {
-    if matches!(stage.tuning, Tuning::Lora(_)) {
-        return Ok(Start::Merged(snapshot::merged(&load_result(prepared, stage, start, result)?)));
-    }
-    Ok(Start::Folder(Checkpoint::open(&weights(result))?))
-}
 
 /// A line of `metrics.jsonl`.
 #[derive(Serialize)]
@@ -254,7 +186,7 @@ fn average_with_start(stage: &PreparedStage, model: &mut Llama<Cpu>, start: &Sta
     }
     let shapes: HashMap<_, _> = model.config().tensor_shapes().into_iter().collect();
     for (name, parameter) in model.weights() {
-        let before = start.read(&name, &shapes[&name])?.into_values(parameter.value.cols());
+        let before = start.read(&name, &shapes[&name])?;
         let tuned = model.device().read(&parameter.value);
         let mixed: Vec<f32> = before.iter().zip(&tuned).map(|(&s, &t)| s + a * (t - s)).collect();
         model.device().write(&parameter.value, &mixed);

@@ -16,6 +16,7 @@ mod evaluation;
 mod field_doc;
 mod kind;
 mod mix;
+mod precision;
 mod problem;
 mod reader;
 mod recipe;
@@ -29,6 +30,7 @@ mod tree;
 
 pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
 pub use mix::{GeneralRows, GeneralSource, Mix, MixUnit, SelfData};
+pub use precision::Precision;
 pub use problem::{Note, Place, Problem, RecipeErrors};
 pub use recipe::{Base, ModelSource, Recipe};
 pub use reference::reference;

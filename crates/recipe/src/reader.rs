@@ -14,7 +14,7 @@ use crate::problem::{Note, Place, Problem};
 use crate::reference;
 use crate::refused;
 use crate::settings::{Source, Valued};
-use crate::tree::{Content, Entry, Node};
+use crate::tree::{Content, Entry, Node, Scalar};
 
 /// What the whole reading shares.
 pub(crate) struct Context {
@@ -249,6 +249,18 @@ impl<'c> Field<'_, 'c> {
     /// The names other tools have for this field.
     pub fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
+        self
+    }
+
+    /// Another tool's key that is switched off or on, and the words that this field has for the two. Also an alias.
+    pub fn switch(self, key: &str, [off, on]: [&str; 2]) -> Self {
+        let entries = self.section.entries.iter_mut().filter(|entry| entry.key == key);
+        for Entry { value, .. } in entries {
+            if let (Some(Scalar::Bool), Content::Scalar { text, .. }) = (value.scalar(), &value.content) {
+                let text = if text.eq_ignore_ascii_case("true") { on } else { off }.to_owned();
+                value.content = Content::Scalar { text, plain: true };
+            }
+        }
         self
     }
 

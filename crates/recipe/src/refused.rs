@@ -24,11 +24,15 @@ pub(crate) fn reason(key: &str) -> Option<&'static str> {
              `text` all: remove it"
         }
         "optim" | "optimizer" => "the optimiser is AdamW: remove it",
-        "bf16" | "fp16" | "tf32" | "dtype" | "torch_dtype" => {
-            "training computes in f32, whatever the base is stored in: remove it"
+        "fp16" | "float16" => {
+            "f16 has too small a range to train in without scaling the loss: say `precision: bf16`, which is as small, or \
+             remove it"
+        }
+        "tf32" | "fp8" | "pure_bf16" => {
+            "products are f32 or bf16 here, trained weights f32: say `precision`, or remove it"
         }
         "load_in_4bit" | "load_in_8bit" | "quantization_bit" => {
-            "training computes in f32, and a quantised GGUF is read into it: remove it"
+            "a quantised GGUF is read as it is, and computed with in the recipe's `precision`: remove it"
         }
         "gradient_checkpointing" | "activation_checkpointing" => LATER,
         "lora_dropout" | "use_rslora" | "use_dora" | "loraplus_lr_ratio" | "modules_to_save" => LATER,

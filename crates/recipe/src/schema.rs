@@ -115,6 +115,7 @@ mod tests {
                 Some(Scalar::Integer(integer)) => json!(i64::try_from(integer).unwrap()),
                 Some(Scalar::Number(number)) => json!(number),
                 Some(Scalar::Text(text)) => json!(text),
+                Some(Scalar::Bool) => json!(node.describe().eq_ignore_ascii_case("`true`")),
                 _ => Value::Null,
             },
         }
@@ -152,6 +153,7 @@ mod tests {
         for (from, to) in [
             ("seed: 42", "seed: -1"),
             ("seed: 42", "sead: 42"),
+            ("seed: 42", "precision: fp16"),
             ("name: icd10", "name: ICD 10"),
             ("name: icd10\n", ""),
             ("kind: sft", "kind: dpo"),
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn names_of_other_tools_are_in_it() {
-        let text = "name: a\nmodel: hf:o/m\nstages: [{kind: sft, train: [a, b], lr: 1e-4, epochs: 2, lora_r: 8}]\n";
+        let text = "name: a\nmodel: hf:o/m\nstages: [{kind: sft, train: [a, b], lr: 1e-4, epochs: 2, lora_r: 8}]\nbf16: true\n";
         assert_eq!(complaints(text), [""; 0]);
     }
 

@@ -8,7 +8,7 @@ use crate::error::ReportError;
 use crate::folder::{RunFolder, Share};
 use crate::page::value;
 use crate::provenance::UNKNOWN;
-use crate::{answer, intervals, number};
+use crate::{answer, intervals, number, provenance};
 
 const TEMPLATE: &str = include_str!("../template/card.md");
 
@@ -83,6 +83,7 @@ impl RunFolder {
             sources => value(self.card_sources()),
             base_licence => licence.unwrap_or(UNKNOWN),
             precision => &plan.base.precision,
+            computed => provenance::precision(self),
             answer => value(answer::answer(self)),
             comparison => value(self.comparison.as_ref().map(intervals::table).unwrap_or_default()),
         })?;

@@ -239,6 +239,7 @@ pub(crate) fn machine(run: &RunFolder) -> Vec<Fact> {
         Fact { name: "temper", value: provenance.map_or(old.to_owned(), |p| p.temper.clone()) },
         Fact { name: "system", value: provenance.map_or(old.to_owned(), |p| p.system.clone()) },
         Fact { name: "device", value: run.plan.device.clone() },
+        Fact { name: "precision", value: precision(run).to_owned() },
         Fact { name: "trained parameters", value: format!("{trained} of {}", count(run.plan.base.parameters)) },
         Fact { name: "memory, as planned", value: bytes(memory) },
     ];
@@ -261,6 +262,16 @@ fn date(utc: &str) -> String {
     match utc.get(..16).and_then(|minute| minute.split_once('T')) {
         Some((day, minute)) => format!("{day} {minute} UTC"),
         None => utc.to_owned(),
+    }
+}
+
+/// What was rounded while it trained and was judged.
+pub(crate) fn precision(run: &RunFolder) -> &'static str {
+    let setting = run.plan.settings.iter().find(|s| s.path == "precision");
+    match setting.and_then(|s| s.value.as_str()) {
+        Some("bf16") => "bf16 operands in products; sums, trained weights and their moments in f32",
+        // Runs of older versions name none.
+        _ => "f32",
     }
 }
 

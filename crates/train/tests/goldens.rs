@@ -266,11 +266,13 @@ fn six_lora_steps_and_the_merged_model() {
     close("LoRA loss after five steps", adapted, losses[5], 4e-5); // 1.1e-5
 
     // Merged equals adapters on (alpha is not the rank), and adapters off equal the base to the bit.
-    let mut merged = std::collections::HashMap::new();
-    model.visit_merged(&mut |name, tensor| {
-        merged.insert(name, d.read(&tensor));
-    });
     let config = model.config().clone();
+    let mut merged: std::collections::HashMap<String, Vec<f32>> =
+        model.weights().into_iter().map(|(name, weight)| (name, d.read(&weight.value))).collect();
+    for module in model.adapter_modules() {
+        let weight = merged.get_mut(&format!("{}.weight", module.module)).unwrap();
+        *weight = module.merge(&d, 8, 16.0 / 8.0, weight);
+    }
     let merged =
         Llama::load(d, &config, &Tuning::Frozen, |name: &str, _: &[usize]| merged.remove(name).ok_or(())).unwrap();
     let infer = workspace(&merged, Purpose::Infer, 64);

@@ -57,6 +57,15 @@ impl Folder {
         std::fs::write(self.path("recipe.yaml"), text).unwrap();
     }
 
+    /// Leaves the first stage alone: its adapter is the run's.
+    pub fn keep_first_stage(&self) {
+        let text = self.text();
+        let (before, rest) = text.split_once("  - kind: sft").unwrap();
+        let (first, rest) = rest.split_once("  - kind: sft").unwrap();
+        let (_, evaluation) = rest.split_once("evaluation:").unwrap();
+        self.write_recipe(&format!("{before}  - kind: sft{first}evaluation:{evaluation}"));
+    }
+
     /// Two stages, an adapter and then all weights, saved after every step.
     pub fn text(&self) -> String {
         let tiny = root().join("data/tests").display().to_string();

@@ -66,6 +66,11 @@ impl Cpu {
         if self.kernels.bf16 { Precision::Bf16 } else { Precision::F32 }
     }
 
+    /// Whether the processor multiplies bf16 itself. Where not, bf16 products are made of f32 ones, which takes longer.
+    pub fn multiplies_bf16(&self) -> bool {
+        self.instructions() == "avx512_bf16"
+    }
+
     /// GFLOP/s that products of this precision could reach here: the innermost loop on all threads, its operands in the
     /// first-level cache; the best of ten readings, each of some milliseconds.
     pub fn measure_peak(&self) -> f64 {

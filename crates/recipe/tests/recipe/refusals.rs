@@ -30,6 +30,18 @@ refusals! {
         "ambiguous: tools disagree whether it counts one device or all. Use `global_batch_size`: the rows of one optimiser \
          step, all sources together";
     lora_dropout: "    lora_alpha: 16" => "    lora_dropout: 0.1", "9:5: `stages.0.lora_dropout` is not accepted", "not in this version";
+    fp16: "seed: 7" => "fp16: true", "3:1: `fp16` is not accepted",
+        "f16 has too small a range to train in without scaling the loss: say `precision: bf16`, which is as small, or remove it";
+    precision_of_f16: "seed: 7" => "precision: fp16",
+        "3:12: `precision`: `fp16` is another number format, whose range needs a scaled loss: `bf16` is as small and has the \
+         range of f32", "choose `f32` or `bf16`";
+    precision_of_everything: "seed: 7" => "precision: bf16-true",
+        "3:12: `precision`: `bf16-true` is bf16 for trained weights too, which would lose small updates: here they stay f32",
+        "choose `f32` or `bf16`";
+    precision_that_is_a_truth_value: "seed: 7" => "precision: true",
+        "3:12: `precision`: expected `f32` or `bf16`, got `true`", "choose one of these";
+    precision_in_a_stage: "    mode: lora" => "    bf16: true",
+        "7:5: unknown key `stages.0.bf16`", "`bf16` stands at the top of the recipe, not in `stages[]`";
     merge_key: "seed: 7" => "<<: {seed: 7}", "3:1: `<<` is not accepted",
         "merge keys are not part of YAML 1.2; write the values out, or use an anchor for a whole value";
     key_given_twice: "seed: 7" => "seed: 7\nseed: 8", "4:1: `seed` is given twice, first in line 3", "keep one of them";

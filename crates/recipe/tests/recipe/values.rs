@@ -103,6 +103,28 @@ fn names_of_other_tools_are_read_with_a_note() {
 }
 
 #[test]
+fn the_precision_under_the_names_of_other_tools() {
+    let folder = Folder::new();
+    let read = |line: &str, sets: &[&str]| {
+        let (recipe, notes) = folder.load(&format!("{line}\n{SMALL}"), sets).unwrap();
+        let notes: Vec<String> = notes.into_iter().map(|note| note.message).collect();
+        assert_eq!(recipe.precision.path, "precision");
+        (recipe.precision.to_string(), notes.join("; "))
+    };
+    let is = |precision: &str, notes: &str| (precision.to_owned(), notes.to_owned());
+    assert_eq!(read("", &[]), is("f32", ""));
+    assert_eq!(read("precision: bf16", &[]), is("bf16", ""));
+    assert_eq!(read("bf16: true", &[]), is("bf16", "`bf16` is read as `precision`"));
+    assert_eq!(read("bf16: False", &[]), is("f32", "`bf16` is read as `precision`"));
+    assert_eq!(read("precision: f32", &["bf16=true"]), is("bf16", "`bf16` is read as `precision`"));
+    assert_eq!(
+        read("torch_dtype: bfloat16", &[]),
+        is("bf16", "`torch_dtype` is read as `precision`; `precision`: `bfloat16` is read as `bf16`")
+    );
+    assert_eq!(read("precision: 32", &[]), is("f32", "`precision`: `32` is read as `f32`"));
+}
+
+#[test]
 fn licences_of_data_are_kept_as_declared() {
     let folder = Folder::new();
     let mixed = "kind: sft, license: mit, mix: {general: [{name: prose, path: prose.jsonl, share: 100, licence: CC0}]}";
@@ -156,6 +178,7 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
         ("name", "other"),
         ("base.source", ""),
         ("seed", "8"),
+        ("precision", "bf16"),
         ("output", "x"),
         ("stages.0.kind", "cpt"),
         ("stages.0.mode", ""),

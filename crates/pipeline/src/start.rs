@@ -1,0 +1,123 @@
+//! The weights that a stage starts from, and those that a run ends with: as they are stored, never as a device holds them.
+//!
+//! A device rounds frozen weights to its precision. What is saved, and what the next stage starts from, is therefore not
+//! read back from it: it is the stored weights, with stored adapters merged in f32.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use temper_kernels::{Cpu, Precision};
+use temper_model::{AdapterModule, Checkpoint, Llama, LoraSettings, Tuning, WeightsError, read_adapter};
+
+use crate::PipelineError;
+use crate::checkpoints::weights;
+use crate::prepare::{Prepared, PreparedStage};
+
+/// The weights that a stage starts from.
+pub(crate) enum Start<'p> {
+    /// The recipe's base.
+    Base(&'p Checkpoint),
+    /// What a full-rank stage left.
+    Folder(Box<Checkpoint>),
+    /// Weights with an adapter merged in.
+    Merged(Box<Merged<'p>>),
+}
+
+/// Weights, and the adapter that a stage trained over them. They are merged as they are read, one at a time.
+pub(crate) struct Merged<'p> {
+    start: Start<'p>,
+    modules: HashMap<String, AdapterModule>,
+    rank: usize,
+    scale: f32,
+    /// In f32, whatever the run's precision.
+    device: Cpu,
+}
+
+impl Start<'_> {
+    /// A weight by its HF name and shape.
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+        match self {
+            Self::Base(checkpoint) => checkpoint.tensor(name, shape),
+            Self::Folder(checkpoint) => checkpoint.tensor(name, shape),
+            Self::Merged(merged) => {
+                let weight = merged.start.read(name, shape)?;
+                let module = name.strip_suffix(".weight").and_then(|module| merged.modules.get(module));
+                let merge = |m: &AdapterModule| m.merge(&merged.device, merged.rank, merged.scale, &weight);
+                Ok(module.map(merge).unwrap_or(weight))
+            }
+        }
+    }
+}
+
+impl<'p> Merged<'p> {
+    /// `start` with the adapter of the folder `dir`, whose modules must be weights of the base, of its shapes.
+    fn new(
+        prepared: &Prepared,
+        lora: &LoraSettings,
+        weight_average: f64,
+        start: Start<'p>,
+        dir: &Path,
+    ) -> Result<Self, WeightsError> {
+        let (_, modules) = read_adapter(dir)?;
+        let modules: HashMap<String, AdapterModule> = modules.into_iter().map(|m| (m.module.clone(), m)).collect();
+        let shapes: HashMap<String, Vec<usize>> =
+            prepared.base.checkpoint.config().tensor_shapes().into_iter().collect();
+        for m in modules.values() {
+            let (file, tensor, got) = (dir.to_owned(), format!("{}.weight", m.module), vec![m.outputs, m.inputs]);
+            match shapes.get(&tensor) {
+                None => return Err(WeightsError::UnexpectedTensor { file, tensor }),
+                Some(expected) if *expected != got => {
+                    return Err(WeightsError::WrongShape { file, tensor, expected: expected.clone(), got });
+                }
+                Some(_) => {}
+            }
+        }
+        let scale = lora.alpha / lora.rank as f32 * weight_average as f32;
+        let device = prepared.device.with_precision(Precision::F32);
+        Ok(Self { start, modules, rank: lora.rank, scale, device })
+    }
+}
+
+/// A model over the weights that a stage starts from.
+pub(crate) fn load(prepared: &Prepared, start: &Start<'_>, tuning: &Tuning) -> Result<Llama<Cpu>, WeightsError> {
+    match start {
+        Start::Base(_) => prepared.load_base(tuning),
+        Start::Folder(_) | Start::Merged(_) => {
+            let read = |name: &str, shape: &[usize]| start.read(name, shape);
+            Llama::load(prepared.device, prepared.base.checkpoint.config(), tuning, read)
+        }
+    }
+}
+
+/// The model that a finished stage gave, on the run's device. Fresh, resumed and cached runs all read it from the result
+/// folder, so that they cannot differ.
+pub(crate) fn load_result(
+    prepared: &Prepared,
+    stage: &PreparedStage,
+    start: &Start<'_>,
+    result: &Path,
+) -> Result<Llama<Cpu>, PipelineError> {
+    if matches!(stage.tuning, Tuning::Lora(_)) {
+        let mut model = load(prepared, start, &stage.tuning)?;
+        model.load_adapter(&weights(result))?;
+        model.scale_adapters(stage.weight_average as f32);
+        return Ok(model);
+    }
+    let checkpoint = Checkpoint::open(&weights(result))?;
+    let read = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape);
+    Ok(Llama::load(prepared.device, prepared.base.checkpoint.config(), &Tuning::Frozen, read)?)
+}
+
+/// What a finished stage made of its start: the start of the stage after it, or the result of the run.
+pub(crate) fn start_after<'p>(
+    prepared: &'p Prepared,
+    stage: &PreparedStage,
+    start: Start<'p>,
+    result: &Path,
+) -> Result<Start<'p>, PipelineError> {
+    let dir = weights(result);
+    Ok(match &stage.tuning {
+        Tuning::Lora(lora) => Start::Merged(Box::new(Merged::new(prepared, lora, stage.weight_average, start, &dir)?)),
+        Tuning::Full | Tuning::Frozen => Start::Folder(Box::new(Checkpoint::open(&dir)?)),
+    })
+}
