@@ -10,75 +10,15 @@ CPU time that other work took meanwhile is measured too; a report of a busy mach
 
 import argparse
 import datetime
-import json
-import os
 import pathlib
 import platform
 import statistics
-import subprocess
 import sys
-import threading
-import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from machine import anonymous_bytes, busy_seconds  # noqa: E402
-SAMPLE_SECONDS = 0.020
-# Above this many cores taken by other work during a process, its times are not a measurement of the two sides.
-BUSY_CORES = 0.10
-
-
-class Process:
-    """One finished process: its steps after warm-up and what it took of the machine."""
-
-    def __init__(self, about, steps, warmup, peak_anon_bytes, others_cores, load_before):
-        self.about = about
-        self.seconds = [step["seconds"] for step in steps[warmup:]]
-        self.first_loss, self.last_loss = steps[0]["loss"], steps[-1]["loss"]
-        self.median = statistics.median(self.seconds)
-        self.peak_anon_bytes = peak_anon_bytes
-        self.others_cores = others_cores
-        self.load_before = load_before
-
-
-def run_process(command, args):
-    load_before = os.getloadavg()[0]
-    threads = {name: str(args.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
-    own_start, busy_start, start = time.process_time(), busy_seconds(), time.monotonic()
-    child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=os.environ | threads
-    )
-    peak, ended = 0, threading.Event()
-
-    def sample():
-        nonlocal peak
-        while not ended.wait(SAMPLE_SECONDS):
-            peak = max(peak, anonymous_bytes(child.pid))
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    about, steps = {}, []
-    try:
-        for line in child.stdout:
-            record = json.loads(line)
-            if "step" in record:
-                steps.append(record)
-            else:
-                about |= record.get("about", {})
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    finally:
-        if child.returncode is None:
-            child.kill()
-        ended.set()
-        sampler.join()
-    elapsed, busy = time.monotonic() - start, busy_seconds() - busy_start
-    ours = usage.ru_utime + usage.ru_stime + time.process_time() - own_start
-    if child.returncode != 0:
-        sys.exit(f"exit status {child.returncode}: {' '.join(command)}")
-    if len(steps) != args.warmup + args.steps:
-        sys.exit(f"expected {args.warmup + args.steps} steps, got {len(steps)}: {' '.join(command)}")
-    return Process(about, steps, args.warmup, peak, max(0.0, (busy - ours) / elapsed), load_before)
+from driver import free_path, run_process  # noqa: E402
+from machine import BUSY_CORES, about_machine, about_temper  # noqa: E402
 
 
 def sides(mode, args):
@@ -89,25 +29,6 @@ def sides(mode, args):
     for dtype in args.peer_dtypes if args.peer_python else []:
         torch_side = [args.peer_python, str(HERE / "torch_side.py"), "--mode", mode, "--dtype", dtype, *shape]
         yield f"PyTorch {dtype}", [*torch_side, "--threads", str(args.threads)]
-
-
-def first_line_of(command):
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE).stdout.split("\n")[0]
-    except (OSError, subprocess.CalledProcessError) as error:
-        return f"unknown ({error})"
-
-
-def machine():
-    fields = {"model name": "unknown", "flags": ""}
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in fields:
-            fields[name.strip()] = value.strip()
-    wide = [flag for flag in fields["flags"].split() if flag in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")]
-    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cpus = len(os.sched_getaffinity(0))
-    return f"{fields['model name']}, {cpus} logical CPUs ({' '.join(wide)}), {gib:.0f} GiB, {platform.release()}"
 
 
 def report(results, args, started):
@@ -122,12 +43,10 @@ def report(results, args, started):
     if busiest > BUSY_CORES:
         out += [f"**BUSY MACHINE: other work took up to {busiest:.2f} cores. Not a measurement; run it again.**", ""]
     out += [
-        f"- Machine: {machine()}.",
+        f"- Machine: {about_machine()}.",
         f"- Load average before the first process {everything[0].load_before:.2f}; "
         f"other work took at most {busiest:.2f} cores during any process.",
-        f"- Temper: {first_line_of([args.temper, '--version']) if args.temper else 'not run'}, "
-        f"commit {first_line_of(['git', 'describe', '--always', '--dirty', '--abbrev=12'])}, "
-        f"{first_line_of(['rustc', '--version'])}, release profile.",
+        f"- Temper: {about_temper(args.temper)}.",
         "- Peer: " + (", ".join(f"{name} {version}" for name, version in versions.items()) or "not run")
         + f", Python {platform.python_version()}.",
         f"- Shape: SmolLM2-135M (30 layers), {args.batch} x {args.length} tokens a step, {args.threads} threads, "
@@ -177,17 +96,6 @@ def report(results, args, started):
     return "\n".join(out) + "\n"
 
 
-def free_path(folder, started):
-    """`train-DATE.md`, or `train-DATE-2.md` and so on: a result is never overwritten."""
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        path = folder / f"train-{started:%Y-%m-%d}{'' if number == 1 else f'-{number}'}.md"
-        if not path.exists():
-            return path
-        number += 1
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--temper", help="the shipped binary; left out: the peer alone")
@@ -214,12 +122,12 @@ def main():
         results[mode] = {side: [] for side in commands}
         for number in range(1, args.rounds + 1):
             for side, command in commands.items():
-                process = run_process(command, args)
+                process = run_process(command, args.threads, args.steps, args.warmup)
                 results[mode][side].append(process)
                 print(f"{mode}, round {number}/{args.rounds}: {side:<12} {process.median:7.3f} s/step, "
                       f"{process.peak_anon_bytes / 2**20:6.0f} MiB, others {process.others_cores:.2f} cores", flush=True)
     text = report(results, args, started)
-    path = free_path(args.results, started)
+    path = free_path(args.results, "train", started)
     path.write_text(text, encoding="utf-8")
     print(f"\n{text}\nwritten to {path}")
 

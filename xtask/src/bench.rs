@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::cache::peers_python;
+use crate::cache::{peers_python, test_model};
 use crate::command::{cargo, check, program, root};
 
 /// Builds the shipped binary and returns its path.
@@ -35,6 +35,28 @@ pub fn estimates(args: &[&str]) -> Result<()> {
     driver.arg("bench/estimates/run.py");
     if !args.contains(&"--help") {
         driver.arg("--temper").arg(shipped_binary()?);
+    }
+    check(driver.args(args))
+}
+
+/// What a step costs over batch and length: `bench/cost/run.py` writes `bench/results/cost-DATE.md` and its picture.
+pub fn cost(args: &[&str]) -> Result<()> {
+    let mut driver = program("python3")?;
+    driver.arg("bench/cost/run.py");
+    if !args.contains(&"--help") {
+        driver.arg("--temper").arg(shipped_binary()?);
+    }
+    check(driver.args(args))
+}
+
+/// Real rows of uneven length beside TRL: `bench/rows/run.py` writes `bench/results/rows-DATE.md`.
+pub fn rows(args: &[&str]) -> Result<()> {
+    let mut driver = program("python3")?;
+    driver.arg("bench/rows/run.py");
+    if !args.contains(&"--help") {
+        driver.arg("--temper").arg(shipped_binary()?);
+        driver.arg("--peer-python").arg(peers_python()?);
+        driver.arg("--base").arg(test_model()?);
     }
     check(driver.args(args))
 }
