@@ -73,7 +73,7 @@ class Cell:
 
 def steps_of(tokens):
     """Measured steps and steps before them: fewer where a step is long."""
-    return (5, 1) if tokens <= 1024 else (3, 1) if tokens <= 4096 else (1, 1)
+    return (5, 1) if tokens <= 1024 else (2, 1) if tokens <= 2048 else (1, 1)
 
 
 def measure(mode, batch, length, args):
@@ -105,7 +105,7 @@ def report(cells, args, started, picture_name):
         f"- Machine: {about_machine()}; other work took at most {busiest:.2f} cores during any process.",
         f"- Temper: {about_temper(args.temper)}; {device}.",
         "- SmolLM2-135M's shape, random weights, rows of one length; one process a cell, the median of its steps (5 up to "
-        "1024 tokens a step, 3 up to 4096, else 1) after one for warm-up.",
+        "1024 tokens a step, 2 up to 2048, else 1) after one for warm-up.",
         f"- Cells of more than {args.tokens} tokens a step are not run.", "",
         f"![GFLOP/s over tokens a step, and seconds over GFLOP]({picture_name})", "",
     ]
