@@ -1,6 +1,8 @@
 //! The kernels, in CubeCL's language. Each element of a result is computed by one unit in one order, so that a result
 //! does not depend on how the runtime schedules cubes; no atomics.
 
+#![allow(clippy::needless_range_loop, reason = "a kernel counts rows, it has no iterators")]
+
 use cubecl::prelude::*;
 
 /// Side of the square of outputs that one cube of [`product`] computes, and length of the pieces of k it stages.
@@ -98,7 +100,7 @@ pub fn scatter_add_rows(source: View, rows: &[u32], mut target: View, cols: usiz
 /// `inv_rms[i] = 1 / sqrt(mean(x[i]^2) + epsilon)`; one cube a row.
 #[cube(launch)]
 pub fn inverse_rms(x: View, mut inv_rms: View, rows: usize, cols: usize, epsilon: f32) {
-    let i = CUBE_POS as usize;
+    let i = CUBE_POS;
     if i < rows {
         let mut sum = 0.0f32;
         let mut j = UNIT_POS as usize;
@@ -128,7 +130,7 @@ pub fn normalised(x: View, weight: View, inv_rms: View, mut y: View, cols: usize
 /// `dx += inv * (dy*w - x * inv^2 * mean(dy*w*x))`; one cube a row.
 #[cube(launch)]
 pub fn rms_norm_backward(x: View, weight: View, inv_rms: View, dy: View, mut dx: View, rows: usize, cols: usize) {
-    let i = CUBE_POS as usize;
+    let i = CUBE_POS;
     if i < rows {
         let mut sum = 0.0f32;
         let mut j = UNIT_POS as usize;
