@@ -141,11 +141,12 @@ impl Quantised {
         (0..layout.count()).into_par_iter().for_each(|index| {
             let panel = layout.panel(index);
             let source = &parts[panel.part].bytes[panel.within * PANEL * row..][..panel.lanes * row];
-            // SAFETY: each panel has one writer, and the words reach all panels.
             let panel_bytes = panel.width * blocks * size;
-            let to = unsafe { to.get().add(panel.offset * blocks * size) };
-            // SAFETY: as above.
-            let target = unsafe { std::slice::from_raw_parts_mut(to, panel_bytes) };
+            // SAFETY: each panel has one writer, and the words reach all panels.
+            let target = unsafe {
+                let to = to.get().add(panel.offset * blocks * size);
+                std::slice::from_raw_parts_mut(to, panel_bytes)
+            };
             for (lane, row) in source.chunks_exact(row).enumerate() {
                 for (block, target) in row.chunks_exact(size).zip(target.chunks_exact_mut(panel.width * size)) {
                     spread(encoding, block, target, panel.width, lane);
