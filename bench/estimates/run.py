@@ -15,16 +15,13 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from machine import anonymous_bytes, busy_seconds, cpu  # noqa: E402
+from driver import measured  # noqa: E402
+from machine import BUSY_CORES, processor  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-SAMPLE_SECONDS = 0.020
-# Above this many cores taken by other work, a report says that the machine was busy.
-BUSY_CORES = 0.10
 # Planned / happened within this is what we promise.
 PROMISE = 0.25
 
@@ -56,27 +53,7 @@ def plan(args, sets):
 
 def measured_run(args, sets, folder):
     command = [args.temper, "run", args.recipe, "--json", "--no-cache", "--output", str(folder), *sets]
-    busy_start, start = busy_seconds(), time.monotonic()
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT)
-    peak, ended = 0, threading.Event()
-
-    def sample():
-        nonlocal peak
-        while not ended.wait(SAMPLE_SECONDS):
-            peak = max(peak, anonymous_bytes(child.pid))
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    stderr = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    ended.set()
-    sampler.join()
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode not in (0, 4):
-        sys.exit(f"exit status {child.returncode}: {' '.join(command)}\n{stderr.decode(errors='replace')}")
-    elapsed = time.monotonic() - start
-    others = max(0.0, (busy_seconds() - busy_start - usage.ru_utime - usage.ru_stime) / elapsed)
-    return peak, others
+    return measured(command, cwd=ROOT, allowed=(0, 4))
 
 
 def happened(folder, peak):
@@ -124,15 +101,16 @@ def main():
     out, worst = [], 0.0
     for case in args.case or list(CASES):
         sets = [word for value in CASES[case] for word in ("--set", value)]
-        load = os.getloadavg()[0]
         before, took = plan(args, sets)
         with tempfile.TemporaryDirectory() as aside:
             folder = pathlib.Path(aside) / "run"
-            peak, others = measured_run(args, sets, folder)
-            real = happened(folder, peak)
+            taken = measured_run(args, sets, folder)
+            real = happened(folder, taken.peak_anon_bytes)
         after, _ = plan(args, sets)
         first, second = planned(before), planned(after)
-        busy = f"; BUSY: other work took {others:.1f} cores, load {load:.1f} before" if others > BUSY_CORES else ""
+        busy = ""
+        if taken.others_cores > BUSY_CORES:
+            busy = f"; BUSY: other work took {taken.others_cores:.1f} cores, load {taken.load_before:.1f} before"
         out += [f"## {case}", "", f"Plan in {took:.1f} s{busy}.", ""]
         out += ["| | planned before | planned after | happened | planned before / happened |", "|---|---|---|---|---|"]
         for what, value in real.items():
@@ -149,7 +127,7 @@ def main():
     kept = "kept" if worst <= PROMISE else "NOT kept"
     head = [
         f"# Estimates against what happened, {datetime.date.today()}", "",
-        f"{cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
+        f"{processor()[0]}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
         f"{checked([args.temper, '--version']).strip()}; {args.recipe}.",
         f"Furthest off in time in all, memory or disk: {100 * worst:.0f} %; the promise of {100 * PROMISE:.0f} % was {kept}.", "",
     ]

@@ -17,7 +17,8 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from sides import BUSY_CORES, first_line_of, free_path, machine, watched  # noqa: E402
+from driver import free_path, run_side  # noqa: E402
+from machine import BUSY_CORES, about_machine, about_temper  # noqa: E402
 
 
 def temper_side(args):
@@ -37,8 +38,9 @@ class Side:
     def __init__(self):
         self.about, self.prompts, self.measured, self.peak, self.others = {}, {}, {}, 0, 0.0
 
-    def add(self, records, peak, others):
-        self.peak, self.others = max(self.peak, peak), max(self.others, others)
+    def add(self, records, taken):
+        self.peak = max(self.peak, taken.peak_anon_bytes)
+        self.others = max(self.others, taken.others_cores)
         for record in records:
             self.about |= record.get("about", {})
             if "prompts" in record:
@@ -66,12 +68,9 @@ def report(temper, peer, args, started):
     versions = ", ".join(f"{name} {version}" for name, version in peer.about["versions"].items())
     peak = temper.about["peak_gflops"]
     out += [
-        f"- Machine: {machine()}.",
+        f"- Machine: {about_machine()}.",
         f"- Other work took at most {busiest:.2f} cores during any process.",
-        f"- Temper: {first_line_of([args.temper, '--version'])}, "
-        f"commit {first_line_of(['git', 'describe', '--always', '--dirty', '--abbrev=12'])}, "
-        f"{first_line_of(['rustc', '--version'])}, release profile; {temper.about['device']}; "
-        f"{peak:.0f} GFLOP/s measured peak of products.",
+        f"- Temper: {about_temper(args.temper)}; {temper.about['device']}; {peak:.0f} GFLOP/s measured peak of products.",
         f"- Peer: {versions}, built from source here, Python {platform.python_version()}; {peer.about['system'].strip()}",
         f"- Weights: {pathlib.Path(args.model).name}, {temper.about['weight_bytes'] / 1e6:.1f} MB as stored, on both sides. "
         f"{args.threads} threads.",
@@ -136,9 +135,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         prompts = pathlib.Path(folder, "prompts.json")
         for number in range(1, args.rounds + 1):
-            temper.add(*watched([*args.prefix, *temper_side(args)], args.threads))
+            temper.add(*run_side([*args.prefix, *temper_side(args)], args.threads))
             prompts.write_text(json.dumps(temper.prompts), encoding="utf-8")
-            peer.add(*watched([*args.prefix, *peer_side(args, prompts)], args.threads))
+            peer.add(*run_side([*args.prefix, *peer_side(args, prompts)], args.threads))
             for streams in args.streams:
                 ours, theirs = (statistics.median(side.rates(streams)) for side in (temper, peer))
                 print(f"round {number}/{args.rounds}: {streams} streams, Temper {ours:.1f}, llama.cpp {theirs:.1f} tokens/s",

@@ -21,7 +21,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from machine import cpu  # noqa: E402
+from machine import processor  # noqa: E402
 from picture import picture  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -118,7 +118,7 @@ def write(args):
     verdict, rows = table(args, curves)
     head = [
         f"# bf16 against f32, {datetime.date.today()}", "",
-        f"{cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; temper {version}, numerics {numerics}; "
+        f"{processor()[0]}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; temper {version}, numerics {numerics}; "
         f"{device}; {args.recipe} with", "",
         "".join(f"    {value}\n" for value in settings(args)),
         f"{verdict}{left_out} Validation losses are nats per trained token, over all validation rows.", "",

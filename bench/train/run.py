@@ -10,8 +10,6 @@ CPU time that other work took meanwhile is measured too; a report of a busy mach
 
 import argparse
 import datetime
-import json
-import os
 import pathlib
 import platform
 import statistics
@@ -19,34 +17,8 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from sides import BUSY_CORES, first_line_of, free_path, machine, watched  # noqa: E402
-
-
-class Process:
-    """One finished process: its steps after warm-up and what it took of the machine."""
-
-    def __init__(self, about, steps, warmup, peak_anon_bytes, others_cores, load_before):
-        self.about = about
-        self.seconds = [step["seconds"] for step in steps[warmup:]]
-        self.first_loss, self.last_loss = steps[0]["loss"], steps[-1]["loss"]
-        self.median = statistics.median(self.seconds)
-        self.peak_anon_bytes = peak_anon_bytes
-        self.others_cores = others_cores
-        self.load_before = load_before
-
-
-def run_process(command, args):
-    load_before = os.getloadavg()[0]
-    lines, peak, others = watched(command, args.threads)
-    about, steps = {}, []
-    for record in lines:
-        if "step" in record:
-            steps.append(record)
-        else:
-            about |= record.get("about", {})
-    if len(steps) != args.warmup + args.steps:
-        sys.exit(f"expected {args.warmup + args.steps} steps, got {len(steps)}: {' '.join(command)}")
-    return Process(about, steps, args.warmup, peak, others, load_before)
+from driver import free_path, run_process  # noqa: E402
+from machine import BUSY_CORES, about_machine, about_temper  # noqa: E402
 
 
 def sides(mode, args):
@@ -71,12 +43,10 @@ def report(results, args, started):
     if busiest > BUSY_CORES:
         out += [f"**BUSY MACHINE: other work took up to {busiest:.2f} cores. Not a measurement; run it again.**", ""]
     out += [
-        f"- Machine: {machine()}.",
+        f"- Machine: {about_machine()}.",
         f"- Load average before the first process {everything[0].load_before:.2f}; "
         f"other work took at most {busiest:.2f} cores during any process.",
-        f"- Temper: {first_line_of([args.temper, '--version']) if args.temper else 'not run'}, "
-        f"commit {first_line_of(['git', 'describe', '--always', '--dirty', '--abbrev=12'])}, "
-        f"{first_line_of(['rustc', '--version'])}, release profile.",
+        f"- Temper: {about_temper(args.temper)}.",
         "- Peer: " + (", ".join(f"{name} {version}" for name, version in versions.items()) or "not run")
         + f", Python {platform.python_version()}.",
         f"- Shape: SmolLM2-135M (30 layers), {args.batch} x {args.length} tokens a step, {args.threads} threads, "
@@ -152,7 +122,7 @@ def main():
         results[mode] = {side: [] for side in commands}
         for number in range(1, args.rounds + 1):
             for side, command in commands.items():
-                process = run_process(command, args)
+                process = run_process(command, args.threads, args.steps, args.warmup)
                 results[mode][side].append(process)
                 print(f"{mode}, round {number}/{args.rounds}: {side:<12} {process.median:7.3f} s/step, "
                       f"{process.peak_anon_bytes / 2**20:6.0f} MiB, others {process.others_cores:.2f} cores", flush=True)

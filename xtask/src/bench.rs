@@ -20,43 +20,54 @@ pub fn shipped_binary() -> Result<PathBuf> {
 
 /// Training speed and memory: `bench/train/run.py` drives both sides and writes `bench/results/train-DATE.md`.
 pub fn train(args: &[&str]) -> Result<()> {
-    let mut driver = program("python3")?;
-    driver.arg("bench/train/run.py");
-    if !args.contains(&"--help") {
-        driver.arg("--temper").arg(shipped_binary()?);
-        driver.arg("--peer-python").arg(peers_python()?);
-    }
-    check(driver.args(args))
-}
-
-/// What the plan says beside what the run then took: `bench/estimates/run.py` writes `bench/results/estimates-DATE.md`.
-pub fn estimates(args: &[&str]) -> Result<()> {
-    without_peer("bench/estimates/run.py", args)
-}
-
-/// bf16 against f32 under several seeds: `bench/precision/run.py` writes `bench/results/precision-DATE.md` and a picture.
-pub fn precision(args: &[&str]) -> Result<()> {
-    without_peer("bench/precision/run.py", args)
-}
-
-/// A driver that needs Temper and Python's standard library alone.
-fn without_peer(script: &str, args: &[&str]) -> Result<()> {
-    let mut driver = program("python3")?;
-    driver.arg(script);
-    if !args.contains(&"--help") {
-        driver.arg("--temper").arg(shipped_binary()?);
-    }
-    check(driver.args(args))
+    drive("bench/train/run.py", args, || Ok(vec![("--peer-python", peers_python()?)]))
 }
 
 /// Generation beside llama.cpp: `bench/generate/run.py` drives both sides and writes `bench/results/generate-DATE.md`.
 pub fn generate(args: &[&str]) -> Result<()> {
+    drive("bench/generate/run.py", args, || {
+        let peer = python("generate", "bench/generate/requirements.txt")?;
+        Ok(vec![("--peer-python", peer), ("--model", test_model()?)])
+    })
+}
+
+/// What the plan says beside what the run then took: `bench/estimates/run.py` writes `bench/results/estimates-DATE.md`.
+pub fn estimates(args: &[&str]) -> Result<()> {
+    drive("bench/estimates/run.py", args, alone)
+}
+
+/// bf16 against f32 under several seeds: `bench/precision/run.py` writes `bench/results/precision-DATE.md` and a picture.
+pub fn precision(args: &[&str]) -> Result<()> {
+    drive("bench/precision/run.py", args, alone)
+}
+
+/// What a step costs over batch and length: `bench/cost/run.py` writes `bench/results/cost-DATE.md` and its picture.
+pub fn cost(args: &[&str]) -> Result<()> {
+    drive("bench/cost/run.py", args, alone)
+}
+
+/// Real rows of uneven length beside TRL: `bench/rows/run.py` writes `bench/results/rows-DATE.md`.
+pub fn rows(args: &[&str]) -> Result<()> {
+    drive("bench/rows/run.py", args, || Ok(vec![("--peer-python", peers_python()?), ("--base", test_model()?)]))
+}
+
+/// Options of a driver and the paths that they name.
+type Paths = Vec<(&'static str, PathBuf)>;
+
+/// For a driver that needs Temper and Python's standard library alone.
+fn alone() -> Result<Paths> {
+    Ok(Vec::new())
+}
+
+/// Runs a driver with the shipped binary and the other paths that it needs, which are made for it; not for its `--help`.
+fn drive(script: &str, args: &[&str], paths: impl FnOnce() -> Result<Paths>) -> Result<()> {
     let mut driver = program("python3")?;
-    driver.arg("bench/generate/run.py");
+    driver.arg(script);
     if !args.contains(&"--help") {
         driver.arg("--temper").arg(shipped_binary()?);
-        driver.arg("--peer-python").arg(python("generate", "bench/generate/requirements.txt")?);
-        driver.arg("--model").arg(test_model()?);
+        for (option, path) in paths()? {
+            driver.arg(option).arg(path);
+        }
     }
     check(driver.args(args))
 }

@@ -9,7 +9,7 @@ use temper_run::ScalarLog;
 
 use crate::bench::shipped_binary;
 use crate::cache::{folder, fresh_venv, peers_python, python, test_model};
-use crate::command::{check, output, program, root};
+use crate::command::{cargo, check, output, program, root};
 
 /// The adapter and the merged model of a run, loaded and run by transformers + PEFT: `bench/peft/check.py`.
 pub fn peft(args: &[&str]) -> Result<()> {
@@ -61,6 +61,29 @@ pub fn avx512(args: &[&str]) -> Result<()> {
     let mut emulation = program(python("avx512", "bench/avx512/requirements.txt")?)?;
     emulation.arg("bench/avx512/check.py").arg("--cache").arg(folder()?.join("avx512"));
     check(emulation.arg("--work").arg(scratch("avx512")?).args(args))
+}
+
+/// `crates/kernels-cube`, which is no member of the workspace: format, lints, and the tests on the machine's GPU, or on
+/// Mesa's software Vulkan where there is none. Its build stays below `target/cube`.
+pub fn cube(args: &[&str]) -> Result<()> {
+    let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    let has_driver = |folder: &&str| fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some());
+    if cfg!(target_os = "linux") && !drivers.iter().any(has_driver) {
+        println!("xtask: no Vulkan driver in {}: installing Mesa's", drivers.join(" or "));
+        let mut apt = program("apt-get")?;
+        check(apt.args(["install", "--yes", "--quiet", "mesa-vulkan-drivers", "libvulkan1"]))
+            .context("hint: as root, after `apt-get update`; or install any Vulkan driver by hand")?;
+    }
+    let task = |words: &[&str]| {
+        let mut cargo = cargo()?;
+        cargo.args(words).env("CARGO_TARGET_DIR", root()?.join("target/cube"));
+        Ok::<_, anyhow::Error>(cargo)
+    };
+    let manifest = "crates/kernels-cube/Cargo.toml";
+    check(&mut task(&["fmt", "--check", "--manifest-path", manifest])?)?;
+    let lints = ["clippy", "--locked", "--manifest-path", manifest, "--all-targets", "--", "-D", "warnings"];
+    check(&mut task(&lints)?)?;
+    check(task(&["test", "--locked", "--manifest-path", manifest])?.args(args))
 }
 
 /// An empty folder below `target/`.

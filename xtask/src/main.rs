@@ -27,6 +27,10 @@ usage: cargo xtask TASK
                            (ARGS go to bench/estimates/run.py; `bench estimates --help` lists them)
   bench precision [ARGS..] validation losses of bf16 and f32 under several seeds -> bench/results/, docs/pictures/
                            (ARGS go to bench/precision/run.py, which takes hours and goes on where it was stopped)
+  bench cost [ARGS...]     seconds a step over batch and length beside the arithmetic -> bench/results/, with a picture
+                           (ARGS go to bench/cost/run.py; `bench cost --help` lists them)
+  bench rows [ARGS...]     real rows of uneven length beside TRL's SFTTrainer -> bench/results/
+                           (ARGS go to bench/rows/run.py; `bench rows --help` lists them)
   e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
   e2e tensorboard          the events of a small run and of a resumed one, read back by TensorBoard itself
@@ -35,6 +39,9 @@ usage: cargo xtask TASK
                            (ARGS go to bench/report/check.py)
   e2e avx512 [ARGS...]     the tests of temper-kernels on an emulated processor with AVX-512
                            (ARGS go to bench/avx512/check.py; Debian's archive must be reachable through apt once)
+  e2e cube [ARGS...]       the parity suite on a GPU device: crates/kernels-cube on what Vulkan, Metal or DX12 finds; where
+                           that is nothing, on Mesa's software Vulkan, fetched from Debian's archive
+                           (ARGS go to the test programs)
   e2e wheel                builds the wheel, installs it into a fresh environment, plans a recipe with it
   asset-path               fetch the test model if needed and print where it lies (for TEMPER_TEST_GGUF)
 ";
@@ -58,10 +65,13 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["bench", "generate", rest @ ..] => bench::generate(rest),
         ["bench", "estimates", rest @ ..] => bench::estimates(rest),
         ["bench", "precision", rest @ ..] => bench::precision(rest),
+        ["bench", "cost", rest @ ..] => bench::cost(rest),
+        ["bench", "rows", rest @ ..] => bench::rows(rest),
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
         ["e2e", "tensorboard"] => e2e::tensorboard(),
         ["e2e", "report", rest @ ..] => e2e::report(rest),
         ["e2e", "avx512", rest @ ..] => e2e::avx512(rest),
+        ["e2e", "cube", rest @ ..] => e2e::cube(rest),
         ["e2e", "wheel"] => e2e::wheel(),
         ["asset-path"] => {
             println!("{}", cache::test_model()?.display());

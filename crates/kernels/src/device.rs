@@ -187,7 +187,8 @@ pub trait Device {
     /// Overwrites a tensor.
     fn write(&self, tensor: &Tensor<Self::Buffer>, values: &[f32]);
 
-    /// The values, row-major. The only place that waits for the device.
+    /// The values, row-major. Only this and the operations that return numbers ([`Device::linear_logprob`],
+    /// [`Device::linear_kl`], [`Device::sum_squares`]) wait for the device.
     fn read(&self, tensor: &Tensor<Self::Buffer>) -> Vec<f32>;
 
     /// Says that a weight [out, in], alone in its buffer, will not be written again: a device may keep it in the order

@@ -6,12 +6,14 @@
 //! tensor is a slice in memory: data goes in by `upload`/`write` and comes out by `read`.
 //!
 //! `tests/gradients.rs` checks each backward of `Reference` in f64 against central differences;
-//! `tests/parity.rs` holds each operation of `Cpu` against `Reference`.
+//! `tests/suite` holds each operation of a device against `Reference`. A device can also be a crate of its own:
+//! `crates/kernels-cube`, no member of the workspace, runs linear layers and RMSNorm on a GPU and passes the same suite.
 
 // The one crate with `unsafe`: raw row pointers shared by the worker threads of an operation, each with its SAFETY note.
 #![allow(unsafe_code)]
 
 mod arena;
+mod check;
 mod cpu;
 mod device;
 mod encoding;
@@ -20,6 +22,7 @@ mod reference;
 mod tensor;
 
 pub use arena::Arena;
+pub use check::{check_disjoint, expect_shape};
 pub use cpu::{Cpu, FrozenWeight, PackedError, PackedWeights};
 pub use device::{
     AdamW, Cached, Device, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Precision, Segment, Write,

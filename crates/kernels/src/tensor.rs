@@ -70,25 +70,28 @@ impl<B> Tensor<B> {
         Self { offset: self.offset + range.start, cols: range.len(), ..self.clone() }
     }
 
-    pub(crate) fn buffer(&self) -> &B {
+    /// The buffer that the tensor lies in, with whatever else lies there; for the device that made it.
+    pub fn buffer(&self) -> &B {
         &self.buffer
     }
 
-    pub(crate) fn offset(&self) -> usize {
+    /// Place of the first element in the buffer.
+    pub fn offset(&self) -> usize {
         self.offset
     }
 
-    pub(crate) fn stride(&self) -> usize {
+    /// Elements from the start of a row to the start of the next.
+    pub fn stride(&self) -> usize {
         self.stride
     }
 
     /// One past the last element that the tensor reaches in its buffer.
-    pub(crate) fn end(&self) -> usize {
+    pub fn end(&self) -> usize {
         if self.is_empty() { self.offset } else { self.offset + (self.rows - 1) * self.stride + self.cols }
     }
 
     /// Whether some element belongs to both tensors. Tensors of unlike strides count as overlapping when their spans meet.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         if !Rc::ptr_eq(&self.buffer, &other.buffer) || self.is_empty() || other.is_empty() {
             return false;
         }

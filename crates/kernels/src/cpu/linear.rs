@@ -1,8 +1,9 @@
 //! Linear layers as products.
 
 use super::product::{Frozen, Operand, Piece, Place, Product, View};
-use super::rows::{CpuBuffer, Rows, check_disjoint};
-use super::{Cells, Cpu, expect_shape};
+use super::rows::{CpuBuffer, Rows};
+use super::{Cells, Cpu};
+use crate::check::{check_disjoint, expect_shape};
 use crate::device::{LowRank, Write, linear_adapted_by_parts};
 
 fn place(rows: Rows) -> Place {

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::rows::{CpuBuffer, Rows};
-use super::{Cells, Cpu, expect_shape, lanes};
+use super::{Cells, Cpu, lanes};
+use crate::check::expect_shape;
 use crate::device::{Device, LogProbGrad, LogProbs, Pick, Write};
 
 pub(super) fn logprob(

@@ -17,7 +17,8 @@ use self::lanes::AdamWStep;
 use self::linear::{backward_operand, cols_as_lanes, forward_operand, rows_as_lanes};
 pub use self::packed::{FrozenWeight, PackedError, PackedWeights};
 use self::product::{Frozen, Instructions, Kernels, Operand};
-use self::rows::{CacheRows, CpuBuffer, Rows, check_disjoint, deal};
+use self::rows::{CacheRows, CpuBuffer, Rows, deal};
+use crate::check::{check_disjoint, expect_shape};
 use crate::device::{
     AdamW, Cached, Device, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Precision, Segment, Write,
     rows_of_parts, upload_decoded,
@@ -113,15 +114,6 @@ fn copy_rows(source: &Cells, row: impl Fn(usize) -> usize + Sync + Send, target:
             unsafe { target.row_mut(i).copy_from_slice(source.row(row(i))) };
         }
     });
-}
-
-fn expect_shape(what: &str, tensor: &Cells, rows: usize, cols: usize) {
-    assert!(
-        tensor.rows() == rows && tensor.cols() == cols,
-        "{what}: expected [{rows}, {cols}], got [{}, {}]",
-        tensor.rows(),
-        tensor.cols()
-    );
 }
 
 impl Device for Cpu {

@@ -203,13 +203,6 @@ impl Rows {
     }
 }
 
-/// Refuses an output that overlaps another operand.
-pub(super) fn check_disjoint(output: &Tensor<CpuBuffer>, others: &[&Tensor<CpuBuffer>]) {
-    for other in others {
-        assert!(!output.overlaps(other), "an operation's output overlaps another of its operands");
-    }
-}
-
 /// Deals `count` items to the workers in runs of `grain`. Runs do not depend on the number of threads.
 pub(super) fn deal(count: usize, grain: usize, work: impl Fn(Range<usize>) + Sync + Send) {
     let runs = count.div_ceil(grain);

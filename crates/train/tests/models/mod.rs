@@ -1,6 +1,8 @@
 //! The models that the test files share: the real one, and a tiny one of seeded weights.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod gradients;
+
 use temper_data::Example;
 use temper_kernels::{Cpu, Device};
 use temper_model::{Checkpoint, LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Tuning, Workspace};
