@@ -71,10 +71,10 @@ impl Fused {
     ) -> Result<Vec<Stored>, E> {
         let whole = [0..self.weight.rows];
         let parts = if self.weight.parts.is_empty() { &whole[..] } else { &self.weight.parts };
-        let mut read = |(path, rows): (&String, &Range<usize>)| {
+        let read = |(path, rows): (&String, &Range<usize>)| {
             tensor(&format!("{path}.weight"), &[rows.len(), self.weight.cols]).map(Into::into)
         };
-        self.paths.iter().zip(parts).map(|part| read(part)).collect()
+        self.paths.iter().zip(parts).map(read).collect()
     }
 
     /// Their values, row-major.

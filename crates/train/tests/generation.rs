@@ -1,5 +1,6 @@
 //! What a request gets depends on nothing but the request: not on those beside it, on shared prefixes, on the pieces in
 //! which its prompt is read, nor on whether the base stays quantised.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod models;
 
