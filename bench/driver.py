@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import tempfile
 import threading
 import time
 
-from machine import anonymous_bytes, busy_seconds
+from machine import BUSY_CORES, anonymous_bytes, busy_seconds
 
 SAMPLE_SECONDS = 0.020
 
@@ -98,6 +99,23 @@ def run_process(command, threads, steps, warmup):
     if len(done) != warmup + steps:
         sys.exit(f"expected {warmup + steps} steps, got {len(done)}: {' '.join(command)}")
     return Process(about, done, warmup, taken)
+
+
+def heading(title, started, busiest):
+    """First lines of a report: what it is of, and whether the machine was too busy for it to be a measurement."""
+    lines = [f"# {title}, {started:%Y-%m-%d %H:%M}", ""]
+    if busiest > BUSY_CORES:
+        lines += [f"**BUSY MACHINE: other work took up to {busiest:.2f} cores. Not a measurement; run it again.**", ""]
+    return lines
+
+
+def peer_versions(processes):
+    """Packages of the peers as their processes told them, and the Python of the drivers."""
+    versions = {}
+    for process in processes:
+        versions |= process.about.get("versions", {})
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items()) or "not run"
+    return f"{packages}, Python {platform.python_version()}"
 
 
 def free_path(folder, name, started, suffix=".md"):

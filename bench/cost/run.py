@@ -18,8 +18,8 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from driver import free_path, run_process  # noqa: E402
-from machine import BUSY_CORES, about_machine, about_temper  # noqa: E402
+from driver import free_path, heading, run_process  # noqa: E402
+from machine import about_machine, about_temper  # noqa: E402
 from picture import picture  # noqa: E402
 
 MODES = {"lora": "LoRA r 16", "full": "full rank"}
@@ -97,9 +97,7 @@ def spread(cells):
 
 def report(cells, args, started, picture_name):
     busiest = max(cell.process.others_cores for cell in cells)
-    out = [f"# Cost over batch and length, {started:%Y-%m-%d %H:%M}", ""]
-    if busiest > BUSY_CORES:
-        out += [f"**BUSY MACHINE: other work took up to {busiest:.2f} cores. Not a measurement; run it again.**", ""]
+    out = heading("Cost over batch and length", started, busiest)
     device = cells[0].process.about.get("device", "unknown")
     out += [
         f"- Machine: {about_machine()}; other work took at most {busiest:.2f} cores during any process.",

@@ -17,8 +17,8 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from driver import free_path, run_side  # noqa: E402
-from machine import BUSY_CORES, about_machine, about_temper  # noqa: E402
+from driver import free_path, heading, run_side  # noqa: E402
+from machine import about_machine, about_temper  # noqa: E402
 
 
 def temper_side(args):
@@ -62,9 +62,7 @@ def alike(ours, peers):
 
 def report(temper, peer, args, started):
     busiest = max(temper.others, peer.others)
-    out = [f"# Generation, {started:%Y-%m-%d %H:%M}", ""]
-    if busiest > BUSY_CORES:
-        out += [f"**BUSY MACHINE: other work took up to {busiest:.2f} cores. Not a measurement; run it again.**", ""]
+    out = heading("Generation", started, busiest)
     versions = ", ".join(f"{name} {version}" for name, version in peer.about["versions"].items())
     peak = temper.about["peak_gflops"]
     out += [

@@ -15,7 +15,6 @@ import argparse
 import datetime
 import json
 import pathlib
-import platform
 import random
 import statistics
 import sys
@@ -24,8 +23,9 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
-from driver import Process, free_path, measured, run_process, threads_environment  # noqa: E402
-from machine import BUSY_CORES, about_machine, about_temper, has_bf16_products  # noqa: E402
+from driver import Process, free_path, heading, measured, peer_versions  # noqa: E402
+from driver import run_process, threads_environment  # noqa: E402
+from machine import about_machine, about_temper, has_bf16_products  # noqa: E402
 
 # Of ten rows, as recipes/icd10.yaml mixes them.
 SOURCES = [("data/icd10/train.jsonl", 8), ("data/general/prose.jsonl", 1), ("data/general/chat.jsonl", 1)]
@@ -104,18 +104,12 @@ def middle(processes, what="trained_tokens"):
 
 def report(results, args, started):
     everything = [process for processes in results.values() for process in processes]
-    versions = {}
-    for process in everything:
-        versions |= process.about.get("versions", {})
     busiest = max(process.others_cores for process in everything)
-    out = [f"# Rows of uneven length, {started:%Y-%m-%d %H:%M}", ""]
-    if busiest > BUSY_CORES:
-        out += [f"**BUSY MACHINE: other work took up to {busiest:.2f} cores. Not a measurement; run it again.**", ""]
+    out = heading("Rows of uneven length", started, busiest)
     out += [
         f"- Machine: {about_machine()}; other work took at most {busiest:.2f} cores during any process.",
         f"- Temper: {about_temper(args.temper)}.",
-        "- Peer: " + (", ".join(f"{name} {version}" for name, version in versions.items()) or "not run")
-        + f", Python {platform.python_version()}.",
+        f"- Peer: {peer_versions(everything)}.",
         f"- {args.batch * args.steps} rows in {args.steps} steps of {args.batch}, twice, {args.threads} threads; "
         "SmolLM2-135M-Instruct, LoRA r 16, alpha 32 on all linears, AdamW, at most 256 tokens a row.",
         f"- {args.rounds} processes a side, alternating. Trained tokens of the second pass over the seconds of its steps; the "

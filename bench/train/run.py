@@ -11,14 +11,13 @@ CPU time that other work took meanwhile is measured too; a report of a busy mach
 import argparse
 import datetime
 import pathlib
-import platform
 import statistics
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from driver import free_path, run_process  # noqa: E402
-from machine import BUSY_CORES, about_machine, about_temper  # noqa: E402
+from driver import free_path, heading, peer_versions, run_process  # noqa: E402
+from machine import about_machine, about_temper  # noqa: E402
 
 
 def sides(mode, args):
@@ -35,20 +34,14 @@ def report(results, args, started):
     """The whole report, as Markdown. `results` maps mode -> side -> processes in the order they ran."""
     tokens = args.batch * args.length
     everything = [process for by_side in results.values() for processes in by_side.values() for process in processes]
-    versions = {}
-    for process in everything:
-        versions |= process.about.get("versions", {})
     busiest = max(process.others_cores for process in everything)
-    out = [f"# Training step, {started:%Y-%m-%d %H:%M}", ""]
-    if busiest > BUSY_CORES:
-        out += [f"**BUSY MACHINE: other work took up to {busiest:.2f} cores. Not a measurement; run it again.**", ""]
+    out = heading("Training step", started, busiest)
     out += [
         f"- Machine: {about_machine()}.",
         f"- Load average before the first process {everything[0].load_before:.2f}; "
         f"other work took at most {busiest:.2f} cores during any process.",
         f"- Temper: {about_temper(args.temper)}.",
-        "- Peer: " + (", ".join(f"{name} {version}" for name, version in versions.items()) or "not run")
-        + f", Python {platform.python_version()}.",
+        f"- Peer: {peer_versions(everything)}.",
         f"- Shape: SmolLM2-135M (30 layers), {args.batch} x {args.length} tokens a step, {args.threads} threads, "
         "random weights; LoRA r 16, alpha 32 on all linears; AdamW.",
         f"- {args.rounds} processes a side, alternating; {args.steps} steps each after {args.warmup} for warm-up. "

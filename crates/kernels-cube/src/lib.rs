@@ -94,6 +94,25 @@ impl Cube {
         argument(&self.client.create_from_slice(u32::as_bytes(rows)), rows.len())
     }
 
+    /// Moves rows by one of the kernels for that: `units` elements of work, `count` as the kernel takes it; the row numbers
+    /// with what they are below.
+    fn move_rows(
+        &self,
+        launch: impl FnOnce(&Client, CubeCount, CubeDim, ViewLaunch, BufferArg, ViewLaunch, usize, usize),
+        source: &Cells,
+        (rows, below): (&[u32], usize),
+        target: &Cells,
+        units: usize,
+        count: usize,
+    ) {
+        check_disjoint(target, &[source]);
+        if rows.is_empty() || source.cols() == 0 {
+            return;
+        }
+        let ((cubes, dim), rows) = (self.elements(units), self.indices(rows, below));
+        launch(&self.client, cubes, dim, view(source), rows, view(target), source.cols(), count);
+    }
+
     /// `to (+)= scale * left right^T` for [m, k] and [n, k].
     fn product(
         &self,
@@ -162,59 +181,20 @@ impl Device for Cube {
 
     fn gather_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
         expect_shape("gather's target", target, rows.len(), source.cols());
-        check_disjoint(target, &[source]);
-        if target.is_empty() {
-            return;
-        }
-        let ((count, dim), rows) = (self.elements(target.len()), self.indices(rows, source.rows()));
-        kernels::gather_rows::launch(
-            &self.client,
-            count,
-            dim,
-            view(source),
-            rows,
-            view(target),
-            target.cols(),
-            target.len(),
-        );
+        let rows = (rows, source.rows());
+        self.move_rows(kernels::gather_rows::launch, source, rows, target, target.len(), target.len());
     }
 
     fn scatter_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
         expect_shape("scatter's source", source, rows.len(), target.cols());
-        check_disjoint(target, &[source]);
-        if source.is_empty() {
-            return;
-        }
-        let ((count, dim), rows) = (self.elements(source.len()), self.indices(rows, target.rows()));
-        kernels::scatter_rows::launch(
-            &self.client,
-            count,
-            dim,
-            view(source),
-            rows,
-            view(target),
-            source.cols(),
-            source.len(),
-        );
+        let rows = (rows, target.rows());
+        self.move_rows(kernels::scatter_rows::launch, source, rows, target, source.len(), source.len());
     }
 
     fn scatter_add_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
         expect_shape("scatter's source", source, rows.len(), target.cols());
-        check_disjoint(target, &[source]);
-        if source.is_empty() {
-            return;
-        }
-        let ((count, dim), rows) = (self.elements(source.cols()), self.indices(rows, target.rows()));
-        kernels::scatter_add_rows::launch(
-            &self.client,
-            count,
-            dim,
-            view(source),
-            rows,
-            view(target),
-            source.cols(),
-            source.rows(),
-        );
+        let (rows, count) = ((rows, target.rows()), source.rows());
+        self.move_rows(kernels::scatter_add_rows::launch, source, rows, target, source.cols(), count);
     }
 
     fn rms_norm(&self, x: &Cells, weight: &Cells, epsilon: f32, y: &Cells, inv_rms: &Cells) {

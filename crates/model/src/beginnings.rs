@@ -44,14 +44,12 @@ impl Beginnings {
 
     /// How many tokens a sequence would share with the last one.
     pub fn shared(&self, ids: &[u32]) -> usize {
-        let last: Vec<u32> = self.last.iter().map(|&(id, _)| id).collect();
-        Self::common(&last, ids)
+        worth(self.last.iter().zip(ids).take_while(|((last, _), id)| last == *id).count())
     }
 
     /// How many tokens two sequences share: those that both begin with, where they are worth it.
     pub fn common(a: &[u32], b: &[u32]) -> usize {
-        let common = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-        if common < WORTH { 0 } else { common }
+        worth(a.iter().zip(b).take_while(|(a, b)| a == b).count())
     }
 
     /// Lays out a sequence and gives the row of each of its tokens.
@@ -78,6 +76,10 @@ impl Beginnings {
         self.segments.push(Segment { rows: start..self.ids.len(), context: runs(context) });
         start as u32
     }
+}
+
+fn worth(common: usize) -> usize {
+    if common < WORTH { 0 } else { common }
 }
 
 /// Rows as runs of rows that follow one another.

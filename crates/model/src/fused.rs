@@ -42,20 +42,25 @@ impl Fused {
         ]
     }
 
-    /// The embedding, and the head where it is not the embedding.
-    pub fn tables(c: &LlamaConfig) -> Vec<Self> {
-        let paths =
-            if c.tie_word_embeddings { &["model.embed_tokens"][..] } else { &["model.embed_tokens", "lm_head"] };
-        let table = |path: &&str| Self {
-            weight: FrozenWeight {
-                name: (*path).to_owned(),
-                rows: c.vocab_size,
-                cols: c.hidden_size,
-                parts: Vec::new(),
-            },
-            paths: vec![(*path).to_owned()],
-        };
-        paths.iter().map(table).collect()
+    /// The embedding.
+    pub fn embedding(c: &LlamaConfig) -> Self {
+        Self::table(c, "model.embed_tokens")
+    }
+
+    /// The head, where it is not the embedding.
+    pub fn head(c: &LlamaConfig) -> Option<Self> {
+        (!c.tie_word_embeddings).then(|| Self::table(c, "lm_head"))
+    }
+
+    fn table(c: &LlamaConfig, path: &str) -> Self {
+        let weight = FrozenWeight { name: path.to_owned(), rows: c.vocab_size, cols: c.hidden_size, parts: Vec::new() };
+        Self { weight, paths: vec![path.to_owned()] }
+    }
+
+    /// Both tables, then the linears of each layer: the order in which a forward reads them.
+    fn all(c: &LlamaConfig) -> impl Iterator<Item = Self> {
+        let layers = (0..c.num_hidden_layers).flat_map(|i| Self::of_layer(c, i));
+        [Self::embedding(c)].into_iter().chain(Self::head(c)).chain(layers)
     }
 
     /// The projections with their rows.
@@ -90,29 +95,24 @@ impl Fused {
 impl LlamaConfig {
     /// Every weight that a model of this shape freezes where it is not trained, in the order in which a forward reads them.
     pub fn frozen_weights(&self) -> Vec<FrozenWeight> {
-        let mut weights: Vec<FrozenWeight> = Fused::tables(self).into_iter().map(|table| table.weight).collect();
-        for i in 0..self.num_hidden_layers {
-            weights.extend(Fused::of_layer(self, i).map(|fused| fused.weight));
-        }
-        weights
+        Fused::all(self).map(|fused| fused.weight).collect()
     }
 
     /// The values of `frozen_weights()[index]`, row-major, from tensors by HF name and shape.
     ///
     /// # Errors
     /// Whatever `tensor` fails with.
+    ///
+    /// # Panics
+    /// When there is no such weight.
     pub fn frozen_values<E>(
         &self,
         index: usize,
         mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Vec<f32>, E> {
-        let tables = Fused::tables(self);
-        match tables.get(index) {
-            Some(table) => table.values(&mut tensor),
-            None => {
-                let index = index - tables.len();
-                Fused::of_layer(self, index / 4)[index % 4].values(&mut tensor)
-            }
+        match Fused::all(self).nth(index) {
+            Some(fused) => fused.values(&mut tensor),
+            None => panic!("weight {index} of {}", Fused::all(self).count()),
         }
     }
 }

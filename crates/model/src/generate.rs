@@ -17,6 +17,7 @@ const PLACES: usize = 32;
 const PASS_TOKENS: usize = 256;
 
 const _: () = assert!(PLACES <= LOGIT_ROWS && PLACES < PASS_TOKENS);
+
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -163,12 +163,8 @@ impl<D: Device> Llama<D> {
                 }
             })
         };
-        let mut tables = Fused::tables(c).into_iter();
-        let embedding = match tables.next() {
-            Some(fused) => table(&fused)?,
-            None => unreachable!("the embedding is a table"),
-        };
-        let head = tables.next().map(|fused| table(&fused)).transpose()?;
+        let embedding = table(&Fused::embedding(c))?;
+        let head = Fused::head(c).map(|fused| table(&fused)).transpose()?;
 
         // Angles in f64: position * theta^(-2k/dim).
         let half = heads.dim / 2;

@@ -54,7 +54,7 @@ impl Batch {
             for segment in &sequence.segments[1..] {
                 let context = segment.context.iter().cloned().flatten().map(|row| places[row]);
                 let (ids, positions) = (&sequence.ids[segment.rows.clone()], &sequence.positions[segment.rows.clone()]);
-                let first = batch.rows.branch(ids, positions, context.collect::<Vec<_>>().into_iter());
+                let first = batch.rows.branch(ids, positions, context);
                 places.extend((first..).take(ids.len()));
             }
             let mut last = None;

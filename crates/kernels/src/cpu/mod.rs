@@ -195,17 +195,10 @@ impl Device for Cpu {
     fn scatter_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
         expect_shape("scatter's source", source, rows.len(), target.cols());
         check_disjoint(target, &[source]);
-        let source = Rows::of(source);
-        if target.stride() == target.cols() {
-            let target = CacheRows::of(target);
-            // SAFETY: one thread.
-            rows.iter().enumerate().for_each(|(i, &row)| unsafe { target.write(row as usize, source.row(i)) });
-            return;
-        }
-        let target = Rows::of(target);
+        let (source, target) = (Rows::of(source), CacheRows::of(target));
         for (i, &row) in rows.iter().enumerate() {
             // SAFETY: one thread.
-            unsafe { target.row_mut(row as usize).copy_from_slice(source.row(i)) };
+            unsafe { target.write(row as usize, source.row(i)) };
         }
     }
 

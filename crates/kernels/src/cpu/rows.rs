@@ -54,11 +54,12 @@ impl CpuBuffer {
     }
 }
 
-/// The rows of a cache in cells of one kind, for the length of one operation.
+/// Rows in cells of one kind, for the length of one operation.
 #[derive(Clone, Copy)]
 pub(super) struct CellRows<T> {
     start: *mut T,
     rows: usize,
+    cols: usize,
     pub stride: usize,
 }
 
@@ -70,14 +71,25 @@ unsafe impl<T> Sync for CellRows<T> {}
 impl<T> CellRows<T> {
     /// Columns `first..first + width` of rows, one row every `stride` cells; the last ends with its columns.
     pub fn part<'a>(self, rows: Range<usize>, first: usize, width: usize) -> &'a [T] {
-        assert!(!rows.is_empty() && rows.end <= self.rows && first + width <= self.stride, "rows {rows:?} of a cache");
+        assert!(!rows.is_empty() && rows.end <= self.rows && first + width <= self.cols, "rows {rows:?} of a cache");
         let length = (rows.len() - 1) * self.stride + width;
         // SAFETY: within the rows, which `CacheRows::of` found in the buffer; attention only reads the cache.
         unsafe { std::slice::from_raw_parts(self.start.add(rows.start * self.stride + first), length) }
     }
+
+    /// One row, to write.
+    ///
+    /// # Safety
+    /// Nothing else touches the row while the slice lives.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn row_mut<'a>(self, row: usize) -> &'a mut [T] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        // SAFETY: within the rows, as above; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.cols) }
+    }
 }
 
-/// The rows of a cache, for the length of one operation.
+/// The rows of a cache, or of any tensor that rows are written to, for the length of one operation.
 #[derive(Clone, Copy)]
 pub(super) enum CacheRows {
     F32(CellRows<f32>),
@@ -86,17 +98,16 @@ pub(super) enum CacheRows {
 
 impl CacheRows {
     pub fn of(tensor: &Tensor<CpuBuffer>) -> Self {
-        assert_eq!(tensor.stride(), tensor.cols(), "a cache is read in whole rows");
         // SAFETY: the buffer's length is read and a pointer into it taken; no reference is kept.
         match unsafe { &mut *tensor.buffer().0.get() } {
             Storage::Cache(cells) => {
                 assert!(tensor.end() <= cells.len(), "a cache of {} cells", cells.len());
-                let (start, stride) = (cells[tensor.offset()..].as_mut_ptr(), tensor.stride());
-                Self::Bf16(CellRows { start, rows: tensor.rows(), stride })
+                let start = cells[tensor.offset()..].as_mut_ptr();
+                Self::Bf16(CellRows { start, rows: tensor.rows(), cols: tensor.cols(), stride: tensor.stride() })
             }
             _ => {
-                let rows = Rows::of(tensor);
-                Self::F32(CellRows { start: rows.start, rows: rows.rows, stride: rows.stride })
+                let Rows { start, rows, cols, stride } = Rows::of(tensor);
+                Self::F32(CellRows { start, rows, cols, stride })
             }
         }
     }
@@ -106,19 +117,14 @@ impl CacheRows {
     /// # Safety
     /// Nothing else touches the row.
     pub unsafe fn write(self, row: usize, values: &[f32]) {
-        // SAFETY: within the rows; the caller's promise.
-        unsafe {
-            match self {
-                Self::F32(cells) => {
-                    assert!(row < cells.rows && values.len() == cells.stride, "row {row} of {}", cells.rows);
-                    std::slice::from_raw_parts_mut(cells.start.add(row * cells.stride), cells.stride)
-                        .copy_from_slice(values);
-                }
-                Self::Bf16(cells) => {
-                    assert!(row < cells.rows && values.len() == cells.stride, "row {row} of {}", cells.rows);
-                    let to = std::slice::from_raw_parts_mut(cells.start.add(row * cells.stride), cells.stride);
-                    to.iter_mut().zip(values).for_each(|(to, &value)| *to = round_bf16(value) as u16);
-                }
+        match self {
+            // SAFETY: the caller's promise.
+            Self::F32(cells) => unsafe { cells.row_mut(row) }.copy_from_slice(values),
+            Self::Bf16(cells) => {
+                // SAFETY: the caller's promise.
+                let to = unsafe { cells.row_mut(row) };
+                assert_eq!(to.len(), values.len(), "values of a row");
+                to.iter_mut().zip(values).for_each(|(to, &value)| *to = round_bf16(value) as u16);
             }
         }
     }

@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::super::lanes;
-use super::super::product::{self, Kernels, Operand, Place, Ready, View, Words};
-use super::super::rows::Rows;
 use super::tiles::{Pass, TILE, Tiles};
 use super::{BLOCK, product, with_scratch};
+use crate::cpu::lanes;
+use crate::cpu::product::{self, Kernels, Operand, Place, Ready, View, Words};
+use crate::cpu::rows::Rows;
 use crate::device::{Heads, Segment};
 
 thread_local! {
@@ -19,7 +19,7 @@ thread_local! {
 
 /// What the backward reads, and `dqkv`, which it adds to.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Backward {
+pub(in crate::cpu) struct Backward {
     pub kernels: Kernels,
     pub heads: Heads,
     pub qkv: Rows,
@@ -29,7 +29,7 @@ pub(in super::super) struct Backward {
     pub dqkv: Rows,
 }
 
-pub(in super::super) fn backward(b: Backward, segments: &[Segment]) {
+pub(in crate::cpu) fn backward(b: Backward, segments: &[Segment]) {
     let kv_heads = b.heads.kv;
     Tiles::pack(b.kernels, b.qkv, segments, b.heads, Pass::Backward, |tiles| {
         // Without contexts every segment is a group of its own, and there is nothing to work out.

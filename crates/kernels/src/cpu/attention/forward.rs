@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::super::lanes;
-use super::super::product::{Kernels, Place, View};
-use super::super::rows::Rows;
 use super::tiles::{Pass, TILE, Tiles};
 use super::{BLOCK, product, with_scratch};
+use crate::cpu::lanes;
+use crate::cpu::product::{Kernels, Place, View};
+use crate::cpu::rows::Rows;
 use crate::device::{Heads, Segment};
 
-pub(in super::super) fn forward(
+pub(in crate::cpu) fn forward(
     kernels: Kernels,
     qkv: Rows,
     segments: &[Segment],
@@ -19,13 +19,14 @@ pub(in super::super) fn forward(
     out: Rows,
     log_sum: Rows,
 ) {
+    let group = heads.query / heads.kv;
     let blocks: Vec<(&Segment, usize)> =
         segments.iter().flat_map(|s| s.rows.clone().step_by(BLOCK).map(move |first| (s, first))).collect();
     Tiles::pack(kernels, qkv, segments, heads, Pass::Forward, |tiles| {
         (0..blocks.len() * heads.kv).into_par_iter().with_max_len(1).for_each(|task| {
             let ((segment, first), kv) = (blocks[task / heads.kv], task % heads.kv);
             let block = first..segment.rows.end.min(first + BLOCK);
-            for head in kv * heads.query / heads.kv..(kv + 1) * heads.query / heads.kv {
+            for head in kv * group..(kv + 1) * group {
                 head_of_block(kernels, qkv, tiles, segment, block.clone(), heads, (head, kv), out, log_sum);
             }
         });

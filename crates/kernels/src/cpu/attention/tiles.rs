@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::super::product::{Kernels, Operand, Ready, View, Words, with_scratch};
-use super::super::rows::Rows;
+use crate::cpu::product::{Kernels, Operand, Ready, View, Words, with_scratch};
+use crate::cpu::rows::Rows;
 use crate::device::{Heads, Segment};
 
 /// Keys of one tile: whole panels, and scores of a block that stay in the second-level cache.
