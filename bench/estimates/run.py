@@ -76,11 +76,15 @@ def happened(folder, peak):
     }
 
 
+def training_seconds(whole):
+    return whole["seconds"] - sum(whole[f"{part}_seconds"] for part in ("validation", "judgement", "saving"))
+
+
 def planned(plan):
     whole = plan["estimate"]
     return {
         "time in all, s": whole["seconds"],
-        "training steps, s": whole["seconds"] - whole["validation_seconds"] - whole["judgement_seconds"],
+        "training steps, s": training_seconds(whole),
         "judgement, s": whole["judgement_seconds"],
         "memory, MiB": whole["memory_bytes"] / 2**20,
         "disk, MiB": whole["disk_bytes"] / 2**20,

@@ -1,8 +1,8 @@
 """Training speed and memory: the shipped `temper` and PyTorch + transformers + PEFT, alternating, in one run.
 
 `cargo xtask bench train` builds the binary, makes the peers' environment and calls this with their paths. Standard
-library only. For each mode (LoRA, full rank) the processes run one after the other, Temper, PyTorch f32, PyTorch bf16,
-and again, so that a slow spell of the machine meets all of them. The number of a process is the median of its steps
+library only. For each mode (LoRA, full rank) the processes run one after the other, Temper, each of PyTorch's modes
+(f32 and bf16 autocast, plain and through `torch.compile`), and again, so that a slow spell of the machine meets all of them. The number of a process is the median of its steps
 after warm-up, the number of a side is the median of its processes. Memory is the highest RssAnon of the process,
 sampled every 20 ms from start to end: pages of mapped weight files, which the kernel may drop, do not count.
 CPU time that other work took meanwhile is measured too; a report of a busy machine says so in its first lines.
@@ -19,15 +19,18 @@ sys.path.insert(0, str(HERE.parent))
 from driver import free_path, heading, peer_versions, run_process  # noqa: E402
 from machine import about_machine, about_temper  # noqa: E402
 
+PEERS = ["f32", "f32-compiled", "bf16", "bf16-compiled"]
+
 
 def sides(mode, args):
     """Name and command of each side, in the order they alternate."""
     shape = ["--steps", str(args.warmup + args.steps), "--batch", str(args.batch), "--length", str(args.length)]
     if args.temper:
         yield "Temper f32", [args.temper, "bench", "step", "--mode", mode, *shape]
-    for dtype in args.peer_dtypes if args.peer_python else []:
+    for peer in args.peers if args.peer_python else []:
+        dtype, _, compiled = peer.partition("-")
         torch_side = [args.peer_python, str(HERE / "torch_side.py"), "--mode", mode, "--dtype", dtype, *shape]
-        yield f"PyTorch {dtype}", [*torch_side, "--threads", str(args.threads)]
+        yield f"PyTorch {peer}", [*torch_side, "--threads", str(args.threads), *(["--compile"] if compiled else [])]
 
 
 def report(results, args, started):
@@ -93,7 +96,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--temper", help="the shipped binary; left out: the peer alone")
     parser.add_argument("--peer-python", help="Python with PyTorch, transformers and PEFT; left out: Temper alone")
-    parser.add_argument("--peer-dtypes", nargs="+", choices=["f32", "bf16"], default=["f32", "bf16"])
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="modes of PyTorch (default: all)")
     parser.add_argument("--modes", nargs="+", choices=["lora", "full"], default=["lora", "full"])
     parser.add_argument("--rounds", type=int, default=3, help="processes a side (default 3)")
     parser.add_argument("--steps", type=int, default=5, help="measured steps a process (default 5)")

@@ -90,11 +90,12 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     }
     let e = &plan.estimate;
     line(format!(
-        "in all   {} {} ({} of it validation, {} the judgement), {} of memory, {} of disk; {} tokens, {} of them trained",
+        "in all   {} {} ({} of it validation, {} the judgement, {} opening and saving), {} of memory, {} of disk; {} tokens, {} of them trained",
         if e.rough { "roughly" } else { "about" },
         duration(e.seconds),
         duration(e.validation_seconds),
         duration(e.judgement_seconds),
+        duration(e.saving_seconds),
         bytes(e.memory_bytes as u64),
         bytes(e.disk_bytes as u64),
         count(e.processed_tokens),

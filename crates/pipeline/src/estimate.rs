@@ -27,11 +27,12 @@ use temper_model::{Beginnings, Llama, LlamaConfig, Purpose, Sampling, Tuning, Wo
 use temper_train::{AdamWSettings, Optimizer, evaluate, step};
 
 use self::judging::Judging;
-use self::rates::Rates;
+pub(crate) use self::rates::Rates;
 use crate::cache::Kind;
 use crate::identity::base_ingredients;
 use crate::judge::BATCH_TOKENS;
 use crate::prepare::{Prepared, PreparedStage};
+use crate::saving::{self, Saved, validations};
 
 /// Rows of the vocabulary in the stand-in models: the head's time is proportional to them.
 const VOCABULARY: usize = 16_384;
@@ -52,13 +53,15 @@ const ROUGH: f64 = 1.35;
 /// What a whole run takes.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct RunEstimate {
-    /// Wall time of training, validation and judgement.
+    /// Wall time of training, validation, judgement, and of opening and saving models.
     pub seconds: f64,
     /// Of that, validation losses while training.
     pub validation_seconds: f64,
     /// Of that, both axes of the judgement.
     pub judgement_seconds: f64,
-    /// The times are from products alone, since all of it is short.
+    /// Of that, opening models and writing checkpoints, best weights, results and the merged model.
+    pub saving_seconds: f64,
+    /// The times of computing are from products alone, since all of it is short.
     pub rough: bool,
     /// Bytes of memory at the highest point.
     pub memory_bytes: usize,
@@ -91,6 +94,7 @@ pub(crate) struct Measured {
     pub gflops_in_f32: Option<f64>,
     pub stages: Vec<StageSeconds>,
     pub judgement: f64,
+    pub saving: f64,
     /// Seconds in which the base writes the rows of each `path: self`; 0 where they are there.
     pub writing: Vec<f64>,
     pub rough: bool,
@@ -238,7 +242,9 @@ fn forward_rate(device: Cpu, config: &LlamaConfig, gflops: f64) -> ForwardRate {
         })
     };
     let (one, three) = (time(1), time(3));
-    let layer = ((three - one) / 2.0).max(0.0);
+    // Other work can spoil a difference until nothing is left of it: no layer is faster than its products.
+    let least = 2.0 * per_layer as f64 * tokens as f64 / (gflops * 1e9);
+    let layer = ((three - one) / 2.0).max(least);
     let head = (one - layer).max(0.0) * config.vocab_size as f64 / config.vocab_size.min(VOCABULARY) as f64;
     ForwardRate {
         token: layer * config.num_hidden_layers as f64 / tokens as f64,
@@ -305,7 +311,8 @@ impl Measured {
                 judging.add(suite);
             }
         }
-        let rough = Self { gflops_in_f32, ..Self::rough(prepared, gflops, judging) };
+        let saving = saving::seconds(prepared, &rates);
+        let rough = Self { gflops_in_f32, saving, ..Self::rough(prepared, gflops, judging) };
         let stages = rough.stages.iter().map(|s| s.training + s.validation).sum::<f64>();
         if stages + rough.judgement + rough.writing.iter().sum::<f64>() < SHORT_SECONDS {
             return rough;
@@ -336,7 +343,7 @@ impl Measured {
         let judgement = judging.tokens as f64 * forward.token
             + judging.rows as f64 * forward.row
             + judging.decode_steps as f64 * decode;
-        Self { gflops, gflops_in_f32, stages, judgement, writing, rough: false, judging }
+        Self { gflops, gflops_in_f32, stages, judgement, saving, writing, rough: false, judging }
     }
 
     /// From the products alone (Kaplan et al. 2020): 2 operations a weight and token forward, 2 for the gradient by the
@@ -369,12 +376,6 @@ impl Measured {
         let stages = prepared.stages.iter().map(of_stage).collect();
         Self { gflops, stages, judgement, writing, rough: true, judging, ..Self::default() }
     }
-}
-
-/// Validations of a stage: before the first step, at intervals, and after the last.
-fn validations(stage: &PreparedStage) -> usize {
-    let (steps, every) = (stage.settings.learning_rate.steps, stage.settings.eval_steps.max(1));
-    if stage.validation.is_none() { 0 } else { 1 + steps / every + usize::from(!steps.is_multiple_of(every)) }
 }
 
 fn stage_seconds(
@@ -442,7 +443,7 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
         run.seconds += seconds.training + seconds.validation;
         run.validation_seconds += seconds.validation;
         let checkpoint = 4 * trained_parameters(config, &stage.tuning);
-        disk += checkpoint * weights_kept(stage, recipe);
+        disk += Saved::of(stage, recipe, config).kept;
         if prepared.stages.len() == 1 && matches!(stage.tuning, Tuning::Lora(_)) {
             disk += checkpoint;
         }
@@ -464,28 +465,11 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
     run.cache_bytes = run.mapped_bytes;
     run.rough = measured.rough;
     run.judgement_seconds = measured.judgement;
-    run.seconds += measured.judgement;
+    run.saving_seconds = measured.saving;
+    run.seconds += measured.judgement + measured.saving;
     run.memory_bytes = memory;
     run.disk_bytes = disk;
     run
-}
-
-/// How many times the trained weights lie in the checkpoints of a finished stage: three times (with both moments) in each
-/// that is kept, once in each best that these refer to if every validation is the best so far, once in the result.
-fn weights_kept(stage: &PreparedStage, recipe: &temper_recipe::Stage) -> usize {
-    let steps = stage.settings.learning_rate.steps;
-    let every = (recipe.save_steps.value as usize).max(1);
-    let mut saves: Vec<usize> = (1..=steps / every).map(|n| n * every).collect();
-    if !steps.is_multiple_of(every) {
-        saves.push(steps);
-    }
-    let kept = &saves[saves.len().saturating_sub((recipe.keep_checkpoints.value as usize).max(1))..];
-    let validated = stage.settings.eval_steps.max(1);
-    let mut bests: Vec<usize> =
-        kept.iter().map(|&step| if step == steps { steps } else { step / validated * validated }).collect();
-    bests.dedup();
-    let bests = if stage.validation.is_some() { bests.iter().filter(|&&step| step > 0).count() } else { 0 };
-    3 * kept.len() + bests + 1
 }
 
 /// Tokens a second of a short training step (LoRA of rank 16 on all linears) of this shape.

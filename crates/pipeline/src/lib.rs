@@ -18,6 +18,7 @@ mod provenance;
 mod resume;
 mod rows;
 mod run;
+mod saving;
 mod self_data;
 mod snapshot;
 mod stage;

@@ -8,11 +8,13 @@
 //! What a user wrote stays text: `<|im_end|>` in a message never becomes the control token.
 
 mod gguf_vocab;
+mod message;
 mod render;
 mod template;
 mod tokenizer;
 
 pub use gguf_vocab::GgufVocab;
+pub use message::{Conversation, Message, ToolCall};
 pub use render::{RenderError, Rendered, Renderer};
-pub use template::{ChatTemplate, Message, TemplateError};
+pub use template::{ChatTemplate, TemplateError};
 pub use tokenizer::{Specials, Tokenizer, TokenizerError};

@@ -9,26 +9,9 @@ use std::io;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, context};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// One turn of a conversation.
-///
-/// Unknown fields (`tool_calls`, `name`, ...) are refused: the template might print them, and they would be lost here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// The text of the turn.
-    pub content: String,
-}
-
-impl Message {
-    /// A message of `role` that says `content`.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
-        Message { role: role.into(), content: content.into() }
-    }
-}
+use crate::Message;
 
 /// A chat template failed to compile or to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
