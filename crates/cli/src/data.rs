@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use temper_data::{load_rows, prepare};
+use temper_data::{ReadOptions, load_rows, prepare};
 use temper_pipeline::PipelineError;
 use temper_report::count;
 
@@ -42,7 +42,7 @@ pub fn run(command: &Command) -> Outcome {
     let base = temper_pipeline::open_base(&args.base, None, args.offline, &mut |event| reporter.hear(event))?;
     reporter.finish();
     let input = |e: temper_data::DataError| Failure::from(PipelineError::from(e));
-    let rows = load_rows(&args.file).map_err(input)?;
+    let rows = load_rows(&args.file, &ReadOptions::default()).map_err(input)?;
     let source = prepare(&rows, &base.renderer, args.max_length, "data", 1.0).map_err(input)?;
     let report = &source.report;
     print(format_args!(
@@ -58,7 +58,8 @@ pub fn run(command: &Command) -> Outcome {
     }
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let tokenizer = base.renderer.tokenizer();
-    for example in source.examples.iter().take(args.rows) {
+    for index in 0..source.examples.len().min(args.rows) {
+        let example = source.example(index).map_err(input)?;
         let mut text = format!("\nline {}, {} tokens\n", example.row, example.ids.len());
         for (&id, &weight) in example.ids.iter().zip(&example.weights) {
             let token = tokenizer.decode(&[id], false);

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 use temper_run::Random;
 
-use crate::{Example, Source};
+use crate::{DataError, Example, Examples, Source};
 
 /// What the shares of a mix are counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,10 +24,10 @@ pub enum MixUnit {
 }
 
 impl MixUnit {
-    fn size(self, example: &Example) -> usize {
+    fn size(self, examples: &Examples, index: usize) -> usize {
         match self {
-            MixUnit::ProcessedTokens => example.processed_tokens(),
-            MixUnit::TrainedTokens => example.trained_tokens(),
+            MixUnit::ProcessedTokens => examples.processed_tokens(index),
+            MixUnit::TrainedTokens => examples.trained_tokens(index),
             MixUnit::Samples => 1,
         }
     }
@@ -143,8 +143,11 @@ impl Schedule {
 
     /// The rows of one step, each with the number of its source, as [`crate::micro_batches`] takes them. `sources` are
     /// those that the schedule was made of.
-    pub fn rows<'a>(&self, step: usize, sources: &'a [Source]) -> Vec<(u16, &'a Example)> {
-        let row = |r: &ExampleRef| (r.source, &sources[usize::from(r.source)].examples[r.index as usize]);
+    ///
+    /// # Errors
+    /// [`DataError::Read`] where a file of tokens cannot be read any more.
+    pub fn rows(&self, step: usize, sources: &[Source]) -> Result<Vec<(u16, Example)>, DataError> {
+        let row = |r: &ExampleRef| Ok((r.source, sources[usize::from(r.source)].example(r.index as usize)?));
         self.steps[step].iter().map(row).collect()
     }
 
@@ -214,11 +217,10 @@ pub fn schedule(
             orders[source] = order.within(source as u64).within(epoch as u64).permutation(examples.len());
         }
         let index = orders[source][at];
-        let example = &examples[index];
         drawn[source].samples += 1;
-        drawn[source].processed_tokens += example.processed_tokens();
-        drawn[source].trained_tokens += example.trained_tokens();
-        in_unit[source] += unit.size(example);
+        drawn[source].processed_tokens += examples.processed_tokens(index);
+        drawn[source].trained_tokens += examples.trained_tokens(index);
+        in_unit[source] += unit.size(examples, index);
         rows.push(ExampleRef { source: source as u16, index: index as u32 });
     }
     let steps = rows.chunks(global_batch_size).map(<[ExampleRef]>::to_vec).collect();
@@ -227,8 +229,8 @@ pub fn schedule(
 
 fn report(sources: &[Source], shares: &[f64], unit: MixUnit, drawn: &[Units<usize>]) -> ShareReport {
     let mean = |source: &Source, unit: MixUnit| {
-        let rows = source.examples.len().max(1) as f64;
-        source.examples.iter().map(|example| unit.size(example)).sum::<usize>() as f64 / rows
+        let examples = &source.examples;
+        (0..examples.len()).map(|index| unit.size(examples, index)).sum::<usize>() as f64 / examples.len().max(1) as f64
     };
     // Rows of each source in proportion, then their amount in another unit.
     let planned = |s: usize, other: MixUnit| {

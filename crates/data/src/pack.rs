@@ -33,8 +33,8 @@ pub struct MicroBatch {
 
 /// Packs the rows of one step, each with the number of its source, into micro-batches of at most `max_tokens` tokens.
 ///
-/// First fit over rows by falling length (ties in the order given), which needs at most 11/9 of the fewest batches
-/// possible plus one (Johnson 1973). A row longer than `max_tokens` stands alone; none is cut.
+/// Best fit over rows by falling length (ties in the order given): a row goes where the least room is left after it. That
+/// needs at most 11/9 of the fewest batches possible plus one (Johnson 1973). A row longer than `max_tokens` stands alone; none is cut.
 pub fn micro_batches(rows: &[(u16, &Example)], max_tokens: usize) -> Vec<MicroBatch> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(rows[i].1.ids.len()));
@@ -42,7 +42,9 @@ pub fn micro_batches(rows: &[(u16, &Example)], max_tokens: usize) -> Vec<MicroBa
     for i in order {
         let (source, example) = rows[i];
         let length = example.ids.len();
-        let fits = batches.iter().position(|batch| batch.ids.len() + length <= max_tokens);
+        let fitting = batches.iter().enumerate().filter(|(_, batch)| batch.ids.len() + length <= max_tokens);
+        // Of equally full ones the first.
+        let fits = fitting.max_by_key(|(index, batch)| (batch.ids.len(), std::cmp::Reverse(*index))).map(|(index, _)| index);
         let index = fits.unwrap_or(batches.len());
         if fits.is_none() {
             batches.push(MicroBatch::default());

@@ -1,40 +1,21 @@
-//! Rows become token ids and loss weights. Nothing is truncated: a row is kept whole or left out, counted.
+//! Rows become token ids and loss weights. Nothing is truncated: a row is kept whole or left out, counted; only documents,
+//! which have no turns to tear apart, are trained in parts where they are too long.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use temper_text::{RenderError, Rendered, Renderer};
 
-use crate::rows::RowProblem;
-use crate::{DataError, LoadedRows, RowContent, RowKind};
+use crate::examples::{Example, Examples, ExamplesWriter};
+use crate::read::{FileRows, ReadOptions, read_rows};
+use crate::row::{DataError, LoadedRows, Row, RowContent, RowKind, RowProblem};
+use crate::Format;
 
 /// How many line numbers a reason shows; it counts all.
 const SHOWN_LINES: usize = 5;
-
-/// A row ready for training.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Example {
-    /// Token ids, at least two.
-    pub ids: Vec<u32>,
-    /// `weights[i]` is the weight of predicting `ids[i]` from `ids[..i]`; 0 where not trained, and for the first.
-    pub weights: Vec<f32>,
-    /// Line of the row in its file, from 1.
-    pub row: usize,
-}
-
-impl Example {
-    /// Tokens that go through the model.
-    pub fn processed_tokens(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Tokens that are targets.
-    pub fn trained_tokens(&self) -> usize {
-        self.weights.iter().filter(|&&weight| weight > 0.0).count()
-    }
-}
 
 /// Why a row was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,14 +68,18 @@ impl fmt::Display for DropReason {
 pub struct Dropped {
     /// How many.
     pub count: usize,
+    /// Their tokens, where they could be encoded.
+    #[serde(default)]
+    pub tokens: usize,
     /// The lines of the first of them, at most five.
     pub first_lines: Vec<usize>,
 }
 
 impl Dropped {
-    /// One more row.
-    pub fn add(&mut self, line: usize) {
+    /// One more row, of so many tokens.
+    pub fn add(&mut self, line: usize, tokens: usize) {
         self.count += 1;
+        self.tokens += tokens;
         if self.first_lines.len() < SHOWN_LINES {
             self.first_lines.push(line);
         }
@@ -118,11 +103,23 @@ pub struct LengthReport {
 
 impl LengthReport {
     /// The report on these lengths.
-    pub fn new(mut lengths: Vec<usize>) -> LengthReport {
-        lengths.sort_unstable();
+    pub fn new(lengths: impl IntoIterator<Item = usize>) -> LengthReport {
+        let mut counts = BTreeMap::new();
+        lengths.into_iter().for_each(|length| *counts.entry(length).or_insert(0) += 1);
+        LengthReport::of(&counts)
+    }
+
+    /// The report on lengths that each occur so often.
+    fn of(counts: &BTreeMap<usize, usize>) -> LengthReport {
+        let all: usize = counts.values().sum();
         let at = |percent: usize| {
-            let rank = (lengths.len() * percent).div_ceil(100).max(1);
-            lengths.get(rank - 1).copied().unwrap_or(0)
+            let mut left = (all * percent).div_ceil(100).max(1);
+            let found = counts.iter().find(|(_, count)| {
+                let found = **count >= left;
+                left = left.saturating_sub(**count);
+                found
+            });
+            found.map_or(0, |(length, _)| *length)
         };
         LengthReport { min: at(0), p50: at(50), p90: at(90), p99: at(99), max: at(100) }
     }
@@ -139,12 +136,17 @@ impl fmt::Display for LengthReport {
 pub struct SourceReport {
     /// What the rows hold.
     pub kind: RowKind,
+    /// How they are written.
+    pub format: Format,
     /// Rows in the file.
     pub rows: usize,
     /// Rows that are trained on.
     pub kept: usize,
     /// Rows left out, by reason. `rows` = `kept` + all of these.
     pub dropped: BTreeMap<DropReason, Dropped>,
+    /// Documents longer than the maximum length, which are trained in parts.
+    #[serde(default)]
+    pub split: Split,
     /// Tokens of the kept rows that go through the model in one epoch.
     pub processed_tokens: usize,
     /// Tokens of the kept rows that are targets in one epoch.
@@ -155,101 +157,222 @@ pub struct SourceReport {
     pub ignored_fields: BTreeMap<String, usize>,
 }
 
+/// Documents that are trained in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Split {
+    /// How many.
+    pub documents: usize,
+    /// Of how many parts. Each but the first begins with the last token of the part before it, so that every token is
+    /// trained once.
+    pub parts: usize,
+}
+
 /// A file ready for training.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Source {
     /// Its name in the recipe.
     pub name: String,
     /// Its rows, in order of the file.
-    pub examples: Vec<Example>,
+    pub examples: Examples,
+    /// The weight of each of its targets.
+    pub loss_weight: f32,
     /// What was kept and what was not.
     pub report: SourceReport,
 }
 
-/// Renders all rows; each trained token gets the weight `loss_weight`.
+impl Source {
+    /// A row with the weights of this source.
+    ///
+    /// # Errors
+    /// As [`Examples::get`].
+    pub fn example(&self, index: usize) -> Result<Example, DataError> {
+        self.examples.get(index, self.loss_weight)
+    }
+}
+
+/// Renders rows as they come.
 ///
 /// Left out and counted are rows of more than `max_length` tokens, rows without a trained token, and rows with a
-/// character that the vocabulary cannot spell. A row that breaks a rule (a role that is not supported, no assistant turn,
-/// ...) is the file's fault and refuses the file.
+/// character that the vocabulary cannot spell. Documents that are too long are trained in parts. A row that breaks a rule (a
+/// role that is not supported, no assistant turn, ...) is the file's fault and refuses the file.
+pub struct Preparing<'r> {
+    renderer: &'r Renderer,
+    max_length: usize,
+    examples: ExamplesWriter,
+    rows: usize,
+    kept: usize,
+    split: Split,
+    dropped: BTreeMap<DropReason, Dropped>,
+    problems: Vec<RowProblem>,
+    /// How often each length occurs.
+    lengths: BTreeMap<usize, usize>,
+}
+
+impl<'r> Preparing<'r> {
+    /// Begins; the tokens go to `examples`.
+    pub fn new(renderer: &'r Renderer, max_length: usize, examples: ExamplesWriter) -> Self {
+        let (dropped, problems, lengths) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        Self { renderer, max_length, examples, rows: 0, kept: 0, split: Split::default(), dropped, problems, lengths }
+    }
+
+    /// The next rows of the file.
+    ///
+    /// # Errors
+    /// [`DataError::Write`]. Rows that break a rule are told by [`finish`](Self::finish).
+    pub fn add(&mut self, rows: &[Row]) -> Result<(), DataError> {
+        let renderer = self.renderer;
+        let rendered: Vec<Result<Rendered, RenderError>> = rows
+            .par_iter()
+            .map(|row| match &row.content {
+                RowContent::Messages(conversation) => renderer.chat(&conversation.messages),
+                RowContent::Completion { prompt, completion } => renderer.completion(prompt, completion),
+                RowContent::Text(text) => renderer.text(text),
+                RowContent::Preference(_) | RowContent::Task(_) => Err(RenderError::NoMessages),
+            })
+            .collect();
+        for (row, rendered) in rows.iter().zip(rendered) {
+            self.rows += 1;
+            match rendered {
+                Err(RenderError::Unencodable { .. }) => {
+                    self.dropped.entry(DropReason::Unencodable).or_default().add(row.line, 0);
+                }
+                Err(error) => self.problems.push(RowProblem { line: row.line, message: error.to_string() }),
+                Ok(rendered) => self.take(row, &rendered)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, row: &Row, rendered: &Rendered) -> Result<(), DataError> {
+        let Rendered { ids, trained } = rendered;
+        *self.lengths.entry(ids.len()).or_insert(0) += 1;
+        let reason = if !trained.contains(&true) {
+            DropReason::NoTarget
+        } else if ids.len() <= self.max_length {
+            self.kept += 1;
+            return self.examples.add(ids, trained, row.line);
+        } else if matches!(row.content, RowContent::Text(_)) && self.max_length > 1 {
+            self.kept += 1;
+            self.split.documents += 1;
+            for start in (0..ids.len() - 1).step_by(self.max_length - 1) {
+                let part = start..ids.len().min(start + self.max_length);
+                let mut trained = trained[part.clone()].to_vec();
+                trained[0] = false;
+                self.split.parts += 1;
+                self.examples.add(&ids[part], &trained, row.line)?;
+            }
+            return Ok(());
+        } else {
+            DropReason::TooLong
+        };
+        self.dropped.entry(reason).or_default().add(row.line, ids.len());
+        Ok(())
+    }
+
+    /// The source that the rows of `file` make; each trained token has the weight `loss_weight`.
+    ///
+    /// # Errors
+    /// [`DataError::BadRows`] with all rows that break a rule, [`DataError::LossWeight`], and [`DataError::NothingLeft`] where
+    /// every row would be left out.
+    pub fn finish(self, path: &Path, file: FileRows, name: &str, loss_weight: f32) -> Result<Source, DataError> {
+        check_loss_weight(name, loss_weight)?;
+        if !self.problems.is_empty() {
+            return Err(DataError::bad_rows(path, self.problems));
+        }
+        let (max_length, dropped) = (self.max_length, self.dropped);
+        let examples = self.examples.finish()?;
+        let lengths = LengthReport::of(&self.lengths);
+        if examples.is_empty() {
+            let reasons: Vec<String> =
+                dropped.iter().map(|(reason, dropped)| format!("{} {reason} ({max_length})", dropped.count)).collect();
+            let reasons = reasons.join(", ");
+            let hint = if dropped.contains_key(&DropReason::TooLong) {
+                format!("raise the maximum length from {max_length}, or split the rows")
+            } else {
+                "look at the first rows of the file".to_owned()
+            };
+            return Err(DataError::NothingLeft { path: path.to_owned(), rows: self.rows, reasons, lengths, hint });
+        }
+        let sum = |of: fn(&Examples, usize) -> usize| (0..examples.len()).map(|index| of(&examples, index)).sum();
+        let report = SourceReport {
+            kind: file.kind,
+            format: file.format,
+            rows: self.rows,
+            kept: self.kept,
+            dropped,
+            split: self.split,
+            processed_tokens: sum(Examples::processed_tokens),
+            trained_tokens: sum(Examples::trained_tokens),
+            lengths,
+            ignored_fields: file.ignored_fields,
+        };
+        Ok(Source { name: name.to_owned(), examples, loss_weight, report })
+    }
+}
+
+fn check_loss_weight(name: &str, weight: f32) -> Result<(), DataError> {
+    if weight.is_finite() && weight > 0.0 {
+        return Ok(());
+    }
+    Err(DataError::LossWeight { name: name.to_owned(), weight })
+}
+
+/// Whether rows of this kind can be trained by a stage that predicts tokens, and rendered for this model.
+fn check_kind(path: &Path, kind: RowKind, renderer: &Renderer) -> Result<(), DataError> {
+    match kind {
+        RowKind::Messages => {
+            renderer.check_template().map_err(|source| DataError::Template { path: path.to_owned(), source })
+        }
+        RowKind::Completion | RowKind::Text => Ok(()),
+        RowKind::Preference | RowKind::Task => Err(DataError::Unreadable {
+            path: path.to_owned(),
+            problem: format!("it holds {kind}, which are not for supervised training"),
+            hint: "`temper data convert` makes conversations of rows that hold an answer".to_owned(),
+        }),
+    }
+}
+
+/// Reads and renders a file, a piece at a time; the tokens go to `examples`.
 ///
 /// # Errors
-/// [`DataError::BadRows`] with all such rows, [`DataError::Template`], [`DataError::LossWeight`], and
-/// [`DataError::NothingLeft`] where every row would be left out.
+/// As [`read_rows`](crate::read_rows) and [`Preparing`].
+pub fn prepare_file(
+    path: &Path,
+    options: &ReadOptions,
+    renderer: &Renderer,
+    max_length: usize,
+    (name, loss_weight): (&str, f32),
+    examples: ExamplesWriter,
+) -> Result<Source, DataError> {
+    check_loss_weight(name, loss_weight)?;
+    let mut preparing = Preparing::new(renderer, max_length, examples);
+    let mut first = true;
+    let file = read_rows(path, options, &mut |rows| {
+        if let Some(row) = rows.first().filter(|_| first) {
+            check_kind(path, row.content.kind(), renderer)?;
+            first = false;
+        }
+        preparing.add(&rows)
+    })?;
+    preparing.finish(path, file, name, loss_weight)
+}
+
+/// Renders rows that are in memory; as [`prepare_file`].
+///
+/// # Errors
+/// As [`Preparing`].
 pub fn prepare(
     loaded: &LoadedRows,
     renderer: &Renderer,
     max_length: usize,
-    source_name: &str,
+    name: &str,
     loss_weight: f32,
 ) -> Result<Source, DataError> {
-    if !(loss_weight.is_finite() && loss_weight > 0.0) {
-        return Err(DataError::LossWeight { name: source_name.to_owned(), weight: loss_weight });
-    }
-    if loaded.kind == RowKind::Messages {
-        renderer.check_template().map_err(|source| DataError::Template { path: loaded.path.clone(), source })?;
-    }
-    let rendered: Vec<Result<Rendered, RenderError>> = loaded
-        .rows
-        .par_iter()
-        .map(|row| match &row.content {
-            RowContent::Messages(messages) => renderer.chat(messages),
-            RowContent::Completion { prompt, completion } => renderer.completion(prompt, completion),
-            RowContent::Text(text) => renderer.text(text),
-        })
-        .collect();
-
-    let mut examples = Vec::new();
-    let mut dropped: BTreeMap<DropReason, Dropped> = BTreeMap::new();
-    let mut problems = Vec::new();
-    let mut lengths = Vec::new();
-    for (row, rendered) in loaded.rows.iter().zip(rendered) {
-        let line = row.line;
-        let reason = match rendered {
-            Err(RenderError::Unencodable { .. }) => DropReason::Unencodable,
-            Err(error) => {
-                problems.push(RowProblem { line, message: error.to_string() });
-                continue;
-            }
-            Ok(Rendered { ids, trained }) => {
-                lengths.push(ids.len());
-                if ids.len() > max_length {
-                    DropReason::TooLong
-                } else if !trained.contains(&true) {
-                    DropReason::NoTarget
-                } else {
-                    let weights = trained.iter().map(|&trained| if trained { loss_weight } else { 0.0 }).collect();
-                    examples.push(Example { ids, weights, row: line });
-                    continue;
-                }
-            }
-        };
-        dropped.entry(reason).or_default().add(line);
-    }
-    if !problems.is_empty() {
-        return Err(DataError::bad_rows(&loaded.path, problems));
-    }
-    let lengths = LengthReport::new(lengths);
-    if examples.is_empty() {
-        let reasons: Vec<String> =
-            dropped.iter().map(|(reason, dropped)| format!("{} {reason} ({max_length})", dropped.count)).collect();
-        let reasons = reasons.join(", ");
-        let hint = if dropped.contains_key(&DropReason::TooLong) {
-            format!("raise the maximum length from {max_length}, or split the rows")
-        } else {
-            "look at the first rows of the file".to_owned()
-        };
-        let (path, rows) = (loaded.path.clone(), loaded.rows.len());
-        return Err(DataError::NothingLeft { path, rows, reasons, lengths, hint });
-    }
-    let report = SourceReport {
-        kind: loaded.kind,
-        rows: loaded.rows.len(),
-        kept: examples.len(),
-        dropped,
-        processed_tokens: examples.iter().map(Example::processed_tokens).sum(),
-        trained_tokens: examples.iter().map(Example::trained_tokens).sum(),
-        lengths,
-        ignored_fields: loaded.ignored_fields.clone(),
-    };
-    Ok(Source { name: source_name.to_owned(), examples, report })
+    check_loss_weight(name, loss_weight)?;
+    check_kind(&loaded.path, loaded.kind, renderer)?;
+    let mut preparing = Preparing::new(renderer, max_length, ExamplesWriter::in_memory());
+    preparing.add(&loaded.rows)?;
+    let LoadedRows { path, format, kind, rows, ignored_fields } = loaded;
+    let file = FileRows { format: *format, kind: *kind, rows: rows.len(), ignored_fields: ignored_fields.clone() };
+    preparing.finish(path, file, name, loss_weight)
 }

@@ -5,13 +5,13 @@
 #[path = "../../text/tests/toy/mod.rs"]
 mod toy;
 
-use temper_data::{DataError, DropReason, Dropped, LoadedRows, Source, load_rows, prepare};
+use temper_data::{DataError, DropReason, Dropped, LoadedRows, ReadOptions, Source, load_rows, prepare};
 
 fn load(rows: &str) -> LoadedRows {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rows.jsonl");
     std::fs::write(&path, rows).unwrap();
-    load_rows(&path).unwrap()
+    load_rows(&path, &ReadOptions::default()).unwrap()
 }
 
 fn prepared(rows: &str, max_length: usize, weight: f32) -> Result<Source, DataError> {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use temper_data::{DataError, Row, RowContent, RowKind, load_rows};
+use temper_data::{DataError, ReadOptions, Row, RowContent, RowKind, load_rows};
 
 struct File {
     _dir: tempfile::TempDir,
@@ -20,7 +20,7 @@ fn file(bytes: impl AsRef<[u8]>) -> File {
 
 fn refused(bytes: impl AsRef<[u8]>) -> String {
     let file = file(bytes);
-    let text = load_rows(&file.path).unwrap_err().to_string();
+    let text = load_rows(&file.path, &ReadOptions::default()).unwrap_err().to_string();
     assert!(text.contains("rows.jsonl"), "an error names its file: {text}");
     text
 }
@@ -28,7 +28,7 @@ fn refused(bytes: impl AsRef<[u8]>) -> String {
 #[test]
 fn datasets_8241_byte_order_mark_line_ends_and_blank_lines_change_nothing() {
     let rows = [r#"{"prompt": "é 漢", "completion": "b\n"}"#, r#"{"prompt": "c", "completion": "d"}"#];
-    let plain = load_rows(&file(format!("{}\n{}\n", rows[0], rows[1])).path).unwrap().rows;
+    let plain = load_rows(&file(format!("{}\n{}\n", rows[0], rows[1])).path, &ReadOptions::default()).unwrap().rows;
     assert_eq!(plain.len(), 2);
     let crlf = format!("\u{FEFF}{}\r\n{}\r\n", rows[0], rows[1]);
     for same in [
@@ -38,7 +38,7 @@ fn datasets_8241_byte_order_mark_line_ends_and_blank_lines_change_nothing() {
         format!("{}\n{}\n\n", rows[0], rows[1]),
         format!("{}\n{}\r\n  \r\n", rows[0], rows[1]),
     ] {
-        assert_eq!(load_rows(&file(same).path).unwrap().rows, plain);
+        assert_eq!(load_rows(&file(same).path, &ReadOptions::default()).unwrap().rows, plain);
     }
 }
 
@@ -62,7 +62,7 @@ fn the_three_kinds_and_the_fields_beside_them() {
     assert_eq!((second.id.as_deref(), second.group.as_deref(), second.label.as_deref()), (Some("x"), Some("S"), None));
     assert_eq!(loaded.ignored_fields.into_iter().collect::<Vec<_>>(), [("code".into(), 2), ("extra".into(), 1)]);
 
-    let text = load_rows(&file(r#"{"text": "t"}"#).path).unwrap();
+    let text = load_rows(&file(r#"{"text": "t"}"#).path, &ReadOptions::default()).unwrap();
     let expected = Row { line: 1, content: RowContent::Text("t".into()), id: None, group: None, label: None };
     assert_eq!((text.kind, &text.rows[..]), (RowKind::Text, &[expected][..]));
 }
@@ -99,7 +99,7 @@ fn every_bad_row_is_reported_with_its_line() {
 #[test]
 fn twenty_bad_rows_are_shown_and_all_are_counted() {
     let file = file("{}\n".repeat(57));
-    let DataError::BadRows { problems, total, .. } = load_rows(&file.path).unwrap_err() else { panic!("bad rows") };
+    let DataError::BadRows { problems, total, .. } = load_rows(&file.path, &ReadOptions::default()).unwrap_err() else { panic!("bad rows") };
     assert_eq!((problems.len(), total, problems[19].line), (20, 57, 20));
     assert!(refused("{}\n".repeat(57)).contains("... and 37 more"));
 }
@@ -111,7 +111,7 @@ fn files_that_cannot_be_data_have_their_own_message() {
     assert!(refused(b"{\"text\": \"a\xFF\"}").contains(":1: not UTF-8 from byte 12 of the line"));
     let mixed = refused("\n{\"text\": \"a\"}\n{\"prompt\": \"a\", \"completion\": \"b\"}\n");
     assert!(mixed.contains(":3: a row of prompt and completion, expected text as in line 2"), "{mixed}");
-    let missing = load_rows("no/such/rows.jsonl").unwrap_err();
+    let missing = load_rows("no/such/rows.jsonl", &ReadOptions::default()).unwrap_err();
     assert!(matches!(missing, DataError::Missing { .. }));
     assert!(missing.to_string().starts_with("no/such/rows.jsonl: no such file"));
 }

@@ -159,13 +159,12 @@ pub(crate) fn touch(file: &Path) {
 
 /// What lies at `path`; none where it is no whole entry.
 fn entry(kind: Kind, path: PathBuf) -> Result<Option<Entry>, PipelineError> {
-    let (marked, ingredients) = match kind {
-        Kind::Stages | Kind::Packed => {
-            let marked = path.join(KEY);
-            let ingredients = fs::read(&marked).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            (marked, ingredients)
-        }
-        Kind::Rows | Kind::Scores | Kind::Speed => (path.clone(), values::ingredients(&path)),
+    let (marked, ingredients) = if path.is_dir() {
+        let marked = path.join(KEY);
+        let ingredients = fs::read(&marked).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        (marked, ingredients)
+    } else {
+        (path.clone(), values::ingredients(&path))
     };
     let key = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let Some(ingredients) = ingredients.filter(|_| !key.starts_with('.')) else { return Ok(None) };

@@ -389,11 +389,11 @@ fn stage_seconds(
     let steps = stage.settings.learning_rate.steps;
     // The step of the usual size, of at most 64 that are looked at.
     let looked_at: Vec<usize> = (1..=steps).step_by(steps.div_ceil(64).max(1)).collect();
-    let sizes: Vec<usize> = looked_at.iter().map(|&s| tokens(&stage.batches(s))).collect();
+    let sizes: Vec<usize> = looked_at.iter().map(|&s| tokens(&batches_of(stage, s))).collect();
     let all: usize = stage.schedule.shares().sources.iter().map(|s| s.drawn.processed_tokens).sum();
     let mean = all as f64 / steps.max(1) as f64;
     let usual = (0..sizes.len()).min_by_key(|&i| (sizes[i] as f64 - mean).abs() as usize).unwrap_or(0);
-    let mut batches = stage.batches(looked_at[usual]);
+    let mut batches = batches_of(stage, looked_at[usual]);
 
     // So many layers and rows as the time allows.
     let per_weight = if matches!(stage.tuning, Tuning::Full) { 6.0 } else { 4.0 };
@@ -419,13 +419,18 @@ fn stage_seconds(
         rates.get("a training step", key, || training_step(rates.device, config, &stage.tuning, &batches, layers));
     let training = seconds * all as f64 / tokens(&batches).max(1) as f64;
 
-    let validation = stage.validation_batches();
+    let validation = stage.validation_batches().unwrap_or_default();
     let rows: usize = validation.iter().map(|batch| batch.targets.len()).sum();
     let rows_of =
         |batch: &MicroBatch| batch.segments.iter().map(|rows| batch.ids[rows.clone()].to_vec()).collect::<Vec<_>>();
     let laid: Vec<Vec<u32>> = validation.iter().flat_map(rows_of).collect();
     let once = (Beginnings::rows(&laid) + watched) as f64 * forward.token + (rows + watched) as f64 * forward.row;
     StageSeconds { training, validation: validations(stage) as f64 * once }
+}
+
+/// Rows that cannot be read any more are the run's to tell.
+fn batches_of(stage: &PreparedStage, step: usize) -> Vec<MicroBatch> {
+    stage.batches(step).unwrap_or_default()
 }
 
 fn tokens(batches: &[MicroBatch]) -> usize {

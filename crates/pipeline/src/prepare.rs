@@ -1,6 +1,6 @@
 //! Reading everything that a recipe names, before anything is trained.
 
-use temper_data::{Extent, MicroBatch, MixUnit, Schedule, Source, SourceReport, micro_batches, schedule};
+use temper_data::{DataError, Extent, MicroBatch, MixUnit, ReadOptions, Schedule, Source, SourceReport, micro_batches, schedule};
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, LoraSettings, Tuning, WeightsError};
 use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, Stage, StageKind};
@@ -13,7 +13,7 @@ use crate::packed::Packed;
 use crate::phases::Phases;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
-use crate::rows::Tokens;
+use crate::rows::{Asked, Tokens};
 use crate::run::{Event, Options};
 use crate::self_data::{OwnRows, Writer};
 use crate::{Base, PipelineError};
@@ -33,18 +33,22 @@ pub(crate) struct PreparedStage {
 
 impl PreparedStage {
     /// Micro-batches of a step, from 1.
-    pub fn batches(&self, step: usize) -> Vec<MicroBatch> {
-        micro_batches(&self.schedule.rows(step - 1, &self.sources), self.micro_batch_tokens)
+    pub fn batches(&self, step: usize) -> Result<Vec<MicroBatch>, DataError> {
+        let rows = self.schedule.rows(step - 1, &self.sources)?;
+        let rows: Vec<_> = rows.iter().map(|(source, row)| (*source, row)).collect();
+        Ok(micro_batches(&rows, self.micro_batch_tokens))
     }
 
-    pub fn validation_batches(&self) -> Vec<MicroBatch> {
-        let rows: Vec<_> = self.validation.iter().flat_map(|v| &v.examples).map(|e| (0, e)).collect();
-        micro_batches(&rows, self.micro_batch_tokens)
+    pub fn validation_batches(&self) -> Result<Vec<MicroBatch>, DataError> {
+        let Some(source) = &self.validation else { return Ok(Vec::new()) };
+        let rows: Vec<_> = (0..source.examples.len()).map(|index| source.example(index)).collect::<Result<_, _>>()?;
+        let rows: Vec<_> = rows.iter().map(|row| (0, row)).collect();
+        Ok(micro_batches(&rows, self.micro_batch_tokens))
     }
 
     /// Tokens of the largest micro-batch: a row longer than `micro_batch_tokens` stands alone.
     pub fn workspace_tokens(&self) -> usize {
-        let longest = |s: &Source| s.examples.iter().map(|e| e.ids.len()).max().unwrap_or(0);
+        let longest = |source: &Source| source.examples.longest();
         let sources = self.sources.iter().chain(&self.validation).map(longest).max().unwrap_or(0);
         sources.max(self.micro_batch_tokens)
     }
@@ -192,7 +196,8 @@ fn prepare_stage(
     let max_length = stage.max_length.value as usize;
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
     let mut read = |path: &std::path::Path, name: &str, weight: f64| -> Result<Source, PipelineError> {
-        let source = tokens.source(path, max_length, name, weight as f32)?;
+        let options = ReadOptions::default();
+        let source = tokens.source(&Asked { path, options: &options, max_length, name, loss_weight: weight as f32 })?;
         let kind = source.report.kind;
         if stage.kind.value == StageKind::Cpt && kind != temper_data::RowKind::Text {
             return Err(PipelineError::Unfit {
@@ -208,7 +213,7 @@ fn prepare_stage(
     for path in &stage.train.value {
         let more = read(path, "domain", stage.domain_loss_weight.value)?;
         match &mut domain {
-            Some(domain) => domain.examples.extend(more.examples),
+            Some(domain) => domain.examples.append(more.examples),
             None => domain = Some(more),
         }
     }

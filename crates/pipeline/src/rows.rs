@@ -1,16 +1,24 @@
-//! Data files as tokens, kept in the cache: a file is read and tokenised once for each way in which it is asked for.
+//! Data files as tokens, kept in the cache: a file is read and tokenised once for each way in which it is asked for. Tokens lie
+//! on disk, `rows/KEY/` in the cache, and are read as they are trained.
 
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use temper_data::{Example, Source, SourceReport, load_rows, prepare};
-use temper_run::sha256_file;
+use temper_data::{Examples, ExamplesWriter, ReadOptions, Source, SourceReport, prepare_file};
+use temper_run::{RunError, sha256_file, to_json, write_dir_atomic};
 use temper_text::Renderer;
 
 use crate::PipelineError;
-use crate::cache::{Kept, Kind};
+use crate::cache::{Cache, KEY, Kept, Kind, key_of, touch};
+use crate::checkpoints::io;
 use crate::identity::NUMERICS;
+
+const TOKENS: &str = "tokens";
+const INDEX: &str = "index";
+const REPORT: &str = "report.json";
 
 /// A renderer, and where what it rendered is kept.
 #[derive(Clone, Copy)]
@@ -21,19 +29,29 @@ pub(crate) struct Tokens<'a> {
     pub kept: Kept<'a>,
 }
 
-/// A source as it is kept: what was dropped is in the report, so the same reasons are told again.
-#[derive(Serialize, Deserialize)]
-struct KeptSource {
-    report: SourceReport,
-    rows: Vec<KeptRow>,
+/// How a file is asked for.
+pub(crate) struct Asked<'a> {
+    pub path: &'a Path,
+    pub options: &'a ReadOptions,
+    pub max_length: usize,
+    pub name: &'a str,
+    pub loss_weight: f32,
 }
 
+/// What is kept beside the tokens: what was dropped is in the report, so the same reasons are told again.
 #[derive(Serialize, Deserialize)]
-struct KeptRow {
-    line: usize,
-    ids: Vec<u32>,
-    /// Runs of trained tokens: first and one past the last, one after the other.
-    trained: Vec<usize>,
+struct Report {
+    report: SourceReport,
+    /// Of the tokens and of the index.
+    crc32: [u32; 2],
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error(transparent)]
+    Data(#[from] temper_data::DataError),
+    #[error(transparent)]
+    Run(#[from] RunError),
 }
 
 impl Tokens<'_> {
@@ -48,57 +66,80 @@ impl Tokens<'_> {
         }))
     }
 
-    /// [`temper_data::prepare`] of a file.
-    pub fn source(self, path: &Path, max_length: usize, name: &str, loss_weight: f32) -> Result<Source, PipelineError> {
+    /// [`prepare_file`], from the cache where it is there.
+    pub fn source(self, asked: &Asked<'_>) -> Result<Source, PipelineError> {
+        let Asked { path, options, max_length, name, loss_weight } = *asked;
+        let prepare = |examples| prepare_file(path, options, self.renderer, max_length, (name, loss_weight), examples);
         // What cannot be read is refused by the reader, in its own words.
-        let key = if path.is_file() { Some(self.ingredients("tokens of", path, json!(max_length))?) } else { None };
-        let known: Option<KeptSource> = key.as_ref().and_then(|key| self.kept.get(Kind::Rows, key));
-        if let Some(KeptSource { report, rows }) = known {
-            let examples = rows.into_iter().map(|row| row.example(loss_weight)).collect();
-            return Ok(Source { name: name.to_owned(), examples, report });
+        let Some(cache) = self.kept.0.filter(|_| path.is_file()) else {
+            return Ok(prepare(ExamplesWriter::in_temporary_file()?)?);
+        };
+        let of = json!({"max_length": max_length, "format": options.format, "columns": options.columns});
+        let ingredients = self.ingredients("tokens of", path, of)?;
+        let entry = cache.folder(Kind::Rows).join(key_of(&ingredients));
+        if let Some((examples, report)) = open(&entry) {
+            touch(&entry.join(KEY));
+            return Ok(Source { name: name.to_owned(), examples, loss_weight, report });
         }
-        let source = prepare(&load_rows(path)?, self.renderer, max_length, name, loss_weight)?;
-        if let Some(key) = key.filter(|_| self.kept.0.is_some()) {
-            let rows = source.examples.iter().map(KeptRow::of).collect();
-            self.kept.put(Kind::Rows, &key, &KeptSource { report: source.report.clone(), rows });
+        match keep(cache, &entry, &ingredients, prepare) {
+            Ok(source) => Ok(source),
+            Err(Problem::Data(error)) if !matches!(error, temper_data::DataError::Write { .. }) => Err(error.into()),
+            // A cache that cannot be written costs a later run time, not this one its result.
+            Err(_) => Ok(prepare(ExamplesWriter::in_temporary_file()?)?),
         }
-        Ok(source)
     }
 }
 
-impl KeptRow {
-    fn of(example: &Example) -> Self {
-        let mut trained = Vec::new();
-        for (at, &weight) in example.weights.iter().enumerate() {
-            let open = trained.len() % 2 == 1;
-            if (weight > 0.0) != open {
-                trained.push(at);
-            }
-        }
-        if trained.len() % 2 == 1 {
-            trained.push(example.weights.len());
-        }
-        Self { line: example.row, ids: example.ids.clone(), trained }
+/// What is kept in an entry; nothing where it is not whole.
+fn open(entry: &Path) -> Option<(Examples, SourceReport)> {
+    let report: Report = serde_json::from_slice(&fs::read(entry.join(REPORT)).ok()?).ok()?;
+    let index = fs::read(entry.join(INDEX)).ok()?;
+    let tokens = entry.join(TOKENS);
+    if report.crc32 != [crc32_of(&tokens).ok()?, crc32fast::hash(&index)] {
+        return None;
     }
-
-    fn example(self, loss_weight: f32) -> Example {
-        let mut weights = vec![0.0; self.ids.len()];
-        for run in self.trained.chunks_exact(2) {
-            weights[run[0]..run[1]].fill(loss_weight);
-        }
-        Example { ids: self.ids, weights, row: self.line }
-    }
+    Some((Examples::open(&tokens, &index)?, report.report))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Makes a source whose tokens lie in the cache.
+fn keep(
+    cache: &Cache,
+    entry: &Path,
+    ingredients: &Value,
+    prepare: impl Fn(ExamplesWriter) -> Result<Source, temper_data::DataError>,
+) -> Result<Source, Problem> {
+    let folder = cache.folder(Kind::Rows);
+    fs::create_dir_all(&folder).map_err(io("create", &folder))?;
+    let mut made = None;
+    write_dir_atomic(entry, |aside| {
+        let tokens = aside.join(TOKENS);
+        let source = prepare(ExamplesWriter::in_file(&tokens)?)?;
+        let index = source.examples.index();
+        let crc32 = [crc32_of(&tokens).map_err(io("read", &tokens))?, crc32fast::hash(&index)];
+        let write = |name: &str, bytes: &[u8]| {
+            let path = aside.join(name);
+            fs::write(&path, bytes).map_err(io("write", &path))
+        };
+        write(INDEX, &index)?;
+        write(REPORT, to_json(&Report { report: source.report.clone(), crc32 })?.as_bytes())?;
+        write(KEY, to_json(ingredients)?.as_bytes())?;
+        made = Some((source, index));
+        Ok::<_, Problem>(())
+    })?;
+    let (source, index) = made.ok_or(RunError::NoName { path: entry.to_owned() })?;
+    // It was written under another name; open files follow it, but a later error is to name the place where it is.
+    let examples = Examples::open(&entry.join(TOKENS), &index).unwrap_or(source.examples);
+    Ok(Source { examples, ..source })
+}
 
-    #[test]
-    fn rows_come_back_as_they_were() {
-        for weights in [vec![0.0, 0.5, 0.5, 0.0, 0.5], vec![0.0, 0.5], vec![0.0, 0.0, 0.5, 0.0]] {
-            let example = Example { ids: (0..weights.len() as u32).collect(), weights, row: 7 };
-            assert_eq!(KeptRow::of(&example).example(0.5), example);
+fn crc32_of(path: &Path) -> std::io::Result<u32> {
+    let (mut file, mut hasher) = (File::open(path)?, crc32fast::Hasher::new());
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok(hasher.finalize());
         }
+        hasher.update(&piece[..read]);
     }
 }

@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use temper_data::{DropReason, Dropped, LoadedRows, Row, RowContent, RowKind, Source, prepare};
+use temper_data::{DropReason, Dropped, Format, LoadedRows, Row, RowContent, RowKind, Source, prepare};
 use temper_kernels::Cpu;
 use temper_model::{Finish, Llama, Sampling, Tuning, default_cache_dir, generate};
 use temper_recipe::{GeneralSource, Recipe, SelfData};
 use temper_run::{JsonLog, Random, sha256_bytes, write_atomic};
-use temper_text::Message;
+use temper_text::{Conversation, Message};
 
 use crate::checkpoints::io;
 use crate::identity::{Input, NUMERICS, tokenizer_sha256};
@@ -275,11 +275,11 @@ impl Writer<'_> {
                     category.1 += 1;
                     kept.push_str(line);
                     kept.push('\n');
-                    let content = RowContent::Messages(row.messages.clone());
+                    let content = RowContent::Messages(Conversation::new(row.messages.clone()));
                     trained.push(Row { line: row.line, content, id: None, group: None, label: None });
                 }
                 Some(reason) => {
-                    reasons.entry(reason).or_default().add(row.line);
+                    reasons.entry(reason).or_default().add(row.line, 0);
                     let row = json!({"dropped": reason, "line": row.line, "messages": row.messages, "category": row.category});
                     dropped.push_str(&format!("{row}\n"));
                 }
@@ -338,7 +338,7 @@ impl Writer<'_> {
             *category = (category.0 + 1, category.1 + 1);
             let mut messages = prompt.messages.clone();
             messages.push(Message::new("assistant", answer.clone()));
-            let content = RowContent::Messages(messages);
+            let content = RowContent::Messages(Conversation::new(messages));
             rows.push(Row { line: index + 1, content, id: None, group: None, label: None });
         }
         let report = SelfReport {
@@ -363,7 +363,7 @@ impl Writer<'_> {
         rows: Vec<Row>,
         max_length: usize,
     ) -> Result<Source, PipelineError> {
-        let loaded = LoadedRows { path, kind: RowKind::Messages, rows, ignored_fields: BTreeMap::new() };
+        let loaded = LoadedRows { path, format: Format::Messages, kind: RowKind::Messages, rows, ignored_fields: BTreeMap::new() };
         Ok(prepare(&loaded, &self.base.renderer, max_length, &source.name.value, source.loss_weight.value as f32)?)
     }
 }

@@ -67,7 +67,7 @@ impl Workshop<'_> {
         let widths = model.adapter_widths();
         let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
         let workspace = Workspace::allocate(model.device(), model.config(), widths, Purpose::Train, tokens);
-        let mut fit = Fit::new(&model, &workspace, stage.settings, stage.validation_batches());
+        let mut fit = Fit::new(&model, &workspace, stage.settings, stage.validation_batches()?);
         let of = stage.settings.learning_rate.steps;
         let (name, record) = (prepared.recipe.base.source.value.to_string(), prepared.base.record());
         let base = (name.as_str(), &record);

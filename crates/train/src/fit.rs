@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use temper_data::MicroBatch;
+use temper_data::{DataError, MicroBatch};
 use temper_kernels::Device;
 use temper_model::{Llama, WeightsError, Workspace};
 
@@ -150,8 +150,11 @@ impl<'m, D: Device> Fit<'m, D> {
     /// ([`Stop::NotFinite`]).
     ///
     /// # Errors
-    /// [`TrainError::NothingToTrain`].
-    pub fn advance(&mut self, batches: impl FnOnce(usize) -> Vec<MicroBatch>) -> Result<Option<Progress>, TrainError> {
+    /// [`TrainError::NothingToTrain`], and what `batches` returns.
+    pub fn advance(
+        &mut self,
+        batches: impl FnOnce(usize) -> Result<Vec<MicroBatch>, DataError>,
+    ) -> Result<Option<Progress>, TrainError> {
         if self.state.validation_due {
             return Ok(Some(self.validate()));
         }
@@ -161,7 +164,8 @@ impl<'m, D: Device> Fit<'m, D> {
         }
         let (start, number) = (Instant::now(), self.state.step + 1);
         let learning_rate = self.settings.learning_rate.at(number);
-        let outcome = match step(self.model, self.workspace, &mut self.optimizer, &batches(number), learning_rate) {
+        let batches = batches(number).map_err(|error| TrainError::Rows(error.to_string()))?;
+        let outcome = match step(self.model, self.workspace, &mut self.optimizer, &batches, learning_rate) {
             Ok(outcome) => outcome,
             Err(TrainError::NothingToTrain) => return Err(TrainError::NothingToTrain),
             Err(error) => {

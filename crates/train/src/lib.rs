@@ -22,6 +22,9 @@ pub enum TrainError {
     /// No target carries weight.
     #[error("a step has no trained token\nhint: `temper data show` prints what each row trains")]
     NothingToTrain,
+    /// The rows of a step cannot be read any more.
+    #[error("{0}")]
+    Rows(String),
     /// The loss is NaN or infinite.
     #[error(
         "the loss became {loss}; the weights are as before that step\nhint: lower learning_rate or raise warmup_steps"

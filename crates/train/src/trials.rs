@@ -134,7 +134,7 @@ impl TrialBase<'_> {
         let widths = model.adapter_widths();
         let workspace = Workspace::allocate(&self.device, self.config, widths, Purpose::Train, trial.tokens);
         let mut fit = Fit::new(&model, &workspace, trial.settings, trial.validation.to_vec());
-        while let Some(progress) = fit.advance(|step| (trial.batches)(step))? {
+        while let Some(progress) = fit.advance(|step| Ok((trial.batches)(step)))? {
             hear(progress);
         }
         let read = |(name, adapter): (String, temper_model::Parameter<_>)| (name, self.device.read(&adapter.value));

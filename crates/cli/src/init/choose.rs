@@ -1,6 +1,6 @@
 //! The numbers of the recipe, each with its reason.
 
-use temper_data::{RowKind, Source, parse_rows, prepare};
+use temper_data::{ReadOptions, RowKind, Source, parse_rows, prepare};
 use temper_kernels::Cpu;
 use temper_model::{LINEAR_MODULES, LoraSettings, Tuning};
 use temper_pipeline::{BATCH_TOKENS, Base, PipelineError, trained_parameters, training_memory};
@@ -166,7 +166,7 @@ pub fn choose(data: &Data, base: &Base, device: &Cpu, memory: Memory) -> Result<
 
 fn read(file: &general::File, base: &Base) -> Result<Source, Failure> {
     let read = || {
-        let rows = parse_rows(std::path::Path::new(file.name), file.content.as_bytes())?;
+        let rows = parse_rows(std::path::Path::new(file.name), file.content.as_bytes(), &ReadOptions::default())?;
         prepare(&rows, &base.renderer, usize::MAX, file.name, 1.0)
     };
     read().map_err(|error| Failure::from(PipelineError::from(error)))

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use temper_data::{LengthReport, LoadedRows, Row, RowContent, RowKind, Together, parse_rows, prepare, together};
+use temper_data::{
+    LengthReport, LoadedRows, Passage, ReadOptions, Row, RowContent, RowKind, Together, parse_rows, prepare, together,
+};
+use temper_text::Message;
 use temper_pipeline::{Base, PipelineError};
 
 use super::Task;
@@ -68,12 +71,19 @@ pub fn look(paths: &[PathBuf], base: &Base, wanted: Option<Task>) -> Result<Data
         let bytes = std::fs::read(path).map_err(|e| {
             Failure::input(anyhow!("{}: cannot be read: {e}\nhint: check the path and its permissions", path.display()))
         })?;
-        let loaded = parse_rows(path, &bytes).map_err(|error| {
+        let loaded = parse_rows(path, &bytes, &ReadOptions::default()).map_err(|error| {
             let text = error.to_string();
-            let hint = "one JSON object a line: `messages`, or `prompt` and `completion`, or `text`";
+            let hint = "`temper data check FILE` tells more; docs/data.md lists the formats";
             let tail = if text.contains("hint:") { String::new() } else { format!("\nhint: {hint}") };
             Failure::input(anyhow!("{text}{tail}"))
         })?;
+        if matches!(loaded.kind, RowKind::Preference | RowKind::Task) {
+            return Err(Failure::input(anyhow!(
+                "{}: rows of {} are for stages that are not in this version\nhint: `temper data convert` makes conversations of them where they hold answers",
+                path.display(),
+                loaded.kind
+            )));
+        }
         if let Some(kind) = kind.filter(|&kind| kind != loaded.kind) {
             return Err(Failure::input(anyhow!(
                 "{}:{}: rows of {}, but {} holds rows of {kind}\nhint: make one recipe for each kind of row, or convert one of them",
@@ -121,7 +131,7 @@ pub fn look(paths: &[PathBuf], base: &Base, wanted: Option<Task>) -> Result<Data
         let before = *first_answer.entry(folded(text)).or_insert(own);
         contradictions += usize::from(before != own);
     }
-    let lengths = LengthReport::new(rows.iter().map(|seen| seen.tokens).filter(|&tokens| tokens > 0).collect());
+    let lengths = LengthReport::new(rows.iter().map(|seen| seen.tokens).filter(|&tokens| tokens > 0));
     Ok(Data {
         files,
         kind,
@@ -151,38 +161,58 @@ fn measure(
     for (reason, of) in &source.report.dropped {
         *dropped.entry(reason.to_string()).or_insert(0) += of.count;
     }
-    let sizes: HashMap<usize, (usize, usize)> =
-        source.examples.iter().map(|e| (e.row, (e.processed_tokens(), e.trained_tokens()))).collect();
-    let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<&str> = text.trim_start_matches('\u{feff}').split('\n').collect();
+    let examples = &source.examples;
+    let size = |index| (examples.line(index), (examples.processed_tokens(index), examples.trained_tokens(index)));
+    let sizes: HashMap<usize, (usize, usize)> = (0..examples.len()).map(size).collect();
+    // A line is kept as it stands, with the fields that are not read; what is no line is written as its row is understood.
+    let lines: Option<Vec<&str>> = std::str::from_utf8(bytes).ok().map(|text| text.trim_start_matches('\u{feff}').split('\n').collect());
+    let format = loaded.format;
     let seen = |row: Row| {
         let (tokens, trained) = sizes.get(&row.line).copied().unwrap_or_default();
-        Seen { raw: lines[row.line - 1].trim().to_owned(), row, tokens, trained }
+        let line = lines.as_ref().and_then(|lines| lines.get(row.line - 1)).map(|line| line.trim());
+        let raw = match line.filter(|line| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok()) {
+            Some(line) => line.to_owned(),
+            None => {
+                let written = format.write(&row).map_err(|why| Failure::input(anyhow!("{}: {why}", loaded.path.display())))?;
+                serde_json::Value::from(written.0).to_string()
+            }
+        };
+        Ok(Seen { raw, row, tokens, trained })
     };
-    Ok(loaded.rows.into_iter().map(seen).collect())
+    loaded.rows.into_iter().map(seen).collect()
 }
 
 /// What is asked: all turns but system messages and the last answer; the prompt; the text.
 pub fn question(content: &RowContent) -> String {
     match content {
-        RowContent::Messages(messages) => {
+        RowContent::Messages(conversation) => {
+            let messages = &conversation.messages;
             let asked = messages.iter().rposition(|message| message.role == "assistant").unwrap_or(messages.len());
-            let turns = messages[..asked].iter().filter(|message| message.role != "system");
-            turns.map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n")
+            said(&messages[..asked])
         }
         RowContent::Completion { prompt, .. } => prompt.clone(),
         RowContent::Text(text) => text.clone(),
+        RowContent::Task(task) => said(&task.prompt.messages),
+        RowContent::Preference(pair) => match &pair.prompt {
+            Passage::Text(text) => text.clone(),
+            Passage::Messages(turns) => said(turns),
+        },
     }
+}
+
+fn said(messages: &[Message]) -> String {
+    let turns = messages.iter().filter(|message| message.role != "system");
+    turns.map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 /// The last answer.
 pub fn answer(content: &RowContent) -> Option<&str> {
     match content {
-        RowContent::Messages(messages) => {
-            messages.last().filter(|message| message.role == "assistant").map(|message| message.content.as_str())
+        RowContent::Messages(conversation) => {
+            conversation.messages.last().filter(|message| message.role == "assistant").map(|message| message.content.as_str())
         }
         RowContent::Completion { completion, .. } => Some(completion),
-        RowContent::Text(_) => None,
+        RowContent::Text(_) | RowContent::Preference(_) | RowContent::Task(_) => None,
     }
 }
 
@@ -230,8 +260,8 @@ fn labels(kind: RowKind, rows: &[Seen], base: &Base) -> Result<Vec<(String, usiz
         };
         // A completion often begins with the space after its prompt; as an answer of a chat it has none.
         let answer = if kind == RowKind::Completion { answer.trim() } else { answer };
-        if let RowContent::Messages(messages) = &seen.row.content
-            && messages.iter().rev().nth(1).is_none_or(|message| message.role != "user")
+        if let RowContent::Messages(conversation) = &seen.row.content
+            && conversation.messages.iter().rev().nth(1).is_none_or(|message| message.role != "user")
         {
             return Err(format!("the answer of line {line} does not follow a user turn"));
         }

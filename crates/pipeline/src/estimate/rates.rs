@@ -10,7 +10,7 @@ use crate::identity::NUMERICS;
 use crate::prepare::Prepared;
 
 /// Speeds of this machine, each measured once and kept, unless they are to be measured anew.
-pub(super) struct Rates<'p> {
+pub(crate) struct Rates<'p> {
     kept: Kept<'p>,
     anew: bool,
     pub device: Cpu,

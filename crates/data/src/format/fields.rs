@@ -1,0 +1,138 @@
+//! A row's fields, taken out one by one.
+
+use serde_json::{Map, Value};
+use temper_text::{Conversation, Message};
+
+/// What a JSON value is, in words.
+pub(super) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A row's fields; what is taken is gone. A field that is `null` counts as not given.
+pub(super) struct Fields {
+    row: Map<String, Value>,
+}
+
+impl Fields {
+    pub fn new(row: Map<String, Value>) -> Self {
+        Self { row }
+    }
+
+    /// `id`, `group` (or else `source`), and `label`.
+    pub fn marks(&mut self) -> Result<(Option<String>, Option<String>, Option<String>), String> {
+        let id = self.mark("id")?;
+        let group = self.mark("group")?;
+        let group = match self.row.get("source") {
+            // Data sets keep other things of that name.
+            Some(Value::String(_)) if group.is_none() => self.mark("source")?,
+            _ => group,
+        };
+        Ok((id, group, self.mark("label")?))
+    }
+
+    /// Text, or a whole number or truth value as its text.
+    fn mark(&mut self, name: &str) -> Result<Option<String>, String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(Some(number.to_string())),
+            Some(Value::Bool(value)) => Ok(Some(value.to_string())),
+            Some(other) => Err(format!("field `{name}`: expected text or a whole number, got {}", kind_of(&other))),
+        }
+    }
+
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        // A row has few fields, and their order is that of what is not read.
+        self.row.shift_remove(name).filter(|value| !value.is_null())
+    }
+
+    /// The first of these fields that is given, and which.
+    pub fn take_any(&mut self, names: &[&'static str]) -> Option<(&'static str, Value)> {
+        names.iter().find_map(|&name| Some((name, self.take(name)?)))
+    }
+
+    pub fn text(&mut self, name: &str) -> Result<Option<String>, String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(format!("field `{name}`: expected text, got {}", kind_of(&other))),
+        }
+    }
+
+    pub fn required_text(&mut self, name: &str) -> Result<String, String> {
+        self.text(name)?.ok_or_else(|| format!("field `{name}` is missing"))
+    }
+
+    /// Tools: a list of JSON schemas, or that list as JSON in a text.
+    pub fn tools(&mut self, name: &str) -> Result<Vec<Value>, String> {
+        let wrong = |what: &str| format!("field `{name}`: expected a list of tools, got {what}");
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(tools)) => Ok(tools),
+            Some(Value::String(text)) if text.trim().is_empty() => Ok(Vec::new()),
+            Some(Value::String(text)) => match serde_json::from_str(&text) {
+                Ok(Value::Array(tools)) => Ok(tools),
+                Ok(Value::Null) => Ok(Vec::new()),
+                Ok(other) => Err(wrong(kind_of(&other))),
+                Err(error) => Err(wrong(&format!("text that is no JSON: {error}"))),
+            },
+            Some(other) => Err(wrong(kind_of(&other))),
+        }
+    }
+
+    /// Names of the fields that were not taken.
+    pub fn left(self) -> impl Iterator<Item = String> {
+        self.row.into_iter().map(|(name, _)| name)
+    }
+
+    /// All that was not taken.
+    pub fn rest(&mut self) -> Map<String, Value> {
+        std::mem::take(&mut self.row)
+    }
+}
+
+/// A list of messages.
+pub(super) fn messages(name: &str, value: Value) -> Result<Vec<Message>, String> {
+    let turns = match value {
+        Value::Array(turns) => turns,
+        Value::String(text) => match serde_json::from_str(&text) {
+            // Tables keep lists as text.
+            Ok(Value::Array(turns)) => turns,
+            _ => return Err(format!("field `{name}`: expected a list of messages, got text")),
+        },
+        other => return Err(format!("field `{name}`: expected a list of messages, got {}", kind_of(&other))),
+    };
+    let read = |(index, turn): (usize, Value)| {
+        Message::from_json(turn).map_err(|what| format!("field `{name}`: message {}: {what}", index + 1))
+    };
+    turns.into_iter().enumerate().map(read).collect()
+}
+
+/// A conversation as `messages` and `tools`.
+pub(super) fn put(conversation: &Conversation, name: &str, out: &mut Map<String, Value>) {
+    out.insert(name.to_owned(), conversation.messages.iter().map(json_of).collect());
+    put_tools(&conversation.tools, out);
+}
+
+pub(super) fn put_tools(tools: &[Value], out: &mut Map<String, Value>) {
+    if !tools.is_empty() {
+        out.insert("tools".to_owned(), tools.to_vec().into());
+    }
+}
+
+/// A message with its `train` flag.
+pub(super) fn json_of(message: &Message) -> Value {
+    // Serialising a message cannot fail: all its keys are text.
+    let mut json = serde_json::to_value(message).unwrap_or_default();
+    if let (Some(train), Some(fields)) = (message.train, json.as_object_mut()) {
+        fields.insert("train".to_owned(), train.into());
+    }
+    json
+}

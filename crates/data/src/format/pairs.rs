@@ -1,0 +1,160 @@
+//! A question and its answer: Alpaca, `prompt`/`completion`, `question`/`answer`.
+
+use serde_json::{Map, Value, json};
+use temper_text::{Conversation, Message};
+
+use super::fields::{Fields, json_of, kind_of, messages, put_tools};
+use super::only_conversations;
+use crate::row::RowContent;
+
+/// `input` stands below `instruction`, as LLaMA-Factory joins them; `history` holds earlier pairs.
+pub(super) fn alpaca(fields: &mut Fields) -> Result<RowContent, String> {
+    let mut turns = Vec::new();
+    if let Some(system) = fields.text("system")?.filter(|system| !system.is_empty()) {
+        turns.push(Message::new("system", system));
+    }
+    if let Some(history) = fields.take("history") {
+        let pairs: Vec<(String, String)> = serde_json::from_value(history)
+            .map_err(|e| format!("field `history`: expected a list of pairs of texts: {e}"))?;
+        for (asked, answered) in pairs {
+            turns.push(Message::new("user", asked));
+            turns.push(Message::new("assistant", answered));
+        }
+    }
+    let instruction = fields.required_text("instruction")?;
+    let asked = match fields.text("input")?.filter(|input| !input.is_empty()) {
+        Some(input) => format!("{instruction}\n{input}"),
+        None => instruction,
+    };
+    turns.push(Message::new("user", asked));
+    turns.push(Message::new("assistant", fields.required_text("output")?));
+    Ok(RowContent::Messages(Conversation::new(turns)))
+}
+
+/// Two texts stay text; two lists of messages are one conversation, of which the completion is trained.
+pub(super) fn prompt_completion(fields: &mut Fields) -> Result<RowContent, String> {
+    match (fields.take("prompt"), fields.take("completion")) {
+        (Some(Value::String(prompt)), Some(Value::String(completion))) => {
+            Ok(RowContent::Completion { prompt, completion })
+        }
+        (Some(prompt @ Value::Array(_)), Some(completion @ Value::Array(_))) => {
+            let mut turns = messages("prompt", prompt)?;
+            turns.iter_mut().filter(|turn| turn.role == "assistant").for_each(|turn| turn.train = Some(false));
+            turns.extend(messages("completion", completion)?);
+            Ok(RowContent::Messages(Conversation { messages: turns, tools: fields.tools("tools")? }))
+        }
+        (Some(_), None) => Err("field `prompt` without `completion`".to_owned()),
+        (None, Some(_)) => Err("field `completion` without `prompt`".to_owned()),
+        (None, None) => Err("fields `prompt` and `completion` are missing".to_owned()),
+        (Some(prompt), Some(completion)) => Err(format!(
+            "field `prompt` is {} and `completion` is {}, expected two texts or two lists of messages",
+            kind_of(&prompt),
+            kind_of(&completion)
+        )),
+    }
+}
+
+pub(super) fn question_answer(fields: &mut Fields) -> Result<RowContent, String> {
+    let mut turns = Vec::new();
+    if let Some(system) = fields.text("system")?.filter(|system| !system.is_empty()) {
+        turns.push(Message::new("system", system));
+    }
+    turns.push(Message::new("user", fields.required_text("question")?));
+    turns.push(Message::new("assistant", fields.required_text("answer")?));
+    Ok(RowContent::Messages(Conversation::new(turns)))
+}
+
+/// A conversation of an optional system turn and pairs of user and assistant, all plain text.
+struct Pairs<'a> {
+    system: Option<&'a str>,
+    pairs: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Pairs<'a> {
+    fn of(content: &'a RowContent) -> Result<Self, String> {
+        let conversation = match content {
+            RowContent::Messages(conversation) => conversation,
+            RowContent::Completion { prompt, completion } => {
+                return Ok(Self { system: None, pairs: vec![(prompt, completion)] });
+            }
+            other => return Err(only_conversations(other)),
+        };
+        let plain = |turn: &Message| turn.reasoning.is_none() && turn.tool_calls.is_empty() && turn.train != Some(false);
+        if !conversation.tools.is_empty() || !conversation.messages.iter().all(plain) {
+            return Err("it has no place for tools, reasoning or turns that are not trained".to_owned());
+        }
+        let (system, turns) = match &conversation.messages[..] {
+            [system, turns @ ..] if system.role == "system" => (Some(system.content.as_str()), turns),
+            turns => (None, turns),
+        };
+        let mut pairs = Vec::new();
+        for pair in turns.chunks(2) {
+            match pair {
+                [asked, answered] if asked.role == "user" && answered.role == "assistant" => {
+                    pairs.push((asked.content.as_str(), answered.content.as_str()));
+                }
+                _ => return Err("its turns are user and assistant by turns, with an answer last".to_owned()),
+            }
+        }
+        if pairs.is_empty() { Err("there is no answer".to_owned()) } else { Ok(Self { system, pairs }) }
+    }
+
+    fn last(&self) -> (&'a str, &'a str) {
+        self.pairs.last().copied().unwrap_or_default()
+    }
+}
+
+pub(super) fn write_alpaca(content: &RowContent) -> Result<Map<String, Value>, String> {
+    let pairs = Pairs::of(content)?;
+    let (asked, answered) = pairs.last();
+    let mut out = Map::new();
+    out.insert("instruction".to_owned(), asked.into());
+    out.insert("input".to_owned(), "".into());
+    out.insert("output".to_owned(), answered.into());
+    if let Some(system) = pairs.system {
+        out.insert("system".to_owned(), system.into());
+    }
+    if pairs.pairs.len() > 1 {
+        out.insert("history".to_owned(), json!(pairs.pairs[..pairs.pairs.len() - 1]));
+    }
+    Ok(out)
+}
+
+pub(super) fn write_prompt_completion(content: &RowContent) -> Result<Map<String, Value>, String> {
+    let mut out = Map::new();
+    match content {
+        RowContent::Completion { prompt, completion } => {
+            out.insert("prompt".to_owned(), prompt.as_str().into());
+            out.insert("completion".to_owned(), completion.as_str().into());
+        }
+        RowContent::Messages(conversation) => {
+            let trained = |turn: &Message| turn.role == "assistant" && turn.train != Some(false);
+            let at = conversation.messages.iter().rposition(|turn| turn.role != "assistant").map_or(0, |at| at + 1);
+            let (prompt, completion) = conversation.messages.split_at(at);
+            if completion.is_empty() || prompt.iter().any(trained) {
+                return Err("only the last turn may be trained".to_owned());
+            }
+            let plain = |turn: &Message| json_of(&Message { train: None, ..turn.clone() });
+            out.insert("prompt".to_owned(), prompt.iter().map(plain).collect());
+            out.insert("completion".to_owned(), completion.iter().map(plain).collect());
+            put_tools(&conversation.tools, &mut out);
+        }
+        other => return Err(only_conversations(other)),
+    }
+    Ok(out)
+}
+
+pub(super) fn write_question_answer(content: &RowContent) -> Result<Map<String, Value>, String> {
+    let pairs = Pairs::of(content)?;
+    if pairs.pairs.len() > 1 {
+        return Err("it holds one question and its answer".to_owned());
+    }
+    let (asked, answered) = pairs.last();
+    let mut out = Map::new();
+    if let Some(system) = pairs.system {
+        out.insert("system".to_owned(), system.into());
+    }
+    out.insert("question".to_owned(), asked.into());
+    out.insert("answer".to_owned(), answered.into());
+    Ok(out)
+}

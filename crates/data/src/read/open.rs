@@ -1,0 +1,173 @@
+//! What a file is, by its name and its first bytes; which files a path stands for.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::array::Array;
+use super::columns::{Columns, Container};
+use super::document::Document;
+use super::lines::Lines;
+use super::table::Table;
+use super::{Records, cannot_read, unreadable};
+use crate::row::DataError;
+
+/// Bytes of a buffer before a file.
+const BUFFER: usize = 1 << 18;
+
+/// Endings of files that hold rows.
+const ENDINGS: [&str; 13] =
+    ["jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow", "feather", "ipc", "txt", "text", "md", "markdown"];
+const PACKED: [&str; 4] = ["gz", "gzip", "zst", "zstd"];
+
+/// The ending that tells what is in a file, and whether it is packed.
+fn endings(path: &Path) -> (String, bool) {
+    let lower = |path: &Path| path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+    let last = lower(path);
+    if PACKED.contains(&last.as_str()) { (lower(Path::new(path.file_stem().unwrap_or_default())), true) } else { (last, false) }
+}
+
+/// The records of a file, or of the standard input for `-`.
+pub(super) fn records(path: &Path) -> Result<Box<dyn Records + '_>, DataError> {
+    if path == Path::new("-") {
+        return of_bytes(path, Box::new(BufReader::with_capacity(BUFFER, std::io::stdin())));
+    }
+    let open = || {
+        File::open(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => DataError::Missing { path: path.to_owned() },
+            _ => DataError::Read { path: path.to_owned(), source },
+        })
+    };
+    let mut file = open()?;
+    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+        return Err(unreadable(path, "it is a folder, expected a file", "name a file in it, or all of it where a list of files is taken"));
+    }
+    let mut magic = [0; 6];
+    let read = file.read(&mut magic).map_err(cannot_read(path))?;
+    if let Some(container) = Container::of(&magic[..read], &endings(path).0) {
+        return Ok(Box::new(Columns::open(path, open()?, container)?));
+    }
+    of_bytes(path, Box::new(BufReader::with_capacity(BUFFER, open()?)))
+}
+
+/// The records of a content in memory.
+pub(super) fn records_of(path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Records + '_>, DataError> {
+    if let Some(container) = Container::of(&bytes, &endings(path).0) {
+        return Ok(Box::new(Columns::of_bytes(path, bytes, container)?));
+    }
+    of_bytes(path, Box::new(Cursor::new(bytes)))
+}
+
+fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn Records + 'a>, DataError> {
+    let (ending, _) = endings(path);
+    let mut reader = unpacked(path, reader)?;
+    // A byte order mark says nothing.
+    if peek(path, &mut reader, 3)?.starts_with(b"\xEF\xBB\xBF") {
+        reader.consume(3);
+    }
+    Ok(match ending.as_str() {
+        "jsonl" | "ndjson" => Box::new(Lines::new(path, reader)),
+        "csv" => Box::new(Table::new(path, reader, b',')?),
+        "tsv" => Box::new(Table::new(path, reader, b'\t')?),
+        "txt" | "text" | "md" | "markdown" => Box::new(Document::new(path, reader)),
+        "json" => {
+            // Many a `.json` holds lines; a list begins with its bracket, and objects over several lines are both.
+            Box::new(Array::new(path, reader))
+        }
+        _ => match first_byte(path, &mut reader)? {
+            Some(b'[') => Box::new(Array::new(path, reader)),
+            Some(b'{') | None => Box::new(Lines::new(path, reader)),
+            Some(_) => {
+                let known = ENDINGS.map(|ending| format!(".{ending}")).join(", ");
+                let problem = "neither its name nor its first bytes tell what it holds";
+                return Err(unreadable(path, problem, &format!("known are {known}, and .gz or .zst after them")));
+            }
+        },
+    })
+}
+
+/// The bytes of a file that may be packed.
+fn unpacked<'a>(path: &Path, mut reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn BufRead + 'a>, DataError> {
+    let magic = peek(path, &mut reader, 4)?;
+    if magic.starts_with(&[0x1F, 0x8B]) {
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader))));
+    }
+    if magic.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
+        let decoder = zstd::Decoder::with_buffer(reader).map_err(cannot_read(path))?;
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
+    }
+    Ok(reader)
+}
+
+/// The first bytes, as far as the first read gave them; readers of files and memory give more than a few.
+fn peek(path: &Path, reader: &mut Box<dyn BufRead + '_>, count: usize) -> Result<Vec<u8>, DataError> {
+    let buffer = reader.fill_buf().map_err(cannot_read(path))?;
+    Ok(buffer[..count.min(buffer.len())].to_vec())
+}
+
+/// The first byte that is no white space; what stands before it is gone.
+fn first_byte(path: &Path, reader: &mut Box<dyn BufRead + '_>) -> Result<Option<u8>, DataError> {
+    loop {
+        let buffer = reader.fill_buf().map_err(cannot_read(path))?;
+        match buffer.first() {
+            Some(byte) if byte.is_ascii_whitespace() => reader.consume(1),
+            first => return Ok(first.copied()),
+        }
+    }
+}
+
+/// The files that a path stands for, sorted by name: itself, the files of rows in a folder and below it, or those that fit a
+/// pattern with `*`, `?`, `[...]` or `**`.
+///
+/// # Errors
+/// [`DataError`] where there is none, or a folder holds none that could be rows.
+pub fn expand(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    if path.is_dir() {
+        let mut files = Vec::new();
+        below(path, &mut files)?;
+        if files.is_empty() {
+            let known = ENDINGS.map(|ending| format!(".{ending}")).join(", ");
+            return Err(unreadable(path, "no file in this folder holds rows", &format!("known are {known}")));
+        }
+        files.sort();
+        return Ok(files);
+    }
+    let text = path.to_string_lossy();
+    if path.exists() || path == Path::new("-") || !text.contains(['*', '?', '[']) {
+        return Ok(vec![path.to_owned()]);
+    }
+    let wrong = |problem: String| unreadable(path, problem, "a pattern has `*`, `?`, `[...]`, and `**` for folders");
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let mut files = Vec::new();
+    for file in glob::glob_with(&text, options).map_err(|error| wrong(error.to_string()))? {
+        let file = file.map_err(|error| cannot_read(error.path())(std::io::Error::from(error.error().kind())))?;
+        if file.is_file() {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        return Err(wrong("no file fits this pattern".to_owned()));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The files of rows in a folder and below it; what begins with a dot is left alone.
+fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    for entry in std::fs::read_dir(folder).map_err(cannot_read(folder))? {
+        let path = entry.map_err(cannot_read(folder))?.path();
+        let hidden = path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with('.'));
+        if hidden {
+            continue;
+        }
+        if path.is_dir() {
+            below(&path, files)?;
+        } else if ENDINGS.contains(&endings(&path).0.as_str()) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
