@@ -235,8 +235,11 @@ impl ExamplesWriter {
         Ok(Self { places: Vec::new(), next: 0, sink })
     }
 
-    /// Adds a row of line `row`, of which `trained` tokens are targets.
-    pub(crate) fn add(&mut self, ids: &[u32], trained: &[bool], row: usize) -> Result<(), DataError> {
+    /// Adds a row of line `row`; `trained[i]` says whether `ids[i]` is a target.
+    ///
+    /// # Errors
+    /// [`DataError::Write`].
+    pub fn add(&mut self, ids: &[u32], trained: &[bool], row: usize) -> Result<(), DataError> {
         let mut runs = Vec::new();
         for (at, &now) in trained.iter().enumerate() {
             if now != (runs.len() % 2 == 1) {

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use temper_data::{
-    Example, ExampleRef, Extent, LengthReport, MixError, MixUnit, RowKind, Schedule, Source, SourceReport,
-    micro_batches, schedule,
+    Example, ExampleRef, ExamplesWriter, Extent, Format, LengthReport, MixError, MixUnit, RowKind, Schedule, Source,
+    SourceReport, Split, micro_batches, schedule,
 };
 use temper_run::Random;
 
@@ -20,6 +20,8 @@ fn source(name: &str, rows: usize, shape: impl Fn(usize) -> (usize, usize)) -> S
     let examples: Vec<Example> = (0..rows).map(|r| example(r, shape(r).0, shape(r).1, 1.0)).collect();
     let report = SourceReport {
         kind: RowKind::Text,
+        format: Format::Text,
+        split: Split::default(),
         rows,
         kept: rows,
         dropped: BTreeMap::new(),
@@ -28,7 +30,12 @@ fn source(name: &str, rows: usize, shape: impl Fn(usize) -> (usize, usize)) -> S
         lengths: LengthReport::default(),
         ignored_fields: BTreeMap::new(),
     };
-    Source { name: name.into(), examples, report }
+    let mut writer = ExamplesWriter::in_memory();
+    for example in &examples {
+        let trained: Vec<bool> = example.weights.iter().map(|&weight| weight > 0.0).collect();
+        writer.add(&example.ids, &trained, example.row).unwrap();
+    }
+    Source { name: name.into(), examples: writer.finish().unwrap(), loss_weight: 1.0, report }
 }
 
 /// Short domain rows with few targets beside long replay rows trained whole, as in classification with prose.
@@ -57,7 +64,7 @@ fn shares_meet_the_plan_in_the_unit_it_names() {
             // Counted here from the rows themselves.
             let mut totals = [[0.0; 3]; 3];
             for r in schedule.steps().iter().flatten() {
-                let e = &sources[usize::from(r.source)].examples[r.index as usize];
+                let e = sources[usize::from(r.source)].example(r.index as usize).unwrap();
                 let amounts = [1, e.ids.len(), e.weights.iter().filter(|&&w| w > 0.0).count()];
                 (0..3).for_each(|u| totals[u][usize::from(r.source)] += amounts[u] as f64);
             }
@@ -182,7 +189,8 @@ fn trl_3067_packed_rows_do_not_touch() {
     let sources = domain_and_replay();
     let schedule = schedule(&sources, &[0.6, 0.3, 0.1], MixUnit::Samples, 24, Extent::Steps(20), 2).unwrap();
     for step in 0..20 {
-        let rows = schedule.rows(step, &sources);
+        let owned = schedule.rows(step, &sources).unwrap();
+        let rows: Vec<(u16, &Example)> = owned.iter().map(|(source, row)| (*source, row)).collect();
         for max_tokens in [1, 50, 128, 4096] {
             for batch in micro_batches(&rows, max_tokens) {
                 assert!(batch.ids.len() <= max_tokens || batch.segments.len() == 1);
@@ -231,7 +239,7 @@ fn trl_5075_packing_loses_nothing_in_any_order() {
             }
         }
     }
-    // Close to the fewest batches possible: the bound of first fit decreasing.
+    // Close to the fewest batches possible: the bound of best fit decreasing.
     let fewest = ids.len().div_ceil(64);
     assert!(micro_batches(&rows, 64).len() <= fewest * 11 / 9 + 1);
     assert!(micro_batches(&[], 64).is_empty());

@@ -31,31 +31,34 @@ fn verl_3287_the_answer_and_its_end_carry_the_weight() {
     let source = prepared("{\"prompt\": \"hi\", \"completion\": \"78\"}", 100, 0.5).unwrap();
     let renderer = toy::renderer(toy::CHATML);
     let id = |token: &str| renderer.tokenizer().id(token).unwrap();
-    assert_eq!(source.examples[0].ids, [id("hi"), id("7"), id("8"), 2]);
-    assert_eq!(source.examples[0].weights, [0.0, 0.5, 0.5, 0.5]);
-    assert_eq!(source.examples[0].row, 1);
+    let example = source.example(0).unwrap();
+    assert_eq!(example.ids, [id("hi"), id("7"), id("8"), 2]);
+    assert_eq!(example.weights, [0.0, 0.5, 0.5, 0.5]);
+    assert_eq!(example.row, 1);
 }
 
 #[test]
 fn rows_that_are_too_long_are_left_out_whole_and_counted() {
     let long = "y".repeat(60);
-    let rows = [chat("a"), chat(&long), chat("bb"), chat(&long), chat(&long)].concat();
-    let all = prepared(&rows, usize::MAX, 1.0).unwrap();
+    let text = [chat("a"), chat(&long), chat("bb"), chat(&long), chat(&long)].concat();
+    let all = prepared(&text, usize::MAX, 1.0).unwrap();
     let longest = all.report.lengths.max;
     assert_eq!(all.report.kept, 5);
-    let source = prepared(&rows, longest - 1, 1.0).unwrap();
+    let source = prepared(&text, longest - 1, 1.0).unwrap();
     assert_eq!((source.report.rows, source.report.kept, source.examples.len()), (5, 2, 2));
-    let too_long = Dropped { count: 3, first_lines: vec![2, 4, 5] };
-    assert_eq!(source.report.dropped.into_iter().collect::<Vec<_>>(), [(DropReason::TooLong, too_long)]);
+    let too_long = Dropped { count: 3, tokens: 3 * longest, first_lines: vec![2, 4, 5] };
+    assert_eq!(source.report.dropped.clone().into_iter().collect::<Vec<_>>(), [(DropReason::TooLong, too_long)]);
     // What is kept is as it was: nothing is truncated.
-    assert_eq!(source.examples[..], [all.examples[0].clone(), all.examples[2].clone()]);
-    let processed: usize = source.examples.iter().map(|example| example.ids.len()).sum();
+    let rows = |source: &Source| (0..source.examples.len()).map(|i| source.example(i).unwrap()).collect::<Vec<_>>();
+    let every = rows(&all);
+    assert_eq!(rows(&source), [every[0].clone(), every[2].clone()]);
+    let processed: usize = rows(&source).iter().map(|example| example.ids.len()).sum();
     assert_eq!(source.report.processed_tokens, processed);
     // Two answers of one and two characters, each with its end of turn.
     assert_eq!(source.report.trained_tokens, 2 + 3);
     assert_eq!(source.report.lengths, all.report.lengths);
     assert_eq!(source.report.lengths.p50, longest);
-    assert_eq!(prepared(&rows, longest, 1.0).unwrap().report.kept, 5);
+    assert_eq!(prepared(&text, longest, 1.0).unwrap().report.kept, 5);
 }
 
 #[test]
@@ -63,9 +66,9 @@ fn trl_6668_rows_without_a_target_never_reach_training() {
     // No context and no text: the only token is the first, which nothing predicts.
     let rows = "{\"prompt\": \"\", \"completion\": \"\"}\n{\"prompt\": \"hi\", \"completion\": \"\"}\n";
     let source = prepared(rows, 100, 1.0).unwrap();
-    let no_target = Dropped { count: 1, first_lines: vec![1] };
+    let no_target = Dropped { count: 1, tokens: 1, first_lines: vec![1] };
     assert_eq!(source.report.dropped.into_iter().collect::<Vec<_>>(), [(DropReason::NoTarget, no_target)]);
-    assert!(source.examples.iter().all(|example| example.trained_tokens() > 0));
+    assert!((0..source.examples.len()).all(|index| source.examples.trained_tokens(index) > 0));
 
     let error = prepared(&[chat("a"), chat("b")].concat(), 10, 1.0).unwrap_err();
     let text = error.to_string();
@@ -79,7 +82,7 @@ fn trl_6668_rows_without_a_target_never_reach_training() {
 fn characters_without_a_token_are_counted_and_broken_conversations_refused() {
     let rows = "{\"text\": \"a\\u0004\"}\n{\"text\": \"b\"}\n";
     let source = prepared(rows, 100, 1.0).unwrap();
-    let dropped = Dropped { count: 1, first_lines: vec![1] };
+    let dropped = Dropped { count: 1, tokens: 0, first_lines: vec![1] };
     assert_eq!(source.report.dropped.into_iter().collect::<Vec<_>>(), [(DropReason::Unencodable, dropped)]);
 
     let rows = [

@@ -50,6 +50,7 @@ fn the_three_kinds_and_the_fields_beside_them() {
 {"messages": [], "id": "x", "source": "S", "code": "A01", "extra": {"nested": [1]}}"#,
         )
         .path,
+        &ReadOptions::default(),
     )
     .unwrap();
     assert_eq!(loaded.kind, RowKind::Messages);
@@ -70,30 +71,37 @@ fn the_three_kinds_and_the_fields_beside_them() {
 #[test]
 fn every_bad_row_is_reported_with_its_line() {
     let text = refused(
-        "{\"text\": \"fine\"}\n{\"text\": 5}\n{\"prompt\": \"a\"}\n{\"txt\": \"a\"}\n[1]\n{\"text\": \"a\"\n\
-         {\"text\": \"a\", \"messages\": []}\n{\"text\": \"a\", \"text\": \"b\"}\n\
-         {\"messages\": [{\"role\": \"user\", \"content\": [\"a\"]}]}\n\
-         {\"messages\": [{\"role\": \"assistant\", \"content\": \"a\", \"tool_calls\": []}]}\n\
-         {\"messages\": [], \"tools\": []}\n{\"completion\": \"a\"}\n{\"text\": \"a\", \"id\": 1.5}\n",
+        "{\"text\": \"fine\"}\n{\"text\": 5}\n{\"txt\": \"a\"}\n[1]\n{\"text\": \"a\"\n{\"text\": \"a\", \"text\": \"b\"}\n\
+         {\"text\": \"a\", \"id\": 1.5}\n{\"text\": null}\n",
     );
     for expected in [
-        ":2: column 10: field `text`: invalid type: integer `5`, expected a string",
-        ":3: field `prompt` without `completion`",
-        ":4: none of the fields",
-        ":5: column 0: invalid type: sequence, expected a JSON object",
-        ":6: column 12: EOF while parsing an object",
-        ":7: fields of more than one kind of row: `messages`, `text`",
+        ":2: field `text`: expected text, got a number",
+        ":3: field `text` is missing",
+        ":4: column 0: invalid type: sequence, expected a JSON object",
+        ":5: column 12: EOF while parsing an object",
         "field `text` is given twice",
-        "invalid type: sequence, expected a string",
-        "unknown field `tool_calls`, expected `role` or `content`",
-        "rows with tools are not supported",
-        ":12: field `completion` without `prompt`",
-        "expected a string or a whole number",
-        "rows.jsonl: 12 bad rows",
+        ":7: field `id`: expected text or a whole number, got a number",
+        ":8: field `text` is missing",
+        "rows.jsonl: 7 bad rows",
     ] {
         assert!(text.contains(expected), "{expected:?} in:\n{text}");
     }
     assert!(!text.contains("line 1"), "the parser's own line numbers would mislead:\n{text}");
+}
+
+#[test]
+fn every_bad_row_of_an_unknown_format_says_what_is_known() {
+    for (row, expected) in [
+        ("{\"txt\": \"a\"}", "no known format: the row has `txt`, expected one of messages"),
+        ("{\"prompt\": \"a\"}", "field `prompt` without `completion`"),
+        ("{\"completion\": \"a\"}", "field `completion` without `prompt`"),
+        ("{\"text\": \"a\", \"messages\": []}", "fields of more than one format: `messages`, `text`"),
+        ("{\"messages\": [{\"role\": \"user\", \"content\": 3}]}", "message 1: `content`: expected text or a list of parts, got a number"),
+        ("{\"chosen\": \"a\", \"prompt\": \"b\"}", "field `chosen` without `rejected`"),
+    ] {
+        let text = refused(row);
+        assert!(text.contains(":1: ") && text.contains(expected), "{expected:?} in:\n{text}");
+    }
 }
 
 #[test]
@@ -108,9 +116,9 @@ fn twenty_bad_rows_are_shown_and_all_are_counted() {
 fn files_that_cannot_be_data_have_their_own_message() {
     assert!(refused("").contains("the file has no rows"));
     assert!(refused("\u{FEFF}\n\r\n").contains("the file has no rows"));
-    assert!(refused(b"{\"text\": \"a\xFF\"}").contains(":1: not UTF-8 from byte 12 of the line"));
+    assert!(refused(b"{\"text\": \"a\xFF\"}").contains(":1: not UTF-8 from byte 12 of the row"));
     let mixed = refused("\n{\"text\": \"a\"}\n{\"prompt\": \"a\", \"completion\": \"b\"}\n");
-    assert!(mixed.contains(":3: a row of prompt and completion, expected text as in line 2"), "{mixed}");
+    assert!(mixed.contains(":3: a row of the format `prompt_completion`, expected `text` as in line 2"), "{mixed}");
     let missing = load_rows("no/such/rows.jsonl", &ReadOptions::default()).unwrap_err();
     assert!(matches!(missing, DataError::Missing { .. }));
     assert!(missing.to_string().starts_with("no/such/rows.jsonl: no such file"));
