@@ -1,77 +1,67 @@
-//! `temper data show`: each token as trained or masked, from the code that trains.
+//! `temper data`: what is in files of rows, and what becomes of it.
 
-use std::io::IsTerminal;
+mod convert;
+mod show;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use temper_data::{ReadOptions, load_rows, prepare};
+use temper_data::{DataError, Format, ReadOptions, expand};
 use temper_pipeline::PipelineError;
-use temper_report::count;
 
-use crate::command::{DONE, Failure, Outcome, print};
-use crate::run::Reporter;
+use crate::command::{Failure, Outcome};
 
 /// Work with data.
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Show rows token by token: trained ones green (without colour: in brackets), masked ones dim.
-    Show(Args),
+    Show(show::Args),
+    /// Write rows in another format, and list what it cannot hold.
+    Convert(convert::Args),
 }
 
-/// What to show.
+/// How files are read.
 #[derive(clap::Args)]
-pub struct Args {
-    /// JSONL of `messages`, `prompt`/`completion` or `text`.
-    file: PathBuf,
-    /// The base whose tokenizer and template are used.
-    #[arg(long)]
-    base: String,
-    /// Never use the network.
-    #[arg(long)]
-    offline: bool,
-    /// Rows to show.
-    #[arg(long, default_value_t = 3)]
-    rows: usize,
-    /// Longest row in tokens; longer ones are dropped and counted.
-    #[arg(long, default_value_t = 1024)]
-    max_length: usize,
+pub struct Input {
+    /// Format of the rows, where it cannot be told by their fields.
+    #[arg(long, value_name = "FORMAT", value_parser = named_format)]
+    format: Option<Format>,
+    /// A field by the name that the format expects, and its name in the file; as often as needed.
+    #[arg(long = "column", value_name = "EXPECTED=GIVEN", value_parser = column)]
+    columns: Vec<(String, String)>,
+}
+
+impl Input {
+    fn options(&self) -> ReadOptions {
+        ReadOptions { format: self.format, columns: self.columns.iter().cloned().collect::<BTreeMap<_, _>>() }
+    }
+}
+
+fn named_format(name: &str) -> Result<Format, String> {
+    let known = Format::ALL.map(Format::name).join(", ");
+    Format::named(name).ok_or_else(|| format!("no such format, expected one of {known}"))
+}
+
+fn column(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((expected, given)) if !expected.is_empty() && !given.is_empty() => Ok((expected.to_owned(), given.to_owned())),
+        _ => Err("expected two names, as in `text=body`".to_owned()),
+    }
+}
+
+/// The files that paths stand for, in order.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let expanded = paths.iter().map(|path| expand(path)).collect::<Result<Vec<_>, _>>();
+    Ok(expanded.map_err(input)?.concat())
+}
+
+fn input(error: DataError) -> Failure {
+    PipelineError::from(error).into()
 }
 
 pub fn run(command: &Command) -> Outcome {
-    let Command::Show(args) = command;
-    let mut reporter = Reporter::new();
-    let base = temper_pipeline::open_base(&args.base, None, args.offline, &mut |event| reporter.hear(event))?;
-    reporter.finish();
-    let input = |e: temper_data::DataError| Failure::from(PipelineError::from(e));
-    let rows = load_rows(&args.file, &ReadOptions::default()).map_err(input)?;
-    let source = prepare(&rows, &base.renderer, args.max_length, "data", 1.0).map_err(input)?;
-    let report = &source.report;
-    print(format_args!(
-        "{}: {} rows, {} kept, {} tokens, {} trained\n",
-        args.file.display(),
-        count(report.rows),
-        count(report.kept),
-        count(report.processed_tokens),
-        count(report.trained_tokens)
-    ))?;
-    for (reason, dropped) in &report.dropped {
-        print(format_args!("dropped {}: {reason} (first lines {:?})\n", dropped.count, dropped.first_lines))?;
+    match command {
+        Command::Show(args) => show::run(args),
+        Command::Convert(args) => convert::run(args),
     }
-    let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let tokenizer = base.renderer.tokenizer();
-    for index in 0..source.examples.len().min(args.rows) {
-        let example = source.example(index).map_err(input)?;
-        let mut text = format!("\nline {}, {} tokens\n", example.row, example.ids.len());
-        for (&id, &weight) in example.ids.iter().zip(&example.weights) {
-            let token = tokenizer.decode(&[id], false);
-            let token = if token.contains('\u{FFFD}') { tokenizer.token(id).unwrap_or(token) } else { token };
-            text.push_str(&match (weight > 0.0, coloured) {
-                (true, true) => format!("\x1b[32m{token}\x1b[0m"),
-                (false, true) => format!("\x1b[2m{token}\x1b[0m"),
-                (true, false) => format!("[{token}]"),
-                (false, false) => token,
-            });
-        }
-        print(text + "\n")?;
-    }
-    Ok(DONE)
 }

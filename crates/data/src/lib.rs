@@ -9,12 +9,14 @@
 //!   its line.
 //! - [`prepare_file`]: rows to token ids and loss weights; every row that is left out has a reason and is counted.
 //! - [`schedule`]: which row is seen at which step, a pure function of sources, shares and seed.
+//! - [`convert`]: rows of one format as rows of another, with what is lost.
 //! - [`together`] and [`hold_out`]: which rows must stay together, and which are held out.
 //! - [`micro_batches`]: whole rows packed without padding, which do not see each other.
 //!
 //! Loss weights are carried, never divided: the loss of a step is `sum(weight * nll) / sum(weight)` over its whole global
 //! batch, and the one division is made where that is computed.
 
+mod convert;
 mod examples;
 mod format;
 mod mix;
@@ -23,7 +25,9 @@ mod prepare;
 mod read;
 mod row;
 mod split;
+mod write;
 
+pub use convert::{Conversion, convert};
 pub use examples::{Example, Examples, ExamplesWriter};
 pub use format::Format;
 pub use mix::{ExampleRef, Extent, MixError, MixUnit, Schedule, ShareReport, SourceShare, Units, schedule};
@@ -32,3 +36,4 @@ pub use prepare::{DropReason, Dropped, LengthReport, Preparing, Source, SourceRe
 pub use read::{FileRows, ReadOptions, expand, load_rows, parse_rows, read_rows};
 pub use row::{DataError, LoadedRows, Passage, Preference, Row, RowContent, RowKind, RowProblem, Task};
 pub use split::{HoldOut, NEAR, Side, Together, hold_out, together};
+pub use write::RowsWriter;

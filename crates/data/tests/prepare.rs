@@ -114,6 +114,6 @@ fn reports_are_plain_json() {
     let source = prepared(&[chat("a"), chat(&"y".repeat(60))].concat(), 40, 1.0).unwrap();
     let json = serde_json::to_value(&source.report).unwrap();
     assert_eq!(json["kind"], "messages");
-    assert_eq!(json["dropped"]["too_long"], serde_json::json!({"count": 1, "first_lines": [2]}));
+    assert_eq!(json["dropped"]["too_long"], serde_json::json!({"count": 1, "tokens": 96, "first_lines": [2]}));
     assert_eq!(json["lengths"]["max"], source.report.lengths.max);
 }

@@ -4,6 +4,8 @@
 //! [`RunFolder::write_report`] makes `report.html`: no scripts, no network, no fonts of its own, light and dark, printable.
 //! [`RunFolder::write_cards`] makes the `README.md` of `adapter/` and `merged/`.
 //!
+//! [`rows_page`] shows rows of data token by token.
+//!
 //! The way: `folder` reads; `answer`, `intervals`, `curves`, `items` and `provenance` each make one part of the page;
 //! `page` puts them into `template/report.html`, which escapes every text; `card` fills `template/card.md`. Numbers
 //! become text in `number` only.
@@ -19,7 +21,9 @@ mod metrics;
 mod number;
 mod page;
 mod provenance;
+mod rows;
 
 pub use error::ReportError;
 pub use folder::RunFolder;
 pub use number::{Style, bytes, count, duration, percent};
+pub use rows::{ShownRow, ShownToken, rows_page};

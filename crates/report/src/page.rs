@@ -12,7 +12,7 @@ use crate::folder::RunFolder;
 use crate::{answer, curves, intervals, items, provenance};
 
 const TEMPLATE: &str = include_str!("../template/report.html");
-const STYLE: &str = include_str!("../template/report.css");
+pub(crate) const STYLE: &str = include_str!("../template/report.css");
 
 impl RunFolder {
     /// The page. Without `texts` no row and no answer is in it, only their lines and scores.

@@ -1,0 +1,81 @@
+//! `temper data convert`: rows in another format.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use temper_data::{Conversion, DataError, Dropped, Format, RowsWriter, convert};
+use temper_report::count;
+
+use super::{Input, files, input, named_format};
+use crate::command::{DONE, Failure, Outcome, tell};
+
+/// What to write.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Files of rows, folders or patterns; `-` for the standard input.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    input: Input,
+    /// Format to write: messages, converse, sharegpt, alpaca, prompt_completion, question_answer, preference, rft or text.
+    #[arg(long, value_name = "FORMAT", value_parser = named_format)]
+    to: Format,
+    /// File to write: .jsonl or .json, packed where .gz or .zst follows; the standard output where left out.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Leave out rows that the format cannot hold, and count them; without, they are refused and no file is written.
+    #[arg(long)]
+    skip: bool,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let files = files(&args.files)?;
+    if let Some(output) = args.output.as_ref().filter(|output| files.iter().any(|file| same(file, output))) {
+        let path = output.display();
+        return Err(Failure::input(anyhow!("{path}: it is read and cannot be written\nhint: give another name")));
+    }
+    match write(&files, args) {
+        Ok(done) => {
+            report(&done, args.to);
+            Ok(DONE)
+        }
+        // The reader of the standard output has gone.
+        Err(DataError::Write { source, .. }) if args.output.is_none() && source.kind() == std::io::ErrorKind::BrokenPipe => {
+            Ok(DONE)
+        }
+        Err(error @ DataError::Write { .. }) => Err(Failure::run(error)),
+        Err(error) => Err(input(error)),
+    }
+}
+
+fn write(files: &[PathBuf], args: &Args) -> Result<Conversion, DataError> {
+    let mut rows = match &args.output {
+        Some(output) => RowsWriter::create(output)?,
+        None => RowsWriter::to_stdout(),
+    };
+    let done = convert(files, &args.input.options(), args.to, args.skip, &mut |row| rows.row(row))?;
+    rows.finish()?;
+    Ok(done)
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
+}
+
+/// What was done, beside the data.
+fn report(done: &Conversion, to: Format) {
+    for (path, format, rows) in &done.files {
+        tell(format_args!("{}: {} rows of the format `{format}`", path.display(), count(*rows)));
+    }
+    tell(format_args!("{} rows written as `{to}`", count(done.written)));
+    let lines = |of: &Dropped| match &of.first_lines[..] {
+        [] => String::new(),
+        lines => format!(", first rows {lines:?}"),
+    };
+    for (what, of) in &done.lost {
+        tell(format_args!("not in the new rows: {what} ({} rows{})", count(of.count), lines(of)));
+    }
+    for (why, of) in &done.left_out {
+        tell(format_args!("left out: {} rows{}: {why}", count(of.count), lines(of)));
+    }
+}
