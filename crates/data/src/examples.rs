@@ -1,7 +1,7 @@
 //! Rows as tokens: in memory, or in a file that is read row by row, so that a run over gigabytes takes the memory of a step.
 //!
 //! The file holds numbers of 32 bits, little-endian, row after row: first the ids, then the runs of trained tokens, each by its
-//! first and one past its last. What is held in memory is where each row lies and how long it is: 24 bytes a row.
+//! first and one past its last. What is held in memory is where each row lies and how long it is: 28 bytes a row.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::row::DataError;
 
 /// Bytes of a row's place in an index.
-const PLACE: usize = 24;
+const PLACE: usize = 28;
 
 /// A row ready for training.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +37,7 @@ impl Example {
 }
 
 /// Where a row lies, and its sizes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Place {
     /// Its first number.
     start: u64,
@@ -46,6 +46,8 @@ struct Place {
     runs: u32,
     trained: u32,
     row: u32,
+    /// Not a number where the row says none.
+    quality: f32,
 }
 
 /// Rows as tokens, in order of their file, or of several files one after another.
@@ -122,6 +124,11 @@ impl Examples {
         self.place(index).row as usize
     }
 
+    /// The quality of a row, where the row says one.
+    pub fn quality(&self, index: usize) -> Option<f32> {
+        Some(self.place(index).quality).filter(|quality| !quality.is_nan())
+    }
+
     /// Tokens of the longest row.
     pub fn longest(&self) -> usize {
         self.places().map(|place| place.ids as usize).max().unwrap_or(0)
@@ -159,7 +166,7 @@ impl Examples {
         let bytes = |place: &Place| {
             let mut bytes = [0; PLACE];
             bytes[..8].copy_from_slice(&place.start.to_le_bytes());
-            for (part, number) in bytes[8..].chunks_exact_mut(4).zip([place.ids, place.runs, place.trained, place.row]) {
+            for (part, number) in bytes[8..].chunks_exact_mut(4).zip([place.ids, place.runs, place.trained, place.row, place.quality.to_bits()]) {
                 part.copy_from_slice(&number.to_le_bytes());
             }
             bytes
@@ -179,7 +186,8 @@ impl Examples {
             start.copy_from_slice(&bytes[..8]);
             let mut numbers = numbers_of(&bytes[8..]);
             let mut next = || numbers.next().unwrap_or_default();
-            Place { start: u64::from_le_bytes(start), ids: next(), runs: next(), trained: next(), row: next() }
+            let (start, ids, runs, trained, row) = (u64::from_le_bytes(start), next(), next(), next(), next());
+            Place { start, ids, runs, trained, row, quality: f32::from_bits(next()) }
         };
         let places: Vec<Place> = index.chunks_exact(PLACE).map(place).collect();
         let end = |place: &Place| place.start.checked_add(u64::from(place.ids) + u64::from(place.runs));
@@ -239,7 +247,7 @@ impl ExamplesWriter {
     ///
     /// # Errors
     /// [`DataError::Write`].
-    pub fn add(&mut self, ids: &[u32], trained: &[bool], row: usize) -> Result<(), DataError> {
+    pub fn add(&mut self, ids: &[u32], trained: &[bool], row: usize, quality: Option<f32>) -> Result<(), DataError> {
         let mut runs = Vec::new();
         for (at, &now) in trained.iter().enumerate() {
             if now != (runs.len() % 2 == 1) {
@@ -261,7 +269,8 @@ impl ExamplesWriter {
         }
         let trained = trained.iter().filter(|&&trained| trained).count() as u32;
         let (ids, runs) = (ids.len() as u32, runs.len() as u32);
-        self.places.push(Place { start: self.next, ids, runs, trained, row: row as u32 });
+        let quality = quality.unwrap_or(f32::NAN);
+        self.places.push(Place { start: self.next, ids, runs, trained, row: row as u32, quality });
         self.next += u64::from(ids) + u64::from(runs);
         Ok(())
     }
@@ -296,7 +305,7 @@ mod tests {
         for writer in &mut writers {
             for (row, trained) in rows.iter().enumerate() {
                 let ids: Vec<u32> = (0..trained.len() as u32).map(|id| 10 * row as u32 + id).collect();
-                writer.add(&ids, trained, row + 1).unwrap();
+                writer.add(&ids, trained, row + 1, (row == 1).then_some(0.25)).unwrap();
             }
         }
         let [memory, file] = writers.map(|writer| writer.finish().unwrap());
@@ -310,6 +319,7 @@ mod tests {
             assert_eq!(file.get(row, 0.5).unwrap(), example);
             assert_eq!(opened.get(row, 0.5).unwrap(), example);
             assert_eq!(memory.trained_tokens(row), example.trained_tokens());
+            assert_eq!(opened.quality(row), (row == 1).then_some(0.25));
         }
         // An index of another file, or a cut one, is none.
         std::fs::write(&path, [0; 8]).unwrap();

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 use temper_run::Random;
 
+use crate::prepare::RowOrder;
 use crate::{DataError, Example, Examples, Source};
 
 /// What the shares of a mix are counted in.
@@ -39,8 +40,9 @@ impl MixUnit {
 pub enum Extent {
     /// So many steps, each of a whole global batch.
     Steps(usize),
-    /// Until the first source has been walked so many times: with whole epochs every row of it is seen that often,
-    /// exactly. The last step ends with the last such row and may be smaller than a global batch.
+    /// Until so many times as many rows as the domain's sources have were drawn of them: with whole epochs of one source every
+    /// row of it is seen that often, exactly. The last step ends with the last such row and may be smaller than a global
+    /// batch.
     Epochs(f64),
 }
 
@@ -86,7 +88,7 @@ pub enum MixError {
         /// Its value.
         value: f64,
     },
-    /// Epochs of a source that is never drawn.
+    /// Epochs of sources that are never drawn.
     #[error("the length is given in epochs of {0}, whose share is 0")]
     EpochsOfNothing(String),
 }
@@ -187,15 +189,21 @@ pub fn schedule(
     if global_batch_size == 0 {
         return Err(MixError::NotPositive { field: "global batch size", value: 0.0 });
     }
-    // The run ends after so many rows in all, or after so many of the first source.
+    let domain = || (0..sources.len()).filter(|&s| !sources[s].general);
+    // The run ends after so many rows in all, or after so many of the domain.
     let (max_rows, max_domain_rows) = match extent {
         Extent::Steps(0) => return Err(MixError::NotPositive { field: "steps", value: 0.0 }),
         Extent::Steps(steps) => (steps.saturating_mul(global_batch_size), usize::MAX),
         Extent::Epochs(epochs) if !(epochs.is_finite() && epochs > 0.0) => {
             return Err(MixError::NotPositive { field: "epochs", value: epochs });
         }
-        Extent::Epochs(_) if shares[0] == 0.0 => return Err(MixError::EpochsOfNothing(sources[0].name.clone())),
-        Extent::Epochs(epochs) => (usize::MAX, (epochs * sources[0].examples.len() as f64).ceil() as usize),
+        Extent::Epochs(_) if domain().all(|s| shares[s] == 0.0) => {
+            return Err(MixError::EpochsOfNothing(sources[0].name.clone()));
+        }
+        Extent::Epochs(epochs) => {
+            let rows: usize = domain().filter(|&s| shares[s] > 0.0).map(|s| sources[s].examples.len()).sum();
+            (usize::MAX, (epochs * rows as f64).ceil() as usize)
+        }
     };
 
     let order = Random::new(seed, "order of rows");
@@ -203,7 +211,8 @@ pub fn schedule(
     let mut drawn: Vec<Units<usize>> = vec![Units::default(); sources.len()];
     let mut in_unit = vec![0usize; sources.len()];
     let mut rows = Vec::new();
-    while rows.len() < max_rows && drawn[0].samples < max_domain_rows {
+    let mut domain_rows = 0;
+    while rows.len() < max_rows && domain_rows < max_domain_rows {
         let total: usize = in_unit.iter().sum();
         let deficit = |s: usize| shares[s] * total as f64 - in_unit[s] as f64;
         // Ties (the first draw is one) go to the larger share, then to the earlier source.
@@ -215,9 +224,14 @@ pub fn schedule(
         let (epoch, at) = (drawn[source].samples / examples.len(), drawn[source].samples % examples.len());
         if at == 0 {
             orders[source] = order.within(source as u64).within(epoch as u64).permutation(examples.len());
+            if sources[source].order == RowOrder::BestLast {
+                let quality = |index: &usize| examples.quality(*index).unwrap_or(f32::NEG_INFINITY);
+                orders[source].sort_by(|a, b| quality(a).total_cmp(&quality(b)));
+            }
         }
         let index = orders[source][at];
         drawn[source].samples += 1;
+        domain_rows += usize::from(!sources[source].general);
         drawn[source].processed_tokens += examples.processed_tokens(index);
         drawn[source].trained_tokens += examples.trained_tokens(index);
         in_unit[source] += unit.size(examples, index);

@@ -167,6 +167,17 @@ pub struct Split {
     pub parts: usize,
 }
 
+/// In which order the rows of a source are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowOrder {
+    /// At random, another order in each epoch.
+    #[default]
+    Shuffled,
+    /// In each epoch by quality, the best last; rows of equal quality, and before all those that say none, at random.
+    BestLast,
+}
+
 /// A file ready for training.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -176,6 +187,10 @@ pub struct Source {
     pub examples: Examples,
     /// The weight of each of its targets.
     pub loss_weight: f32,
+    /// In which order its rows are seen.
+    pub order: RowOrder,
+    /// Whether it is general data: the length of a run in epochs is that of the other sources.
+    pub general: bool,
     /// What was kept and what was not.
     pub report: SourceReport,
 }
@@ -250,7 +265,7 @@ impl<'r> Preparing<'r> {
             DropReason::NoTarget
         } else if ids.len() <= self.max_length {
             self.kept += 1;
-            return self.examples.add(ids, trained, row.line);
+            return self.examples.add(ids, trained, row.line, row.quality);
         } else if matches!(row.content, RowContent::Text(_)) && self.max_length > 1 {
             self.kept += 1;
             self.split.documents += 1;
@@ -259,7 +274,7 @@ impl<'r> Preparing<'r> {
                 let mut trained = trained[part.clone()].to_vec();
                 trained[0] = false;
                 self.split.parts += 1;
-                self.examples.add(&ids[part], &trained, row.line)?;
+                self.examples.add(&ids[part], &trained, row.line, row.quality)?;
             }
             return Ok(());
         } else {
@@ -306,7 +321,7 @@ impl<'r> Preparing<'r> {
             lengths,
             ignored_fields: file.ignored_fields,
         };
-        Ok(Source { name: name.to_owned(), examples, loss_weight, report })
+        Ok(Source { name: name.to_owned(), examples, loss_weight, order: RowOrder::Shuffled, general: false, report })
     }
 }
 

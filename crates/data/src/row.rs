@@ -109,7 +109,7 @@ pub struct Task {
 }
 
 /// One row of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// Its line, from 1; in files without lines its number, from 1.
     pub line: usize,
@@ -122,10 +122,12 @@ pub struct Row {
     pub group: Option<String>,
     /// Field `label`, where given: the right answer of a classification row.
     pub label: Option<String>,
+    /// Field `quality`, where it is a number: rows can be seen by it, the best last.
+    pub quality: Option<f32>,
 }
 
 /// The rows of one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LoadedRows {
     /// The file.
     pub path: PathBuf,

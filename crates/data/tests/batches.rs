@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use temper_data::{
-    Example, ExampleRef, ExamplesWriter, Extent, Format, LengthReport, MixError, MixUnit, RowKind, Schedule, Source,
+    Example, ExampleRef, ExamplesWriter, Extent, Format, LengthReport, MixError, MixUnit, RowKind, RowOrder, Schedule, Source,
     SourceReport, Split, micro_batches, schedule,
 };
 use temper_run::Random;
@@ -33,9 +33,10 @@ fn source(name: &str, rows: usize, shape: impl Fn(usize) -> (usize, usize)) -> S
     let mut writer = ExamplesWriter::in_memory();
     for example in &examples {
         let trained: Vec<bool> = example.weights.iter().map(|&weight| weight > 0.0).collect();
-        writer.add(&example.ids, &trained, example.row).unwrap();
+        writer.add(&example.ids, &trained, example.row, None).unwrap();
     }
-    Source { name: name.into(), examples: writer.finish().unwrap(), loss_weight: 1.0, report }
+    let (examples, order, general) = (writer.finish().unwrap(), RowOrder::Shuffled, name != "domain");
+    Source { name: name.into(), examples, loss_weight: 1.0, order, general, report }
 }
 
 /// Short domain rows with few targets beside long replay rows trained whole, as in classification with prose.

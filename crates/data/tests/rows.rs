@@ -64,7 +64,7 @@ fn the_three_kinds_and_the_fields_beside_them() {
     assert_eq!(loaded.ignored_fields.into_iter().collect::<Vec<_>>(), [("code".into(), 2), ("extra".into(), 1)]);
 
     let text = load_rows(&file(r#"{"text": "t"}"#).path, &ReadOptions::default()).unwrap();
-    let expected = Row { line: 1, content: RowContent::Text("t".into()), id: None, group: None, label: None };
+    let expected = Row { line: 1, content: RowContent::Text("t".into()), id: None, group: None, label: None, quality: None };
     assert_eq!((text.kind, &text.rows[..]), (RowKind::Text, &[expected][..]));
 }
 

@@ -1,11 +1,13 @@
 //! What a stage's result depends on, as hashes: the key of its checkpoints and of its place in the cache.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use temper_data::expand;
 use temper_kernels::Device;
+use temper_recipe::RowFiles;
 use temper_run::{sha256_bytes, sha256_file};
 
 use crate::cache::key_of;
@@ -13,7 +15,7 @@ use crate::prepare::Prepared;
 use crate::{Base, PipelineError};
 
 /// Raised whenever the engine's results change in any bit: kernels, order of sums, schedule, packing, rendering.
-pub const NUMERICS: u32 = 4;
+pub const NUMERICS: u32 = 5;
 
 /// The settings of a stage that cannot change what it computes.
 const WITHOUT_EFFECT: [&str; 4] = ["save_steps", "keep_checkpoints", "data_licence", "licence"];
@@ -37,7 +39,7 @@ pub struct Input {
 
 /// Every data file of the recipe, hashed once each.
 pub(crate) fn inputs(recipe: &temper_recipe::Recipe) -> Result<Vec<Input>, PipelineError> {
-    let mut named: Vec<(String, &Path)> = Vec::new();
+    let mut named: Vec<(String, PathBuf)> = Vec::new();
     // By setting; one licence for all files of `train`.
     let mut licences: HashMap<&str, Option<&str>> = HashMap::new();
     for stage in &recipe.stages {
@@ -45,31 +47,37 @@ pub(crate) fn inputs(recipe: &temper_recipe::Recipe) -> Result<Vec<Input>, Pipel
         for source in stage.mix.iter().flat_map(|mix| &mix.general) {
             licences.insert(&source.path.path, source.licence.as_ref().map(|licence| licence.as_str()));
         }
-        named.extend(stage.train.value.iter().map(|path| (stage.train.path.clone(), path.as_path())));
-        named.extend(stage.validation.iter().map(|v| (v.path.clone(), v.value.as_path())));
+        let mut files = |setting: &str, files: &RowFiles| -> Result<(), PipelineError> {
+            named.extend(expand(&files.path)?.into_iter().map(|path| (setting.to_owned(), path)));
+            Ok(())
+        };
+        stage.train.value.iter().try_for_each(|train| files(&stage.train.path, train))?;
+        stage.validation.iter().try_for_each(|validation| files(&validation.path, &validation.value))?;
         let general = stage.mix.iter().flat_map(|mix| &mix.general);
         for source in general {
-            named.extend(source.path.file().map(|path| (source.path.path.clone(), path)));
+            source.path.files().map_or(Ok(()), |general| files(&source.path.path, general))?;
+        }
+        for source in stage.mix.iter().flat_map(|mix| &mix.general) {
             let prompts = source.self_data.iter().flat_map(|own| &own.prompts);
-            named.extend(prompts.map(|path| (path.path.clone(), path.value.as_path())));
+            named.extend(prompts.map(|path| (path.path.clone(), path.value.clone())));
         }
     }
     if let Some(evaluation) = &recipe.evaluation {
         if let Some(domain) = &evaluation.domain {
-            named.push((domain.validation.path.clone(), &domain.validation.value));
-            named.push((domain.test.path.clone(), &domain.test.value));
+            named.push((domain.validation.path.clone(), domain.validation.value.clone()));
+            named.push((domain.test.path.clone(), domain.test.value.clone()));
         }
-        named.extend(evaluation.general.iter().map(|suite| (suite.path.path.clone(), suite.path.value.as_path())));
+        named.extend(evaluation.general.iter().map(|suite| (suite.path.path.clone(), suite.path.value.clone())));
     }
-    let mut known: HashMap<&Path, (u64, String)> = HashMap::new();
+    let mut known: HashMap<PathBuf, (u64, String)> = HashMap::new();
     let mut inputs = Vec::new();
     for (setting, path) in named {
-        let (bytes, sha256) = match known.get(path) {
+        let (bytes, sha256) = match known.get(&path) {
             Some(found) => found.clone(),
             None => {
-                let bytes = std::fs::metadata(path).map_err(crate::checkpoints::io("look at", path))?.len();
-                let found = (bytes, sha256_file(path)?);
-                known.insert(path, found.clone());
+                let bytes = std::fs::metadata(&path).map_err(crate::checkpoints::io("look at", &path))?.len();
+                let found = (bytes, sha256_file(&path)?);
+                known.insert(path.clone(), found.clone());
                 found
             }
         };
@@ -103,7 +111,12 @@ pub(crate) fn ingredients(prepared: &Prepared, index: usize, before: Option<&str
             continue;
         }
         let hashes = hash_of(&setting.path);
-        settings.insert(name, if hashes.is_empty() { setting.value } else { hashes.into() });
+        let value = match (hashes.is_empty(), without_paths(&setting.value)) {
+            (true, _) => setting.value,
+            (false, None) => hashes.into(),
+            (false, Some(said)) => json!({"content": hashes, "said": said}),
+        };
+        settings.insert(name, value);
     }
     let suites: Vec<Value> =
         prepared.recipe.evaluation.iter().flat_map(|e| &e.general).flat_map(|s| hash_of(&s.path.path)).collect();
@@ -118,6 +131,22 @@ pub(crate) fn ingredients(prepared: &Prepared, index: usize, before: Option<&str
         "watched": suites,
         "before": before,
     })
+}
+
+/// What a setting that names files says beside their paths; nothing where it only names them.
+fn without_paths(value: &Value) -> Option<Value> {
+    match value {
+        Value::Object(said) => {
+            let mut said = said.clone();
+            said.shift_remove("path");
+            Some(said.into())
+        }
+        Value::Array(entries) => {
+            let said: Vec<Option<Value>> = entries.iter().map(without_paths).collect();
+            said.iter().any(Option::is_some).then(|| json!(said))
+        }
+        _ => None,
+    }
 }
 
 /// What a score of the base depends on: base, tokenizer, device and numerics, and `of` the items and how they are asked.

@@ -1,9 +1,12 @@
 //! Reading everything that a recipe names, before anything is trained.
 
-use temper_data::{DataError, Extent, MicroBatch, MixUnit, ReadOptions, Schedule, Source, SourceReport, micro_batches, schedule};
+use temper_data::{
+    DataError, Extent, Format, MicroBatch, MixUnit, ReadOptions, RowOrder, Schedule, Source, SourceReport, expand,
+    micro_batches, schedule,
+};
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, LoraSettings, Tuning, WeightsError};
-use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, Stage, StageKind};
+use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, RowFiles, Stage, StageKind};
 use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape, StopSettings};
 
 use crate::base::open_base_by;
@@ -185,6 +188,53 @@ pub fn prepare(
     })
 }
 
+/// How the files of a source are read.
+pub(crate) fn read_options(files: &RowFiles) -> ReadOptions {
+    let format = files.format.and_then(|format| Format::named(&format.to_string()));
+    ReadOptions { format, columns: files.columns.clone() }
+}
+
+type ReadSource<'a> = &'a mut dyn FnMut(&RowFiles, &str, f64) -> Result<Source, PipelineError>;
+
+/// The sources of the domain with their shares of it: one that holds all files, or, where weights are given, one for each entry.
+fn domain_sources(stage: &Stage, read: ReadSource<'_>) -> Result<(Vec<Source>, Vec<f64>), PipelineError> {
+    let train = &stage.train.value;
+    let weighted = train.iter().any(|files| files.weight.is_some());
+    let mut sources: Vec<Source> = Vec::new();
+    for files in train {
+        let stem = files.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = match (&files.name, train.len()) {
+            (Some(name), _) => name.clone(),
+            (None, 1) => "domain".to_owned(),
+            (None, _) if !weighted => "domain".to_owned(),
+            (None, _) => stem.unwrap_or_else(|| "domain".to_owned()),
+        };
+        let mut more = read(files, &name, stage.domain_loss_weight.value)?;
+        more.order = match stage.row_order.value {
+            temper_recipe::RowOrder::Shuffled => RowOrder::Shuffled,
+            temper_recipe::RowOrder::BestLast => RowOrder::BestLast,
+        };
+        let without = (0..more.examples.len()).filter(|&index| more.examples.quality(index).is_none()).count();
+        if more.order == RowOrder::BestLast && without > 0 {
+            return Err(PipelineError::Unfit {
+                path: stage.row_order.path.clone(),
+                problem: format!("{without} rows of {} have no number as `quality`", files.path.display()),
+                hint: "give every row one, or say row_order: shuffled".to_owned(),
+            });
+        }
+        match sources.first_mut().filter(|_| !weighted) {
+            Some(first) => first.examples.append(more.examples),
+            None => sources.push(more),
+        }
+    }
+    let weights: Vec<f64> = match weighted {
+        true => train.iter().map(|files| files.weight.map_or(1.0, |weight| weight.0)).collect(),
+        false => vec![1.0],
+    };
+    let total: f64 = weights.iter().sum();
+    Ok((sources, weights.into_iter().map(|weight| weight / total).collect()))
+}
+
 fn prepare_stage(
     stage: &Stage,
     index: usize,
@@ -195,30 +245,30 @@ fn prepare_stage(
     let seed = writer.recipe.seed.value;
     let max_length = stage.max_length.value as usize;
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
-    let mut read = |path: &std::path::Path, name: &str, weight: f64| -> Result<Source, PipelineError> {
-        let options = ReadOptions::default();
-        let source = tokens.source(&Asked { path, options: &options, max_length, name, loss_weight: weight as f32 })?;
-        let kind = source.report.kind;
-        if stage.kind.value == StageKind::Cpt && kind != temper_data::RowKind::Text {
-            return Err(PipelineError::Unfit {
-                path: format!("stages.{index}"),
-                problem: format!("cpt trains on rows with `text`, but {} holds {kind:?} rows", path.display()),
-                hint: "use `kind: sft` for conversations and completions".to_owned(),
-            });
+    let mut read = |files: &RowFiles, name: &str, weight: f64| -> Result<Source, PipelineError> {
+        let (options, mut whole) = (read_options(files), None::<Source>);
+        for path in &expand(&files.path)? {
+            let source =
+                tokens.source(&Asked { path, options: &options, max_length, name, loss_weight: weight as f32 })?;
+            let kind = source.report.kind;
+            if stage.kind.value == StageKind::Cpt && kind != temper_data::RowKind::Text {
+                return Err(PipelineError::Unfit {
+                    path: format!("stages.{index}"),
+                    problem: format!("cpt trains on rows with `text`, but {} holds {kind:?} rows", path.display()),
+                    hint: "use `kind: sft` for conversations and completions".to_owned(),
+                });
+            }
+            reports.push((path.display().to_string(), source.report.clone()));
+            match &mut whole {
+                Some(whole) => whole.examples.append(source.examples),
+                None => whole = Some(source),
+            }
         }
-        reports.push((path.display().to_string(), source.report.clone()));
-        Ok(source)
+        // A path that stands for no file was refused.
+        whole.ok_or_else(|| PipelineError::from(DataError::Empty { path: files.path.clone() }))
     };
-    let mut domain: Option<Source> = None;
-    for path in &stage.train.value {
-        let more = read(path, "domain", stage.domain_loss_weight.value)?;
-        match &mut domain {
-            Some(domain) => domain.examples.append(more.examples),
-            None => domain = Some(more),
-        }
-    }
-    let mut sources: Vec<Source> = domain.into_iter().collect();
-    let (mut shares, mut unit) = (vec![1.0], MixUnit::TrainedTokens);
+    let (mut sources, mut shares) = domain_sources(stage, &mut read)?;
+    let mut unit = MixUnit::TrainedTokens;
     if let Some(mix) = &stage.mix {
         unit = match mix.unit.value {
             temper_recipe::MixUnit::ProcessedTokens => MixUnit::ProcessedTokens,
@@ -226,10 +276,10 @@ fn prepare_stage(
             temper_recipe::MixUnit::Samples => MixUnit::Samples,
         };
         let domain = mix.domain.value / 100.0;
-        shares[0] = domain;
+        shares.iter_mut().for_each(|share| *share *= domain);
         for general in &mix.general {
-            let source = match (general.path.file(), &general.self_data) {
-                (Some(path), _) => read(path, &general.name.value, general.loss_weight.value)?,
+            let mut source = match (general.path.files(), &general.self_data) {
+                (Some(files), _) => read(files, &general.name.value, general.loss_weight.value)?,
                 (None, Some(settings)) if stage.kind.value == StageKind::Sft => {
                     let own = writer.rows(general, settings, max_length)?;
                     own_reports.push((own.report.path.display().to_string(), own.source.report.clone()));
@@ -245,14 +295,15 @@ fn prepare_stage(
                     });
                 }
             };
+            source.general = true;
             sources.push(source);
-            shares.push((1.0 - domain) * general.share.value / 100.0);
+            shares.push((1.0 - domain) * general.percent() / 100.0);
         }
         // A mix of domain alone may name no general source; rounding of percents is taken up.
         let total: f64 = shares.iter().sum();
         shares.iter_mut().for_each(|share| *share /= total);
     }
-    let validation = stage.validation.as_ref().map(|path| read(&path.value, "validation", 1.0)).transpose()?;
+    let validation = stage.validation.as_ref().map(|files| read(&files.value, "validation", 1.0)).transpose()?;
     reports.extend(own_reports);
     let extent = match stage.duration.value {
         Duration::Steps(steps) => Extent::Steps(steps as usize),

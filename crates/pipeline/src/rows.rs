@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use temper_data::{Examples, ExamplesWriter, ReadOptions, Source, SourceReport, prepare_file};
+use temper_data::{Examples, ExamplesWriter, ReadOptions, RowOrder, Source, SourceReport, prepare_file};
 use temper_run::{RunError, sha256_file, to_json, write_dir_atomic};
 use temper_text::Renderer;
 
@@ -79,7 +79,8 @@ impl Tokens<'_> {
         let entry = cache.folder(Kind::Rows).join(key_of(&ingredients));
         if let Some((examples, report)) = open(&entry) {
             touch(&entry.join(KEY));
-            return Ok(Source { name: name.to_owned(), examples, loss_weight, report });
+            let (name, order) = (name.to_owned(), RowOrder::Shuffled);
+            return Ok(Source { name, examples, loss_weight, order, general: false, report });
         }
         match keep(cache, &entry, &ingredients, prepare) {
             Ok(source) => Ok(source),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use temper_data::{DropReason, Dropped, Format, LoadedRows, Row, RowContent, RowKind, Source, prepare};
+use temper_data::{DropReason, Dropped, Format, LoadedRows, Row, RowContent, RowKind, Source, expand, prepare};
 use temper_kernels::Cpu;
 use temper_model::{Finish, Llama, Sampling, Tuning, default_cache_dir, generate};
 use temper_recipe::{GeneralSource, Recipe, SelfData};
@@ -262,7 +262,9 @@ impl Writer<'_> {
             rows.push(Written { line: index + 1, messages, category, finished: finish == "stop" });
         }
         let tokenizer = self.base.renderer.tokenizer();
-        let mut filter = Filter::new(tokenizer, &rows, &evaluation_files(self.recipe))?;
+        let judged = evaluation_files(self.recipe);
+        let judged: Vec<&Path> = judged.iter().map(PathBuf::as_path).collect();
+        let mut filter = Filter::new(tokenizer, &rows, &judged)?;
         let mut reasons: BTreeMap<DropReason, Dropped> = BTreeMap::new();
         let mut categories: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         let (mut kept, mut dropped, mut trained, mut answer_tokens) = (String::new(), String::new(), Vec::new(), 0);
@@ -276,7 +278,7 @@ impl Writer<'_> {
                     kept.push_str(line);
                     kept.push('\n');
                     let content = RowContent::Messages(Conversation::new(row.messages.clone()));
-                    trained.push(Row { line: row.line, content, id: None, group: None, label: None });
+                    trained.push(Row { line: row.line, content, id: None, group: None, label: None, quality: None });
                 }
                 Some(reason) => {
                     reasons.entry(reason).or_default().add(row.line, 0);
@@ -339,7 +341,7 @@ impl Writer<'_> {
             let mut messages = prompt.messages.clone();
             messages.push(Message::new("assistant", answer.clone()));
             let content = RowContent::Messages(Conversation::new(messages));
-            rows.push(Row { line: index + 1, content, id: None, group: None, label: None });
+            rows.push(Row { line: index + 1, content, id: None, group: None, label: None, quality: None });
         }
         let report = SelfReport {
             setting: source.path.path.clone(),
@@ -412,12 +414,13 @@ fn whole_parts(unfinished: &Path, prompts: &[Prompt]) -> String {
 }
 
 /// Every file by which the recipe's model is judged or chosen.
-fn evaluation_files(recipe: &Recipe) -> Vec<&Path> {
-    let mut files: Vec<&Path> =
-        recipe.stages.iter().filter_map(|s| s.validation.as_ref()).map(|v| v.value.as_path()).collect();
+fn evaluation_files(recipe: &Recipe) -> Vec<PathBuf> {
+    let validations = recipe.stages.iter().filter_map(|stage| stage.validation.as_ref());
+    // A pattern that fits nothing was refused where the rows were read.
+    let mut files: Vec<PathBuf> = validations.flat_map(|files| expand(&files.value.path).unwrap_or_default()).collect();
     if let Some(evaluation) = &recipe.evaluation {
-        files.extend(evaluation.domain.iter().flat_map(|d| [d.validation.value.as_path(), d.test.value.as_path()]));
-        files.extend(evaluation.general.iter().map(|suite| suite.path.value.as_path()));
+        files.extend(evaluation.domain.iter().flat_map(|d| [d.validation.value.clone(), d.test.value.clone()]));
+        files.extend(evaluation.general.iter().map(|suite| suite.path.value.clone()));
     }
     files.sort();
     files.dedup();

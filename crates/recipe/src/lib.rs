@@ -12,6 +12,7 @@
 //! unknown keys, tags and second documents are refused. Keys that other tools use for the same thing are accepted with a
 //! [`Note`].
 
+mod catalog;
 mod evaluation;
 mod field_doc;
 mod kind;
@@ -22,18 +23,21 @@ mod reader;
 mod recipe;
 mod reference;
 mod refused;
+mod rows;
 mod schema;
 mod set;
 mod settings;
 mod stage;
 mod tree;
 
+pub use catalog::Catalog;
 pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
 pub use mix::{GeneralRows, GeneralSource, Mix, MixUnit, SelfData};
 pub use precision::Precision;
 pub use problem::{Note, Place, Problem, RecipeErrors};
 pub use recipe::{Base, ModelSource, Recipe};
 pub use reference::reference;
+pub use rows::{RowFiles, RowFormat, Weight, is_remote, row_formats};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
-pub use stage::{Duration, Linear, Lora, LrScheduler, Mode, Span, Stage, StageKind};
+pub use stage::{Duration, Linear, Lora, LrScheduler, Mode, RowOrder, Span, Stage, StageKind};

@@ -14,6 +14,7 @@ use crate::mix::GeneralRows;
 use crate::precision::{Precision, precision};
 use crate::problem::{Note, Place, Problem, RecipeErrors};
 use crate::reader::{Context, Read, Section, section};
+use crate::rows::is_remote;
 use crate::settings::{Setting, Settings, Valued, tree};
 use crate::stage::Stage;
 use crate::{set, tree as yaml};
@@ -198,27 +199,30 @@ pub(crate) fn real(path: &Path) -> PathBuf {
 fn keep_apart(r: &mut Section<'_>, stages: &[Stage], evaluation: Option<&Evaluation>) {
     let mut used: HashMap<PathBuf, String> = HashMap::new();
     for stage in stages {
-        for path in &stage.train.value {
-            used.insert(real(path), stage.train.path.clone());
+        for files in &stage.train.value {
+            used.insert(real(&files.path), stage.train.path.clone());
         }
         for source in stage.mix.iter().flat_map(|mix| &mix.general) {
-            used.extend(source.path.file().map(|path| (real(path), source.path.path.clone())));
+            used.extend(source.path.files().map(|files| (real(&files.path), source.path.path.clone())));
         }
     }
-    let mut held_out: Vec<&Valued<PathBuf>> = stages.iter().filter_map(|stage| stage.validation.as_ref()).collect();
+    let validations = stages.iter().filter_map(|stage| stage.validation.as_ref());
+    let mut held_out: Vec<(&Path, &str, Option<Place>)> =
+        validations.map(|files| (files.value.path.as_path(), files.path.as_str(), files.place())).collect();
     if let Some(evaluation) = evaluation {
-        held_out.extend(evaluation.domain.iter().flat_map(|domain| [&domain.validation, &domain.test]));
-        held_out.extend(evaluation.general.iter().map(|suite| &suite.path));
+        let of_domain = evaluation.domain.iter().flat_map(|domain| [&domain.validation, &domain.test]);
+        let all = of_domain.chain(evaluation.general.iter().map(|suite| &suite.path));
+        held_out.extend(all.map(|file| (file.value.as_path(), file.path.as_str(), file.place())));
     }
-    for file in held_out {
+    for (file, setting, place) in held_out {
         if let Some(trained) = used.get(&real(file)) {
-            let message = format!("`{}` is the file that `{trained}` trains on", file.path);
-            r.problem(file.place(), message, "hold rows out: a model must not be judged on what it was trained on");
+            let message = format!("`{setting}` is the file that `{trained}` trains on");
+            r.problem(place, message, "hold rows out: a model must not be judged on what it was trained on");
         }
     }
     if let Some(test) = evaluation.and_then(|evaluation| evaluation.domain.as_ref()).map(|domain| &domain.test) {
         for stage in stages {
-            if let Some(validation) = stage.validation.as_ref().filter(|file| real(file) == real(test)) {
+            if let Some(validation) = stage.validation.as_ref().filter(|files| real(&files.value.path) == real(test)) {
                 let message = format!("`{}` is the file of `{}`", validation.path, test.path);
                 r.problem(
                     validation.place(),
@@ -285,7 +289,7 @@ impl Recipe {
     /// # Errors
     /// When the working directory cannot be found.
     pub fn absolute(mut self) -> std::io::Result<Self> {
-        let mut pin = |path: &mut PathBuf| -> std::io::Result<()> {
+        let pin = |path: &mut PathBuf| -> std::io::Result<()> {
             *path = std::path::absolute(&path)?;
             Ok(())
         };
@@ -294,11 +298,13 @@ impl Recipe {
         }
         pin(&mut self.output.value)?;
         for stage in &mut self.stages {
-            stage.train.value.iter_mut().try_for_each(&mut pin)?;
-            stage.validation.iter_mut().try_for_each(|path| pin(&mut path.value))?;
+            let files = stage.train.value.iter_mut().chain(stage.validation.iter_mut().map(|files| &mut files.value));
+            files.filter(|files| !is_remote(&files.path)).try_for_each(|files| pin(&mut files.path))?;
             for source in stage.mix.iter_mut().flat_map(|mix| &mut mix.general) {
-                if let GeneralRows::File(path) = &mut source.path.value {
-                    pin(path)?;
+                if let GeneralRows::Files(files) = &mut source.path.value
+                    && !is_remote(&files.path)
+                {
+                    pin(&mut files.path)?;
                 }
                 source
                     .self_data

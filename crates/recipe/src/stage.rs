@@ -1,11 +1,10 @@
 //! A stage: checkpoint + data + settings -> checkpoint.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
-use crate::kind::{above, above_to, choice, choice_refusing, data_file, integer, number, one_or_list, text};
+use crate::kind::{above, above_to, choice, choice_refusing, integer, number, one_or_list, text};
 use crate::mix::Mix;
+use crate::rows::{RowFiles, row_files, row_sources};
 use crate::reader::{Alternative, Read, Section, section};
 use crate::settings::Valued;
 
@@ -16,6 +15,16 @@ crate::kind::words! {
         Sft = "sft",
         /// Continued pretraining: next-token loss on all of plain text; takes rows with `text` only.
         Cpt = "cpt",
+    }
+}
+
+crate::kind::words! {
+    /// In which order rows are seen.
+    pub enum RowOrder {
+        /// At random.
+        Shuffled = "shuffled",
+        /// By the field `quality`, the best last; rows of equal quality at random.
+        BestLast = "best_last",
     }
 }
 
@@ -128,12 +137,15 @@ section! {
         );
         /// The adapters; not for `mode: full`.
         lora: Option<Lora> = f.only_when(is(&mode) != Some(Mode::Full), "mode: full", |f| f.group());
-        /// File or files of domain rows.
-        train: Valued<Vec<PathBuf>> = f.required(one_or_list(data_file().map(|file| vec![file]), data_file()));
+        /// Domain rows: files, folders, patterns with `*`, `hf:datasets/OWNER/NAME`; each as a path, or as a map of `path`,
+        /// `name`, `weight`, `format`, `columns`. Sources with a `weight` are drawn in these proportions, others as they lie.
+        train: Valued<Vec<RowFiles>> = f.required(row_sources());
+        /// In which order the rows of a domain source are seen.
+        row_order: Valued<RowOrder> = f.default(choice(), RowOrder::Shuffled, "decision: another order for each epoch, a function of the seed");
         /// Licence of the rows of `train`, for the plan, the report and the model card; left out, they say unknown.
         data_licence: Option<Valued<String>> = f.aliases(&["data_license", "licence", "license"]).optional(text());
         /// File of rows for the validation loss, by which the best checkpoint is chosen.
-        validation: Option<Valued<PathBuf>> = f.optional(data_file());
+        validation: Option<Valued<RowFiles>> = f.optional(row_files());
         /// Factor on the loss of each token of domain data.
         domain_loss_weight: Valued<f64> = f.default(number(above(0.0)), 1.0, "decision: every token counts alike");
         /// General data mixed in against forgetting; left out, the stage trains on domain data only.

@@ -37,6 +37,18 @@ impl Fields {
         Ok((id, group, self.mark("label")?))
     }
 
+    /// `quality`, where it is a number; data sets keep other things of that name.
+    pub fn quality(&mut self) -> Option<f32> {
+        let quality = match self.row.get("quality")? {
+            Value::Number(number) => number.as_f64()?,
+            // Tables hold text.
+            Value::String(text) => text.trim().parse().ok().filter(|quality: &f64| quality.is_finite())?,
+            _ => return None,
+        };
+        self.take("quality");
+        Some(quality as f32)
+    }
+
     /// Text, or a whole number or truth value as its text.
     fn mark(&mut self, name: &str) -> Result<Option<String>, String> {
         match self.take(name) {

@@ -171,6 +171,7 @@ impl Format {
     ) -> Result<Row, String> {
         let mut fields = Fields::new(row);
         let (id, group, label) = fields.marks()?;
+        let quality = fields.quality();
         let content = match self {
             Format::Messages => chat::read(&mut fields)?,
             Format::Converse => converse::read(&mut fields)?,
@@ -185,7 +186,7 @@ impl Format {
         for field in fields.left() {
             *ignored.entry(field).or_insert(0) += 1;
         }
-        Ok(Row { line, content, id, group, label })
+        Ok(Row { line, content, id, group, label, quality })
     }
 
     /// Writes a row in this format; the second value names what the format cannot hold.
@@ -213,6 +214,13 @@ impl Format {
                 lost.push(format!("field `{name}`"));
             } else {
                 out.insert(name.to_owned(), value.as_str().into());
+            }
+        }
+        if let Some(quality) = row.quality {
+            if matches!(self, Format::Converse | Format::Text) {
+                lost.push("field `quality`".to_owned());
+            } else {
+                out.insert("quality".to_owned(), quality.into());
             }
         }
         Ok((out, lost))

