@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use temper_text::{RenderError, Rendered, Renderer};
+use temper_text::{ChatRules, RenderError, Rendered, Renderer};
 
 use crate::examples::{Example, Examples, ExamplesWriter};
 use crate::read::{FileRows, ReadOptions, read_rows};
@@ -224,7 +224,9 @@ impl<'r> Preparing<'r> {
         let rendered: Vec<Result<Rendered, RenderError>> = rows
             .par_iter()
             .map(|row| match &row.content {
-                RowContent::Messages(conversation) => renderer.chat(&conversation.messages),
+                RowContent::Messages(conversation) => {
+                    renderer.chat(conversation, &ChatRules::default()).map(|mut rows| rows.swap_remove(0))
+                }
                 RowContent::Completion { prompt, completion } => renderer.completion(prompt, completion),
                 RowContent::Text(text) => renderer.text(text),
                 RowContent::Preference(_) | RowContent::Task(_) => Err(RenderError::NoMessages),
@@ -244,7 +246,7 @@ impl<'r> Preparing<'r> {
     }
 
     fn take(&mut self, row: &Row, rendered: &Rendered) -> Result<(), DataError> {
-        let Rendered { ids, trained } = rendered;
+        let Rendered { ids, trained, .. } = rendered;
         *self.lengths.entry(ids.len()).or_insert(0) += 1;
         let reason = if !trained.contains(&true) {
             DropReason::NoTarget

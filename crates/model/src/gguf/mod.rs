@@ -80,32 +80,48 @@ impl Gguf {
 
     /// The tokenizer's metadata, unchanged.
     pub(crate) fn vocab(&self) -> Result<GgufVocab, WeightsError> {
-        let mut meta = Metadata { container: &self.container, problems: Vec::new() };
-        let vocab = GgufVocab {
-            model: meta.text("tokenizer.ggml.model").unwrap_or_default(),
-            pre: meta.text("tokenizer.ggml.pre").unwrap_or_default(),
-            tokens: meta.texts("tokenizer.ggml.tokens"),
-            token_types: match self.container.metadata.get("tokenizer.ggml.token_type") {
-                Some(Value::Ints(types)) if types.iter().all(|t| i32::try_from(*t).is_ok()) => {
-                    types.iter().map(|&t| t as i32).collect()
-                }
-                other => meta.wrong("tokenizer.ggml.token_type", "an array of int32", other),
-            },
-            merges: meta.texts("tokenizer.ggml.merges"),
-            bos_id: meta.token("tokenizer.ggml.bos_token_id"),
-            eos_id: meta.token("tokenizer.ggml.eos_token_id"),
-            unk_id: meta.token("tokenizer.ggml.unknown_token_id"),
-            pad_id: meta.token("tokenizer.ggml.padding_token_id"),
-            add_bos: match self.container.metadata.get("tokenizer.ggml.add_bos_token") {
-                None => false,
-                Some(Value::Bool(add)) => *add,
-                other => meta.wrong("tokenizer.ggml.add_bos_token", "a boolean", other),
-            },
-            chat_template: meta.text("tokenizer.chat_template"),
-        };
-        meta.refuse_if_any()?;
-        Ok(vocab)
+        read_vocab(&self.container)
     }
+}
+
+/// The tokenizer's metadata of a GGUF file, unchanged, whatever model it holds.
+///
+/// # Errors
+/// When the file is no GGUF file, or the entries are missing or of the wrong type.
+pub fn gguf_vocab(path: &Path) -> Result<GgufVocab, WeightsError> {
+    read_vocab(&Container::open(path)?)
+}
+
+fn read_vocab(container: &Container) -> Result<GgufVocab, WeightsError> {
+    let mut meta = Metadata { container, problems: Vec::new() };
+    let model = meta.text("tokenizer.ggml.model").unwrap_or_default();
+    let vocab = GgufVocab {
+        model: model.clone(),
+        pre: meta.text("tokenizer.ggml.pre").unwrap_or_default(),
+        tokens: meta.texts("tokenizer.ggml.tokens"),
+        token_types: match container.metadata.get("tokenizer.ggml.token_type") {
+            Some(Value::Ints(types)) if types.iter().all(|t| i32::try_from(*t).is_ok()) => {
+                types.iter().map(|&t| t as i32).collect()
+            }
+            other => meta.wrong("tokenizer.ggml.token_type", "an array of int32", other),
+        },
+        merges: if model == "llama" { Vec::new() } else { meta.texts("tokenizer.ggml.merges") },
+        scores: match container.metadata.get("tokenizer.ggml.scores") {
+            Some(Value::Floats(scores)) => scores.clone(),
+            _ if model != "llama" => Vec::new(),
+            other => meta.wrong("tokenizer.ggml.scores", "an array of float32", other),
+        },
+        add_space_prefix: meta.flag("tokenizer.ggml.add_space_prefix", true),
+        bos_id: meta.token("tokenizer.ggml.bos_token_id"),
+        eos_id: meta.token("tokenizer.ggml.eos_token_id"),
+        unk_id: meta.token("tokenizer.ggml.unknown_token_id"),
+        pad_id: meta.token("tokenizer.ggml.padding_token_id"),
+        // llama.cpp adds one to SentencePiece vocabularies that do not say.
+        add_bos: meta.flag("tokenizer.ggml.add_bos_token", model == "llama"),
+        chat_template: meta.text("tokenizer.chat_template"),
+    };
+    meta.refuse_if_any()?;
+    Ok(vocab)
 }
 
 /// Model metadata, keys `llama.*`: `docs/gguf.md` of ggml, section "LLM".
@@ -192,6 +208,14 @@ impl Metadata<'_> {
             (None, Some(default)) => default,
             (Some(Value::Float(x)), _) => *x,
             (other, _) => self.wrong(key, "a floating-point number", other),
+        }
+    }
+
+    fn flag(&mut self, key: &str, default: bool) -> bool {
+        match self.container.metadata.get(key) {
+            None => default,
+            Some(Value::Bool(flag)) => *flag,
+            other => self.wrong(key, "a boolean", other),
         }
     }
 

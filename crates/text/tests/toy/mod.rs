@@ -33,6 +33,8 @@ pub fn vocab(template: Option<&str>) -> GgufVocab {
         tokens,
         token_types,
         merges: merges.map(str::to_owned).to_vec(),
+        scores: Vec::new(),
+        add_space_prefix: false,
         bos_id: Some(1),
         eos_id: Some(2),
         unk_id: Some(0),

@@ -1,0 +1,91 @@
+//! Conversations by the templates of published models, against texts of `transformers` (`tests/golden/chat`, whose README
+//! says how they were made).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+mod toy;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use temper_text::{Conversation, GgufVocab, Message, Renderer, Tokenizer};
+
+#[derive(Deserialize)]
+struct Cases {
+    conversations: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    messages: Vec<Message>,
+    #[serde(default)]
+    tools: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Goldens {
+    templates: BTreeMap<String, Golden>,
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    bos_token: Option<String>,
+    eos_token: String,
+    /// By case: without generation prompt, and with one; nothing where the template raises.
+    texts: BTreeMap<String, [Option<String>; 2]>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/chat")
+}
+
+fn read<T: for<'de> Deserialize<'de>>(name: &str) -> T {
+    serde_json::from_str(&std::fs::read_to_string(folder().join(name)).unwrap()).unwrap()
+}
+
+/// A renderer whose vocabulary has the special tokens of the golden.
+fn renderer(golden: &Golden, template: &str) -> Renderer {
+    let mut vocab = toy::vocab(Some(template));
+    let mut special = |token: &str| {
+        let known = vocab.tokens.iter().position(|known| known == token);
+        let id = known.unwrap_or_else(|| {
+            vocab.tokens.push(token.to_owned());
+            vocab.token_types.push(3);
+            vocab.tokens.len() - 1
+        });
+        Some(id as u32)
+    };
+    let (bos_id, eos_id) = (golden.bos_token.as_deref().and_then(&mut special), special(&golden.eos_token));
+    for token in ["<end_of_turn>", "<|end|>", "</s>"] {
+        special(token);
+    }
+    let vocab = GgufVocab { bos_id, eos_id, unk_id: None, pad_id: None, ..vocab };
+    let day = "2026-01-02T00:00:00Z".parse().unwrap();
+    Renderer::new_at(Tokenizer::from_gguf(&vocab).unwrap(), None, day).unwrap()
+}
+
+#[test]
+fn texts_are_those_of_transformers() {
+    let (cases, goldens): (Cases, Goldens) = (read("cases.json"), read("rendered.json"));
+    let (mut texts, mut raised, mut wrong) = (0, 0, Vec::new());
+    for (name, golden) in &goldens.templates {
+        let path = [folder(), PathBuf::from(std::env::var_os("TEMPER_TEST_TOKENIZERS").unwrap_or_default())]
+            .map(|folder| folder.join("templates").join(name).with_extension("jinja"));
+        let Some(path) = path.iter().find(|path| path.exists()) else { continue };
+        let renderer = renderer(golden, &std::fs::read_to_string(path).unwrap());
+        for case in &cases.conversations {
+            let conversation = Conversation { messages: case.messages.clone(), tools: case.tools.clone() };
+            for (expected, generation) in golden.texts[&case.name].iter().zip([false, true]) {
+                match (renderer.chat_text(&conversation, generation), expected) {
+                    (Ok(text), Some(expected)) if text == *expected => texts += 1,
+                    (Err(_), None) => raised += 1,
+                    (got, expected) => wrong.push(format!("{name}, {}: {got:?}\nexpected {expected:?}", case.name)),
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} texts differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(texts > 300 && raised > 20, "{texts} texts, {raised} refusals");
+}
