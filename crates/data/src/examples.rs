@@ -67,7 +67,10 @@ struct Part {
 enum Store {
     Memory(Arc<Vec<u32>>),
     /// Shared by clones: a read moves the file's own place.
-    File { path: PathBuf, file: Arc<Mutex<File>> },
+    File {
+        path: PathBuf,
+        file: Arc<Mutex<File>>,
+    },
 }
 
 impl Examples {
@@ -159,7 +162,8 @@ impl Examples {
         let bytes = |place: &Place| {
             let mut bytes = [0; PLACE];
             bytes[..8].copy_from_slice(&place.start.to_le_bytes());
-            for (part, number) in bytes[8..].chunks_exact_mut(4).zip([place.ids, place.runs, place.trained, place.row]) {
+            for (part, number) in bytes[8..].chunks_exact_mut(4).zip([place.ids, place.runs, place.trained, place.row])
+            {
                 part.copy_from_slice(&number.to_le_bytes());
             }
             bytes

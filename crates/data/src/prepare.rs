@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use temper_text::{ChatRules, RenderError, Rendered, Renderer};
 
+use crate::Format;
 use crate::examples::{Example, Examples, ExamplesWriter};
 use crate::read::{FileRows, ReadOptions, read_rows};
 use crate::row::{DataError, LoadedRows, Row, RowContent, RowKind, RowProblem};
-use crate::Format;
 
 /// How many line numbers a reason shows; it counts all.
 const SHOWN_LINES: usize = 5;
@@ -323,7 +323,7 @@ fn check_loss_weight(name: &str, weight: f32) -> Result<(), DataError> {
 fn check_kind(path: &Path, kind: RowKind, renderer: &Renderer) -> Result<(), DataError> {
     match kind {
         RowKind::Messages => {
-            renderer.check_template().map_err(|source| DataError::Template { path: path.to_owned(), source })
+            renderer.check_trainable().map_err(|source| DataError::Template { path: path.to_owned(), source })
         }
         RowKind::Completion | RowKind::Text => Ok(()),
         RowKind::Preference | RowKind::Task => Err(DataError::Unreadable {

@@ -265,4 +265,3 @@ impl DataError {
         DataError::BadRows { path: path.to_owned(), problems, total }
     }
 }
-

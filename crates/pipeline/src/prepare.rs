@@ -1,6 +1,8 @@
 //! Reading everything that a recipe names, before anything is trained.
 
-use temper_data::{DataError, Extent, MicroBatch, MixUnit, ReadOptions, Schedule, Source, SourceReport, micro_batches, schedule};
+use temper_data::{
+    DataError, Extent, MicroBatch, MixUnit, ReadOptions, Schedule, Source, SourceReport, micro_batches, schedule,
+};
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, LoraSettings, Tuning, WeightsError};
 use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, Stage, StageKind};

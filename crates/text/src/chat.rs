@@ -74,14 +74,19 @@ impl Chat {
         let after = answer + messages[1].content.len();
         let (_, end_of_turn) = tokenizer.specials().find(&text[after..]).next().ok_or(RenderError::NoEndOfTurn)?;
 
-        // The model starts to write where its prompt ends. A template that knows no generation prompt may put that before
-        // the turn's header, which would be trained; where there is one, what follows it is the model's to write.
         let (prompt, bare) =
             (template.render(&values[..1], &none, true)?, template.render(&values[..1], &none, false)?);
-        let header = (prompt == bare && text.starts_with(&prompt)).then(|| text.get(prompt.len()..answer)).flatten();
-        let untrainable = header.and_then(|header| tokenizer.specials().find(header).next()).map(|(_, id)| {
-            RenderError::HeaderNotInPrompt { message: 2, token: tokenizer.token(id).unwrap_or_default() }
-        });
+        let untrainable = if !text.starts_with(&prompt) {
+            let same = prompt.chars().zip(text.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+            let from = |text: &str| text.get(same..).unwrap_or_default().chars().take(40).collect::<String>();
+            Some(RenderError::PromptNotInTurn { prompt: from(&prompt), turn: from(&text) })
+        } else if prompt == bare {
+            // Without a generation prompt, the prompt may end before the turn's header, which would be trained.
+            let header = text.get(prompt.len()..answer).and_then(|header| tokenizer.specials().find(header).next());
+            header.map(|(_, id)| RenderError::HeaderNotInPrompt { token: tokenizer.token(id).unwrap_or_default() })
+        } else {
+            None
+        };
         Ok(Chat { template, end_of_turn, untrainable, calls: OnceLock::new() })
     }
 
@@ -277,8 +282,11 @@ impl<'r> Row<'r> {
                 Some(turn) => places.find(strip(part), turn.clone()).is_some(),
                 None => places.find_in_order(strip(part)),
             };
+            // Some templates print what tools answered as JSON.
+            let as_json = || crate::python::json(&message.content.as_str().into()).unwrap_or_default();
+            let in_json = |printed: &mut dyn FnMut(&str) -> bool| message.role == "tool" && printed(&as_json());
             let changed = || RenderError::ContentChanged { message: index + 1, role: message.role.clone() };
-            if !printed(&message.content) {
+            if !printed(&message.content) && !in_json(&mut printed) {
                 // Templates of reasoning models take the reasoning out of the content: to print it in a form of their own,
                 // or not at all.
                 let parts = message.content.rsplit_once(END_OF_REASONING).filter(|_| message.role == "assistant");

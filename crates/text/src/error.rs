@@ -88,13 +88,23 @@ pub enum RenderError {
         /// The tool.
         name: String,
     },
-    /// The conversation does not start with the prompt of one of its turns, or a turn stands in it otherwise than at its end.
+    /// A turn, or what stands before it, is rendered otherwise once it is not the last.
     #[error(
-        "message {message} (assistant): the chat template renders this turn, or what stands before it, otherwise in the whole conversation than where the turn is the last, so training would not match use\nhint: `turns: apart` makes a row of each turn, in which it is the last; where that is refused too, the template's generation prompt is no beginning of its turns and no conversation can be trained with it"
+        "message {message} (assistant): the chat template renders this turn, or what stands before it, otherwise in the whole conversation than where the turn is the last, so training would not match use\nhint: `turns: apart` makes a row of each turn, in which it is the last"
     )]
     NotAPrefix {
         /// The assistant turn.
         message: usize,
+    },
+    /// No conversation starts with the prompt of its turn.
+    #[error(
+        "the chat template's generation prompt is no beginning of the turns that it renders, so nothing can be trained with it: the prompt goes on with {prompt:?} where the conversation goes on with {turn:?}\nhint: give a template whose turns start as its generation prompt does"
+    )]
+    PromptNotInTurn {
+        /// The prompt from where they part.
+        prompt: String,
+        /// The conversation from there.
+        turn: String,
     },
     /// The tokens of prompt and answer depend on whether they are encoded apart, and the rules refuse that.
     #[error(
@@ -106,11 +116,9 @@ pub enum RenderError {
     },
     /// The generation prompt stops short of the turn's header.
     #[error(
-        "message {message} (assistant): the chat template's generation prompt ends before the special token {token:?} of the turn's header, so the header would be trained"
+        "the chat template's generation prompt ends before the special token {token:?} of an assistant turn's header, so the header would be trained"
     )]
     HeaderNotInPrompt {
-        /// The assistant turn.
-        message: usize,
         /// The token.
         token: String,
     },

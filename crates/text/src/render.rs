@@ -112,9 +112,16 @@ impl Renderer {
     /// The chat template's fault, if conversations cannot be rendered.
     ///
     /// # Errors
-    /// [`RenderError::NoTemplate`], [`RenderError::NoEndOfTurn`], [`RenderError::ContentCount`],
-    /// [`RenderError::HeaderNotInPrompt`], or what the template said.
+    /// [`RenderError::NoTemplate`], [`RenderError::NoEndOfTurn`], [`RenderError::ContentCount`], or what the template said.
     pub fn check_template(&self) -> Result<(), RenderError> {
+        self.usable_chat().map(|_| ())
+    }
+
+    /// The same, or why prompts can be rendered and conversations cannot be trained.
+    ///
+    /// # Errors
+    /// As [`Renderer::check_template`], and [`RenderError::HeaderNotInPrompt`], [`RenderError::PromptNotInTurn`].
+    pub fn check_trainable(&self) -> Result<(), RenderError> {
         self.usable_chat()?.check_trainable()
     }
 

@@ -151,12 +151,9 @@ fn templates_whose_training_would_not_match_use_are_refused_with_the_reason() {
     let turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")];
     // The number of messages stands at the top: no prompt is a prefix.
     let counting = "{{ messages|length }}{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}";
-    assert_eq!(refused(counting, &turns), RenderError::NotAPrefix { message: 2 });
+    assert!(matches!(refused(counting, &turns), RenderError::PromptNotInTurn { .. }));
     let no_generation_prompt = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}";
-    assert_eq!(
-        refused(no_generation_prompt, &turns),
-        RenderError::HeaderNotInPrompt { message: 2, token: "<|im_start|>".into() }
-    );
+    assert_eq!(refused(no_generation_prompt, &turns), RenderError::HeaderNotInPrompt { token: "<|im_start|>".into() });
     let endless = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}\n{% endfor %}";
     assert_eq!(refused(endless, &turns), RenderError::NoEndOfTurn);
     let twice = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}{{ messages[0].content }}";

@@ -177,11 +177,13 @@ impl GgufVocab {
                 tokens.len()
             )));
         }
-        let normal = |piece: &str| ids.get(piece).is_some_and(|&id| self.token_types[id] == NORMAL);
+        // Runs of spaces are user-defined in some vocabularies. Control tokens are not put together from text.
+        let piece =
+            |piece: &str| ids.get(piece).is_some_and(|&id| matches!(self.token_types[id], NORMAL | USER_DEFINED));
         let mut merges: Vec<(f32, &str, &str)> = Vec::new();
-        for (token, score) in tokens.iter().zip(&self.scores).filter(|(token, _)| normal(token)) {
+        for (token, score) in tokens.iter().zip(&self.scores).filter(|(token, _)| piece(token)) {
             let cuts = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
-            merges.extend(cuts.filter(|(a, b)| normal(a) && normal(b)).map(|(a, b)| (*score, a, b)));
+            merges.extend(cuts.filter(|(a, b)| piece(a) && piece(b)).map(|(a, b)| (*score, a, b)));
         }
         merges.sort_by(|a, b| b.0.total_cmp(&a.0));
         let merges: Vec<[&str; 2]> = merges.into_iter().map(|(_, a, b)| [a, b]).collect();
