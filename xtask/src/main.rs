@@ -43,7 +43,8 @@ usage: cargo xtask TASK
                            that is nothing, on Mesa's software Vulkan, fetched from Debian's archive
                            (ARGS go to the test programs)
   e2e wheel                builds the wheel, installs it into a fresh environment, plans a recipe with it
-  asset-path               fetch the test model if needed and print where it lies (for TEMPER_TEST_GGUF)
+  asset-path [tokenizers]  fetch the test model if needed and print where it lies (for TEMPER_TEST_GGUF); or the tokenizers
+                           and templates (for TEMPER_TEST_TOKENIZERS)
 ";
 
 fn main() -> ExitCode {
@@ -75,6 +76,10 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["e2e", "wheel"] => e2e::wheel(),
         ["asset-path"] => {
             println!("{}", cache::test_model()?.display());
+            Ok(())
+        }
+        ["asset-path", "tokenizers"] => {
+            println!("{}", cache::test_tokenizers()?.unwrap_or_else(|| "none".into()).display());
             Ok(())
         }
         [] | ["help" | "--help" | "-h"] => {

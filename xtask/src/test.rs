@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::cache::test_model;
+use crate::cache::{test_model, test_tokenizers};
 use crate::command::{cargo, check, program};
 use crate::hygiene;
 
@@ -30,6 +30,7 @@ pub fn run(extent: Extent) -> Result<()> {
     steps.run("format", || check(cargo()?.args(["fmt", "--all", "--check"])))?;
     steps.run("committed data", || check(program("python3")?.args(["data/make.py", "check"])))?;
     let model = steps.run("test model", test_model)?;
+    let tokenizers = steps.run("test tokenizers", test_tokenizers)?.unwrap_or_else(|| "none".into());
     steps.run("lints", || {
         check(cargo()?.args(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;
@@ -41,8 +42,11 @@ pub fn run(extent: Extent) -> Result<()> {
     }
     // As the README has it, but for training.
     steps.run("first command", || check(cargo()?.args(["run", "--release", "--", "plan", "recipes/icd10.yaml"])))?;
-    steps
-        .run("tests", || check(cargo()?.args(["test", "--release", "--workspace"]).env("TEMPER_TEST_GGUF", &model)))?;
+    steps.run("tests", || {
+        let mut tests = cargo()?;
+        tests.args(["test", "--release", "--workspace"]);
+        check(tests.env("TEMPER_TEST_GGUF", &model).env("TEMPER_TEST_TOKENIZERS", &tokenizers))
+    })?;
     steps.print();
     Ok(())
 }

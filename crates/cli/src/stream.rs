@@ -4,7 +4,7 @@ use temper_text::Tokenizer;
 
 /// Turns tokens into text one by one. A character may take several tokens: until it is whole, they are held back.
 ///
-/// A byte-level token is a run of bytes whatever stands before it, so what was handed out never changes and only the
+/// A token of text that continues is a run of bytes whatever stands before it, so what was handed out never changes and only the
 /// tokens held back are decoded.
 pub struct TextStream<'t> {
     tokenizer: &'t Tokenizer,
@@ -19,7 +19,7 @@ impl<'t> TextStream<'t> {
     /// What can be shown now that `token` has come; special tokens show nothing.
     pub fn push(&mut self, token: u32) -> String {
         self.held.push(token);
-        let text = self.tokenizer.decode(&self.held, true);
+        let text = self.tokenizer.decode_continuation(&self.held, true);
         if text.ends_with('\u{FFFD}') {
             return String::new();
         }
@@ -29,7 +29,7 @@ impl<'t> TextStream<'t> {
 
     /// What is left when no more tokens come: an incomplete character, as U+FFFD.
     pub fn rest(self) -> String {
-        self.tokenizer.decode(&self.held, true)
+        self.tokenizer.decode_continuation(&self.held, true)
     }
 }
 

@@ -69,7 +69,10 @@ struct Part {
 enum Store {
     Memory(Arc<Vec<u32>>),
     /// Shared by clones: a read moves the file's own place.
-    File { path: PathBuf, file: Arc<Mutex<File>> },
+    File {
+        path: PathBuf,
+        file: Arc<Mutex<File>>,
+    },
 }
 
 impl Examples {

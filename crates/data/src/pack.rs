@@ -44,7 +44,8 @@ pub fn micro_batches(rows: &[(u16, &Example)], max_tokens: usize) -> Vec<MicroBa
         let length = example.ids.len();
         let fitting = batches.iter().enumerate().filter(|(_, batch)| batch.ids.len() + length <= max_tokens);
         // Of equally full ones the first.
-        let fits = fitting.max_by_key(|(index, batch)| (batch.ids.len(), std::cmp::Reverse(*index))).map(|(index, _)| index);
+        let fits =
+            fitting.max_by_key(|(index, batch)| (batch.ids.len(), std::cmp::Reverse(*index))).map(|(index, _)| index);
         let index = fits.unwrap_or(batches.len());
         if fits.is_none() {
             batches.push(MicroBatch::default());

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use temper_text::{RenderError, Rendered, Renderer};
+use temper_text::{ChatRules, RenderError, Rendered, Renderer};
 
+use crate::Format;
 use crate::examples::{Example, Examples, ExamplesWriter};
 use crate::read::{FileRows, ReadOptions, read_rows};
 use crate::row::{DataError, LoadedRows, Row, RowContent, RowKind, RowProblem};
-use crate::Format;
 
 /// How many line numbers a reason shows; it counts all.
 const SHOWN_LINES: usize = 5;
@@ -239,7 +239,9 @@ impl<'r> Preparing<'r> {
         let rendered: Vec<Result<Rendered, RenderError>> = rows
             .par_iter()
             .map(|row| match &row.content {
-                RowContent::Messages(conversation) => renderer.chat(&conversation.messages),
+                RowContent::Messages(conversation) => {
+                    renderer.chat(conversation, &ChatRules::default()).map(|mut rows| rows.swap_remove(0))
+                }
                 RowContent::Completion { prompt, completion } => renderer.completion(prompt, completion),
                 RowContent::Text(text) => renderer.text(text),
                 RowContent::Preference(_) | RowContent::Task(_) => Err(RenderError::NoMessages),
@@ -259,7 +261,7 @@ impl<'r> Preparing<'r> {
     }
 
     fn take(&mut self, row: &Row, rendered: &Rendered) -> Result<(), DataError> {
-        let Rendered { ids, trained } = rendered;
+        let Rendered { ids, trained, .. } = rendered;
         *self.lengths.entry(ids.len()).or_insert(0) += 1;
         let reason = if !trained.contains(&true) {
             DropReason::NoTarget
@@ -336,7 +338,7 @@ fn check_loss_weight(name: &str, weight: f32) -> Result<(), DataError> {
 fn check_kind(path: &Path, kind: RowKind, renderer: &Renderer) -> Result<(), DataError> {
     match kind {
         RowKind::Messages => {
-            renderer.check_template().map_err(|source| DataError::Template { path: path.to_owned(), source })
+            renderer.check_trainable().map_err(|source| DataError::Template { path: path.to_owned(), source })
         }
         RowKind::Completion | RowKind::Text => Ok(()),
         RowKind::Preference | RowKind::Task => Err(DataError::Unreadable {

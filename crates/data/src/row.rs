@@ -267,4 +267,3 @@ impl DataError {
         DataError::BadRows { path: path.to_owned(), problems, total }
     }
 }
-

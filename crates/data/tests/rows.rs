@@ -107,7 +107,9 @@ fn every_bad_row_of_an_unknown_format_says_what_is_known() {
 #[test]
 fn twenty_bad_rows_are_shown_and_all_are_counted() {
     let file = file("{}\n".repeat(57));
-    let DataError::BadRows { problems, total, .. } = load_rows(&file.path, &ReadOptions::default()).unwrap_err() else { panic!("bad rows") };
+    let DataError::BadRows { problems, total, .. } = load_rows(&file.path, &ReadOptions::default()).unwrap_err() else {
+        panic!("bad rows")
+    };
     assert_eq!((problems.len(), total, problems[19].line), (20, 57, 20));
     assert!(refused("{}\n".repeat(57)).contains("... and 37 more"));
 }

@@ -7,7 +7,7 @@ use temper_eval::items;
 use temper_eval::suite::{Bench, EvalError, KlScore, Side, chat_kl};
 use temper_kernels::{Cpu, Device, Pick, Segment, Tensor, Write};
 use temper_model::{Checkpoint, Llama, LoraSettings, Purpose, Tokens, Tuning, Workspace};
-use temper_text::{Message, Renderer, Specials, Tokenizer};
+use temper_text::{ChatRules, Message, Renderer, Specials, Tokenizer};
 
 type Buffer = <Cpu as Device>::Buffer;
 
@@ -112,7 +112,7 @@ fn labels_over_their_trie_score_as_plain_sequences() {
         for (index, label) in labels.iter().enumerate() {
             let mut messages = item.prompt.clone();
             messages.push(Message::new("assistant", label.as_str()));
-            let whole = loaded.renderer.chat(&messages).unwrap().ids;
+            let whole = loaded.renderer.chat(&messages, &ChatRules::default()).unwrap().remove(0).ids;
             let length = whole.iter().rposition(|&id| id == end).unwrap() + 1;
             let plain = loaded.logprob(&whole[..length], prompt.len());
             assert_close(score.logprobs[index], plain, &format!("line {} label {label}", item.line));

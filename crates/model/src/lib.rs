@@ -25,6 +25,7 @@ pub use checkpoint::{Checkpoint, WeightsError};
 pub use config::LlamaConfig;
 pub use export::{Dtype, write_model, write_tensors};
 pub use generate::{Finish, GenerateError, Generated, generate};
+pub use gguf::gguf_vocab;
 pub use llama::{KvCache, Llama, Tokens};
 pub use parameters::{LINEAR_MODULES, LoraSettings, Parameter, Tuning};
 pub use safetensors::TensorFile;

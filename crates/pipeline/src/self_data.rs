@@ -365,7 +365,13 @@ impl Writer<'_> {
         rows: Vec<Row>,
         max_length: usize,
     ) -> Result<Source, PipelineError> {
-        let loaded = LoadedRows { path, format: Format::Messages, kind: RowKind::Messages, rows, ignored_fields: BTreeMap::new() };
+        let loaded = LoadedRows {
+            path,
+            format: Format::Messages,
+            kind: RowKind::Messages,
+            rows,
+            ignored_fields: BTreeMap::new(),
+        };
         Ok(prepare(&loaded, &self.base.renderer, max_length, &source.name.value, source.loss_weight.value as f32)?)
     }
 }

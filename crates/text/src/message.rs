@@ -64,10 +64,39 @@ impl Message {
         Message { role: role.into(), content: content.into(), ..Message::default() }
     }
 
-    /// Every text of the turn that the row gives and a template may print.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
-        let calls = self.tool_calls.iter().map(|call| call.name.as_str());
-        std::iter::once(self.content.as_str()).chain(self.reasoning.as_deref()).chain(calls)
+    /// Every text of the turn that the row gives and a template may print, but the role: content, reasoning, ids and names,
+    /// and the texts and keys of arguments.
+    pub fn texts(&self) -> Vec<&str> {
+        let mut texts = vec![self.content.as_str()];
+        texts.extend([&self.reasoning, &self.tool_call_id, &self.name].into_iter().filter_map(Option::as_deref));
+        for call in &self.tool_calls {
+            texts.extend(call.id.as_deref());
+            texts.push(&call.name);
+            for (key, value) in &call.arguments {
+                texts.push(key);
+                collect_texts(value, &mut texts);
+            }
+        }
+        texts
+    }
+
+    /// The same message with every one of its [`Message::texts`] changed by `change`.
+    pub(crate) fn map_texts(&self, change: &impl Fn(&str) -> String) -> Message {
+        let optional = |text: &Option<String>| text.as_deref().map(change);
+        let call = |call: &ToolCall| ToolCall {
+            id: optional(&call.id),
+            name: change(&call.name),
+            arguments: call.arguments.iter().map(|(key, value)| (change(key), map_texts(value, change))).collect(),
+        };
+        Message {
+            role: self.role.clone(),
+            content: change(&self.content),
+            reasoning: optional(&self.reasoning),
+            tool_calls: self.tool_calls.iter().map(call).collect(),
+            tool_call_id: optional(&self.tool_call_id),
+            name: optional(&self.name),
+            train: self.train,
+        }
     }
 
     /// Reads a message from JSON.
@@ -104,7 +133,8 @@ impl Message {
         }
         message.role = role.ok_or("missing field `role`")?;
         if message.role != "assistant" {
-            let only = [("reasoning_content", message.reasoning.is_some()), ("tool_calls", !message.tool_calls.is_empty())];
+            let only =
+                [("reasoning_content", message.reasoning.is_some()), ("tool_calls", !message.tool_calls.is_empty())];
             if let Some((name, _)) = only.iter().find(|(_, given)| *given) {
                 return Err(format!("`{name}` in a turn of role `{}`, expected only in assistant turns", message.role));
             }
@@ -163,16 +193,18 @@ fn content(value: Value) -> Result<String, String> {
 
 fn tool_calls(value: Value) -> Result<Vec<ToolCall>, String> {
     let Value::Array(calls) = value else { return Err(format!("expected a list, got {}", kind_of(&value))) };
-    let read = |(index, call): (usize, Value)| {
-        ToolCall::from_json(call).map_err(|what| format!("call {}: {what}", index + 1))
-    };
+    let read =
+        |(index, call): (usize, Value)| ToolCall::from_json(call).map_err(|what| format!("call {}: {what}", index + 1));
     calls.into_iter().enumerate().map(read).collect()
 }
 
 impl ToolCall {
     fn from_json(value: Value) -> Result<ToolCall, String> {
-        let Value::Object(mut fields) = value else { return Err(format!("expected an object, got {}", kind_of(&value))) };
-        let id = fields.remove("id").filter(|id| !id.is_null()).map(text).transpose().map_err(|e| format!("`id`: {e}"))?;
+        let Value::Object(mut fields) = value else {
+            return Err(format!("expected an object, got {}", kind_of(&value)));
+        };
+        let id =
+            fields.remove("id").filter(|id| !id.is_null()).map(text).transpose().map_err(|e| format!("`id`: {e}"))?;
         let mut function = match fields.remove("function") {
             Some(Value::Object(function)) => function,
             Some(other) => return Err(format!("`function`: expected an object, got {}", kind_of(&other))),
@@ -205,6 +237,67 @@ impl Conversation {
     /// A conversation without tools.
     pub fn new(messages: Vec<Message>) -> Conversation {
         Conversation { messages, tools: Vec::new() }
+    }
+}
+
+/// A conversation, or a part of one, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct ConversationRef<'c> {
+    /// The turns.
+    pub messages: &'c [Message],
+    /// The tools.
+    pub tools: &'c [Value],
+}
+
+impl<'c> From<&'c Conversation> for ConversationRef<'c> {
+    fn from(conversation: &'c Conversation) -> Self {
+        ConversationRef { messages: &conversation.messages, tools: &conversation.tools }
+    }
+}
+
+/// Turns without tools.
+impl<'c> From<&'c [Message]> for ConversationRef<'c> {
+    fn from(messages: &'c [Message]) -> Self {
+        ConversationRef { messages, tools: &[] }
+    }
+}
+
+/// Turns without tools.
+impl<'c> From<&'c Vec<Message>> for ConversationRef<'c> {
+    fn from(messages: &'c Vec<Message>) -> Self {
+        messages.as_slice().into()
+    }
+}
+
+/// Turns without tools.
+impl<'c, const N: usize> From<&'c [Message; N]> for ConversationRef<'c> {
+    fn from(messages: &'c [Message; N]) -> Self {
+        messages.as_slice().into()
+    }
+}
+
+/// Adds the texts and keys of `value` to `texts`.
+pub(crate) fn collect_texts<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(items) => items.iter().for_each(|item| collect_texts(item, texts)),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            texts.push(key);
+            collect_texts(value, texts);
+        }),
+        _ => {}
+    }
+}
+
+/// `value` with all its texts and keys changed.
+pub(crate) fn map_texts(value: &Value, change: &impl Fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => Value::String(change(text)),
+        Value::Array(items) => items.iter().map(|item| map_texts(item, change)).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| (change(key), map_texts(value, change))).collect::<Map<_, _>>().into()
+        }
+        other => other.clone(),
     }
 }
 
@@ -298,11 +391,17 @@ mod tests {
         for (text, part) in [
             (r#"{"content": "a"}"#, "missing field `role`"),
             (r#"{"role": "user", "content": 3}"#, "`content`: expected text or a list of parts, got a number"),
-            (r#"{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}"#, "part 1: `image_url` is not supported"),
+            (
+                r#"{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}"#,
+                "part 1: `image_url` is not supported",
+            ),
             (r#"{"role": "user", "content": "a", "mood": "b"}"#, "unknown field `mood`"),
             (r#"{"role": "user", "content": "a", "thinking": "b"}"#, "only in assistant turns"),
             (r#"{"role": "assistant", "content": "a", "weight": 0.5}"#, "a weight of 0 or 1, got 0.5"),
-            (r#"{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "[1]"}]}"#, "call 1: `arguments` of `f`"),
+            (
+                r#"{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "[1]"}]}"#,
+                "call 1: `arguments` of `f`",
+            ),
             (r#"["user", "a"]"#, "expected an object"),
         ] {
             let error = read(text).unwrap_err();

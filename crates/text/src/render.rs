@@ -1,41 +1,39 @@
 //! A row of data becomes token ids and a mask of what is trained.
 //!
 //! # How the mask is found
-//! Chat templates are programs, so nothing is assumed about their markers. A conversation is rendered three ways:
-//! 1. as it is: the text;
-//! 2. with a placeholder for each message's content: which parts of the text are the template's and which are content;
-//! 3. for each assistant turn, the messages before it with the generation prompt: the prompt at inference.
-//!
-//! Each prompt must be a prefix of the text, else the conversation is refused: the model would be trained on a context
-//! that it never sees in use. What is trained is what the model must write after that prompt: the content, and the
-//! special token that ends the turn. (Where the template puts ordinary text between prompt and content, or between
-//! content and end of turn, the model must write that too, and it is trained.)
+//! Chat templates are programs, so nothing is assumed about their markers. What is trained is what the model must write:
+//! from the end of the prompt at inference (the messages before, with the generation prompt) to the special token that ends
+//! the turn. Each prompt must be a prefix of the text, and each trained turn must stand in the text as it stands where it is
+//! the last, else the conversation is refused: the model would be trained on a context that it never sees in use. (Where the
+//! template puts ordinary text between prompt and content, or between content and end of turn, the model must write that
+//! too, and it is trained.)
 //!
 //! # How the text is encoded
-//! Special tokens are recognised in the template's parts only. Between two special tokens the text is encoded as a
-//! whole, as at inference, except that encoding starts anew where an assistant's turn starts, as generation does. So the
-//! ids of each prompt are a prefix of the ids of the conversation, and equal what `transformers` makes of the same text
-//! as long as no content spells a special token.
+//! Control tokens that the row's own texts spell are replaced, before the template runs, by characters that appear nowhere
+//! else; so the special tokens in the rendered text are the template's, and the spellings are put back as text. Between two
+//! special tokens the text is encoded as a whole, as at inference, except that encoding starts anew where an assistant's turn
+//! starts, as generation does. So the ids of each prompt are a prefix of the ids of the conversation, and equal what
+//! `transformers` makes of the same text as long as no content spells a special token.
 
-use std::ops::Range;
-
-use crate::{ChatTemplate, Message, Specials, TemplateError, Tokenizer};
+use crate::chat::{Chat, Row, texts_of};
+use crate::message::ConversationRef;
+use crate::template::ChatTemplate;
+use crate::{ChatRules, RenderError, Specials, Tokenizer, Turns};
 
 /// Special tokens that mark the end of a document in pretraining, most specific first; see
 /// [`Renderer::document_boundary`].
 const DOCUMENT_BOUNDARIES: [&str; 2] = ["<|endoftext|>", "<|end_of_text|>"];
 
-/// Brackets a placeholder; from the private use area, so no template writes it.
-const PLACEHOLDER: char = '\u{F8F0}';
-
 /// Token ids of a row, and which of them the model is trained to predict.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rendered {
     /// The tokens.
     pub ids: Vec<u32>,
     /// `trained[i]`: whether `ids[i]` is a target, predicted from `ids[..i]`. Same length as `ids`; the first is
     /// false, since nothing stands before it.
     pub trained: Vec<bool>,
+    /// Trained turns whose reasoning the template left out.
+    pub reasoning_dropped: usize,
 }
 
 impl Rendered {
@@ -45,131 +43,8 @@ impl Rendered {
         if let Some(first) = trained.first_mut() {
             *first = false;
         }
-        Rendered { ids, trained }
+        Rendered { ids, trained, reasoning_dropped: 0 }
     }
-}
-
-/// Why a row cannot be rendered. Messages are numbered from 1.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RenderError {
-    /// Messages, but no template.
-    #[error(
-        "rows of messages need a chat template and this model has none\nhint: use rows of prompt and completion, or give a template"
-    )]
-    NoTemplate,
-    /// The template failed.
-    #[error(transparent)]
-    Template(#[from] TemplateError),
-    /// An empty conversation.
-    #[error("a conversation without messages")]
-    NoMessages,
-    /// A role that is none of the three.
-    #[error("message {message}: role `{role}` is not supported, expected system, user or assistant")]
-    UnknownRole {
-        /// Which message.
-        message: usize,
-        /// Its role.
-        role: String,
-    },
-    /// Nothing to train on.
-    #[error("no assistant turn, so there is nothing to train on")]
-    NoAssistantTurn,
-    /// The assistant speaks before anybody asked.
-    #[error("message 1: a conversation cannot start with an assistant turn")]
-    AssistantFirst,
-    /// Two assistant turns in a row.
-    #[error("message {message}: an assistant turn follows an assistant turn\nhint: join them into one")]
-    AssistantTwice {
-        /// The second of them.
-        message: usize,
-    },
-    /// A prompt whose last turn is the assistant's.
-    #[error("message {message}: a prompt cannot end with an assistant turn")]
-    EndsWithAssistant {
-        /// The last message.
-        message: usize,
-    },
-    /// The template leaves a content out or prints it more than once.
-    #[error("message {message} ({role}): the chat template prints its content {times} times, expected once")]
-    ContentCount {
-        /// Which message.
-        message: usize,
-        /// Its role.
-        role: String,
-        /// How often.
-        times: usize,
-    },
-    /// The template prints a content in another form.
-    #[error(
-        "message {message} ({role}): the chat template changes its content by more than trimming spaces, so what is trained cannot be told"
-    )]
-    ContentChanged {
-        /// Which message.
-        message: usize,
-        /// Its role.
-        role: String,
-    },
-    /// The conversation does not start with the prompt of one of its turns.
-    #[error(
-        "message {message} (assistant): the chat template renders the messages before it differently as a prompt and in the whole conversation, so training would not match use\nhint: cut the conversation after this turn, one row per assistant turn"
-    )]
-    NotAPrefix {
-        /// The assistant turn.
-        message: usize,
-    },
-    /// The generation prompt stops short of the turn's header.
-    #[error(
-        "message {message} (assistant): the chat template's generation prompt ends before the special token {token:?} of the turn's header, so the header would be trained"
-    )]
-    HeaderNotInPrompt {
-        /// The assistant turn.
-        message: usize,
-        /// The token.
-        token: String,
-    },
-    /// Nothing says where an assistant turn ends.
-    #[error(
-        "the chat template ends an assistant turn without a special token, so a model trained on it would never stop"
-    )]
-    NoEndOfTurn,
-    /// A turn ends otherwise than turns of this template do.
-    #[error("message {message} (assistant): the turn ends with {got:?}, expected {expected:?}")]
-    OtherEndOfTurn {
-        /// The assistant turn.
-        message: usize,
-        /// The template's end of turn.
-        expected: String,
-        /// What stood there.
-        got: String,
-    },
-    /// A character that the vocabulary cannot spell.
-    #[error(
-        "{place}: character U+{:04X} at byte {at} has no token in this vocabulary and would be lost\nhint: remove it from the text", *.character as u32
-    )]
-    Unencodable {
-        /// Where: `message 2 (user)`, `prompt`, ...
-        place: String,
-        /// Byte offset in it.
-        at: usize,
-        /// The character.
-        character: char,
-    },
-    /// The tokenizer names no end-of-sequence token.
-    #[error("the tokenizer names no end-of-sequence token, so a model trained with it would never stop")]
-    NoEos,
-    /// A plain text without any.
-    #[error("the text is empty")]
-    EmptyText,
-    /// A token named as document boundary is not a special token of the vocabulary.
-    #[error("document boundary {0:?} is not a special token of this vocabulary")]
-    UnknownBoundary(String),
-}
-
-/// A template that was tried once: it compiles, and its turns end with a special token.
-#[derive(Debug)]
-struct Chat {
-    template: ChatTemplate,
-    end_of_turn: u32,
 }
 
 /// Renders rows of all three kinds for one model. The only way from data to tokens.
@@ -190,6 +65,14 @@ impl Renderer {
     /// [`RenderError::NoEos`]. A template that fails is reported by [`Renderer::chat`], [`Renderer::prompt`] and
     /// [`Renderer::check_template`].
     pub fn new(tokenizer: Tokenizer, template: Option<&str>) -> Result<Renderer, RenderError> {
+        Renderer::new_at(tokenizer, template, jiff::Timestamp::now())
+    }
+
+    /// The same, where templates that print the date print that of `now`, in UTC.
+    ///
+    /// # Errors
+    /// As [`Renderer::new`].
+    pub fn new_at(tokenizer: Tokenizer, template: Option<&str>, now: jiff::Timestamp) -> Result<Renderer, RenderError> {
         let eos = tokenizer.eos().ok_or(RenderError::NoEos)?;
         let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
         let document_boundary = DOCUMENT_BOUNDARIES
@@ -199,7 +82,7 @@ impl Renderer {
             .unwrap_or(eos);
         let source = template.or(tokenizer.chat_template()).map(str::to_owned);
         let mut renderer = Renderer { tokenizer, chat: None, eos, bos, document_boundary };
-        renderer.chat = source.map(|source| renderer.try_template(&source));
+        renderer.chat = source.map(|source| renderer.try_template(&source, now));
         Ok(renderer)
     }
 
@@ -214,23 +97,32 @@ impl Renderer {
         Ok(self)
     }
 
-    /// Compiles the template and finds, on a small conversation, the special token that ends an assistant turn.
-    fn try_template(&self, source: &str) -> Result<Chat, RenderError> {
-        let token = |id: Option<u32>| id.and_then(|id| self.tokenizer.token(id));
-        let (bos, eos) = (token(self.tokenizer.bos()), token(Some(self.eos)));
-        let template = ChatTemplate::new(source, bos.as_deref(), eos.as_deref())?;
-        let layout = Layout::new(&template, &[Message::new("user", "a"), Message::new("assistant", "b")], false)?;
-        let ending = self.tokenizer.find_specials(&layout.text[layout.following[1].clone()]);
-        let &(_, end_of_turn) = ending.first().ok_or(RenderError::NoEndOfTurn)?;
-        Ok(Chat { template, end_of_turn })
+    fn try_template(&self, source: &str, now: jiff::Timestamp) -> Result<Chat, RenderError> {
+        let named = [
+            ("bos_token", self.tokenizer.bos()),
+            ("eos_token", Some(self.eos)),
+            ("unk_token", self.tokenizer.unk()),
+            ("pad_token", self.tokenizer.pad()),
+        ];
+        let tokens: Vec<(&'static str, String)> =
+            named.into_iter().filter_map(|(name, id)| Some((name, self.tokenizer.token(id?)?))).collect();
+        Chat::new(ChatTemplate::new(source, &tokens, now)?, &self.tokenizer)
     }
 
     /// The chat template's fault, if conversations cannot be rendered.
     ///
     /// # Errors
-    /// [`RenderError::NoTemplate`], [`RenderError::NoEndOfTurn`], or what the template said.
+    /// [`RenderError::NoTemplate`], [`RenderError::NoEndOfTurn`], [`RenderError::ContentCount`], or what the template said.
     pub fn check_template(&self) -> Result<(), RenderError> {
         self.usable_chat().map(|_| ())
+    }
+
+    /// The same, or why prompts can be rendered and conversations cannot be trained.
+    ///
+    /// # Errors
+    /// As [`Renderer::check_template`], and [`RenderError::HeaderNotInPrompt`], [`RenderError::PromptNotInTurn`].
+    pub fn check_trainable(&self) -> Result<(), RenderError> {
+        self.usable_chat()?.check_trainable()
     }
 
     fn usable_chat(&self) -> Result<&Chat, RenderError> {
@@ -241,30 +133,75 @@ impl Renderer {
         }
     }
 
-    /// A conversation for training: trained are the assistant's turns, each with its end of turn, and nothing else.
+    /// A conversation for training, in one row, or with [`Turns::Apart`] in a row for each trained turn; never in none.
+    /// Trained are the assistant's turns, each with its end of turn, and nothing else: those that the rules and the messages'
+    /// own `train` do not exclude. Where they exclude all, the one row has no trained token.
     ///
     /// # Errors
     /// See [`RenderError`]; an empty assistant turn is none, it trains its end of turn.
-    pub fn chat(&self, messages: &[Message]) -> Result<Rendered, RenderError> {
-        let chat = self.usable_chat()?;
-        self.check_messages(messages)?;
-        if !messages.iter().any(|message| message.role == "assistant") {
+    pub fn chat<'c>(
+        &self,
+        conversation: impl Into<ConversationRef<'c>>,
+        rules: &ChatRules,
+    ) -> Result<Vec<Rendered>, RenderError> {
+        let (chat, conversation) = (self.usable_chat()?, conversation.into());
+        let messages = conversation.messages;
+        self.check(conversation)?;
+        let mut turns = (0..messages.len()).filter(|&index| messages[index].role == "assistant");
+        let turns: Vec<usize> =
+            if rules.last_turn_only { turns.next_back().into_iter().collect() } else { turns.collect() };
+        if turns.is_empty() {
             return Err(RenderError::NoAssistantTurn);
         }
-        self.encode(chat, messages, &Layout::new(&chat.template, messages, false)?)
+        chat.check_trainable()?;
+        let trained: Vec<usize> = turns.into_iter().filter(|&index| messages[index].train != Some(false)).collect();
+        let row = Row::new(&self.tokenizer, chat, conversation, rules.allow_control_tokens);
+        match rules.turns {
+            Turns::Apart if !trained.is_empty() => {
+                trained.iter().map(|&turn| row.train(turn + 1, &[turn], rules)).collect()
+            }
+            _ => Ok(vec![row.train(messages.len(), &trained, rules)?]),
+        }
     }
 
-    /// The prompt for the assistant's next turn. An exact prefix of [`Renderer::chat`] on the same messages and more.
+    /// The prompt for the assistant's next turn, by the default rules. An exact prefix of [`Renderer::chat`] on the same
+    /// messages and more.
     ///
     /// # Errors
     /// See [`RenderError`].
-    pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, RenderError> {
-        let chat = self.usable_chat()?;
-        self.check_messages(messages)?;
-        if messages.last().is_some_and(|message| message.role == "assistant") {
-            return Err(RenderError::EndsWithAssistant { message: messages.len() });
+    pub fn prompt<'c>(&self, conversation: impl Into<ConversationRef<'c>>) -> Result<Vec<u32>, RenderError> {
+        self.prompt_by(conversation, &ChatRules::default())
+    }
+
+    /// The same by other rules, of which `allow_control_tokens` and `boundary` concern prompts.
+    ///
+    /// # Errors
+    /// See [`RenderError`].
+    pub fn prompt_by<'c>(
+        &self,
+        conversation: impl Into<ConversationRef<'c>>,
+        rules: &ChatRules,
+    ) -> Result<Vec<u32>, RenderError> {
+        let (chat, conversation) = (self.usable_chat()?, conversation.into());
+        self.check(conversation)?;
+        if conversation.messages.last().is_some_and(|message| message.role == "assistant") {
+            return Err(RenderError::EndsWithAssistant { message: conversation.messages.len() });
         }
-        Ok(self.encode(chat, messages, &Layout::new(&chat.template, messages, true)?)?.ids)
+        Row::new(&self.tokenizer, chat, conversation, rules.allow_control_tokens).prompt(rules)
+    }
+
+    /// A conversation as the text that the template makes of it, with nothing checked.
+    ///
+    /// # Errors
+    /// [`RenderError::NoTemplate`], or what the template said.
+    pub fn chat_text<'c>(
+        &self,
+        conversation: impl Into<ConversationRef<'c>>,
+        add_generation_prompt: bool,
+    ) -> Result<String, RenderError> {
+        let (chat, conversation) = (self.usable_chat()?, conversation.into());
+        let row = Row::new(&self.tokenizer, chat, conversation, true);
+        Ok(row.render(conversation.messages.len(), add_generation_prompt)?)
     }
 
     /// A prompt and its completion for training: trained are the completion and the end-of-sequence token after it.
@@ -275,7 +212,7 @@ impl Renderer {
     pub fn completion(&self, prompt: &str, completion: &str) -> Result<Rendered, RenderError> {
         self.check_text("completion", completion)?;
         let prompt = self.completion_prompt(prompt)?;
-        let completion = self.tokenizer.encode(completion, Specials::AsText);
+        let completion = self.tokenizer.encode_continuation(completion);
         Ok(Rendered::new(&[(&prompt, false), (&completion, true), (&[self.eos], true)]))
     }
 
@@ -348,140 +285,33 @@ impl Renderer {
         }
     }
 
-    fn check_messages(&self, messages: &[Message]) -> Result<(), RenderError> {
+    /// Roles and their order, and that every character can be encoded.
+    fn check(&self, conversation: ConversationRef<'_>) -> Result<(), RenderError> {
         let mut before = None;
-        for (index, message) in messages.iter().enumerate() {
-            let role = message.role.as_str();
+        for (index, message) in conversation.messages.iter().enumerate() {
+            let (role, message_number) = (message.role.as_str(), index + 1);
             match role {
-                "system" | "user" => {}
                 "assistant" if before.is_none() => return Err(RenderError::AssistantFirst),
                 "assistant" if before == Some("assistant") => {
-                    return Err(RenderError::AssistantTwice { message: index + 1 });
+                    return Err(RenderError::AssistantTwice { message: message_number });
                 }
                 "assistant" => {}
-                _ => return Err(RenderError::UnknownRole { message: index + 1, role: role.to_owned() }),
+                "system" | "developer" | "user" | "tool" => {
+                    if message.train == Some(true) {
+                        return Err(RenderError::TrainedRole { message: message_number, role: role.to_owned() });
+                    }
+                }
+                _ => return Err(RenderError::UnknownRole { message: message_number, role: role.to_owned() }),
             }
-            self.check_text(&format!("message {} ({role})", index + 1), &message.content)?;
+            for text in message.texts() {
+                self.check_text(&format!("message {message_number} ({role})"), text)?;
+            }
             before = Some(role);
         }
-        if messages.is_empty() { Err(RenderError::NoMessages) } else { Ok(()) }
-    }
-
-    fn encode(&self, chat: &Chat, messages: &[Message], layout: &Layout) -> Result<Rendered, RenderError> {
-        let text = &layout.text;
-        let shifted = |part: &Range<usize>| {
-            let start = part.start;
-            let found = self.tokenizer.find_specials(&text[part.clone()]);
-            found.into_iter().map(move |(range, id)| (range.start + start..range.end + start, id))
-        };
-        let token = |id| self.tokenizer.token(id).unwrap_or_default();
-
-        // What the model writes: from the end of each turn's prompt to the end of its end-of-turn token.
-        let mut turns: Vec<Range<usize>> = Vec::new();
-        for (index, _) in messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {
-            let message = index + 1;
-            let content = &layout.contents[index];
-            let prompt = chat.template.render(&messages[..index], true)?;
-            if !text.starts_with(&prompt) || prompt.len() > content.start {
-                return Err(RenderError::NotAPrefix { message });
-            }
-            if let Some((_, id)) = shifted(&(prompt.len()..content.start)).next() {
-                return Err(RenderError::HeaderNotInPrompt { message, token: token(id) });
-            }
-            let Some((end, id)) = shifted(&layout.following[index]).next() else {
-                return Err(RenderError::NoEndOfTurn);
-            };
-            if id != chat.end_of_turn {
-                let expected = token(chat.end_of_turn);
-                return Err(RenderError::OtherEndOfTurn { message, expected, got: token(id) });
-            }
-            turns.push(prompt.len()..end.end);
+        if conversation.messages.is_empty() {
+            return Err(RenderError::NoMessages);
         }
-
-        let mut rendered = Rendered { ids: Vec::new(), trained: Vec::new() };
-        let mut push = |ids: &[u32], start: usize| {
-            rendered.ids.extend_from_slice(ids);
-            let trained = start > 0 && turns.iter().any(|turn| turn.contains(&start));
-            rendered.trained.resize(rendered.ids.len(), trained);
-        };
-        let mut at = 0;
-        let end_of_text = (text.len()..text.len(), None);
-        let specials = layout.template_parts.iter().flat_map(shifted).map(|(range, id)| (range, Some(id)));
-        for (range, special) in specials.chain([end_of_text]) {
-            // Text up to the special token, encoded anew where a turn starts.
-            let starts = turns.iter().map(|turn| turn.start).filter(|start| (at..range.start).contains(start));
-            for end in starts.chain([range.start]).collect::<Vec<_>>() {
-                push(&self.tokenizer.encode(&text[at..end], Specials::AsText), at);
-                at = end;
-            }
-            if let Some(id) = special {
-                push(&[id], at);
-            }
-            at = range.end;
-        }
-        Ok(rendered)
-    }
-}
-
-/// A rendered conversation, and where in it the template's own text and the contents lie.
-struct Layout {
-    text: String,
-    /// Byte ranges of the template's text, in order, empty ones too: before, between and after the contents.
-    template_parts: Vec<Range<usize>>,
-    /// Byte range of each message's content, by message.
-    contents: Vec<Range<usize>>,
-    /// Byte range of the template's text that follows each content, by message.
-    following: Vec<Range<usize>>,
-}
-
-impl Layout {
-    fn new(template: &ChatTemplate, messages: &[Message], add_generation_prompt: bool) -> Result<Layout, RenderError> {
-        let text = template.render(messages, add_generation_prompt)?;
-        let placeholder = |index: usize| format!("{PLACEHOLDER}{index}{PLACEHOLDER}");
-        let stand_ins: Vec<Message> =
-            messages.iter().enumerate().map(|(i, m)| Message::new(m.role.as_str(), placeholder(i))).collect();
-        let skeleton = template.render(&stand_ins, add_generation_prompt)?;
-
-        // Where each placeholder lies in the skeleton, in the order of the text.
-        let mut places = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
-            let name = placeholder(index);
-            let found: Vec<usize> = skeleton.match_indices(&name).map(|(at, _)| at).collect();
-            let &[at] = found.as_slice() else {
-                let (message, role, times) = (index + 1, message.role.clone(), found.len());
-                return Err(RenderError::ContentCount { message, role, times });
-            };
-            places.push((at..at + name.len(), index));
-        }
-        places.sort_by_key(|(place, _)| place.start);
-
-        // The text must be the skeleton with each placeholder replaced by the content, as it is or trimmed.
-        let head_end = places.first().map_or(skeleton.len(), |(place, _)| place.start);
-        let mut template_parts = Vec::with_capacity(messages.len() + 1);
-        template_parts.push(0..head_end);
-        let mut contents = vec![0..0; messages.len()];
-        let mut following = contents.clone();
-        let mut at = head_end;
-        let mut fits = text.starts_with(&skeleton[..head_end]);
-        for (i, (place, index)) in places.iter().enumerate() {
-            let message = &messages[*index];
-            let next = places.get(i + 1);
-            let between = &skeleton[place.end..next.map_or(skeleton.len(), |(place, _)| place.start)];
-            let rest = text.get(at..).unwrap_or_default();
-            let content = [message.content.as_str(), message.content.trim()].into_iter().find(|content| {
-                let tail = rest.strip_prefix(content);
-                tail.is_some_and(|tail| if next.is_some() { tail.starts_with(between) } else { tail == between })
-            });
-            fits &= content.is_some();
-            let Some(content) = content.filter(|_| fits) else {
-                return Err(RenderError::ContentChanged { message: index + 1, role: message.role.clone() });
-            };
-            contents[*index] = at..at + content.len();
-            at += content.len();
-            following[*index] = at..at + between.len();
-            template_parts.push(following[*index].clone());
-            at += between.len();
-        }
-        Ok(Layout { text, template_parts, contents, following })
+        let tools = ConversationRef { messages: &[], tools: conversation.tools };
+        texts_of(tools).into_iter().try_for_each(|text| self.check_text("tools", text))
     }
 }

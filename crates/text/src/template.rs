@@ -1,17 +1,15 @@
 //! Chat templates: the Jinja source that comes with a model, run as `transformers` runs it.
 //!
 //! Settings follow `transformers/utils/chat_template_utils.py`: `trim_blocks`, `lstrip_blocks`, no escaping, loop
-//! controls, `raise_exception`, `strftime_now`, `tojson` that does not escape HTML, Python's methods on strings, lists
-//! and dictionaries, and `{% generation %}` blocks, whose marks are ignored: what is trained is found by rendering.
-
-use std::io;
+//! controls, `raise_exception`, `strftime_now`, `tojson` that does not escape HTML, Python's way to print values, its
+//! methods on strings, lists and dictionaries, and `{% generation %}` blocks, whose marks are ignored: what is trained is
+//! found by rendering.
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, context};
-use serde::Serialize;
+use minijinja::value::ValueKind;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 
-use crate::Message;
+use crate::python;
 
 /// A chat template failed to compile or to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,49 +36,65 @@ impl From<Error> for TemplateError {
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    bos_token: Option<String>,
-    eos_token: Option<String>,
 }
 
 impl ChatTemplate {
-    /// Compiles `source`; the tokens are what `bos_token` and `eos_token` mean in it.
+    /// Compiles `source`; `tokens` are the special tokens that it may name (`bos_token`, `eos_token`, ...). Those that a
+    /// model does not have stay undefined, as in `transformers`.
     ///
-    /// `strftime_now` tells the time, in UTC, at which the template was compiled, so all rows of a run see one date.
+    /// `strftime_now` tells the time `now`, in UTC, so all rows of a run see one date.
     ///
     /// # Errors
     /// Where the source is no valid template, with its line.
-    pub fn new(source: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<ChatTemplate, TemplateError> {
+    pub fn new(
+        source: &str,
+        tokens: &[(&'static str, String)],
+        now: jiff::Timestamp,
+    ) -> Result<ChatTemplate, TemplateError> {
         let mut environment = Environment::new();
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python::method);
+        environment.set_formatter(|out, _, value| Ok(out.write_str(&python::to_text(value))?));
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
-        let now = jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC);
+        let now = now.to_zoned_datetime(jiff::tz::TimeZone::UTC);
         environment.add_function("strftime_now", move |format: String| {
             jiff::fmt::strtime::format(&format, &now)
                 .map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {e}")))
         });
-        environment.add_filter("tojson", tojson);
+        environment.add_filter("tojson", python::tojson);
+        environment.add_filter("trim", python::trim);
+        environment.add_filter("string", |value: Value| python::to_text(&value));
+        // In Python texts are sequences of characters.
+        let sequence = |value: Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String);
+        environment.add_test("sequence", sequence);
+        environment.add_test("iterable", move |value: Value| sequence(value.clone()) || value.try_iter().is_ok());
+        for (name, token) in tokens {
+            environment.add_global(*name, token.as_str());
+        }
         environment.add_template_owned("chat", without_generation_marks(source))?;
-        let owned = |token: Option<&str>| token.map(str::to_owned);
-        Ok(ChatTemplate { environment, bos_token: owned(bos_token), eos_token: owned(eos_token) })
+        Ok(ChatTemplate { environment })
     }
 
-    /// The conversation as text; with `add_generation_prompt` it ends where the assistant is to start.
+    /// A conversation as text; with `add_generation_prompt` it ends where the assistant is to start. `messages` and
+    /// `tools` are as `transformers` gives them: `tools` is none, not undefined, where there are no tools.
     ///
     /// # Errors
     /// What the template raised, with its line.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TemplateError> {
+    pub fn render(
+        &self,
+        messages: &[Value],
+        tools: &Value,
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
         let template = self.environment.get_template("chat")?;
-        // A token that the model does not have is undefined in the template, as in transformers.
-        let token = |token: &Option<String>| token.as_deref().map_or(Value::UNDEFINED, Value::from);
-        Ok(template.render(context! {
-            messages => Value::from(Serde(messages)),
+        Ok(template.render(minijinja::context! {
+            messages => Value::from(messages.to_vec()),
+            tools => tools,
+            documents => Value::from(()),
             add_generation_prompt => add_generation_prompt,
-            bos_token => token(&self.bos_token),
-            eos_token => token(&self.eos_token),
         })?)
     }
 }
@@ -101,40 +115,4 @@ fn without_generation_marks(source: &str) -> String {
         rest = &rest[start + length..];
     }
     out + rest
-}
-
-/// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
-fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    if ensure_ascii == Some(true) {
-        return Err(Error::new(ErrorKind::InvalidOperation, "tojson: ensure_ascii=true is not supported"));
-    }
-    let mut out = Vec::new();
-    let written = match indent {
-        Some(width) => {
-            let indent = " ".repeat(width);
-            let format = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, format))
-        }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, PythonFormatter)),
-    };
-    written.map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("tojson: {e}")))?;
-    String::from_utf8(out).map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("tojson: {e}")))
-}
-
-/// JSON on one line with Python's spaces: `{"a": 1, "b": [1, 2]}`.
-struct PythonFormatter;
-
-impl serde_json::ser::Formatter for PythonFormatter {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
 }

@@ -7,8 +7,8 @@ use anyhow::anyhow;
 use temper_data::{
     LengthReport, LoadedRows, Passage, ReadOptions, Row, RowContent, RowKind, Together, parse_rows, prepare, together,
 };
-use temper_text::Message;
 use temper_pipeline::{Base, PipelineError};
+use temper_text::Message;
 
 use super::Task;
 use crate::command::Failure;
@@ -165,15 +165,19 @@ fn measure(
     let size = |index| (examples.line(index), (examples.processed_tokens(index), examples.trained_tokens(index)));
     let sizes: HashMap<usize, (usize, usize)> = (0..examples.len()).map(size).collect();
     // A line is kept as it stands, with the fields that are not read; what is no line is written as its row is understood.
-    let lines: Option<Vec<&str>> = std::str::from_utf8(bytes).ok().map(|text| text.trim_start_matches('\u{feff}').split('\n').collect());
+    let lines: Option<Vec<&str>> =
+        std::str::from_utf8(bytes).ok().map(|text| text.trim_start_matches('\u{feff}').split('\n').collect());
     let format = loaded.format;
     let seen = |row: Row| {
         let (tokens, trained) = sizes.get(&row.line).copied().unwrap_or_default();
         let line = lines.as_ref().and_then(|lines| lines.get(row.line - 1)).map(|line| line.trim());
-        let raw = match line.filter(|line| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok()) {
+        let raw = match line
+            .filter(|line| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok())
+        {
             Some(line) => line.to_owned(),
             None => {
-                let written = format.write(&row).map_err(|why| Failure::input(anyhow!("{}: {why}", loaded.path.display())))?;
+                let written =
+                    format.write(&row).map_err(|why| Failure::input(anyhow!("{}: {why}", loaded.path.display())))?;
                 serde_json::Value::from(written.0).to_string()
             }
         };
@@ -208,9 +212,11 @@ fn said(messages: &[Message]) -> String {
 /// The last answer.
 pub fn answer(content: &RowContent) -> Option<&str> {
     match content {
-        RowContent::Messages(conversation) => {
-            conversation.messages.last().filter(|message| message.role == "assistant").map(|message| message.content.as_str())
-        }
+        RowContent::Messages(conversation) => conversation
+            .messages
+            .last()
+            .filter(|message| message.role == "assistant")
+            .map(|message| message.content.as_str()),
         RowContent::Completion { completion, .. } => Some(completion),
         RowContent::Text(_) | RowContent::Preference(_) | RowContent::Task(_) => None,
     }

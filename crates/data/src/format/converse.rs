@@ -5,7 +5,7 @@ use temper_text::{Conversation, Message, ToolCall};
 
 use super::fields::{Fields, kind_of};
 use super::only_conversations;
-use crate::row::{Preference, RowContent, Passage};
+use crate::row::{Passage, Preference, RowContent};
 
 /// Whether a row with `messages` is written so: marked by a field of its own, or by content blocks without a `type`.
 pub(super) fn looks_like(row: &Map<String, Value>) -> bool {
@@ -88,7 +88,9 @@ fn head(fields: &mut Fields) -> Result<(Vec<Message>, Vec<Value>), String> {
 
 /// A list of blocks of text, joined.
 fn texts(blocks: Value) -> Result<String, String> {
-    let Value::Array(blocks) = blocks else { return Err(format!("expected a list of blocks, got {}", kind_of(&blocks))) };
+    let Value::Array(blocks) = blocks else {
+        return Err(format!("expected a list of blocks, got {}", kind_of(&blocks)));
+    };
     let mut all = String::new();
     for block in blocks {
         match block.get("text").and_then(Value::as_str) {
@@ -100,7 +102,8 @@ fn texts(blocks: Value) -> Result<String, String> {
 }
 
 fn keys(block: &Value) -> String {
-    let names = block.as_object().map(|block| block.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "));
+    let names =
+        block.as_object().map(|block| block.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "));
     names.unwrap_or_else(|| kind_of(block).to_owned())
 }
 
@@ -124,7 +127,9 @@ fn turn(turn: Value) -> Result<Vec<Message>, String> {
     let (mut results, mut said) = (Vec::new(), false);
     for (index, block) in blocks.into_iter().enumerate() {
         let place = |what: String| format!("`content`: block {}: {what}", index + 1);
-        let Value::Object(block) = block else { return Err(place(format!("expected an object, got {}", kind_of(&block)))) };
+        let Value::Object(block) = block else {
+            return Err(place(format!("expected an object, got {}", kind_of(&block))));
+        };
         for (kind, value) in block {
             let place = |what: String| place(format!("`{kind}`: {what}"));
             match (kind.as_str(), value) {
@@ -141,7 +146,12 @@ fn turn(turn: Value) -> Result<Vec<Message>, String> {
                 ("toolResult", value) => results.push(tool_result(value).map_err(place)?),
                 // Where the service may keep what came before; says nothing to the model.
                 ("cachePoint", _) => {}
-                (_, value) => return Err(place(format!("{} is not supported, expected text, reasoningContent, toolUse or toolResult", kind_of(&value)))),
+                (_, value) => {
+                    return Err(place(format!(
+                        "{} is not supported, expected text, reasoningContent, toolUse or toolResult",
+                        kind_of(&value)
+                    )));
+                }
             }
         }
     }

@@ -79,7 +79,8 @@ impl<'a> Pairs<'a> {
             }
             other => return Err(only_conversations(other)),
         };
-        let plain = |turn: &Message| turn.reasoning.is_none() && turn.tool_calls.is_empty() && turn.train != Some(false);
+        let plain =
+            |turn: &Message| turn.reasoning.is_none() && turn.tool_calls.is_empty() && turn.train != Some(false);
         if !conversation.tools.is_empty() || !conversation.messages.iter().all(plain) {
             return Err("it has no place for tools, reasoning or turns that are not trained".to_owned());
         }

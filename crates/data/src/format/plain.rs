@@ -15,6 +15,9 @@ pub(super) fn write(content: &RowContent) -> Result<Map<String, Value>, String> 
         RowContent::Completion { prompt, completion } => {
             Ok(Map::from_iter([("text".to_owned(), format!("{prompt}{completion}").into())]))
         }
-        other => Err(format!("it holds documents, not {}: a chat template makes text of these, see `temper data show`", other.kind())),
+        other => Err(format!(
+            "it holds documents, not {}: a chat template makes text of these, see `temper data show`",
+            other.kind()
+        )),
     }
 }

@@ -6,7 +6,7 @@ use temper_text::Message;
 use super::converse;
 use super::fields::{Fields, json_of, kind_of, messages, put_tools};
 use super::sharegpt;
-use crate::row::{Preference, RowContent, Passage};
+use crate::row::{Passage, Preference, RowContent};
 
 pub(super) fn read(fields: &mut Fields) -> Result<RowContent, String> {
     let (chosen, rejected) = (fields.take("chosen"), fields.take("rejected"));
@@ -39,9 +39,15 @@ pub(super) fn read(fields: &mut Fields) -> Result<RowContent, String> {
                 asked = more;
             }
             if asked.is_empty() {
-                return Err("the prompt is missing: no field `prompt`, and the two answers share no first turns".to_owned());
+                return Err(
+                    "the prompt is missing: no field `prompt`, and the two answers share no first turns".to_owned()
+                );
             }
-            (Passage::Messages(asked), Passage::Messages(chosen[skip..].to_vec()), Passage::Messages(rejected[skip..].to_vec()))
+            (
+                Passage::Messages(asked),
+                Passage::Messages(chosen[skip..].to_vec()),
+                Passage::Messages(rejected[skip..].to_vec()),
+            )
         }
         (_, chosen, rejected) => {
             let form = |side: &Passage| if matches!(side, Passage::Text(_)) { "text" } else { "messages" };

@@ -57,7 +57,9 @@ pub(super) fn turn(turn: Value) -> Result<Message, String> {
     };
     let (from, value) = (text("from")?, text("value")?);
     let role = role(&from).ok_or_else(|| {
-        format!("`from` is `{from}`, expected human, gpt, system, function_call or observation (or user, assistant, tool)")
+        format!(
+            "`from` is `{from}`, expected human, gpt, system, function_call or observation (or user, assistant, tool)"
+        )
     })?;
     let mut message = match role {
         Role::Plain(role) => Message::new(role, value),
@@ -103,7 +105,8 @@ pub(super) fn write(content: &RowContent, lost: &mut Vec<String>) -> Result<Map<
         if message.reasoning.is_some() {
             lost.push("reasoning".to_owned());
         }
-        if message.tool_call_id.is_some() || message.name.is_some() || message.tool_calls.iter().any(|c| c.id.is_some()) {
+        if message.tool_call_id.is_some() || message.name.is_some() || message.tool_calls.iter().any(|c| c.id.is_some())
+        {
             lost.push("ids and names of tool calls".to_owned());
         }
         let system_turn = message.role == "system" && turns.is_empty() && system.is_none();

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_ipc::reader::{FileReader, StreamReader};
@@ -55,9 +56,7 @@ impl<'a> Columns<'a> {
     pub fn open(path: &'a Path, file: File, container: Container) -> Result<Self, DataError> {
         let batches: Result<Box<dyn Iterator<Item = _>>, ArrowError> = match container {
             Container::Parquet => parquet(file).map(|reader| Box::new(reader) as _).map_err(ArrowError::from),
-            Container::ArrowFile => {
-                FileReader::try_new(BufReader::new(file), None).map(|reader| Box::new(reader) as _)
-            }
+            Container::ArrowFile => FileReader::try_new(BufReader::new(file), None).map(|reader| Box::new(reader) as _),
             Container::ArrowStream => {
                 StreamReader::try_new(BufReader::new(file), None).map(|reader| Box::new(reader) as _)
             }
@@ -122,7 +121,8 @@ fn cell(column: &ArrayRef, index: usize) -> Result<Value, String> {
             column.as_primitive::<$type>().value(index).into()
         };
     }
-    let list = |values: ArrayRef| (0..values.len()).map(|index| cell(&values, index)).collect::<Result<Value, String>>();
+    let list =
+        |values: ArrayRef| (0..values.len()).map(|index| cell(&values, index)).collect::<Result<Value, String>>();
     Ok(match column.data_type() {
         DataType::Null => Value::Null,
         DataType::Boolean => column.as_boolean().value(index).into(),
@@ -163,6 +163,10 @@ fn cell(column: &ArrayRef, index: usize) -> Result<Value, String> {
             let key = dictionary.normalized_keys()[index];
             cell(dictionary.values(), key)?
         }
-        other => return Err(format!("cells of the type {other} are not supported, expected text, numbers, lists or structs")),
+        other => {
+            return Err(format!(
+                "cells of the type {other} are not supported, expected text, numbers, lists or structs"
+            ));
+        }
     })
 }

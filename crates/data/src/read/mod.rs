@@ -247,7 +247,8 @@ impl Found<'_> {
 /// The fields under the names that the format expects.
 fn renamed(mut fields: Map<String, Value>, columns: &BTreeMap<String, String>) -> Result<Map<String, Value>, String> {
     for (expected, given) in columns.iter().filter(|(expected, given)| expected != given) {
-        let value = fields.shift_remove(given).ok_or_else(|| format!("field `{given}` is missing, which `columns` names"))?;
+        let value =
+            fields.shift_remove(given).ok_or_else(|| format!("field `{given}` is missing, which `columns` names"))?;
         if fields.insert(expected.clone(), value).is_some() {
             return Err(format!("field `{expected}` is there, and `columns` says that `{given}` is meant"));
         }

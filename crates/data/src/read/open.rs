@@ -27,7 +27,11 @@ const PACKED: [&str; 4] = ["gz", "gzip", "zst", "zstd"];
 fn endings(path: &Path) -> (String, bool) {
     let lower = |path: &Path| path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
     let last = lower(path);
-    if PACKED.contains(&last.as_str()) { (lower(Path::new(path.file_stem().unwrap_or_default())), true) } else { (last, false) }
+    if PACKED.contains(&last.as_str()) {
+        (lower(Path::new(path.file_stem().unwrap_or_default())), true)
+    } else {
+        (last, false)
+    }
 }
 
 /// The records of a file, or of the standard input for `-`.
@@ -43,7 +47,11 @@ pub(super) fn records(path: &Path) -> Result<Box<dyn Records + '_>, DataError> {
     };
     let mut file = open()?;
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
-        return Err(unreadable(path, "it is a folder, expected a file", "name a file in it, or all of it where a list of files is taken"));
+        return Err(unreadable(
+            path,
+            "it is a folder, expected a file",
+            "name a file in it, or all of it where a list of files is taken",
+        ));
     }
     let mut magic = [0; 6];
     let read = file.read(&mut magic).map_err(cannot_read(path))?;

@@ -1,7 +1,7 @@
 //! Items as tokens.
 
 use temper_kernels::{Pick, Segment};
-use temper_text::{Message, RenderError, Renderer, Specials};
+use temper_text::{ChatRules, Message, RenderError, Renderer};
 
 use super::packing::{self, Sequence};
 use super::{EvalError, TooLong};
@@ -105,7 +105,7 @@ impl Encoder<'_> {
                 if let Some((at, character)) = tokenizer.unencodable(choice) {
                     return Err(render(RenderError::Unencodable { place: format!("choices[{index}]"), at, character }));
                 }
-                choices.push(tokenizer.encode(&format!(" {choice}"), Specials::AsText));
+                choices.push(tokenizer.encode_continuation(&format!(" {choice}")));
             }
             let mut sequence = Sequence::plain(line, prompt, Vec::new());
             let (length, last) = (sequence.ids.len(), sequence.ids.len() as u32 - 1);
@@ -178,7 +178,9 @@ impl Encoder<'_> {
             let line = item.line;
             let mut messages = item.prompt.clone();
             messages.push(Message::new("assistant", label));
-            let whole = self.renderer.chat(&messages).map_err(|error| EvalError::Render { line, error })?;
+            let mut rows = (self.renderer.chat(&messages, &ChatRules::default()))
+                .map_err(|error| EvalError::Render { line, error })?;
+            let whole = rows.swap_remove(0);
             let start = self.prompt(line, &item.prompt)?.len();
             let turn = whole.ids[start..].iter().zip(&whole.trained[start..]);
             Ok::<_, EvalError>(turn.take_while(|(_, trained)| **trained).map(|(&id, _)| id).collect::<Vec<u32>>())

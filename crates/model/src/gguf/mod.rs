@@ -80,37 +80,53 @@ impl Gguf {
 
     /// The tokenizer's metadata, unchanged.
     pub(crate) fn vocab(&self) -> Result<GgufVocab, WeightsError> {
-        let mut meta = Metadata { container: &self.container, problems: Vec::new() };
-        let vocab = GgufVocab {
-            model: meta.text("tokenizer.ggml.model").unwrap_or_default(),
-            pre: meta.text("tokenizer.ggml.pre").unwrap_or_default(),
-            tokens: meta.texts("tokenizer.ggml.tokens"),
-            token_types: match self.container.metadata.get("tokenizer.ggml.token_type") {
-                Some(Value::Ints(types)) if types.iter().all(|t| i32::try_from(*t).is_ok()) => {
-                    types.iter().map(|&t| t as i32).collect()
-                }
-                other => meta.wrong("tokenizer.ggml.token_type", "an array of int32", other),
-            },
-            merges: meta.texts("tokenizer.ggml.merges"),
-            bos_id: meta.token("tokenizer.ggml.bos_token_id"),
-            eos_id: meta.token("tokenizer.ggml.eos_token_id"),
-            unk_id: meta.token("tokenizer.ggml.unknown_token_id"),
-            pad_id: meta.token("tokenizer.ggml.padding_token_id"),
-            add_bos: match self.container.metadata.get("tokenizer.ggml.add_bos_token") {
-                None => false,
-                Some(Value::Bool(add)) => *add,
-                other => meta.wrong("tokenizer.ggml.add_bos_token", "a boolean", other),
-            },
-            chat_template: meta.text("tokenizer.chat_template"),
-        };
-        meta.refuse_if_any()?;
-        Ok(vocab)
+        read_vocab(self.path(), &self.container.metadata)
     }
+}
+
+/// The tokenizer's metadata of a GGUF file, unchanged, whatever model it holds.
+///
+/// # Errors
+/// When the file is no GGUF file, or the entries are missing or of the wrong type.
+pub fn gguf_vocab(path: &Path) -> Result<GgufVocab, WeightsError> {
+    read_vocab(path, &read::metadata(path)?)
+}
+
+fn read_vocab(path: &Path, entries: &BTreeMap<String, Value>) -> Result<GgufVocab, WeightsError> {
+    let mut meta = Metadata { path, entries, problems: Vec::new() };
+    let model = meta.text("tokenizer.ggml.model").unwrap_or_default();
+    let vocab = GgufVocab {
+        model: model.clone(),
+        pre: meta.text("tokenizer.ggml.pre").unwrap_or_default(),
+        tokens: meta.texts("tokenizer.ggml.tokens"),
+        token_types: match entries.get("tokenizer.ggml.token_type") {
+            Some(Value::Ints(types)) if types.iter().all(|t| i32::try_from(*t).is_ok()) => {
+                types.iter().map(|&t| t as i32).collect()
+            }
+            other => meta.wrong("tokenizer.ggml.token_type", "an array of int32", other),
+        },
+        merges: if model == "llama" { Vec::new() } else { meta.texts("tokenizer.ggml.merges") },
+        scores: match entries.get("tokenizer.ggml.scores") {
+            Some(Value::Floats(scores)) => scores.clone(),
+            _ if model != "llama" => Vec::new(),
+            other => meta.wrong("tokenizer.ggml.scores", "an array of float32", other),
+        },
+        add_space_prefix: meta.flag("tokenizer.ggml.add_space_prefix", true),
+        bos_id: meta.token("tokenizer.ggml.bos_token_id"),
+        eos_id: meta.token("tokenizer.ggml.eos_token_id"),
+        unk_id: meta.token("tokenizer.ggml.unknown_token_id"),
+        pad_id: meta.token("tokenizer.ggml.padding_token_id"),
+        // llama.cpp adds one to SentencePiece vocabularies that do not say.
+        add_bos: meta.flag("tokenizer.ggml.add_bos_token", model == "llama"),
+        chat_template: meta.text("tokenizer.chat_template"),
+    };
+    meta.refuse_if_any()?;
+    Ok(vocab)
 }
 
 /// Model metadata, keys `llama.*`: `docs/gguf.md` of ggml, section "LLM".
 fn read_config(container: &Container) -> Result<LlamaConfig, WeightsError> {
-    let mut meta = Metadata { container, problems: Vec::new() };
+    let mut meta = Metadata { path: &container.file.path, entries: &container.metadata, problems: Vec::new() };
     let architecture = meta.text("general.architecture").unwrap_or_default();
     if architecture != "llama" {
         let what = "metadata `general.architecture`";
@@ -166,7 +182,8 @@ fn read_config(container: &Container) -> Result<LlamaConfig, WeightsError> {
 
 /// Reads metadata and collects what is wrong with it.
 struct Metadata<'a> {
-    container: &'a Container,
+    path: &'a Path,
+    entries: &'a BTreeMap<String, Value>,
     problems: Vec<String>,
 }
 
@@ -180,7 +197,7 @@ impl Metadata<'_> {
     }
 
     fn size(&mut self, key: &str, default: Option<usize>) -> usize {
-        match (self.container.metadata.get(key), default) {
+        match (self.entries.get(key), default) {
             (None, Some(default)) => default,
             (Some(Value::Int(n)), _) if usize::try_from(*n).is_ok() => *n as usize,
             (other, _) => self.wrong(key, "a whole number", other),
@@ -188,15 +205,23 @@ impl Metadata<'_> {
     }
 
     fn number(&mut self, key: &str, default: Option<f64>) -> f64 {
-        match (self.container.metadata.get(key), default) {
+        match (self.entries.get(key), default) {
             (None, Some(default)) => default,
             (Some(Value::Float(x)), _) => *x,
             (other, _) => self.wrong(key, "a floating-point number", other),
         }
     }
 
+    fn flag(&mut self, key: &str, default: bool) -> bool {
+        match self.entries.get(key) {
+            None => default,
+            Some(Value::Bool(flag)) => *flag,
+            other => self.wrong(key, "a boolean", other),
+        }
+    }
+
     fn token(&mut self, key: &str) -> Option<u32> {
-        match self.container.metadata.get(key) {
+        match self.entries.get(key) {
             None => None,
             Some(Value::Int(id)) if u32::try_from(*id).is_ok() => Some(*id as u32),
             other => self.wrong(key, "a token id", other),
@@ -204,7 +229,7 @@ impl Metadata<'_> {
     }
 
     fn text(&mut self, key: &str) -> Option<String> {
-        match self.container.metadata.get(key) {
+        match self.entries.get(key) {
             None => None,
             Some(Value::Text(text)) => Some(text.clone()),
             other => self.wrong(key, "a string", other),
@@ -212,7 +237,7 @@ impl Metadata<'_> {
     }
 
     fn texts(&mut self, key: &str) -> Vec<String> {
-        match self.container.metadata.get(key) {
+        match self.entries.get(key) {
             Some(Value::Texts(texts)) => texts.clone(),
             other => self.wrong(key, "an array of strings", other),
         }
@@ -222,7 +247,7 @@ impl Metadata<'_> {
         if self.problems.is_empty() {
             return Ok(());
         }
-        Err(WeightsError::Config { file: self.container.file.path.clone(), problems: self.problems })
+        Err(WeightsError::Config { file: self.path.to_owned(), problems: self.problems })
     }
 }
 

@@ -74,32 +74,8 @@ impl Container {
     pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
         let file = WeightFile::open(path)?;
         let len = file.len;
-        let mut r = Reader { path, input: BufReader::with_capacity(1 << 16, file.handle()?), at: 0, len };
-
-        let magic = r.bytes::<4>("magic")?;
-        if &magic != b"GGUF" {
-            return Err(WeightsError::corrupt(path, "first four bytes", "`GGUF`", format!("{magic:?}")));
-        }
-        let version = r.u32("version")?;
-        if !(2..=3).contains(&version) {
-            let big_endian = (2..=3).contains(&version.swap_bytes());
-            let got = if big_endian { "a big-endian file".into() } else { version.to_string() };
-            return Err(WeightsError::unsupported(path, "GGUF version", got, "2 and 3, little-endian"));
-        }
-        let tensor_count = r.u64("tensor count")?;
-        let kv_count = r.u64("metadata count")?;
-        // Smallest entries: a tensor is name length, dimension count, one dimension, type, offset; a value is a byte.
-        r.fits("tensor count", tensor_count, 8 + 4 + 8 + 4 + 8)?;
-        r.fits("metadata count", kv_count, 8 + 4 + 1)?;
-
-        let mut metadata = BTreeMap::new();
-        for i in 0..kv_count {
-            let key = r.string(&format!("key of metadata entry {i}"), MAX_KEY)?;
-            let value = r.value(&key)?;
-            if metadata.insert(key.clone(), value).is_some() {
-                return Err(WeightsError::corrupt(path, format!("metadata `{key}`"), "one entry", "a second one"));
-            }
-        }
+        let mut r = Reader::new(&file, path)?;
+        let (tensor_count, metadata) = r.start()?;
 
         let alignment = match metadata.get("general.alignment") {
             None => 32,
@@ -153,6 +129,11 @@ impl Container {
     }
 }
 
+/// The metadata of a file, whatever its tensors are.
+pub(super) fn metadata(path: &Path) -> Result<BTreeMap<String, Value>, WeightsError> {
+    Ok(Reader::new(&WeightFile::open(path)?, path)?.start()?.1)
+}
+
 /// Reads the header and knows how much of the file is left.
 struct Reader<'a> {
     path: &'a Path,
@@ -161,7 +142,41 @@ struct Reader<'a> {
     len: u64,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(file: &WeightFile, path: &'a Path) -> Result<Self, WeightsError> {
+        Ok(Reader { path, input: BufReader::with_capacity(1 << 16, file.handle()?), at: 0, len: file.len })
+    }
+
+    /// The start of the file: how many tensors it says it has, and the metadata.
+    fn start(&mut self) -> Result<(u64, BTreeMap<String, Value>), WeightsError> {
+        let path = self.path;
+        let magic = self.bytes::<4>("magic")?;
+        if &magic != b"GGUF" {
+            return Err(WeightsError::corrupt(path, "first four bytes", "`GGUF`", format!("{magic:?}")));
+        }
+        let version = self.u32("version")?;
+        if !(2..=3).contains(&version) {
+            let big_endian = (2..=3).contains(&version.swap_bytes());
+            let got = if big_endian { "a big-endian file".into() } else { version.to_string() };
+            return Err(WeightsError::unsupported(path, "GGUF version", got, "2 and 3, little-endian"));
+        }
+        let tensor_count = self.u64("tensor count")?;
+        let kv_count = self.u64("metadata count")?;
+        // Smallest entries: a tensor is name length, dimension count, one dimension, type, offset; a value is a byte.
+        self.fits("tensor count", tensor_count, 8 + 4 + 8 + 4 + 8)?;
+        self.fits("metadata count", kv_count, 8 + 4 + 1)?;
+
+        let mut metadata = BTreeMap::new();
+        for i in 0..kv_count {
+            let key = self.string(&format!("key of metadata entry {i}"), MAX_KEY)?;
+            let value = self.value(&key)?;
+            if metadata.insert(key.clone(), value).is_some() {
+                return Err(WeightsError::corrupt(path, format!("metadata `{key}`"), "one entry", "a second one"));
+            }
+        }
+        Ok((tensor_count, metadata))
+    }
+
     fn left(&self) -> u64 {
         self.len.saturating_sub(self.at)
     }

@@ -3,6 +3,7 @@
 use temper_text::{GgufVocab, Renderer, Tokenizer};
 
 /// ChatML with a default system message, in the form that SmolLM2 and Qwen2.5 use.
+#[allow(dead_code, reason = "shared by test binaries that do not all use it")]
 pub const CHATML: &str = "{% for message in messages %}\
 {% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe kind<|im_end|>\n' }}{% endif %}\
 {{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}\
@@ -33,6 +34,8 @@ pub fn vocab(template: Option<&str>) -> GgufVocab {
         tokens,
         token_types,
         merges: merges.map(str::to_owned).to_vec(),
+        scores: Vec::new(),
+        add_space_prefix: false,
         bos_id: Some(1),
         eos_id: Some(2),
         unk_id: Some(0),
