@@ -32,7 +32,7 @@ pub use examples::{Example, Examples, ExamplesWriter};
 pub use format::Format;
 pub use mix::{ExampleRef, Extent, MixError, MixUnit, Schedule, ShareReport, SourceShare, Units, schedule};
 pub use pack::{MicroBatch, Target, micro_batches};
-pub use prepare::{DropReason, Dropped, LengthReport, Preparing, RowOrder, Source, SourceReport, Split, prepare, prepare_file};
+pub use prepare::{DropReason, Dropped, LengthReport, Preparing, RowOrder, RowRules, Source, SourceReport, Split, TurnsApart, prepare, prepare_file};
 pub use read::{FileRows, ReadOptions, expand, load_rows, parse_rows, read_rows};
 pub use row::{DataError, LoadedRows, Passage, Preference, Row, RowContent, RowKind, RowProblem, Task};
 pub use split::{HoldOut, NEAR, Side, Together, hold_out, together};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use temper_text::{ChatRules, RenderError, Rendered, Renderer};
+use temper_text::{ChatRules, RenderError, Rendered, Renderer, Turns};
 
 use crate::Format;
 use crate::examples::{Example, Examples, ExamplesWriter};
@@ -147,6 +147,12 @@ pub struct SourceReport {
     /// Documents longer than the maximum length, which are trained in parts.
     #[serde(default)]
     pub split: Split,
+    /// Conversations of which each turn is a row of its own.
+    #[serde(default)]
+    pub turns_apart: TurnsApart,
+    /// Trained turns whose reasoning the chat template leaves out.
+    #[serde(default)]
+    pub reasoning_dropped: usize,
     /// Tokens of the kept rows that go through the model in one epoch.
     pub processed_tokens: usize,
     /// Tokens of the kept rows that are targets in one epoch.
@@ -155,6 +161,32 @@ pub struct SourceReport {
     pub lengths: LengthReport,
     /// Fields of the file that were not read, each with the number of rows that have it.
     pub ignored_fields: BTreeMap<String, usize>,
+}
+
+/// How rows become tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowRules {
+    /// Tokens of the longest row.
+    pub max_length: usize,
+    /// How conversations are rendered.
+    pub chat: ChatRules,
+}
+
+impl From<usize> for RowRules {
+    fn from(max_length: usize) -> Self {
+        Self { max_length, chat: ChatRules::default() }
+    }
+}
+
+/// Conversations whose turns are trained in rows of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TurnsApart {
+    /// How many conversations.
+    pub conversations: usize,
+    /// Their trained turns.
+    pub turns: usize,
+    /// Turns of these that are left out, since the conversation up to them is longer than the maximum length.
+    pub too_long: usize,
 }
 
 /// Documents that are trained in parts.
@@ -212,11 +244,13 @@ impl Source {
 /// role that is not supported, no assistant turn, ...) is the file's fault and refuses the file.
 pub struct Preparing<'r> {
     renderer: &'r Renderer,
-    max_length: usize,
+    rules: RowRules,
     examples: ExamplesWriter,
     rows: usize,
     kept: usize,
     split: Split,
+    turns_apart: TurnsApart,
+    reasoning_dropped: usize,
     dropped: BTreeMap<DropReason, Dropped>,
     problems: Vec<RowProblem>,
     /// How often each length occurs.
@@ -225,9 +259,20 @@ pub struct Preparing<'r> {
 
 impl<'r> Preparing<'r> {
     /// Begins; the tokens go to `examples`.
-    pub fn new(renderer: &'r Renderer, max_length: usize, examples: ExamplesWriter) -> Self {
-        let (dropped, problems, lengths) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        Self { renderer, max_length, examples, rows: 0, kept: 0, split: Split::default(), dropped, problems, lengths }
+    pub fn new(renderer: &'r Renderer, rules: RowRules, examples: ExamplesWriter) -> Self {
+        Self {
+            renderer,
+            rules,
+            examples,
+            rows: 0,
+            kept: 0,
+            split: Split::default(),
+            turns_apart: TurnsApart::default(),
+            reasoning_dropped: 0,
+            dropped: BTreeMap::new(),
+            problems: Vec::new(),
+            lengths: BTreeMap::new(),
+        }
     }
 
     /// The next rows of the file.
@@ -235,15 +280,15 @@ impl<'r> Preparing<'r> {
     /// # Errors
     /// [`DataError::Write`]. Rows that break a rule are told by [`finish`](Self::finish).
     pub fn add(&mut self, rows: &[Row]) -> Result<(), DataError> {
-        let renderer = self.renderer;
-        let rendered: Vec<Result<Rendered, RenderError>> = rows
+        let (renderer, chat) = (self.renderer, self.rules.chat);
+        let rendered: Vec<Result<Vec<Rendered>, RenderError>> = rows
             .par_iter()
             .map(|row| match &row.content {
-                RowContent::Messages(conversation) => {
-                    renderer.chat(conversation, &ChatRules::default()).map(|mut rows| rows.swap_remove(0))
+                RowContent::Messages(conversation) => renderer.chat(conversation, &chat),
+                RowContent::Completion { prompt, completion } => {
+                    renderer.completion(prompt, completion).map(|row| vec![row])
                 }
-                RowContent::Completion { prompt, completion } => renderer.completion(prompt, completion),
-                RowContent::Text(text) => renderer.text(text),
+                RowContent::Text(text) => renderer.text(text).map(|row| vec![row]),
                 RowContent::Preference(_) | RowContent::Task(_) => Err(RenderError::NoMessages),
             })
             .collect();
@@ -260,30 +305,54 @@ impl<'r> Preparing<'r> {
         Ok(())
     }
 
-    fn take(&mut self, row: &Row, rendered: &Rendered) -> Result<(), DataError> {
-        let Rendered { ids, trained, .. } = rendered;
-        *self.lengths.entry(ids.len()).or_insert(0) += 1;
-        let reason = if !trained.contains(&true) {
-            DropReason::NoTarget
-        } else if ids.len() <= self.max_length {
-            self.kept += 1;
-            return self.examples.add(ids, trained, row.line, row.quality);
-        } else if matches!(row.content, RowContent::Text(_)) && self.max_length > 1 {
-            self.kept += 1;
+    /// What a row gave: one row of tokens, or one for each of its turns, of which it may keep some.
+    fn take(&mut self, row: &Row, rendered: &[Rendered]) -> Result<(), DataError> {
+        let (mut kept, mut reason, mut tokens) = (0, DropReason::NoTarget, 0);
+        for rendered in rendered {
+            *self.lengths.entry(rendered.ids.len()).or_insert(0) += 1;
+            self.reasoning_dropped += rendered.reasoning_dropped;
+            match self.keep(row, rendered)? {
+                None => kept += 1,
+                Some(why) => {
+                    reason = why;
+                    tokens += rendered.ids.len();
+                }
+            }
+        }
+        if kept == 0 {
+            self.dropped.entry(reason).or_default().add(row.line, tokens);
+            return Ok(());
+        }
+        self.kept += 1;
+        if self.rules.chat.turns == Turns::Apart && matches!(row.content, RowContent::Messages(_)) {
+            self.turns_apart.conversations += 1;
+            self.turns_apart.turns += rendered.len();
+            self.turns_apart.too_long += rendered.len() - kept;
+        }
+        Ok(())
+    }
+
+    /// Keeps a row of tokens, or says why not.
+    fn keep(&mut self, row: &Row, Rendered { ids, trained, .. }: &Rendered) -> Result<Option<DropReason>, DataError> {
+        let max_length = self.rules.max_length;
+        if !trained.contains(&true) {
+            return Ok(Some(DropReason::NoTarget));
+        }
+        if ids.len() <= max_length {
+            self.examples.add(ids, trained, row.line, row.quality)?;
+        } else if matches!(row.content, RowContent::Text(_)) && max_length > 1 {
             self.split.documents += 1;
-            for start in (0..ids.len() - 1).step_by(self.max_length - 1) {
-                let part = start..ids.len().min(start + self.max_length);
+            for start in (0..ids.len() - 1).step_by(max_length - 1) {
+                let part = start..ids.len().min(start + max_length);
                 let mut trained = trained[part.clone()].to_vec();
                 trained[0] = false;
                 self.split.parts += 1;
                 self.examples.add(&ids[part], &trained, row.line, row.quality)?;
             }
-            return Ok(());
         } else {
-            DropReason::TooLong
-        };
-        self.dropped.entry(reason).or_default().add(row.line, ids.len());
-        Ok(())
+            return Ok(Some(DropReason::TooLong));
+        }
+        Ok(None)
     }
 
     /// The source that the rows of `file` make; each trained token has the weight `loss_weight`.
@@ -296,7 +365,7 @@ impl<'r> Preparing<'r> {
         if !self.problems.is_empty() {
             return Err(DataError::bad_rows(path, self.problems));
         }
-        let (max_length, dropped) = (self.max_length, self.dropped);
+        let (max_length, dropped) = (self.rules.max_length, self.dropped);
         let examples = self.examples.finish()?;
         let lengths = LengthReport::of(&self.lengths);
         if examples.is_empty() {
@@ -318,6 +387,8 @@ impl<'r> Preparing<'r> {
             kept: self.kept,
             dropped,
             split: self.split,
+            turns_apart: self.turns_apart,
+            reasoning_dropped: self.reasoning_dropped,
             processed_tokens: sum(Examples::processed_tokens),
             trained_tokens: sum(Examples::trained_tokens),
             lengths,
@@ -357,12 +428,12 @@ pub fn prepare_file(
     path: &Path,
     options: &ReadOptions,
     renderer: &Renderer,
-    max_length: usize,
+    rules: RowRules,
     (name, loss_weight): (&str, f32),
     examples: ExamplesWriter,
 ) -> Result<Source, DataError> {
     check_loss_weight(name, loss_weight)?;
-    let mut preparing = Preparing::new(renderer, max_length, examples);
+    let mut preparing = Preparing::new(renderer, rules, examples);
     let mut first = true;
     let file = read_rows(path, options, &mut |rows| {
         if let Some(row) = rows.first().filter(|_| first) {
@@ -381,13 +452,13 @@ pub fn prepare_file(
 pub fn prepare(
     loaded: &LoadedRows,
     renderer: &Renderer,
-    max_length: usize,
+    rules: impl Into<RowRules>,
     name: &str,
     loss_weight: f32,
 ) -> Result<Source, DataError> {
     check_loss_weight(name, loss_weight)?;
     check_kind(&loaded.path, loaded.kind, renderer)?;
-    let mut preparing = Preparing::new(renderer, max_length, ExamplesWriter::in_memory());
+    let mut preparing = Preparing::new(renderer, rules.into(), ExamplesWriter::in_memory());
     preparing.add(&loaded.rows)?;
     let LoadedRows { path, format, kind, rows, ignored_fields } = loaded;
     let file = FileRows { format: *format, kind: *kind, rows: rows.len(), ignored_fields: ignored_fields.clone() };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use temper_data::{
     Example, ExampleRef, ExamplesWriter, Extent, Format, LengthReport, MixError, MixUnit, RowKind, RowOrder, Schedule, Source,
-    SourceReport, Split, micro_batches, schedule,
+    SourceReport, Split, TurnsApart, micro_batches, schedule,
 };
 use temper_run::Random;
 
@@ -22,6 +22,8 @@ fn source(name: &str, rows: usize, shape: impl Fn(usize) -> (usize, usize)) -> S
         kind: RowKind::Text,
         format: Format::Text,
         split: Split::default(),
+        turns_apart: TurnsApart::default(),
+        reasoning_dropped: 0,
         rows,
         kept: rows,
         dropped: BTreeMap::new(),

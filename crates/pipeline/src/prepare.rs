@@ -1,12 +1,13 @@
 //! Reading everything that a recipe names, before anything is trained.
 
 use temper_data::{
-    DataError, Extent, Format, MicroBatch, MixUnit, ReadOptions, RowOrder, Schedule, Source, SourceReport, expand,
+    DataError, Extent, Format, MicroBatch, MixUnit, ReadOptions, RowOrder, RowRules, Schedule, Source, SourceReport, expand,
     micro_batches, schedule,
 };
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, LoraSettings, Tuning, WeightsError};
 use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, RowFiles, Stage, StageKind};
+use temper_text::{Boundary, ChatRules, Turns};
 use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape, StopSettings};
 
 use crate::base::open_base_by;
@@ -194,6 +195,22 @@ pub(crate) fn read_options(files: &RowFiles) -> ReadOptions {
     ReadOptions { format, columns: files.columns.clone() }
 }
 
+/// How the conversations of a stage are rendered.
+pub(crate) fn chat_rules(stage: &Stage) -> ChatRules {
+    ChatRules {
+        allow_control_tokens: stage.allow_control_tokens.value,
+        last_turn_only: stage.mask_history.value,
+        turns: match stage.turns.value {
+            temper_recipe::Turns::Together => Turns::Together,
+            temper_recipe::Turns::Apart => Turns::Apart,
+        },
+        boundary: match stage.boundary.value {
+            temper_recipe::Boundary::Apart => Boundary::Apart,
+            temper_recipe::Boundary::Refuse => Boundary::Refuse,
+        },
+    }
+}
+
 type ReadSource<'a> = &'a mut dyn FnMut(&RowFiles, &str, f64) -> Result<Source, PipelineError>;
 
 /// The sources of the domain with their shares of it: one that holds all files, or, where weights are given, one for each entry.
@@ -244,12 +261,13 @@ fn prepare_stage(
 ) -> Result<PreparedStage, PipelineError> {
     let seed = writer.recipe.seed.value;
     let max_length = stage.max_length.value as usize;
+    let rules = RowRules { max_length, chat: chat_rules(stage) };
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
     let mut read = |files: &RowFiles, name: &str, weight: f64| -> Result<Source, PipelineError> {
         let (options, mut whole) = (read_options(files), None::<Source>);
         for path in &expand(&files.path)? {
             let source =
-                tokens.source(&Asked { path, options: &options, max_length, name, loss_weight: weight as f32 })?;
+                tokens.source(&Asked { path, options: &options, rules, name, loss_weight: weight as f32 })?;
             let kind = source.report.kind;
             if stage.kind.value == StageKind::Cpt && kind != temper_data::RowKind::Text {
                 return Err(PipelineError::Unfit {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use temper_data::{Examples, ExamplesWriter, ReadOptions, RowOrder, Source, SourceReport, prepare_file};
+use temper_data::{Examples, ExamplesWriter, ReadOptions, RowOrder, RowRules, Source, SourceReport, prepare_file};
 use temper_run::{RunError, sha256_file, to_json, write_dir_atomic};
 use temper_text::Renderer;
 
@@ -33,7 +33,7 @@ pub(crate) struct Tokens<'a> {
 pub(crate) struct Asked<'a> {
     pub path: &'a Path,
     pub options: &'a ReadOptions,
-    pub max_length: usize,
+    pub rules: RowRules,
     pub name: &'a str,
     pub loss_weight: f32,
 }
@@ -68,13 +68,14 @@ impl Tokens<'_> {
 
     /// [`prepare_file`], from the cache where it is there.
     pub fn source(self, asked: &Asked<'_>) -> Result<Source, PipelineError> {
-        let Asked { path, options, max_length, name, loss_weight } = *asked;
-        let prepare = |examples| prepare_file(path, options, self.renderer, max_length, (name, loss_weight), examples);
+        let Asked { path, options, rules, name, loss_weight } = *asked;
+        let prepare = |examples| prepare_file(path, options, self.renderer, rules, (name, loss_weight), examples);
         // What cannot be read is refused by the reader, in its own words.
         let Some(cache) = self.kept.0.filter(|_| path.is_file()) else {
             return Ok(prepare(ExamplesWriter::in_temporary_file()?)?);
         };
-        let of = json!({"max_length": max_length, "format": options.format, "columns": options.columns});
+        let chat = format!("{:?}", rules.chat);
+        let of = json!({"max_length": rules.max_length, "chat": chat, "format": options.format, "columns": options.columns});
         let ingredients = self.ingredients("tokens of", path, of)?;
         let entry = cache.folder(Kind::Rows).join(key_of(&ingredients));
         if let Some((examples, report)) = open(&entry) {

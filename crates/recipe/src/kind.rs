@@ -154,6 +154,16 @@ fn number_hint(node: &Node) -> &'static str {
     }
 }
 
+/// `true` or `false`.
+pub(crate) fn truth() -> Kind<bool> {
+    let expected = "`true` or `false`";
+    let read = move |node: &Node, path: &str, cx: &mut Context| match (node.scalar(), &node.content) {
+        (Some(Scalar::Bool), Content::Scalar { text, .. }) => Some(text.eq_ignore_ascii_case("true")),
+        _ => cx.expected(node, path, expected, "write it without quotes"),
+    };
+    Kind { text: expected.into(), schema: json!({"type": "boolean"}), read: Box::new(read) }
+}
+
 /// Text that is not empty.
 pub(crate) fn text() -> Kind<String> {
     let read = |node: &Node, path: &str, cx: &mut Context| match node.scalar() {

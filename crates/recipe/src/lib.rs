@@ -40,4 +40,4 @@ pub use reference::reference;
 pub use rows::{RowFiles, RowFormat, Weight, is_remote, row_formats};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
-pub use stage::{Duration, Linear, Lora, LrScheduler, Mode, RowOrder, Span, Stage, StageKind};
+pub use stage::{Boundary, Duration, Linear, Lora, LrScheduler, Mode, RowOrder, Span, Stage, StageKind, Turns};

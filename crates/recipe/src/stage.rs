@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::kind::{above, above_to, choice, choice_refusing, integer, number, one_or_list, text};
+use crate::kind::{above, above_to, choice, choice_refusing, integer, number, one_or_list, text, truth};
 use crate::mix::Mix;
 use crate::rows::{RowFiles, row_files, row_sources};
 use crate::reader::{Alternative, Read, Section, section};
@@ -15,6 +15,26 @@ crate::kind::words! {
         Sft = "sft",
         /// Continued pretraining: next-token loss on all of plain text; takes rows with `text` only.
         Cpt = "cpt",
+    }
+}
+
+crate::kind::words! {
+    /// Whether the answers of a conversation are trained in one row.
+    pub enum Turns {
+        /// In one.
+        Together = "together",
+        /// Each in a row of its own: the conversation up to it.
+        Apart = "apart",
+    }
+}
+
+crate::kind::words! {
+    /// The boundary between a prompt and its answer.
+    pub enum Boundary {
+        /// Encoded apart, as generation does it.
+        Apart = "apart",
+        /// Refused where it makes a difference.
+        Refuse = "refuse",
     }
 }
 
@@ -150,6 +170,20 @@ section! {
         domain_loss_weight: Valued<f64> = f.default(number(above(0.0)), 1.0, "decision: every token counts alike");
         /// General data mixed in against forgetting; left out, the stage trains on domain data only.
         mix: Option<Mix> = f.section();
+        /// Train only the last answer of each conversation; the answers before it are context.
+        mask_history: Valued<bool> = f.aliases(&["only_last_answer", "last_turn_only"]).default(
+            truth(),
+            false,
+            "what most tools do: every answer is trained",
+        );
+        /// Whether the answers of a conversation are trained in one row, or each in a row of its own, as templates of reasoning
+        /// models need, which render an answer otherwise once it is not the last.
+        turns: Valued<Turns> = f.default(choice(), Turns::Together, "decision: each token is computed once; what a template cannot do so is refused");
+        /// What to do where prompt and answer, encoded as one text, give other tokens than encoded apart.
+        boundary: Valued<Boundary> = f.default(choice(), Boundary::Apart, "decision: as the model generates");
+        /// Whether text of the rows that spells a control token, such as `<|im_end|>`, becomes that token.
+        allow_control_tokens: Valued<bool> =
+            f.default(truth(), false, "decision: what a user wrote stays text, in training as in use");
         /// Longest row in tokens; what happens to longer ones is counted in the plan.
         max_length: Valued<u64> = f
             .aliases(&["max_seq_length", "cutoff_len", "sequence_len", "max_seq_len", "seq_len", "block_size"])
