@@ -5,7 +5,8 @@
 #[path = "../../text/tests/toy/mod.rs"]
 mod toy;
 
-use temper_data::{DataError, DropReason, Dropped, LoadedRows, ReadOptions, Source, load_rows, prepare};
+use temper_data::{DataError, DropReason, Dropped, LoadedRows, ReadOptions, RowRules, Source, load_rows, prepare};
+use temper_text::{ChatRules, Turns};
 
 fn load(rows: &str) -> LoadedRows {
     let dir = tempfile::tempdir().unwrap();
@@ -88,12 +89,12 @@ fn characters_without_a_token_are_counted_and_broken_conversations_refused() {
     let rows = [
         chat("fine"),
         r#"{"messages": [{"role": "user", "content": "a"}]}"#.to_owned() + "\n",
-        r#"{"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}"#.to_owned() + "\n",
+        r#"{"messages": [{"role": "user", "content": "a"}, {"role": "judge", "content": "b"}, {"role": "assistant", "content": "c"}]}"#.to_owned() + "\n",
     ]
     .concat();
     let text = prepared(&rows, 100, 1.0).unwrap_err().to_string();
     assert!(text.contains("rows.jsonl:2: no assistant turn"), "{text}");
-    assert!(text.contains("rows.jsonl:3: message 2: role `tool` is not supported"), "{text}");
+    assert!(text.contains("rows.jsonl:3: message 2: role `judge` is not supported"), "{text}");
     assert!(text.contains("2 bad rows"), "{text}");
 }
 
@@ -116,4 +117,54 @@ fn reports_are_plain_json() {
     assert_eq!(json["kind"], "messages");
     assert_eq!(json["dropped"]["too_long"], serde_json::json!({"count": 1, "tokens": 96, "first_lines": [2]}));
     assert_eq!(json["lengths"]["max"], source.report.lengths.max);
+}
+
+/// trl#5075, trl#4554: only plain text is ever split, nothing is lost by it, and every token is trained once.
+#[test]
+fn trl_5075_a_long_document_is_trained_in_parts_and_loses_nothing() {
+    let text = "hi you ".repeat(40);
+    let row = format!("{{\"text\": \"{text}\"}}\n{{\"text\": \"hi\"}}\n");
+    let whole = prepared(&row, usize::MAX, 1.0).unwrap();
+    let ids = whole.example(0).unwrap().ids;
+    for max_length in [2, 3, 7, 50, ids.len() - 1] {
+        let source = prepared(&row, max_length.max(3), 1.0).unwrap();
+        let parts: Vec<_> =
+            (0..source.examples.len()).map(|i| source.example(i).unwrap()).filter(|part| part.row == 1).collect();
+        assert!(parts.iter().all(|part| part.ids.len() <= max_length.max(3) && part.weights[0] == 0.0));
+        // Each part begins with the last token of the one before it, which is context there.
+        let mut again = parts[0].ids.clone();
+        parts[1..].iter().for_each(|part| again.extend(&part.ids[1..]));
+        assert_eq!(again, ids);
+        let report = &source.report;
+        assert_eq!((report.rows, report.kept, report.split.documents, report.split.parts), (2, 2, 1, parts.len()));
+        // Tokens in: trained, context, dropped.
+        assert_eq!(report.trained_tokens, whole.report.trained_tokens);
+        assert_eq!(report.processed_tokens, whole.report.processed_tokens + parts.len() - 1);
+    }
+    // A conversation is never split.
+    let long = prepared(&[chat("a"), chat(&"y".repeat(60))].concat(), 40, 1.0).unwrap();
+    assert_eq!((long.report.kept, long.report.split.documents, long.report.dropped[&DropReason::TooLong].count), (1, 0, 1));
+}
+
+/// OpenRLHF#1080: a turn for each row where the recipe says so; what is too long of them is counted.
+#[test]
+fn openrlhf_1080_each_turn_can_be_a_row_of_its_own() {
+    let row = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "a"},
+        {"role": "user", "content": "hi"}, {"role": "assistant", "content": "bb"}]}"#
+        .replace('\n', " ");
+    let chat = ChatRules { turns: Turns::Apart, ..ChatRules::default() };
+    let prepared = |max_length: usize| {
+        let rules = RowRules { max_length, chat };
+        prepare(&load(&row), &toy::renderer(toy::CHATML), rules, "domain", 1.0)
+    };
+    let source = prepared(1000).unwrap();
+    assert_eq!(source.examples.len(), 2);
+    let [first, second] = [0, 1].map(|index| source.example(index).unwrap());
+    assert_eq!(second.ids[..first.ids.len()], first.ids);
+    assert_eq!([&first, &second].map(|example| example.trained_tokens()), [2, 3]);
+    let apart = source.report.turns_apart;
+    assert_eq!((source.report.kept, apart.conversations, apart.turns, apart.too_long), (1, 1, 2, 0));
+    let short = prepared(first.ids.len()).unwrap();
+    assert_eq!((short.examples.len(), short.report.turns_apart.too_long), (1, 1));
+    assert!(matches!(prepared(first.ids.len() - 1), Err(DataError::NothingLeft { .. })));
 }
