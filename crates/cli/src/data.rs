@@ -6,10 +6,11 @@ mod show;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use temper_data::{DataError, Format, ReadOptions, expand};
-use temper_pipeline::PipelineError;
+use temper_data::{DataError, Format, ReadOptions};
+use temper_pipeline::{PipelineError, find_rows};
 
 use crate::command::{Failure, Outcome};
+use crate::run::Reporter;
 
 /// Work with data.
 #[derive(clap::Subcommand)]
@@ -50,9 +51,12 @@ fn column(text: &str) -> Result<(String, String), String> {
 }
 
 /// The files that paths stand for, in order.
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    let expanded = paths.iter().map(|path| expand(path)).collect::<Result<Vec<_>, _>>();
-    Ok(expanded.map_err(input)?.concat())
+fn files(paths: &[PathBuf], offline: bool) -> Result<Vec<PathBuf>, Failure> {
+    let mut reporter = Reporter::new();
+    let found = paths.iter().map(|path| find_rows(path, offline, &mut |event| reporter.hear(event)));
+    let found = found.collect::<Result<Vec<_>, _>>()?;
+    reporter.finish();
+    Ok(found.concat())
 }
 
 fn input(error: DataError) -> Failure {

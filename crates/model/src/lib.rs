@@ -30,7 +30,7 @@ pub use llama::{KvCache, Llama, Tokens};
 pub use parameters::{LINEAR_MODULES, LoraSettings, Parameter, Tuning};
 pub use safetensors::TensorFile;
 pub use sampling::Sampling;
-pub use source::{Download, ResolvedBase, SourceError, default_cache_dir, hub_location, resolve_base};
+pub use source::{Download, ResolvedBase, SourceError, default_cache_dir, hub_location, resolve_base, resolve_rows};
 pub use stored::Stored;
 pub use temper_kernels::Encoding;
 pub use workspace::{LOGIT_ROWS, Purpose, Workspace};

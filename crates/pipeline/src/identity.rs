@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use temper_data::expand;
 use temper_kernels::Device;
 use temper_recipe::RowFiles;
 use temper_run::{sha256_bytes, sha256_file};
 
 use crate::cache::key_of;
+use crate::files::Files;
 use crate::prepare::Prepared;
 use crate::{Base, PipelineError};
 
@@ -38,7 +38,7 @@ pub struct Input {
 }
 
 /// Every data file of the recipe, hashed once each.
-pub(crate) fn inputs(recipe: &temper_recipe::Recipe) -> Result<Vec<Input>, PipelineError> {
+pub(crate) fn inputs(recipe: &temper_recipe::Recipe, found: &Files) -> Result<Vec<Input>, PipelineError> {
     let mut named: Vec<(String, PathBuf)> = Vec::new();
     // By setting; one licence for all files of `train`.
     let mut licences: HashMap<&str, Option<&str>> = HashMap::new();
@@ -47,15 +47,14 @@ pub(crate) fn inputs(recipe: &temper_recipe::Recipe) -> Result<Vec<Input>, Pipel
         for source in stage.mix.iter().flat_map(|mix| &mix.general) {
             licences.insert(&source.path.path, source.licence.as_ref().map(|licence| licence.as_str()));
         }
-        let mut files = |setting: &str, files: &RowFiles| -> Result<(), PipelineError> {
-            named.extend(expand(&files.path)?.into_iter().map(|path| (setting.to_owned(), path)));
-            Ok(())
+        let mut files = |setting: &str, files: &RowFiles| {
+            named.extend(found.of(&files.path).iter().map(|path| (setting.to_owned(), path.clone())));
         };
-        stage.train.value.iter().try_for_each(|train| files(&stage.train.path, train))?;
-        stage.validation.iter().try_for_each(|validation| files(&validation.path, &validation.value))?;
+        stage.train.value.iter().for_each(|train| files(&stage.train.path, train));
+        stage.validation.iter().for_each(|validation| files(&validation.path, &validation.value));
         let general = stage.mix.iter().flat_map(|mix| &mix.general);
         for source in general {
-            source.path.files().map_or(Ok(()), |general| files(&source.path.path, general))?;
+            source.path.files().into_iter().for_each(|general| files(&source.path.path, general));
         }
         for source in stage.mix.iter().flat_map(|mix| &mix.general) {
             let prompts = source.self_data.iter().flat_map(|own| &own.prompts);

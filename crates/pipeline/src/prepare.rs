@@ -1,7 +1,7 @@
 //! Reading everything that a recipe names, before anything is trained.
 
 use temper_data::{
-    DataError, Extent, Format, MicroBatch, MixUnit, ReadOptions, RowOrder, RowRules, Schedule, Source, SourceReport, expand,
+    DataError, Extent, Format, MicroBatch, MixUnit, ReadOptions, RowOrder, RowRules, Schedule, Source, SourceReport,
     micro_batches, schedule,
 };
 use temper_kernels::{Cpu, Precision};
@@ -12,6 +12,7 @@ use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape, StopSettings
 
 use crate::base::open_base_by;
 use crate::cache::{Cache, Kept};
+use crate::files::Files;
 use crate::identity::{Input, inputs, tokenizer_sha256};
 use crate::packed::Packed;
 use crate::phases::Phases;
@@ -151,7 +152,9 @@ pub fn prepare(
     let tokens = Tokens { renderer: &base.renderer, tokenizer_sha256: &tokenizer_sha256, kept };
     crate::judge::check_items(&recipe, context, tokens)?;
     phases.lap("evaluation items");
-    let mut writer = Writer { recipe: &recipe, base: &base, device, write: options.write_self, on_event };
+    let files = Files::find(&recipe, options.offline, on_event)?;
+    phases.lap("files of rows");
+    let mut writer = Writer { recipe: &recipe, base: &base, device, write: options.write_self, files: &files, on_event };
     for (index, stage) in recipe.stages.iter().enumerate() {
         if stage.max_length.value as usize > context {
             return Err(PipelineError::Unfit {
@@ -165,7 +168,7 @@ pub fn prepare(
     phases.lap("rows");
     let watch_tokens = crate::watch::Watch::of(&recipe)?.longest(&base.renderer)?;
     phases.lap("watched text");
-    let mut inputs = inputs(&recipe)?;
+    let mut inputs = inputs(&recipe, &files)?;
     let written = own_rows.iter().enumerate().filter(|(_, own)| own.report.written);
     inputs.extend(written.map(|(index, own)| own.input(recipe.output.value.join(OwnRows::file_name(index)), &base)));
     phases.lap("hash inputs");
@@ -262,10 +265,11 @@ fn prepare_stage(
     let seed = writer.recipe.seed.value;
     let max_length = stage.max_length.value as usize;
     let rules = RowRules { max_length, chat: chat_rules(stage) };
+    let found = writer.files;
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
     let mut read = |files: &RowFiles, name: &str, weight: f64| -> Result<Source, PipelineError> {
         let (options, mut whole) = (read_options(files), None::<Source>);
-        for path in &expand(&files.path)? {
+        for path in found.of(&files.path) {
             let source =
                 tokens.source(&Asked { path, options: &options, rules, name, loss_weight: weight as f32 })?;
             let kind = source.report.kind;

@@ -17,13 +17,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use temper_data::{DropReason, Dropped, Format, LoadedRows, Row, RowContent, RowKind, Source, expand, prepare};
+use temper_data::{DropReason, Dropped, Format, LoadedRows, Row, RowContent, RowKind, Source, prepare};
 use temper_kernels::Cpu;
 use temper_model::{Finish, Llama, Sampling, Tuning, default_cache_dir, generate};
 use temper_recipe::{GeneralSource, Recipe, SelfData};
 use temper_run::{JsonLog, Random, sha256_bytes, write_atomic};
 use temper_text::{Conversation, Message};
 
+use crate::files::Files;
 use crate::checkpoints::io;
 use crate::identity::{Input, NUMERICS, tokenizer_sha256};
 use crate::plan::base_licence;
@@ -120,6 +121,8 @@ pub(crate) struct Writer<'a> {
     pub device: Cpu,
     /// Whether rows that are not cached are written now; if not, a plan is made of the prompts.
     pub write: bool,
+    /// The files of the recipe's rows.
+    pub files: &'a Files,
     pub on_event: &'a mut dyn FnMut(&Event),
 }
 
@@ -262,7 +265,7 @@ impl Writer<'_> {
             rows.push(Written { line: index + 1, messages, category, finished: finish == "stop" });
         }
         let tokenizer = self.base.renderer.tokenizer();
-        let judged = evaluation_files(self.recipe);
+        let judged = evaluation_files(self.recipe, self.files);
         let judged: Vec<&Path> = judged.iter().map(PathBuf::as_path).collect();
         let mut filter = Filter::new(tokenizer, &rows, &judged)?;
         let mut reasons: BTreeMap<DropReason, Dropped> = BTreeMap::new();
@@ -420,10 +423,9 @@ fn whole_parts(unfinished: &Path, prompts: &[Prompt]) -> String {
 }
 
 /// Every file by which the recipe's model is judged or chosen.
-fn evaluation_files(recipe: &Recipe) -> Vec<PathBuf> {
+fn evaluation_files(recipe: &Recipe, found: &Files) -> Vec<PathBuf> {
     let validations = recipe.stages.iter().filter_map(|stage| stage.validation.as_ref());
-    // A pattern that fits nothing was refused where the rows were read.
-    let mut files: Vec<PathBuf> = validations.flat_map(|files| expand(&files.value.path).unwrap_or_default()).collect();
+    let mut files: Vec<PathBuf> = validations.flat_map(|files| found.of(&files.value.path).to_vec()).collect();
     if let Some(evaluation) = &recipe.evaluation {
         files.extend(evaluation.domain.iter().flat_map(|d| [d.validation.value.clone(), d.test.value.clone()]));
         files.extend(evaluation.general.iter().map(|suite| suite.path.value.clone()));

@@ -12,7 +12,7 @@ use crate::command::{DONE, Failure, Outcome, tell};
 /// What to write.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Files of rows, folders or patterns; `-` for the standard input.
+    /// Files of rows, folders, patterns or hf:datasets/OWNER/NAME; `-` for the standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -26,10 +26,13 @@ pub struct Args {
     /// Leave out rows that the format cannot hold, and count them; without, they are refused and no file is written.
     #[arg(long)]
     skip: bool,
+    /// Never use the network.
+    #[arg(long)]
+    offline: bool,
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let files = files(&args.files)?;
+    let files = files(&args.files, args.offline)?;
     if let Some(output) = args.output.as_ref().filter(|output| files.iter().any(|file| same(file, output))) {
         let path = output.display();
         return Err(Failure::input(anyhow!("{path}: it is read and cannot be written\nhint: give another name")));

@@ -45,16 +45,34 @@ pub(super) struct Hub {
 
 /// `OWNER/NAME[@REVISION][#FILE]`.
 pub(super) struct Repository<'a> {
-    id: &'a str,
-    revision: &'a str,
-    file: Option<&'a str>,
+    pub(super) kind: Kind,
+    pub(super) id: &'a str,
+    pub(super) revision: &'a str,
+    pub(super) file: Option<&'a str>,
+}
+
+/// What a repository holds; the hub keeps the two apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Model,
+    Dataset,
+}
+
+impl Kind {
+    /// In the API, and in the cache's names of folders.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Model => "models",
+            Self::Dataset => "datasets",
+        }
+    }
 }
 
 /// The answer of the API, as far as it is used.
 #[derive(Deserialize)]
-struct Info {
-    sha: String,
-    siblings: Vec<Sibling>,
+pub(super) struct Info {
+    pub(super) sha: String,
+    pub(super) siblings: Vec<Sibling>,
     #[serde(rename = "cardData")]
     card: Option<Card>,
 }
@@ -65,9 +83,9 @@ struct Card {
 }
 
 #[derive(Deserialize, Clone)]
-struct Sibling {
-    rfilename: String,
-    size: Option<u64>,
+pub(super) struct Sibling {
+    pub(super) rfilename: String,
+    pub(super) size: Option<u64>,
     #[serde(rename = "blobId")]
     blob_id: Option<String>,
     lfs: Option<Lfs>,
@@ -88,19 +106,37 @@ struct Complete {
     licence: Option<String>,
 }
 
+/// A part of a path that stays where it is put.
+pub(super) fn plain(part: &str) -> bool {
+    !matches!(part, "" | "." | "..") && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
 impl<'a> Repository<'a> {
+    /// Its folder in the hub's cache.
+    pub(super) fn folder(&self, hub: &Hub) -> PathBuf {
+        hub.cache.join(format!("{}--{}", self.kind.name(), self.id.replace('/', "--")))
+    }
+
     pub(super) fn parse(text: &'a str) -> Result<Self, String> {
         let (rest, file) = text.split_once('#').map_or((text, None), |(r, f)| (r, Some(f)));
         let (id, revision) = rest.split_once('@').unwrap_or((rest, "main"));
-        let plain = |s: &str| {
-            !s.is_empty() && s != "." && s != ".." && s.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-        };
         let id_is_plain = id.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name));
         if !id_is_plain || !revision.split('/').all(plain) || !file.is_none_or(|f| plain(f) && f.ends_with(".gguf")) {
             return Err(format!("expected OWNER/NAME[@REVISION][#FILE.gguf], got `{text}`"));
         }
-        Ok(Self { id, revision, file })
+        Ok(Self { kind: Kind::Model, id, revision, file })
     }
+}
+
+pub(super) fn agent() -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+        .user_agent(concat!("temper/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(Duration::from_secs(20)))
+        .timeout_recv_response(Some(Duration::from_secs(60)))
+        .build()
+        .into()
 }
 
 impl Hub {
@@ -128,7 +164,7 @@ impl Hub {
         sources: &Sources,
         progress: &mut dyn FnMut(Download<'_>),
     ) -> Result<Found, SourceError> {
-        let folder = self.cache.join(format!("models--{}", repository.id.replace('/', "--")));
+        let folder = repository.folder(self);
         let reference = folder.join("refs").join(repository.revision);
         let pinned = is_hex(repository.revision, 40);
         let known_commit = if pinned {
@@ -181,14 +217,7 @@ impl Hub {
             });
         }
 
-        let agent: Agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-            .user_agent(concat!("temper/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(Duration::from_secs(20)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            .build()
-            .into();
+        let agent = agent();
         let info = match self.info(&agent, repository) {
             Err(error @ SourceError::Unreachable { .. }) => {
                 let remark = " (hub not reachable: the copy of the last time)";
@@ -242,13 +271,14 @@ impl Hub {
         })
     }
 
-    fn refused(&self, repository: &Repository<'_>, problem: String, hint: &'static str) -> SourceError {
+    pub(super) fn refused(&self, repository: &Repository<'_>, problem: String, hint: &'static str) -> SourceError {
         SourceError::Hub { url: format!("{}/{}", self.endpoint.trim_end_matches('/'), repository.id), problem, hint }
     }
 
-    fn info(&self, agent: &Agent, repository: &Repository<'_>) -> Result<Info, SourceError> {
+    pub(super) fn info(&self, agent: &Agent, repository: &Repository<'_>) -> Result<Info, SourceError> {
         let (id, revision) = (repository.id, repository.revision.replace('/', "%2F"));
-        let url = format!("{}/api/models/{id}/revision/{revision}?blobs=true", self.endpoint.trim_end_matches('/'));
+        let (endpoint, kind) = (self.endpoint.trim_end_matches('/'), repository.kind.name());
+        let url = format!("{endpoint}/api/{kind}/{id}/revision/{revision}?blobs=true");
         let mut response = self.get(agent, &url)?;
         let text = response.body_mut().with_config().limit(64 << 20).read_to_string();
         let text = text.map_err(|e| SourceError::Unreachable { url: url.clone(), problem: e.to_string() })?;
@@ -297,7 +327,7 @@ impl Hub {
 
     /// Brings one file into the cache, unless it is there. It gets its name when its size and, for large files, its sha256
     /// have been checked.
-    fn download(
+    pub(super) fn download(
         &self,
         agent: &Agent,
         repository: &Repository<'_>,
@@ -316,13 +346,18 @@ impl Hub {
         let Some(blob_name) = blob_name else {
             return Err(self.refused(repository, format!("{name} comes without a hash"), "check HF_ENDPOINT"));
         };
+        if !name.split('/').all(plain) {
+            let hint = "a file of this name is not taken; tell the repository's owner";
+            return Err(self.refused(repository, format!("strange file name `{name}`"), hint));
+        }
         let blobs = folder.join("blobs");
         let blob = blobs.join(&blob_name);
-        for dir in [&blobs, &folder.join("snapshots").join(commit)] {
+        for dir in [blobs.as_path(), link.parent().unwrap_or(folder)] {
             fs::create_dir_all(dir).map_err(SourceError::io(dir, "create"))?;
         }
         if !fs::metadata(&blob).is_ok_and(|m| file.size.is_none_or(|size| m.len() == size)) {
-            let url = format!("{}/{}/resolve/{commit}/{name}", self.endpoint.trim_end_matches('/'), repository.id);
+            let of = if repository.kind == Kind::Dataset { "datasets/" } else { "" };
+            let url = format!("{}/{of}{}/resolve/{commit}/{name}", self.endpoint.trim_end_matches('/'), repository.id);
             let mut body = self.get(agent, &url)?.into_body().into_reader();
             let mut out = tempfile::Builder::new()
                 .suffix(".incomplete")
@@ -359,7 +394,10 @@ impl Hub {
             fs::remove_file(&link).map_err(SourceError::io(&link, "replace"))?;
         }
         #[cfg(unix)]
-        let placed = std::os::unix::fs::symlink(Path::new("../../blobs").join(&blob_name), &link);
+        let placed = {
+            let up = "../".repeat(2 + name.matches('/').count());
+            std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(&blob_name), &link)
+        };
         #[cfg(not(unix))]
         let placed = fs::rename(&blob, &link);
         placed.map_err(SourceError::io(&link, "create"))
@@ -401,13 +439,13 @@ fn damaged(url: &str, expected: Option<u64>, got: u64) -> SourceError {
     SourceError::Damaged { url: url.to_owned(), expected, got: format!("{got} bytes") }
 }
 
-fn put(path: &Path, bytes: &[u8]) -> Result<(), SourceError> {
+pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), SourceError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(SourceError::io(parent, "create"))?;
     }
     Ok(write_atomic(path, bytes)?)
 }
 
-fn is_hex(text: &str, digits: usize) -> bool {
+pub(super) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())
 }

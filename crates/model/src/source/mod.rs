@@ -5,6 +5,7 @@
 
 mod hub;
 mod pypi;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -202,6 +203,21 @@ pub fn resolve_base(
 ) -> Result<ResolvedBase, SourceError> {
     Sources { cache: cache.to_owned(), offline, hub: Hub::from_env(), pip_arguments: Vec::new() }
         .resolve(spec, sha256, progress)
+}
+
+/// Finds the files of rows that `spec` names, `hf:datasets/OWNER/NAME[@REVISION][#PATTERN]`, and brings them to this machine if
+/// need be; the rest as [`resolve_base`]. Without a pattern (in which `*` stands for anything) the files named after the training
+/// split are taken, or where there is none all that hold rows.
+///
+/// # Errors
+/// See [`SourceError`].
+pub fn resolve_rows(
+    spec: &str,
+    cache: &Path,
+    offline: bool,
+    progress: &mut dyn FnMut(Download<'_>),
+) -> Result<Vec<PathBuf>, SourceError> {
+    Sources { cache: cache.to_owned(), offline, hub: Hub::from_env(), pip_arguments: Vec::new() }.rows(spec, progress)
 }
 
 /// Everything that resolving depends on, so that a test can point it at a server and an index of its own.

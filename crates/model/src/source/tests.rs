@@ -91,6 +91,22 @@ impl Server {
         }
     }
 
+    /// A data set, whose files lie in folders.
+    fn data_set(&self, id: &str, files: &[(&str, &[u8])]) {
+        let sibling = |(name, body): &(&str, &[u8])| {
+            let blob_id = &sha256_bytes(name.as_bytes())[..40];
+            let lfs = name.ends_with(".parquet").then(|| json!({"sha256": sha256_bytes(body), "size": body.len()}));
+            json!({"rfilename": name, "size": body.len(), "blobId": blob_id, "lfs": lfs})
+        };
+        let info = json!({"id": id, "sha": COMMIT, "siblings": files.iter().map(sibling).collect::<Vec<_>>()});
+        for revision in ["main", COMMIT] {
+            self.route(&format!("/api/datasets/{id}/revision/{revision}?blobs=true"), answer(info.to_string()));
+        }
+        for (name, body) in files {
+            self.route(&format!("/datasets/{id}/resolve/{COMMIT}/{name}"), answer(*body));
+        }
+    }
+
     fn requests(&self) -> Vec<(String, Option<String>)> {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
@@ -451,4 +467,59 @@ fn local_paths_are_taken_as_they_are_and_ambiguous_folders_refused() {
     for spec in ["hf:name-only", "hf:a/b/c", "hf:../b", "hf:a/b@", "hf:a/b@../x", "hf:a/b#x.bin", "hf:a/b@x y"] {
         assert_has(&refusal(&sources, spec), &["expected OWNER/NAME"]);
     }
+}
+
+#[test]
+fn a_data_set_comes_by_its_training_split_and_once() {
+    let server = Server::start();
+    let files: [(&str, &[u8]); 4] = [
+        ("README.md", b"# rows"),
+        ("data/en/train-0.parquet", b"PAR1 first"),
+        ("data/en/train-1.parquet", b"PAR1 second"),
+        ("data/en/test.jsonl", b"{}"),
+    ];
+    server.data_set("owner/rows", &files);
+    let folder = tempfile::tempdir().unwrap();
+    let sources = |offline: bool| Sources {
+        cache: folder.path().join("temper"),
+        offline,
+        hub: Hub {
+            endpoint: server.address.clone(),
+            token: None,
+            cache: folder.path().join("hub"),
+            offline: false,
+        },
+        pip_arguments: Vec::new(),
+    };
+    let quiet = &mut |_: Download<'_>| {};
+    let found = sources(false).rows("hf:datasets/owner/rows", quiet).unwrap();
+    let snapshot = folder.path().join("hub/datasets--owner--rows/snapshots").join(COMMIT);
+    assert_eq!(found, [snapshot.join("data/en/train-0.parquet"), snapshot.join("data/en/train-1.parquet")]);
+    assert_eq!(fs::read(&found[1]).unwrap(), b"PAR1 second");
+    assert_eq!(server.requests().len(), 3);
+    // Offline, and pinned, from the cache; another pattern is asked for anew.
+    assert_eq!(sources(true).rows("hf:datasets/owner/rows", quiet).unwrap(), found);
+    assert_eq!(sources(false).rows(&format!("hf:datasets/owner/rows@{COMMIT}"), quiet).unwrap(), found);
+    assert!(server.requests().is_empty());
+    let test = sources(false).rows("hf:datasets/owner/rows#data/*/test.jsonl", quiet).unwrap();
+    assert_eq!(test, [snapshot.join("data/en/test.jsonl")]);
+    let none = sources(false).rows("hf:datasets/owner/rows#*.csv", quiet).unwrap_err().to_string();
+    assert!(none.contains("no file of rows fits; found README.md, data/en/train-0.parquet"), "{none}");
+    assert!(matches!(sources(true).rows("hf:datasets/owner/other", quiet), Err(SourceError::Offline { .. })));
+    assert!(matches!(sources(false).rows("hf:datasets/owner", quiet), Err(SourceError::Spec { .. })));
+}
+
+#[test]
+fn a_file_name_that_leads_out_of_the_cache_is_refused() {
+    let server = Server::start();
+    server.data_set("owner/rows", &[("../../train.jsonl", b"{}")]);
+    let folder = tempfile::tempdir().unwrap();
+    let sources = Sources {
+        cache: folder.path().join("temper"),
+        offline: false,
+        hub: Hub { endpoint: server.address.clone(), token: None, cache: folder.path().join("hub"), offline: false },
+        pip_arguments: Vec::new(),
+    };
+    let error = sources.rows("hf:datasets/owner/rows", &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("strange file name `../../train.jsonl`"), "{error}");
 }

@@ -1,0 +1,54 @@
+//! Which files the paths of rows stand for: of this machine, or of a data set of the hub, which is fetched.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use temper_data::expand;
+use temper_model::{default_cache_dir, resolve_rows};
+use temper_recipe::{Recipe, is_remote};
+
+use crate::PipelineError;
+use crate::run::Event;
+
+/// The files that `path` stands for, sorted: itself, those of a folder, those that fit a pattern, or those of
+/// `hf:datasets/OWNER/NAME[@REVISION][#PATTERN]`.
+///
+/// # Errors
+/// [`PipelineError::Data`] where there is none, [`PipelineError::Source`] where a data set cannot be had.
+pub fn find_rows(path: &Path, offline: bool, on_event: &mut dyn FnMut(&Event)) -> Result<Vec<PathBuf>, PipelineError> {
+    if !is_remote(path) {
+        return Ok(expand(path)?);
+    }
+    let cache = default_cache_dir().unwrap_or_else(|| PathBuf::from(".temper-cache"));
+    Ok(resolve_rows(&path.to_string_lossy(), &cache, offline, &mut |piece| {
+        on_event(&Event::Download { what: piece.what.to_owned(), done: piece.done, total: piece.total });
+    })?)
+}
+
+/// The files of every path of rows in a recipe, found once.
+#[derive(Default)]
+pub(crate) struct Files {
+    of: HashMap<PathBuf, Vec<PathBuf>>,
+}
+
+impl Files {
+    pub fn find(recipe: &Recipe, offline: bool, on_event: &mut dyn FnMut(&Event)) -> Result<Self, PipelineError> {
+        let mut files = Self::default();
+        for stage in &recipe.stages {
+            let validation = stage.validation.iter().map(|files| &files.value.path);
+            let general = stage.mix.iter().flat_map(|mix| &mix.general).filter_map(|source| source.path.files());
+            let train = stage.train.value.iter().chain(general).map(|files| &files.path);
+            for path in train.chain(validation) {
+                if !files.of.contains_key(path) {
+                    files.of.insert(path.clone(), find_rows(path, offline, on_event)?);
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// The files of a path of the recipe.
+    pub fn of(&self, path: &Path) -> &[PathBuf] {
+        self.of.get(path).map_or(&[], Vec::as_slice)
+    }
+}
