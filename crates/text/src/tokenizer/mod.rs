@@ -7,6 +7,7 @@
 
 mod gguf;
 mod specials;
+mod words;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 pub use gguf::GgufVocab;
 use specials::{Part, SpecialTokens};
+use words::Words;
 
 /// What to do where the text spells a special token such as `<|im_end|>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,8 @@ pub struct Tokenizer {
     /// The same without [`Prefix`], where there is any.
     inside: Option<tokenizers::Tokenizer>,
     prefix: Prefix,
+    /// The quick way to the same ids, where there is one.
+    words: Option<Words>,
     byte_level: bool,
     /// `tokenizer.json` as it was read or built, for `save`.
     source: String,
@@ -194,14 +198,14 @@ impl Tokenizer {
         let mut json: Value = serde_json::from_str(&source).map_err(|e| TokenizerError::Invalid(e.to_string()))?;
         let byte_level = check_kind(&json)?;
         let specials = SpecialTokens::new(&json["added_tokens"])?;
-        let load = |json: &Value| {
-            let mut tokenizer = tokenizers::Tokenizer::from_bytes(json.to_string().as_bytes()).map_err(invalid)?;
+        let load = |json: &str| {
+            let mut tokenizer = tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(invalid)?;
             tokenizer.with_truncation(None).map_err(invalid)?;
             tokenizer.with_padding(None);
             tokenizer.set_encode_special_tokens(true);
             Ok(tokenizer)
         };
-        let mut plain = load(&json)?;
+        let mut plain = load(&source)?;
         if let Some(unk) = json["model"]["unk_token"].as_str().filter(|unk| plain.token_to_id(unk).is_none()) {
             return Err(TokenizerError::Invalid(format!("model.unk_token {unk:?} is not in the vocabulary")));
         }
@@ -210,12 +214,13 @@ impl Tokenizer {
         let begin = with.get_ids().first().copied().filter(|id| Some(id) != without.get_ids().first());
         // Post-processors add begin and end tokens; here nothing is added that the text does not spell.
         plain.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
+        let words = if byte_level { Words::new(&json, byte_alphabet()) } else { None };
         let prefix = remove_prefix(&mut json);
         let inside = if prefix == Prefix::Never {
             None
         } else {
             json["post_processor"] = Value::Null;
-            Some(load(&json)?)
+            Some(load(&json.to_string())?)
         };
 
         let vocab = plain.get_vocab(true);
@@ -229,6 +234,7 @@ impl Tokenizer {
             plain,
             inside,
             prefix,
+            words,
             byte_level,
             source,
             vocab_size,
@@ -280,6 +286,9 @@ impl Tokenizer {
             Prefix::First => place == Place::Start,
             Prefix::Each => place != Place::Inside,
         };
+        if let Some(ids) = self.words.as_ref().and_then(|words| words.encode(self.plain.get_model(), text)) {
+            return ids;
+        }
         let tokenizer = self.inside.as_ref().filter(|_| !with_prefix).unwrap_or(&self.plain);
         match tokenizer.encode_fast(text, false) {
             Ok(encoding) => encoding.get_ids().to_vec(),
