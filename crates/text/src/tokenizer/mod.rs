@@ -214,7 +214,7 @@ impl Tokenizer {
         let begin = with.get_ids().first().copied().filter(|id| Some(id) != without.get_ids().first());
         // Post-processors add begin and end tokens; here nothing is added that the text does not spell.
         plain.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
-        let words = if byte_level { Words::new(&json, byte_alphabet()) } else { None };
+        let words = Words::new(&json, byte_alphabet());
         let prefix = remove_prefix(&mut json);
         let inside = if prefix == Prefix::Never {
             None
@@ -286,7 +286,9 @@ impl Tokenizer {
             Prefix::First => place == Place::Start,
             Prefix::Each => place != Place::Inside,
         };
-        if let Some(ids) = self.words.as_ref().and_then(|words| words.encode(self.plain.get_model(), text)) {
+        let prefix = with_prefix && self.prefix != Prefix::Never;
+        let quick = self.words.as_ref().and_then(|words| words.encode(self.plain.get_model(), text, prefix));
+        if let Some(ids) = quick {
             return ids;
         }
         let tokenizer = self.inside.as_ref().filter(|_| !with_prefix).unwrap_or(&self.plain);
