@@ -136,7 +136,7 @@ impl Tokenizer {
     /// `chat_template.jinja` beside it, where they exist.
     ///
     /// # Errors
-    /// Refuses by name what would lose or change text (other models than byte-level BPE, and BPE or Unigram with byte
+    /// Refuses by name what would lose or change text (other models than BPE, byte-level or with byte
     /// fallback; normalisers that do more than replace spaces and compose characters; pre-tokenizers that drop spaces), and
     /// a special token that the vocabulary does not have.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Tokenizer, TokenizerError> {
@@ -145,27 +145,35 @@ impl Tokenizer {
             std::fs::read_to_string(path).map_err(|source| TokenizerError::Read { path: path.to_owned(), source })
         };
         let malformed = |path: &Path, message: String| TokenizerError::Malformed { path: path.to_owned(), message };
-        let mut tokenizer = Tokenizer::from_json(read(path)?).map_err(|e| malformed(path, e.to_string()))?;
-
+        let source = read(path)?;
         let config_path = path.with_file_name("tokenizer_config.json");
-        if config_path.exists() {
-            let config: Value =
-                serde_json::from_str(&read(&config_path)?).map_err(|e| malformed(&config_path, e.to_string()))?;
-            let special = |key: &str| -> Result<Option<u32>, TokenizerError> {
-                // A special token is a string, or an object with the string under `content`.
-                let token = match &config[key] {
-                    Value::Null => return Ok(None),
-                    Value::Object(fields) => fields.get("content").and_then(Value::as_str),
-                    other => other.as_str(),
-                };
-                let id = token.and_then(|token| tokenizer.id(token));
-                id.map(Some)
-                    .ok_or_else(|| malformed(&config_path, format!("{key}: {} is not in the vocabulary", config[key])))
+        let config: Value = if config_path.exists() {
+            serde_json::from_str(&read(&config_path)?).map_err(|e| malformed(&config_path, e.to_string()))?
+        } else {
+            Value::Null
+        };
+        let named = SPECIAL_NAMES.map(|name| &config[name]);
+        let also = config["additional_special_tokens"].as_array();
+        let special: Vec<&str> =
+            named.into_iter().chain(also.into_iter().flatten()).filter_map(special_token).collect();
+        let mut tokenizer = Tokenizer::from_json(source, &special).map_err(|e| malformed(path, e.to_string()))?;
+        if !config.is_null() {
+            let id = |token: &Value| match special_token(token).map(|token| tokenizer.id(token)) {
+                None if token.is_null() => Ok(None),
+                Some(Some(id)) => Ok(Some(id)),
+                _ => Err(malformed(&config_path, format!("special token {token} is not in the vocabulary"))),
             };
-            let (bos, eos, unk, pad) =
-                (special("bos_token")?, special("eos_token")?, special("unk_token")?, special("pad_token")?);
+            let [bos, eos, unk, pad] = named.map(id);
+            let (bos, eos, unk, pad) = (bos?, eos?, unk?, pad?);
             (tokenizer.bos, tokenizer.eos, tokenizer.unk, tokenizer.pad) = (bos.or(tokenizer.bos), eos, unk, pad);
-            tokenizer.chat_template = config["chat_template"].as_str().map(str::to_owned);
+            // Several templates come as a list with names.
+            let template = match &config["chat_template"] {
+                Value::Array(named) => {
+                    &named.iter().find(|one| one["name"] == "default").unwrap_or(&Value::Null)["template"]
+                }
+                one => one,
+            };
+            tokenizer.chat_template = template.as_str().map(str::to_owned);
             tokenizer.add_bos |= config["add_bos_token"].as_bool() == Some(true) && bos.is_some();
         }
         let template_path = path.with_file_name("chat_template.jinja");
@@ -185,7 +193,7 @@ impl Tokenizer {
     /// # Errors
     /// Refuses other kinds by name, and a vocabulary that contradicts itself.
     pub fn from_gguf(vocab: &GgufVocab) -> Result<Tokenizer, TokenizerError> {
-        let mut tokenizer = Tokenizer::from_json(vocab.to_json()?.to_string())?;
+        let mut tokenizer = Tokenizer::from_json(vocab.to_json()?.to_string(), &[])?;
         (tokenizer.bos, tokenizer.eos, tokenizer.unk, tokenizer.pad) =
             (vocab.bos_id, vocab.eos_id, vocab.unk_id, vocab.pad_id);
         tokenizer.add_bos = vocab.add_bos && vocab.bos_id.is_some();
@@ -193,10 +201,19 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    fn from_json(source: String) -> Result<Tokenizer, TokenizerError> {
+    /// `special`: tokens that the configuration names, which are special whatever the vocabulary says of them.
+    fn from_json(source: String, special: &[&str]) -> Result<Tokenizer, TokenizerError> {
         let invalid = |e: tokenizers::Error| TokenizerError::Invalid(e.to_string());
         let mut json: Value = serde_json::from_str(&source).map_err(|e| TokenizerError::Invalid(e.to_string()))?;
         let byte_level = check_kind(&json)?;
+        let mut changed = false;
+        for token in json["added_tokens"].as_array_mut().into_iter().flatten() {
+            if token["special"] == false && token["content"].as_str().is_some_and(|content| special.contains(&content))
+            {
+                token["special"] = true.into();
+                changed = true;
+            }
+        }
         let specials = SpecialTokens::new(&json["added_tokens"])?;
         let load = |json: &str| {
             let mut tokenizer = tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(invalid)?;
@@ -205,7 +222,7 @@ impl Tokenizer {
             tokenizer.set_encode_special_tokens(true);
             Ok(tokenizer)
         };
-        let mut plain = load(&source)?;
+        let mut plain = if changed { load(&json.to_string())? } else { load(&source)? };
         if let Some(unk) = json["model"]["unk_token"].as_str().filter(|unk| plain.token_to_id(unk).is_none()) {
             return Err(TokenizerError::Invalid(format!("model.unk_token {unk:?} is not in the vocabulary")));
         }
@@ -467,6 +484,14 @@ fn decode(tokenizer: &tokenizers::Tokenizer, ids: &[u32], skip_special: bool) ->
     parts.collect::<Vec<_>>().join("\u{FFFD}")
 }
 
+/// What `tokenizer_config.json` calls the begin, end, unknown and padding tokens.
+const SPECIAL_NAMES: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
+
+/// A special token in `tokenizer_config.json`: a string, or an object with the string under `content`.
+fn special_token(value: &Value) -> Option<&str> {
+    value.as_str().or(value["content"].as_str())
+}
+
 /// Every `type` in a part of a `tokenizer.json`, with the object that has it.
 fn parts_of(part: &Value) -> Vec<(&str, &Value)> {
     let mut found = Vec::new();
@@ -491,12 +516,11 @@ fn check_kind(json: &Value) -> Result<bool, TokenizerError> {
     let fallback = model["byte_fallback"] == true;
     let supported = match kind {
         "BPE" => model["dropout"].is_null() && (byte_level || fallback),
-        "Unigram" => fallback && !byte_level,
         _ => false,
     };
     if !supported {
         return Err(TokenizerError::Invalid(format!(
-            "model {kind}{}{} is not supported, expected byte-level BPE, or BPE or Unigram with byte fallback, without dropout",
+            "model {kind}{}{} is not supported, expected BPE, byte-level or with byte fallback, without dropout",
             if byte_level || fallback { "" } else { " with neither byte-level pre-tokenizer nor byte fallback" },
             if model["dropout"].is_null() { "" } else { " with dropout" },
         )));

@@ -221,9 +221,9 @@ fn sentence_piece(json: &Value) -> Option<Cut> {
     };
     // Gemma's file cuts at spaces, of which there are none left.
     let pre_tokenizer = &json["pre_tokenizer"];
-    let cuts =
-        !pre_tokenizer.is_null() && !(pre_tokenizer["type"] == "Split" && pre_tokenizer["pattern"]["String"] == " ");
-    if !known || cuts || json["model"]["type"] == "Unigram" {
+    let whole =
+        pre_tokenizer.is_null() || (pre_tokenizer["type"] == "Split" && pre_tokenizer["pattern"]["String"] == " ");
+    if !known || !whole {
         return None;
     }
     let mut joined = Vec::new();
