@@ -12,8 +12,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use regex_automata::Input;
 use regex_automata::meta::{Cache, Regex};
+use regex_automata::{Anchored, Input};
 use serde_json::Value;
 use tokenizers::Model;
 
@@ -291,7 +291,13 @@ fn cut(cuts: &[Cut], caches: &mut [Option<Cache>], text: &str, give: &mut impl F
             }
         }
         (Cut::Pattern(regex), Some(cache)) => {
-            while let Some(found) = regex.search_with(cache, &Input::new(text).span(at..text.len())) {
+            let mut next = |at: usize| {
+                let rest = Input::new(text).span(at..text.len());
+                // Most patterns match every character, and then nobody has to look for where the match starts.
+                let here = regex.search_with(cache, &rest.clone().anchored(Anchored::Yes));
+                here.or_else(|| regex.search_with(cache, &rest))
+            };
+            while let Some(found) = next(at) {
                 let (start, mut end) = (found.start(), found.end());
                 if found.pattern().as_usize() == 1 && end < text.len() {
                     let last = text[start..end].chars().next_back().map_or(0, char::len_utf8);
