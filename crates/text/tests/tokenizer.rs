@@ -105,6 +105,26 @@ fn a_post_processor_that_adds_a_begin_token_is_read_as_add_bos() {
     assert_eq!(tokenizer.encode("hi", Specials::Parse).len(), 1);
 }
 
+/// Some chat models declare their end of turn an ordinary added token; what the configuration names is special all the same.
+#[test]
+fn tokens_that_the_configuration_names_are_special() {
+    let dir = tempfile::tempdir().unwrap();
+    toy().save(dir.path()).unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    for token in json["added_tokens"].as_array_mut().unwrap() {
+        token["special"] = false.into();
+    }
+    std::fs::write(&path, json.to_string()).unwrap();
+    let config = r#"{"eos_token": "<|im_end|>", "additional_special_tokens": ["<|im_start|>"],
+        "chat_template": [{"name": "tool_use", "template": "a"}, {"name": "default", "template": "b"}]}"#;
+    std::fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+    let tokenizer = Tokenizer::from_file(&path).unwrap();
+    assert_eq!((0..4).filter(|&id| tokenizer.is_special(id)).collect::<Vec<_>>(), [1, 2]);
+    assert!(!tokenizer.encode("<|im_start|>hi<|im_end|>", Specials::AsText).iter().any(|id| [1, 2].contains(id)));
+    assert_eq!(tokenizer.chat_template(), Some("b"));
+}
+
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let refused = |vocab: GgufVocab| Tokenizer::from_gguf(&vocab).unwrap_err().to_string();
@@ -126,6 +146,19 @@ fn what_is_not_supported_is_refused_by_name() {
     std::fs::write(&path, r#"{"model": {"type": "WordPiece"}}"#).unwrap();
     let error = Tokenizer::from_file(&path).unwrap_err().to_string();
     assert!(error.contains("tokenizer.json") && error.contains("model WordPiece"), "{error}");
+    let refused = |part: &str, value: serde_json::Value| {
+        let mut json: serde_json::Value = serde_json::from_str(toy().json()).unwrap();
+        json[part] = value;
+        std::fs::write(&path, json.to_string()).unwrap();
+        Tokenizer::from_file(&path).unwrap_err().to_string()
+    };
+    let lowercase = serde_json::json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]});
+    assert!(refused("normalizer", lowercase).contains("normalizer Lowercase is not supported"));
+    let whitespace = serde_json::json!({"type": "Sequence",
+        "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "ByteLevel", "add_prefix_space": false}]});
+    assert!(refused("pre_tokenizer", whitespace).contains("pre-tokenizer WhitespaceSplit is not supported"));
+    let none = refused("pre_tokenizer", serde_json::Value::Null);
+    assert!(none.contains("BPE with neither byte-level pre-tokenizer nor byte fallback"), "{none}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod gguf;
 mod specials;
+mod words;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 pub use gguf::GgufVocab;
 use specials::{Part, SpecialTokens};
+use words::Words;
 
 /// What to do where the text spells a special token such as `<|im_end|>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,8 @@ pub struct Tokenizer {
     /// The same without [`Prefix`], where there is any.
     inside: Option<tokenizers::Tokenizer>,
     prefix: Prefix,
+    /// The quick way to the same ids, where there is one.
+    words: Option<Words>,
     byte_level: bool,
     /// `tokenizer.json` as it was read or built, for `save`.
     source: String,
@@ -132,7 +136,7 @@ impl Tokenizer {
     /// `chat_template.jinja` beside it, where they exist.
     ///
     /// # Errors
-    /// Refuses by name what would lose or change text (other models than byte-level BPE, and BPE or Unigram with byte
+    /// Refuses by name what would lose or change text (other models than BPE, byte-level or with byte
     /// fallback; normalisers that do more than replace spaces and compose characters; pre-tokenizers that drop spaces), and
     /// a special token that the vocabulary does not have.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Tokenizer, TokenizerError> {
@@ -141,27 +145,35 @@ impl Tokenizer {
             std::fs::read_to_string(path).map_err(|source| TokenizerError::Read { path: path.to_owned(), source })
         };
         let malformed = |path: &Path, message: String| TokenizerError::Malformed { path: path.to_owned(), message };
-        let mut tokenizer = Tokenizer::from_json(read(path)?).map_err(|e| malformed(path, e.to_string()))?;
-
+        let source = read(path)?;
         let config_path = path.with_file_name("tokenizer_config.json");
-        if config_path.exists() {
-            let config: Value =
-                serde_json::from_str(&read(&config_path)?).map_err(|e| malformed(&config_path, e.to_string()))?;
-            let special = |key: &str| -> Result<Option<u32>, TokenizerError> {
-                // A special token is a string, or an object with the string under `content`.
-                let token = match &config[key] {
-                    Value::Null => return Ok(None),
-                    Value::Object(fields) => fields.get("content").and_then(Value::as_str),
-                    other => other.as_str(),
-                };
-                let id = token.and_then(|token| tokenizer.id(token));
-                id.map(Some)
-                    .ok_or_else(|| malformed(&config_path, format!("{key}: {} is not in the vocabulary", config[key])))
+        let config: Value = if config_path.exists() {
+            serde_json::from_str(&read(&config_path)?).map_err(|e| malformed(&config_path, e.to_string()))?
+        } else {
+            Value::Null
+        };
+        let named = SPECIAL_NAMES.map(|name| &config[name]);
+        let also = config["additional_special_tokens"].as_array();
+        let special: Vec<&str> =
+            named.into_iter().chain(also.into_iter().flatten()).filter_map(special_token).collect();
+        let mut tokenizer = Tokenizer::from_json(source, &special).map_err(|e| malformed(path, e.to_string()))?;
+        if !config.is_null() {
+            let id = |token: &Value| match special_token(token).map(|token| tokenizer.id(token)) {
+                None if token.is_null() => Ok(None),
+                Some(Some(id)) => Ok(Some(id)),
+                _ => Err(malformed(&config_path, format!("special token {token} is not in the vocabulary"))),
             };
-            let (bos, eos, unk, pad) =
-                (special("bos_token")?, special("eos_token")?, special("unk_token")?, special("pad_token")?);
+            let [bos, eos, unk, pad] = named.map(id);
+            let (bos, eos, unk, pad) = (bos?, eos?, unk?, pad?);
             (tokenizer.bos, tokenizer.eos, tokenizer.unk, tokenizer.pad) = (bos.or(tokenizer.bos), eos, unk, pad);
-            tokenizer.chat_template = config["chat_template"].as_str().map(str::to_owned);
+            // Several templates come as a list with names.
+            let template = match &config["chat_template"] {
+                Value::Array(named) => {
+                    &named.iter().find(|one| one["name"] == "default").unwrap_or(&Value::Null)["template"]
+                }
+                one => one,
+            };
+            tokenizer.chat_template = template.as_str().map(str::to_owned);
             tokenizer.add_bos |= config["add_bos_token"].as_bool() == Some(true) && bos.is_some();
         }
         let template_path = path.with_file_name("chat_template.jinja");
@@ -181,7 +193,7 @@ impl Tokenizer {
     /// # Errors
     /// Refuses other kinds by name, and a vocabulary that contradicts itself.
     pub fn from_gguf(vocab: &GgufVocab) -> Result<Tokenizer, TokenizerError> {
-        let mut tokenizer = Tokenizer::from_json(vocab.to_json()?.to_string())?;
+        let mut tokenizer = Tokenizer::from_json(vocab.to_json()?.to_string(), &[])?;
         (tokenizer.bos, tokenizer.eos, tokenizer.unk, tokenizer.pad) =
             (vocab.bos_id, vocab.eos_id, vocab.unk_id, vocab.pad_id);
         tokenizer.add_bos = vocab.add_bos && vocab.bos_id.is_some();
@@ -189,19 +201,28 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    fn from_json(source: String) -> Result<Tokenizer, TokenizerError> {
+    /// `special`: tokens that the configuration names, which are special whatever the vocabulary says of them.
+    fn from_json(source: String, special: &[&str]) -> Result<Tokenizer, TokenizerError> {
         let invalid = |e: tokenizers::Error| TokenizerError::Invalid(e.to_string());
         let mut json: Value = serde_json::from_str(&source).map_err(|e| TokenizerError::Invalid(e.to_string()))?;
         let byte_level = check_kind(&json)?;
+        let mut changed = false;
+        for token in json["added_tokens"].as_array_mut().into_iter().flatten() {
+            if token["special"] == false && token["content"].as_str().is_some_and(|content| special.contains(&content))
+            {
+                token["special"] = true.into();
+                changed = true;
+            }
+        }
         let specials = SpecialTokens::new(&json["added_tokens"])?;
-        let load = |json: &Value| {
-            let mut tokenizer = tokenizers::Tokenizer::from_bytes(json.to_string().as_bytes()).map_err(invalid)?;
+        let load = |json: &str| {
+            let mut tokenizer = tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(invalid)?;
             tokenizer.with_truncation(None).map_err(invalid)?;
             tokenizer.with_padding(None);
             tokenizer.set_encode_special_tokens(true);
             Ok(tokenizer)
         };
-        let mut plain = load(&json)?;
+        let mut plain = if changed { load(&json.to_string())? } else { load(&source)? };
         if let Some(unk) = json["model"]["unk_token"].as_str().filter(|unk| plain.token_to_id(unk).is_none()) {
             return Err(TokenizerError::Invalid(format!("model.unk_token {unk:?} is not in the vocabulary")));
         }
@@ -210,12 +231,13 @@ impl Tokenizer {
         let begin = with.get_ids().first().copied().filter(|id| Some(id) != without.get_ids().first());
         // Post-processors add begin and end tokens; here nothing is added that the text does not spell.
         plain.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
+        let words = Words::new(&json, byte_alphabet());
         let prefix = remove_prefix(&mut json);
         let inside = if prefix == Prefix::Never {
             None
         } else {
             json["post_processor"] = Value::Null;
-            Some(load(&json)?)
+            Some(load(&json.to_string())?)
         };
 
         let vocab = plain.get_vocab(true);
@@ -229,6 +251,7 @@ impl Tokenizer {
             plain,
             inside,
             prefix,
+            words,
             byte_level,
             source,
             vocab_size,
@@ -280,6 +303,11 @@ impl Tokenizer {
             Prefix::First => place == Place::Start,
             Prefix::Each => place != Place::Inside,
         };
+        let prefix = with_prefix && self.prefix != Prefix::Never;
+        let quick = self.words.as_ref().and_then(|words| words.encode(self.plain.get_model(), text, prefix));
+        if let Some(ids) = quick {
+            return ids;
+        }
         let tokenizer = self.inside.as_ref().filter(|_| !with_prefix).unwrap_or(&self.plain);
         match tokenizer.encode_fast(text, false) {
             Ok(encoding) => encoding.get_ids().to_vec(),
@@ -456,6 +484,14 @@ fn decode(tokenizer: &tokenizers::Tokenizer, ids: &[u32], skip_special: bool) ->
     parts.collect::<Vec<_>>().join("\u{FFFD}")
 }
 
+/// What `tokenizer_config.json` calls the begin, end, unknown and padding tokens.
+const SPECIAL_NAMES: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
+
+/// A special token in `tokenizer_config.json`: a string, or an object with the string under `content`.
+fn special_token(value: &Value) -> Option<&str> {
+    value.as_str().or(value["content"].as_str())
+}
+
 /// Every `type` in a part of a `tokenizer.json`, with the object that has it.
 fn parts_of(part: &Value) -> Vec<(&str, &Value)> {
     let mut found = Vec::new();
@@ -480,12 +516,11 @@ fn check_kind(json: &Value) -> Result<bool, TokenizerError> {
     let fallback = model["byte_fallback"] == true;
     let supported = match kind {
         "BPE" => model["dropout"].is_null() && (byte_level || fallback),
-        "Unigram" => fallback && !byte_level,
         _ => false,
     };
     if !supported {
         return Err(TokenizerError::Invalid(format!(
-            "model {kind}{}{} is not supported, expected byte-level BPE, or BPE or Unigram with byte fallback, without dropout",
+            "model {kind}{}{} is not supported, expected BPE, byte-level or with byte fallback, without dropout",
             if byte_level || fallback { "" } else { " with neither byte-level pre-tokenizer nor byte fallback" },
             if model["dropout"].is_null() { "" } else { " with dropout" },
         )));
