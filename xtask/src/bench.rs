@@ -51,6 +51,11 @@ pub fn rows(args: &[&str]) -> Result<()> {
     drive("bench/rows/run.py", args, || Ok(vec![("--peer-python", peers_python()?), ("--base", test_model()?)]))
 }
 
+/// Rows to packed batches beside `datasets` and `transformers`: `bench/data/run.py` writes `bench/results/data-DATE.md`.
+pub fn data(args: &[&str]) -> Result<()> {
+    drive("bench/data/run.py", args, || Ok(vec![("--peer-python", peers_python()?)]))
+}
+
 /// Options of a driver and the paths that they name.
 type Paths = Vec<(&'static str, PathBuf)>;
 

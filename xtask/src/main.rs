@@ -31,6 +31,8 @@ usage: cargo xtask TASK
                            (ARGS go to bench/cost/run.py; `bench cost --help` lists them)
   bench rows [ARGS...]     real rows of uneven length beside TRL's SFTTrainer -> bench/results/
                            (ARGS go to bench/rows/run.py; `bench rows --help` lists them)
+  bench data [ARGS...]     rows to packed batches beside datasets + transformers + TRL's packing -> bench/results/
+                           (ARGS go to bench/data/run.py; `bench data --help` lists them)
   e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
   e2e tensorboard          the events of a small run and of a resumed one, read back by TensorBoard itself
@@ -68,6 +70,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["bench", "precision", rest @ ..] => bench::precision(rest),
         ["bench", "cost", rest @ ..] => bench::cost(rest),
         ["bench", "rows", rest @ ..] => bench::rows(rest),
+        ["bench", "data", rest @ ..] => bench::data(rest),
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
         ["e2e", "tensorboard"] => e2e::tensorboard(),
         ["e2e", "report", rest @ ..] => e2e::report(rest),

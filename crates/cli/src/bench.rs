@@ -1,6 +1,7 @@
 //! `temper bench`: where a training step's time goes, and steps for `bench/train`, on random weights; generation with
 //! real ones.
 
+mod data;
 mod generate;
 mod profile;
 mod trials;
@@ -37,6 +38,8 @@ enum Command {
     Trials(trials::TrialsArgs),
     /// Generation with a real model: tokens a second, one stream and many.
     Generate(generate::GenerateArgs),
+    /// A file of rows read, rendered, tokenised and packed, with nothing kept from before.
+    Data(data::DataArgs),
 }
 
 /// A profile of a step.
@@ -172,7 +175,7 @@ pub fn run(args: &Args) -> Outcome {
     let shape = match &args.command {
         Some(Command::Step(args)) => Some(&args.shape),
         Some(Command::Trials(args)) => Some(&args.shape),
-        Some(Command::Generate(_)) => None,
+        Some(Command::Generate(_) | Command::Data(_)) => None,
         None => Some(&args.profile.shape),
     };
     shape.map_or(Ok(()), |shape| shape.check()).map_err(Failure::input)?;
@@ -180,6 +183,7 @@ pub fn run(args: &Args) -> Outcome {
         Some(Command::Step(args)) => steps(args),
         Some(Command::Trials(args)) => trials::run(args),
         Some(Command::Generate(args)) => generate::run(args),
+        Some(Command::Data(args)) => data::run(args),
         None => profile::run(&args.profile),
     }
 }
