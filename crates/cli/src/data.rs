@@ -1,5 +1,6 @@
 //! `temper data`: what is in files of rows, and what becomes of it.
 
+mod check;
 mod convert;
 mod show;
 
@@ -19,6 +20,7 @@ pub enum Command {
     Show(show::Args),
     /// Write rows in another format, and list what it cannot hold.
     Convert(convert::Args),
+    Check(check::Args),
 }
 
 /// How files are read.
@@ -67,5 +69,6 @@ pub fn run(command: &Command) -> Outcome {
     match command {
         Command::Show(args) => show::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Check(args) => check::run(args),
     }
 }

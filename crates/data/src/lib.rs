@@ -12,28 +12,48 @@
 //! - [`convert`]: rows of one format as rows of another, with what is lost.
 //! - [`together`] and [`hold_out`]: which rows must stay together, and which are held out.
 //! - [`micro_batches`]: whole rows packed without padding, which do not see each other.
+//! - [`check_files`], [`Checker`]: what is wrong with rows, beside each other and beside what is held out; [`Filters`]: which
+//!   rows are left out for it, where the user asks for that.
 //!
 //! Loss weights are carried, never divided: the loss of a step is `sum(weight * nll) / sum(weight)` over its whole global
 //! batch, and the one division is made where that is computed.
 
+mod check;
 mod convert;
 mod examples;
+mod filter;
 mod format;
 mod mix;
+mod near;
+mod overlap;
 mod pack;
 mod prepare;
+mod private;
 mod read;
 mod row;
 mod split;
+mod view;
+mod words;
 mod write;
 
+pub use check::{
+    Action, Check, CheckOptions, CheckReport, Checker, Finding, LengthUnit, Lengths, Place, Severity, check_files,
+};
 pub use convert::{Conversion, convert};
 pub use examples::{Example, Examples, ExamplesWriter};
+pub use filter::{Filtered, Filtering, Filters, Treatment};
 pub use format::Format;
 pub use mix::{ExampleRef, Extent, MixError, MixUnit, Schedule, ShareReport, SourceShare, Units, schedule};
+pub use near::{NEAR_DUPLICATE, NearIndex, Prepared, SHINGLE, jaccard, shingles};
+pub use overlap::{HeldOut, HeldOutKind, RunIndex, SHARED_RUN, each_item};
 pub use pack::{MicroBatch, Target, micro_batches};
-pub use prepare::{DropReason, Dropped, LengthReport, Preparing, RowOrder, RowRules, Source, SourceReport, Split, TurnsApart, prepare, prepare_file};
+pub use prepare::{
+    DropReason, Dropped, LengthReport, Preparing, RowOrder, RowRules, Source, SourceReport, Split, TurnsApart, prepare, prepare_file,
+    prepare_filtered,
+};
+pub use private::{Private, masked, private};
 pub use read::{FileRows, ReadOptions, expand, load_rows, parse_rows, read_rows};
 pub use row::{DataError, LoadedRows, Passage, Preference, Row, RowContent, RowKind, RowProblem, Task};
 pub use split::{HoldOut, NEAR, Side, Together, hold_out, together};
+pub use words::{repetition, script, word_hashes, words};
 pub use write::RowsWriter;

@@ -11,6 +11,7 @@ use temper_text::{ChatRules, RenderError, Rendered, Renderer, Turns};
 
 use crate::Format;
 use crate::examples::{Example, Examples, ExamplesWriter};
+use crate::filter::{Filtered, Filtering};
 use crate::read::{FileRows, ReadOptions, read_rows};
 use crate::row::{DataError, LoadedRows, Row, RowContent, RowKind, RowProblem};
 
@@ -33,16 +34,24 @@ pub enum DropReason {
     Wordless,
     /// Written by the base: a control token, or bytes that are no UTF-8.
     NotText,
-    /// Written by the base: runs of words come again and again.
+    /// Runs of words come again and again.
     Repetitive,
     /// Written by the base: letters of a script in which nothing was asked.
     OtherScript,
-    /// Written by the base: it shares a run of words with an evaluation file.
+    /// It shares a run of words with an evaluation file.
     Evaluated,
-    /// Written by the base: the same prompt and answer as an earlier row.
+    /// The same prompt and answer as an earlier row.
     Duplicate,
-    /// Written by the base: an answer almost the same as that of an earlier row.
+    /// Almost the same as an earlier row; of what the base wrote: its answer.
     NearDuplicate,
+    /// Filtered: it holds a secret.
+    Secret,
+    /// Filtered: it holds personal data.
+    PersonalData,
+    /// Filtered: text that was decoded wrongly.
+    Mojibake,
+    /// Filtered: fewer characters than wanted.
+    TooShort,
 }
 
 impl fmt::Display for DropReason {
@@ -59,6 +68,10 @@ impl fmt::Display for DropReason {
             DropReason::Evaluated => "words of an evaluation file",
             DropReason::Duplicate => "a duplicate",
             DropReason::NearDuplicate => "nearly a duplicate",
+            DropReason::Secret => "with a secret",
+            DropReason::PersonalData => "with personal data",
+            DropReason::Mojibake => "decoded wrongly",
+            DropReason::TooShort => "shorter than min_chars",
         })
     }
 }
@@ -110,7 +123,7 @@ impl LengthReport {
     }
 
     /// The report on lengths that each occur so often.
-    fn of(counts: &BTreeMap<usize, usize>) -> LengthReport {
+    pub(crate) fn of(counts: &BTreeMap<usize, usize>) -> LengthReport {
         let all: usize = counts.values().sum();
         let at = |percent: usize| {
             let mut left = (all * percent).div_ceil(100).max(1);
@@ -144,6 +157,9 @@ pub struct SourceReport {
     pub kept: usize,
     /// Rows left out, by reason. `rows` = `kept` + all of these.
     pub dropped: BTreeMap<DropReason, Dropped>,
+    /// Rows in which something private was masked.
+    #[serde(default)]
+    pub masked: usize,
     /// Documents longer than the maximum length, which are trained in parts.
     #[serde(default)]
     pub split: Split,
@@ -237,6 +253,16 @@ impl Source {
     }
 }
 
+/// A row as token ids, and which of them are trained: one row of tokens, or one for each turn of a conversation.
+pub(crate) fn render(renderer: &Renderer, row: &Row, chat: &ChatRules) -> Result<Vec<Rendered>, RenderError> {
+    match &row.content {
+        RowContent::Messages(conversation) => renderer.chat(conversation, chat),
+        RowContent::Completion { prompt, completion } => renderer.completion(prompt, completion).map(|row| vec![row]),
+        RowContent::Text(text) => renderer.text(text).map(|row| vec![row]),
+        RowContent::Preference(_) | RowContent::Task(_) => Err(RenderError::NoMessages),
+    }
+}
+
 /// Renders rows as they come.
 ///
 /// Left out and counted are rows of more than `max_length` tokens, rows without a trained token, and rows with a
@@ -248,6 +274,7 @@ pub struct Preparing<'r> {
     examples: ExamplesWriter,
     rows: usize,
     kept: usize,
+    masked: usize,
     split: Split,
     turns_apart: TurnsApart,
     reasoning_dropped: usize,
@@ -266,6 +293,7 @@ impl<'r> Preparing<'r> {
             examples,
             rows: 0,
             kept: 0,
+            masked: 0,
             split: Split::default(),
             turns_apart: TurnsApart::default(),
             reasoning_dropped: 0,
@@ -283,14 +311,7 @@ impl<'r> Preparing<'r> {
         let (renderer, chat) = (self.renderer, self.rules.chat);
         let rendered: Vec<Result<Vec<Rendered>, RenderError>> = rows
             .par_iter()
-            .map(|row| match &row.content {
-                RowContent::Messages(conversation) => renderer.chat(conversation, &chat),
-                RowContent::Completion { prompt, completion } => {
-                    renderer.completion(prompt, completion).map(|row| vec![row])
-                }
-                RowContent::Text(text) => renderer.text(text).map(|row| vec![row]),
-                RowContent::Preference(_) | RowContent::Task(_) => Err(RenderError::NoMessages),
-            })
+            .map(|row| render(renderer, row, &chat))
             .collect();
         for (row, rendered) in rows.iter().zip(rendered) {
             self.rows += 1;
@@ -303,6 +324,16 @@ impl<'r> Preparing<'r> {
             }
         }
         Ok(())
+    }
+
+    /// The next rows of the file, filtered.
+    fn add_filtered(&mut self, filtered: &Filtered) -> Result<(), DataError> {
+        self.rows += filtered.dropped.len();
+        self.masked += filtered.masked;
+        for &(line, reason) in &filtered.dropped {
+            self.dropped.entry(reason).or_default().add(line, 0);
+        }
+        self.add(&filtered.kept)
     }
 
     /// What a row gave: one row of tokens, or one for each of its turns, of which it may keep some.
@@ -386,6 +417,7 @@ impl<'r> Preparing<'r> {
             rows: self.rows,
             kept: self.kept,
             dropped,
+            masked: self.masked,
             split: self.split,
             turns_apart: self.turns_apart,
             reasoning_dropped: self.reasoning_dropped,
@@ -429,18 +461,34 @@ pub fn prepare_file(
     options: &ReadOptions,
     renderer: &Renderer,
     rules: RowRules,
-    (name, loss_weight): (&str, f32),
+    named: (&str, f32),
     examples: ExamplesWriter,
 ) -> Result<Source, DataError> {
+    prepare_filtered(path, options, None, Preparing::new(renderer, rules, examples), named)
+}
+
+/// As [`prepare_file`], without the rows that filters leave out.
+///
+/// # Errors
+/// As [`prepare_file`].
+pub fn prepare_filtered(
+    path: &Path,
+    options: &ReadOptions,
+    mut filtering: Option<Filtering>,
+    mut preparing: Preparing<'_>,
+    (name, loss_weight): (&str, f32),
+) -> Result<Source, DataError> {
     check_loss_weight(name, loss_weight)?;
-    let mut preparing = Preparing::new(renderer, rules, examples);
     let mut first = true;
     let file = read_rows(path, options, &mut |rows| {
         if let Some(row) = rows.first().filter(|_| first) {
-            check_kind(path, row.content.kind(), renderer)?;
+            check_kind(path, row.content.kind(), preparing.renderer)?;
             first = false;
         }
-        preparing.add(&rows)
+        match &mut filtering {
+            Some(filtering) => preparing.add_filtered(&filtering.apply(rows)),
+            None => preparing.add(&rows),
+        }
     })?;
     preparing.finish(path, file, name, loss_weight)
 }

@@ -22,6 +22,7 @@ fn source(name: &str, rows: usize, shape: impl Fn(usize) -> (usize, usize)) -> S
         kind: RowKind::Text,
         format: Format::Text,
         split: Split::default(),
+        masked: 0,
         turns_apart: TurnsApart::default(),
         reasoning_dropped: 0,
         rows,

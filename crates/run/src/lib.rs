@@ -28,6 +28,6 @@ pub use error::RunError;
 pub use hash::{sha256_bytes, sha256_file};
 pub use json::{to_json, to_json_pretty};
 pub use log::JsonLog;
-pub use random::Random;
+pub use random::{Random, mix};
 pub use run_dir::{Existing, RunDir};
 pub use tensorboard::ScalarLog;

@@ -1,0 +1,165 @@
+//! `temper data check`: what is wrong with rows, before anything is trained on them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use temper_data::{
+    CheckOptions, CheckReport, DataError, Finding, HeldOut, HeldOutKind, LengthUnit, Place, check_files, expand,
+};
+use temper_report::{count, percent};
+
+use super::{Input, files, input};
+use crate::command::{DONE, Outcome, REFUSED, conclude, json};
+use crate::run::Reporter;
+use crate::table::table;
+
+/// Look for duplicates, overlap with held-out rows, contradictions, broken turns and text, secrets; count languages and lengths.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Files, folders or patterns of rows; `-` is the standard input. All are checked as one set.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    input: Input,
+    /// A base by whose tokenizer and template rows are rendered: lengths in tokens, what is trained.
+    #[arg(long)]
+    base: Option<String>,
+    /// Never use the network.
+    #[arg(long)]
+    offline: bool,
+    /// Longest row in tokens.
+    #[arg(long, requires = "base")]
+    max_length: Option<usize>,
+    /// Rows that choose the weights: none of them may be trained on.
+    #[arg(long, value_name = "FILE")]
+    validation: Option<PathBuf>,
+    /// Rows or items that judge the result: training must not share words with them.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    against: Vec<PathBuf>,
+    /// The report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let (read, files) = (args.input.options(), files(&args.files)?);
+    let mut held_out = Vec::new();
+    let validation = args.validation.iter().map(|path| (path, HeldOutKind::Validation));
+    for (path, kind) in validation.chain(args.against.iter().map(|path| (path, HeldOutKind::Test))) {
+        for file in expand(path).map_err(input)? {
+            let name = file.display().to_string();
+            let rows = HeldOut::read(&name, kind, &file, &read);
+            // Items of a suite need not be rows: then their texts are compared.
+            let items = |error| match error {
+                DataError::BadRows { .. } if kind == HeldOutKind::Test => {
+                    HeldOut::read(&name, HeldOutKind::Suite, &file, &read).map_err(|_| error)
+                }
+                error => Err(error),
+            };
+            held_out.push(rows.or_else(items).map_err(input)?);
+        }
+    }
+    let base = match &args.base {
+        Some(base) => {
+            let mut reporter = Reporter::new();
+            let base = temper_pipeline::open_base(base, None, args.offline, &mut |event| reporter.hear(event))?;
+            reporter.finish();
+            Some(base)
+        }
+        None => None,
+    };
+    let renderer = base.as_ref().map(|base| &base.renderer);
+    let options = CheckOptions { held_out, renderer, max_length: args.max_length, ..CheckOptions::default() };
+    let report = check_files(files.iter().map(|file| (file.as_path(), &read)), options).map_err(input)?;
+    let shown = if args.json { json(&report)? } else { text(&report) };
+    conclude(shown, if report.refuses() { REFUSED } else { DONE })
+}
+
+/// The report for people.
+fn text(report: &CheckReport) -> String {
+    let mut out = String::new();
+    for (file, rows) in &report.files {
+        let _ = writeln!(out, "{file}: {} rows", count(*rows));
+    }
+    if !report.languages.is_empty() {
+        let languages = largest(&report.languages);
+        let unknown = report.rows - report.languages.values().sum::<usize>();
+        let _ = writeln!(out, "languages: {languages}; not told {}", count(unknown));
+    }
+    if !report.labels.is_empty() {
+        let _ = writeln!(out, "{} labels: {}", count(report.labels.len()), largest(&report.labels));
+    }
+    if let Some((trained, all)) = report.trained_tokens {
+        let share = percent(trained as f64 / all.max(1) as f64);
+        let _ = writeln!(out, "{} tokens, {} of them trained ({share})", count(all), count(trained));
+    }
+    let _ = write!(out, "{}", histogram(report));
+    let _ = writeln!(out, "\n{}", findings(&report.findings, report.rows));
+    out
+}
+
+/// The most frequent of some names, each with how often it comes.
+fn largest(counts: &BTreeMap<String, usize>) -> String {
+    const SHOWN: usize = 10;
+    let mut all: Vec<(&String, usize)> = counts.iter().map(|(name, count)| (name, *count)).collect();
+    all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let shown: Vec<String> = all.iter().take(SHOWN).map(|(name, n)| format!("{name} {}", count(*n))).collect();
+    shown.join(", ") + if all.len() > SHOWN { ", ..." } else { "" }
+}
+
+/// The findings as a table, and what may be done about them.
+pub fn findings(findings: &[Finding], rows: usize) -> String {
+    if findings.is_empty() {
+        return "nothing found".to_owned();
+    }
+    let row = |finding: &Finding| {
+        let kinds: Vec<String> =
+            finding.kinds.iter().map(|(kind, n)| if *n > 0 { format!("{kind} {n}") } else { kind.clone() }).collect();
+        let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
+        let first: Vec<String> = finding.first.iter().map(Place::to_string).collect();
+        let more = if finding.count > first.len() && !first.is_empty() { ", ..." } else { "" };
+        vec![
+            finding.severity.to_string(),
+            finding.check.to_string(),
+            count(finding.count),
+            percent(finding.count as f64 / rows.max(1) as f64),
+            format!("{}{kinds}", finding.check.text()),
+            first.join(", ") + more,
+            finding.action.to_string(),
+        ]
+    };
+    let heads = ["", "check", "rows", "share", "what", "first", "done"];
+    let mut out = table(&heads, findings.iter().map(row).collect(), &[2, 3]);
+    for finding in findings {
+        let _ = write!(out, "\nhint: {}: {}", finding.check, finding.hint);
+    }
+    out
+}
+
+/// How long rows are, a bar for each step.
+fn histogram(report: &CheckReport) -> String {
+    const WIDTH: usize = 40;
+    let lengths = &report.lengths;
+    let unit = match lengths.unit {
+        LengthUnit::Characters => "characters",
+        LengthUnit::Tokens => "tokens",
+    };
+    let q = &lengths.quantiles;
+    let mut out = format!(
+        "\nlength in {unit}: minimum {}, median {}, 9 of 10 at most {}, maximum {}\n",
+        count(q.min),
+        count(q.p50),
+        count(q.p90),
+        count(q.max)
+    );
+    let most = lengths.histogram.iter().map(|(_, rows)| *rows).max().unwrap_or(0).max(1);
+    let widest = lengths.histogram.last().map_or(0, |(from, _)| count(*from).len());
+    for (from, rows) in &lengths.histogram {
+        // A step that has rows shows at least a sliver.
+        let eighths = (rows * WIDTH * 8).div_ceil(most);
+        let bar = "█".repeat(eighths / 8) + ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
+        let _ = writeln!(out, "  {:>widest$}+ {bar} {}", count(*from), count(*rows));
+    }
+    out
+}

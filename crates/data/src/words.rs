@@ -1,0 +1,123 @@
+//! Texts as words: what comparisons of texts are made of. A word is held by its hash; two different words of a data set share one
+//! with a probability of 2^-64 a pair.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use temper_run::mix;
+
+/// Lower-case runs of letters and digits; a character of a script without spaces is a word of its own.
+pub fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    each_word(text, |word| words.push(word.to_owned()));
+    words
+}
+
+/// The hashes of [`words`].
+pub fn word_hashes(text: &str) -> Vec<u64> {
+    let mut hashes = Vec::new();
+    each_word(text, |word| hashes.push(hash(word.as_bytes())));
+    hashes
+}
+
+fn each_word(text: &str, mut tell: impl FnMut(&str)) {
+    let mut word = String::new();
+    for c in text.chars() {
+        let alone = matches!(c as u32, 0x0E00..=0x0EFF | 0x1780..=0x17FF | 0x3040..=0x30FF | 0x3400..=0x9FFF | 0x20000..=0x3FFFF);
+        if c.is_alphanumeric() && !alone {
+            word.extend(c.to_lowercase());
+            continue;
+        }
+        if !word.is_empty() {
+            tell(&word);
+            word.clear();
+        }
+        if alone {
+            tell(c.encode_utf8(&mut [0; 4]));
+        }
+    }
+    if !word.is_empty() {
+        tell(&word);
+    }
+}
+
+/// A hash that is the same on every machine and in every version: FNV-1a, its bits spread.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    mix(bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)))
+}
+
+/// One hash of several, in their order.
+pub(crate) fn hash_of(hashes: impl IntoIterator<Item = u64>) -> u64 {
+    hashes.into_iter().fold(0x9E37_79B9_7F4A_7C15, |all, hash| mix(all.rotate_left(7) ^ hash))
+}
+
+/// The hash of each run of `length` words.
+pub(crate) fn runs(words: &[u64], length: usize) -> impl Iterator<Item = u64> {
+    words.windows(length).map(|run| hash_of(run.iter().copied()))
+}
+
+/// The share of runs of `length` items that repeat an earlier run: 0 where each comes once, or where there is none.
+pub fn repetition<T: Hash + Eq>(items: &[T], length: usize) -> f64 {
+    let all = items.len().saturating_sub(length - 1);
+    let distinct = items.windows(length).collect::<HashSet<_>>().len();
+    if all == 0 { 0.0 } else { (all - distinct) as f64 / all as f64 }
+}
+
+/// The script of a letter, roughly: the first code point of its range in Unicode's order of blocks.
+pub fn script(letter: char) -> u32 {
+    match letter as u32 {
+        // Latin with its extensions, phonetic letters and full-width forms.
+        0..=0x2FF
+        | 0x1D00..=0x1DBF
+        | 0x1E00..=0x1EFF
+        | 0x2100..=0x218F
+        | 0x2C60..=0x2C7F
+        | 0xA720..=0xA7FF
+        | 0xFB00..=0xFB06
+        | 0xFF00..=0xFF5F => 0,
+        0x370..=0x3FF | 0x1F00..=0x1FFF => 0x370,
+        0x400..=0x52F | 0x1C80..=0x1C8F | 0x2DE0..=0x2DFF | 0xA640..=0xA69F => 0x400,
+        0x590..=0x5FF | 0xFB1D..=0xFB4F => 0x590,
+        0x600..=0x6FF | 0x750..=0x77F | 0x8A0..=0x8FF | 0xFB50..=0xFDFF | 0xFE70..=0xFEFE => 0x600,
+        // Japanese is written in kana and Chinese characters.
+        0x3040..=0x30FF | 0x31F0..=0x31FF | 0xFF66..=0xFF9F => 0x3040,
+        0x2E80..=0x2FDF | 0x3005..=0x3007 | 0x3400..=0x9FFF | 0xF900..=0xFAFF | 0x20000..=0x3FFFF => 0x4E00,
+        0x1100..=0x11FF | 0x3130..=0x318F | 0xA960..=0xA97F | 0xAC00..=0xD7FF => 0x1100,
+        // Most other scripts fill one or two blocks of 128.
+        code => code & !0x7F,
+    }
+}
+
+/// Every text in a value, but not its keys.
+pub(crate) fn each_text(value: &serde_json::Value, tell: &mut impl FnMut(&str)) {
+    match value {
+        serde_json::Value::String(text) => tell(text),
+        serde_json::Value::Array(items) => items.iter().for_each(|item| each_text(item, tell)),
+        serde_json::Value::Object(fields) => fields.values().for_each(|value| each_text(value, tell)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_scripts_without_spaces_are_characters() {
+        assert_eq!(words("Don't stop at 3.5!"), ["don", "t", "stop", "at", "3", "5"]);
+        assert_eq!(words("海は青い"), ["海", "は", "青", "い"]);
+        assert_eq!(word_hashes("One ONE"), [hash(b"one"); 2]);
+        assert_eq!(script('é'), script('a'));
+        assert_eq!((script('海') == script('は'), script('я') == script('я')), (false, true));
+        assert_ne!(script('я'), script('a'));
+    }
+
+    #[test]
+    fn repetition_is_the_share_of_runs_that_came_before() {
+        assert_eq!(repetition(&["a", "b", "c", "d"], 2), 0.0);
+        // ab ba ab ba ab: three of five came before.
+        assert_eq!(repetition(&["a", "b", "a", "b", "a", "b"], 2), 0.6);
+        assert_eq!(repetition(&["a"], 2), 0.0);
+        assert_eq!(repetition::<char>(&[], 1), 0.0);
+    }
+}
