@@ -43,7 +43,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let (read, files) = (args.input.options(), files(&args.files)?);
+    let (read, files) = (args.input.options(), files(&args.files, args.offline)?);
     let mut held_out = Vec::new();
     let validation = args.validation.iter().map(|path| (path, HeldOutKind::Validation));
     for (path, kind) in validation.chain(args.against.iter().map(|path| (path, HeldOutKind::Test))) {
