@@ -8,6 +8,7 @@ mod bench;
 mod cache;
 mod command;
 mod e2e;
+mod fuzz;
 mod hygiene;
 mod test;
 
@@ -33,6 +34,7 @@ usage: cargo xtask TASK
                            (ARGS go to bench/rows/run.py; `bench rows --help` lists them)
   bench data [ARGS...]     rows to packed batches beside datasets + transformers + TRL's packing -> bench/results/
                            (ARGS go to bench/data/run.py; `bench data --help` lists them)
+  fuzz [SECONDS] [TARGET]  our own readers of rows, recipes and GGUF files, fed what no writer writes (fuzz/README.md)
   e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
   e2e tensorboard          the events of a small run and of a resumed one, read back by TensorBoard itself
@@ -77,6 +79,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["e2e", "avx512", rest @ ..] => e2e::avx512(rest),
         ["e2e", "cube", rest @ ..] => e2e::cube(rest),
         ["e2e", "wheel"] => e2e::wheel(),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["asset-path"] => {
             println!("{}", cache::test_model()?.display());
             Ok(())
