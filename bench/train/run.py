@@ -38,6 +38,7 @@ def report(results, args, started):
     tokens = args.batch * args.length
     everything = [process for by_side in results.values() for processes in by_side.values() for process in processes]
     busiest = max(process.others_cores for process in everything)
+    mapped = max(process.about.get("mapped_bytes", 0) for process in everything)
     out = heading("Training step", started, busiest)
     out += [
         f"- Machine: {about_machine()}.",
@@ -49,7 +50,9 @@ def report(results, args, started):
         "random weights; LoRA r 16, alpha 32 on all linears; AdamW.",
         f"- {args.rounds} processes a side, alternating; {args.steps} steps each after {args.warmup} for warm-up. "
         "Medians of the steps of a process, then of the processes; in brackets the lowest and highest single step.",
-        "- Memory: highest RssAnon of the process, start to end.",
+        "- Memory: highest RssAnon of the process, start to end. Temper's frozen weights are mapped from a file, as in a run with "
+        f"its cache ({mapped / 2**20:.0f} MiB, in both orders of the products): such pages belong to the system, which may drop "
+        "them, and are shared by runs. PyTorch's weights are its own.",
         "- Ratios are PyTorch / Temper for time (above 1: Temper is faster) and Temper / PyTorch for memory "
         "(below 1: Temper needs less); in brackets the lowest and highest of the rounds.",
         "",

@@ -9,7 +9,7 @@ mod trials;
 use std::time::Instant;
 
 use temper_data::{MicroBatch, Target};
-use temper_kernels::{Cpu, Device};
+use temper_kernels::{Cpu, Device, FrozenWeight, PackedWeights};
 use temper_model::{LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Tuning, WeightsError, Workspace};
 use temper_run::Random;
 use temper_train::{AdamWSettings, Optimizer, step};
@@ -142,24 +142,50 @@ struct Subject<D: Device> {
     batch: MicroBatch,
 }
 
-impl<D: Device> Subject<D> {
-    fn new(device: D, mode: Mode, shape: &Shape) -> Result<Self, Failure> {
-        let targets = LINEAR_MODULES.map(str::to_owned).to_vec();
-        let tuning = match mode {
-            Mode::Lora => Tuning::Lora(LoraSettings { rank: shape.rank, alpha: shape.alpha, targets }),
-            Mode::Full => Tuning::Full,
-        };
+impl Subject<Cpu> {
+    /// As a run has it: the frozen weights of LoRA are packed once and mapped from a file, which is gone from its folder at
+    /// once. Also the bytes that are mapped.
+    fn mapped(device: Cpu, mode: Mode, shape: &Shape) -> anyhow::Result<(Self, usize)> {
+        if matches!(mode, Mode::Full) {
+            return Ok((Self::new(device, mode, shape)?, 0));
+        }
         let config = LlamaConfig::smollm2_135m();
-        let model = Llama::load(device, &config, &tuning, random_weights).map_err(Failure::run)?;
+        let folder = tempfile::tempdir()?;
+        let (path, key) = (folder.path().join("weights"), "random weights");
+        let values = |index| Ok(config.frozen_values(index, random_weights)?);
+        PackedWeights::write::<anyhow::Error>(&path, &device, key, &config.frozen_weights(), values)?;
+        let packed = PackedWeights::open(&path, &device, key)?;
+        let find = |weight: &FrozenWeight| packed.find(weight);
+        let model = Llama::load_over(device, &config, &mode.tuning(shape), find, random_weights)?;
+        Ok((Self::of(model, shape), packed.bytes()))
+    }
+}
+
+impl Mode {
+    fn tuning(self, shape: &Shape) -> Tuning {
+        let targets = LINEAR_MODULES.map(str::to_owned).to_vec();
+        match self {
+            Self::Lora => Tuning::Lora(LoraSettings { rank: shape.rank, alpha: shape.alpha, targets }),
+            Self::Full => Tuning::Full,
+        }
+    }
+}
+
+impl<D: Device> Subject<D> {
+    fn new(device: D, mode: Mode, shape: &Shape) -> Result<Self, WeightsError> {
+        let model = Llama::load(device, &LlamaConfig::smollm2_135m(), &mode.tuning(shape), random_weights)?;
+        Ok(Self::of(model, shape))
+    }
+
+    fn of(model: Llama<D>, shape: &Shape) -> Self {
         model.init_adapters(0);
-        let tokens = shape.batch * shape.length;
-        let widths = model.adapter_widths();
-        let workspace = Workspace::allocate(model.device(), &config, widths, Purpose::Train, tokens);
+        let (tokens, widths) = (shape.batch * shape.length, model.adapter_widths());
+        let workspace = Workspace::allocate(model.device(), model.config(), widths, Purpose::Train, tokens);
         let settings =
             AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 0.0 };
         let optimizer = Optimizer::new(&model, settings);
-
-        Ok(Self { model, workspace, optimizer, batch: random_batch(&config, shape) })
+        let batch = random_batch(model.config(), shape);
+        Self { model, workspace, optimizer, batch }
     }
 
     /// One step; its seconds and its loss.
@@ -190,9 +216,9 @@ pub fn run(args: &Args) -> Outcome {
 
 fn steps(args: &StepArgs) -> Outcome {
     args.shape.check().map_err(Failure::input)?;
-    let mut subject = Subject::new(args.shape.device(), args.mode, &args.shape)?;
+    let (mut subject, mapped) = Subject::mapped(args.shape.device(), args.mode, &args.shape).map_err(Failure::run)?;
     let (trainable, device) = (subject.optimizer.trained_parameters(), subject.model.device().describe());
-    print(format_args!("{}\n", serde_json::json!({"about": {"trainable": trainable, "device": device}})))?;
+    print(format_args!("{}\n", serde_json::json!({"about": {"trainable": trainable, "device": device, "mapped_bytes": mapped}})))?;
     for number in 1..=args.steps {
         let (seconds, loss) = subject.step()?;
         print(format_args!("{}\n", serde_json::json!({"step": number, "seconds": seconds, "loss": loss})))?;

@@ -248,3 +248,55 @@ fn trl_5075_packing_loses_nothing_in_any_order() {
     assert!(micro_batches(&rows, 64).len() <= fewest * 11 / 9 + 1);
     assert!(micro_batches(&[], 64).is_empty());
 }
+
+/// torchtune#2745: an incomplete last step leaked into the next epoch, or was divided by a whole one.
+#[test]
+fn torchtune_2745_the_last_step_is_smaller_and_counts_as_one() {
+    let sources = vec![source("domain", 63, |r| (5 + r % 3, 2))];
+    let made = |epochs: f64| schedule(&sources, &[1.0], MixUnit::Samples, 8, Extent::Epochs(epochs), 1).unwrap();
+    let once = made(1.0);
+    assert_eq!((once.steps().len(), once.steps()[7].len()), (8, 7));
+    // Steps go on over the end of an epoch; the last of all is the smaller one.
+    let twice = made(2.0);
+    assert_eq!((twice.steps().len(), twice.steps()[7].len(), twice.steps()[15].len()), (16, 8, 6));
+}
+
+#[test]
+fn the_best_rows_come_last_in_each_epoch_and_equal_ones_at_random() {
+    let mut writer = ExamplesWriter::in_memory();
+    let quality = |row: usize| (row * 7 % 5) as f32;
+    for row in 0..50 {
+        writer.add(&[1, 2, row as u32], &[false, true, true], row + 1, Some(quality(row))).unwrap();
+    }
+    let mut ordered = source("domain", 50, |_| (3, 2));
+    (ordered.examples, ordered.order) = (writer.finish().unwrap(), RowOrder::BestLast);
+    let sources = vec![ordered];
+    let made = schedule(&sources, &[1.0], MixUnit::Samples, 10, Extent::Epochs(2.0), 4).unwrap();
+    let drawn = drawn(&made, 0);
+    let epochs: Vec<&[u32]> = drawn.chunks(50).collect();
+    for epoch in &epochs {
+        assert!(epoch.windows(2).all(|pair| quality(pair[0] as usize) <= quality(pair[1] as usize)));
+        assert_eq!(epoch.iter().collect::<HashSet<_>>().len(), 50);
+    }
+    assert_ne!(epochs[0], epochs[1]);
+    assert_eq!(made, schedule(&sources, &[1.0], MixUnit::Samples, 10, Extent::Epochs(2.0), 4).unwrap());
+}
+
+/// Several sources of the domain: their weights are met, the small one is walked more often, epochs count the rows of all.
+#[test]
+fn weighted_sources_of_the_domain_are_sampled_up_and_down() {
+    let mut sources = vec![
+        source("domain", 300, |_| (10, 2)),
+        source("domain", 30, |_| (10, 2)),
+        source("prose", 50, |_| (10, 9)),
+    ];
+    sources[1].name = "faq".into();
+    let made =
+        schedule(&sources, &[0.4, 0.4, 0.2], MixUnit::Samples, 10, Extent::Epochs(1.0), 5).unwrap();
+    let rows: Vec<usize> = (0..3).map(|s| drawn(&made, s).len()).collect();
+    assert_eq!(rows[0] + rows[1], 330);
+    assert!(rows[0].abs_diff(rows[1]) <= 1 && rows[2].abs_diff(330 / 4) <= 1, "{rows:?}");
+    let shares = &made.shares().sources;
+    assert!((shares[1].epochs - rows[1] as f64 / 30.0).abs() < 1e-9 && shares[1].repeated == rows[1] - 30);
+    assert!(shares[0].epochs < 1.0);
+}

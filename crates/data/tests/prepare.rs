@@ -6,7 +6,7 @@
 mod toy;
 
 use temper_data::{DataError, DropReason, Dropped, LoadedRows, ReadOptions, RowRules, Source, load_rows, prepare};
-use temper_text::{ChatRules, Turns};
+use temper_text::{ChatRules, GgufVocab, Renderer, Tokenizer, Turns};
 
 fn load(rows: &str) -> LoadedRows {
     let dir = tempfile::tempdir().unwrap();
@@ -167,4 +167,19 @@ fn openrlhf_1080_each_turn_can_be_a_row_of_its_own() {
     let short = prepared(first.ids.len()).unwrap();
     assert_eq!((short.examples.len(), short.report.turns_apart.too_long), (1, 1));
     assert!(matches!(prepared(first.ids.len() - 1), Err(DataError::NothingLeft { .. })));
+}
+
+/// trl#6357: where the padding token is the end token, masking by its id removed the real end.
+#[test]
+fn trl_6357_the_end_token_is_a_target_though_it_is_the_padding_token_too() {
+    let vocab = GgufVocab { pad_id: Some(2), ..toy::vocab(Some(toy::CHATML)) };
+    let renderer = Renderer::new(Tokenizer::from_gguf(&vocab).unwrap(), None).unwrap();
+    assert_eq!((renderer.tokenizer().pad(), renderer.eos()), (Some(2), 2));
+    let rows = [chat("a"), "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"long answer\"}]}\n".to_owned()].concat();
+    let source = prepare(&load(&rows), &renderer, 100, "domain", 1.0).unwrap();
+    for index in 0..2 {
+        let example = source.example(index).unwrap();
+        let last = example.weights.iter().rposition(|&weight| weight > 0.0).unwrap();
+        assert_eq!(example.ids[last], 2);
+    }
 }

@@ -15,7 +15,7 @@ pub(super) fn run(args: &ProfileArgs) -> Outcome {
     let device = args.shape.device();
     let peak = device.measure_peak();
     let bandwidth = measure_bandwidth(&device);
-    let mut subject = Subject::new(Profiled::new(device), args.mode, &args.shape)?;
+    let mut subject = Subject::new(Profiled::new(device), args.mode, &args.shape).map_err(Failure::run)?;
     subject.step()?;
     subject.model.device().take();
     let mut seconds: Vec<f64> = Vec::new();
