@@ -38,9 +38,6 @@ fn renderer(golden: &Golden, template: &str) -> Renderer {
         Some(id as u32)
     };
     let (bos_id, eos_id) = (golden.bos_token.as_deref().and_then(&mut special), special(&golden.eos_token));
-    for token in ["<end_of_turn>", "<|end|>", "</s>"] {
-        special(token);
-    }
     let vocab = GgufVocab { bos_id, eos_id, unk_id: None, pad_id: None, ..vocab };
     let day = "2026-01-02T00:00:00Z".parse().unwrap();
     Renderer::new_at(Tokenizer::from_gguf(&vocab).unwrap(), None, day).unwrap()
