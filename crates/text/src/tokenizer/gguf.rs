@@ -157,6 +157,15 @@ impl GgufVocab {
             other => return Err(TokenizerError::UnsupportedModel(other.to_owned())),
         };
         json["version"] = "1.0".into();
+        // So that the file makes other programs start text as this one does.
+        if let Some(bos) = self.bos_id.filter(|_| self.add_bos) {
+            let token = &tokens[bos as usize];
+            let (begin, text) =
+                (json!({"SpecialToken": {"id": token, "type_id": 0}}), json!({"Sequence": {"id": "A", "type_id": 0}}));
+            json["post_processor"] = json!({"type": "TemplateProcessing", "single": [begin, text],
+                "pair": [begin, text, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {token: {"id": token, "ids": [bos], "tokens": [token]}}});
+        }
         json["added_tokens"] = added.into();
         json["model"]["vocab"] = json!(ids);
         Ok(json)
@@ -172,7 +181,6 @@ impl GgufVocab {
         };
         Ok(json!({
             "truncation": null, "padding": null, "normalizer": cut.normalizer, "pre_tokenizer": cut.pre_tokenizer(),
-            "post_processor": null,
             "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
             "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
                       "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
@@ -215,7 +223,7 @@ impl GgufVocab {
         };
         Ok(json!({
             "truncation": null, "padding": null, "normalizer": normalizer, "pre_tokenizer": null,
-            "post_processor": null, "decoder": {"type": "Sequence", "decoders": decoders},
+            "decoder": {"type": "Sequence", "decoders": decoders},
             "model": {"type": "BPE", "dropout": null, "unk_token": self.unk_id.map(|id| &tokens[id as usize]),
                       "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
                       "byte_fallback": true, "ignore_merges": false, "merges": merges}
