@@ -19,14 +19,20 @@ const PROBE: char = '\u{F8F0}';
 /// Where reasoning stands in the content itself, after it comes this and then the answer.
 const END_OF_REASONING: &str = "</think>";
 
-/// A template that was tried once: it compiles, prints contents, and its turns end with a special token.
+/// A compiled template, and what trying it showed.
 #[derive(Debug)]
 pub(crate) struct Chat {
     template: ChatTemplate,
-    pub(crate) end_of_turn: u32,
+    tried: Result<Tried, RenderError>,
+    calls: OnceLock<CallForm>,
+}
+
+/// A template prints contents, and its turns end with a special token.
+#[derive(Debug)]
+struct Tried {
+    end_of_turn: u32,
     /// Why prompts can be rendered but nothing be trained.
     untrainable: Option<RenderError>,
-    calls: OnceLock<CallForm>,
 }
 
 /// How a template wants turns that call tools. `transformers` leaves that to whoever prepares the data, and templates
@@ -56,9 +62,9 @@ impl CallForm {
     ];
 }
 
-impl Chat {
-    /// Compiles the template, and finds on a small conversation the special token that ends an assistant turn.
-    pub(crate) fn new(template: ChatTemplate, tokenizer: &Tokenizer) -> Result<Chat, RenderError> {
+impl Tried {
+    /// Tries a template on a small conversation.
+    fn new(template: &ChatTemplate, tokenizer: &Tokenizer) -> Result<Tried, RenderError> {
         let probe = |index: usize| format!("{PROBE}{index}{PROBE}");
         let messages = [Message::new("user", probe(0)), Message::new("assistant", probe(1))];
         let values: Vec<Value> = messages.iter().map(|message| message_value(message, CallForm::USUAL)).collect();
@@ -87,25 +93,39 @@ impl Chat {
         } else {
             None
         };
-        Ok(Chat { template, end_of_turn, untrainable, calls: OnceLock::new() })
+        Ok(Tried { end_of_turn, untrainable })
+    }
+}
+
+impl Chat {
+    pub(crate) fn new(template: ChatTemplate, tokenizer: &Tokenizer) -> Chat {
+        let tried = Tried::new(&template, tokenizer);
+        Chat { template, tried, calls: OnceLock::new() }
+    }
+
+    /// The special token that ends an assistant turn, or why conversations cannot be used.
+    pub(crate) fn end_of_turn(&self) -> Result<u32, RenderError> {
+        self.tried.as_ref().map(|tried| tried.end_of_turn).map_err(Clone::clone)
     }
 
     /// Why nothing can be trained, if so.
     pub(crate) fn check_trainable(&self) -> Result<(), RenderError> {
-        self.untrainable.clone().map_or(Ok(()), Err)
+        let tried = self.tried.as_ref().map_err(Clone::clone)?;
+        tried.untrainable.clone().map_or(Ok(()), Err)
     }
 
     /// The form in which the template prints calls: the first that it prints without loss, else the usual one.
     fn call_form(&self) -> CallForm {
         *self.calls.get_or_init(|| {
-            let [name, key, value] = ["f", "k", "v"].map(|part| format!("{PROBE}{part}{PROBE}"));
-            let arguments = [(key, serde_json::Value::from(value.as_str()))].into_iter().collect();
+            // Some templates escape what is not ASCII.
+            let [name, key, value] = ["probe_name", "probe_key", "probe_value"];
+            let arguments = [(key.to_owned(), value.into())].into_iter().collect();
             let mut turn = Message::new("assistant", "");
-            turn.tool_calls = vec![ToolCall { id: Some("abcdef123".to_owned()), name: name.clone(), arguments }];
+            turn.tool_calls = vec![ToolCall { id: Some("abcdef123".to_owned()), name: name.to_owned(), arguments }];
             let prints = |form: &CallForm| {
                 let values = [message_value(&Message::new("user", "a"), *form), message_value(&turn, *form)];
                 let text = self.template.render(&values, &Value::from(()), false);
-                text.is_ok_and(|text| text.contains(&name) && text.contains(&value))
+                text.is_ok_and(|text| text.contains(name) && text.contains(value))
             };
             CallForm::ALL.into_iter().find(prints).unwrap_or(CallForm::USUAL)
         })
@@ -256,13 +276,14 @@ impl<'r> Row<'r> {
 
     /// Where the first end of turn after byte `from` ends.
     fn end_of_turn(&self, specials: &[(Range<usize>, u32)], from: usize, message: usize) -> Result<usize, RenderError> {
+        let end_of_turn = self.chat.end_of_turn()?;
         let mut after = specials.iter().filter(|(range, _)| range.start >= from);
-        if let Some((range, _)) = after.clone().find(|(_, id)| *id == self.chat.end_of_turn) {
+        if let Some((range, _)) = after.clone().find(|(_, id)| *id == end_of_turn) {
             return Ok(range.end);
         }
         let token = |id| self.tokenizer.token(id).unwrap_or_default();
         let Some(&(_, got)) = after.next_back() else { return Err(RenderError::NoEndOfTurn) };
-        Err(RenderError::OtherEndOfTurn { message, expected: token(self.chat.end_of_turn), got: token(got) })
+        Err(RenderError::OtherEndOfTurn { message, expected: token(end_of_turn), got: token(got) })
     }
 
     /// Checks that nothing that the row gives is lost, but reasoning: how many trained turns lost theirs is returned.

@@ -106,7 +106,7 @@ impl Renderer {
         ];
         let tokens: Vec<(&'static str, String)> =
             named.into_iter().filter_map(|(name, id)| Some((name, self.tokenizer.token(id?)?))).collect();
-        Chat::new(ChatTemplate::new(source, &tokens, now)?, &self.tokenizer)
+        Ok(Chat::new(ChatTemplate::new(source, &tokens, now)?, &self.tokenizer))
     }
 
     /// The chat template's fault, if conversations cannot be rendered.
@@ -125,12 +125,19 @@ impl Renderer {
         self.usable_chat()?.check_trainable()
     }
 
-    fn usable_chat(&self) -> Result<&Chat, RenderError> {
+    /// The template, if it compiles.
+    fn compiled_chat(&self) -> Result<&Chat, RenderError> {
         match &self.chat {
             None => Err(RenderError::NoTemplate),
             Some(Err(error)) => Err(error.clone()),
             Some(Ok(chat)) => Ok(chat),
         }
+    }
+
+    /// The template, if its turns end.
+    fn usable_chat(&self) -> Result<&Chat, RenderError> {
+        let chat = self.compiled_chat()?;
+        chat.end_of_turn().map(|_| chat)
     }
 
     /// A conversation for training, in one row, or with [`Turns::Apart`] in a row for each trained turn; never in none.
@@ -199,7 +206,7 @@ impl Renderer {
         conversation: impl Into<ConversationRef<'c>>,
         add_generation_prompt: bool,
     ) -> Result<String, RenderError> {
-        let (chat, conversation) = (self.usable_chat()?, conversation.into());
+        let (chat, conversation) = (self.compiled_chat()?, conversation.into());
         let row = Row::new(&self.tokenizer, chat, conversation, true);
         Ok(row.render(conversation.messages.len(), add_generation_prompt)?)
     }
@@ -245,7 +252,7 @@ impl Renderer {
     /// The token that ends an assistant turn, found by rendering; the end-of-sequence token where there is no usable
     /// chat template.
     pub fn end_of_turn(&self) -> u32 {
-        self.usable_chat().map_or(self.eos, |chat| chat.end_of_turn)
+        self.compiled_chat().and_then(Chat::end_of_turn).unwrap_or(self.eos)
     }
 
     /// Tokens at which generation stops: end of turn, end of sequence, document boundary; each once.

@@ -70,11 +70,15 @@ impl ChatTemplate {
         // In Python texts are sequences of characters.
         let sequence = |value: Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String);
         environment.add_test("sequence", sequence);
-        environment.add_test("iterable", move |value: Value| sequence(value.clone()) || value.try_iter().is_ok());
+        environment.add_test("iterable", |value: Value| {
+            value.kind() == ValueKind::String || (!value.is_none() && value.try_iter().is_ok())
+        });
         for (name, token) in tokens {
             environment.add_global(*name, token.as_str());
         }
-        environment.add_template_owned("chat", without_generation_marks(source))?;
+        // Jinja2 reads every end of line as a newline.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        environment.add_template_owned("chat", without_generation_marks(&source))?;
         Ok(ChatTemplate { environment })
     }
 

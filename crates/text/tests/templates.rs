@@ -38,9 +38,6 @@ fn renderer(golden: &Golden, template: &str) -> Renderer {
         Some(id as u32)
     };
     let (bos_id, eos_id) = (golden.bos_token.as_deref().and_then(&mut special), special(&golden.eos_token));
-    for token in ["<end_of_turn>", "<|end|>", "</s>"] {
-        special(token);
-    }
     let vocab = GgufVocab { bos_id, eos_id, unk_id: None, pad_id: None, ..vocab };
     let day = "2026-01-02T00:00:00Z".parse().unwrap();
     Renderer::new_at(Tokenizer::from_gguf(&vocab).unwrap(), None, day).unwrap()
@@ -65,5 +62,5 @@ fn texts_are_those_of_transformers() {
         }
     }
     assert!(wrong.is_empty(), "{} texts differ:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(templates, if goldens::fetched().is_some() { 20 } else { 15 });
+    assert_eq!(templates, if goldens::fetched().is_some() { 25 } else { 20 });
 }

@@ -170,3 +170,32 @@ fn a_vocabulary_whose_text_can_forge_a_control_token_is_refused() {
     let error = Tokenizer::from_gguf(&vocab).unwrap_err().to_string();
     assert!(error.contains("\"hier\" can be spelt by ordinary text"), "{error}");
 }
+
+#[test]
+fn sentencepiece_writes_a_space_before_text_and_none_before_what_continues_it() {
+    let tokenizer = Tokenizer::from_gguf(&toy::sentence_piece(&[])).unwrap();
+    let id = |token: &str| tokenizer.id(token).unwrap();
+    assert_eq!(tokenizer.encode("hi", Specials::AsText), [id("▁hi")]);
+    assert_eq!(tokenizer.encode_continuation("hi"), [id("hi")]);
+    assert_eq!(tokenizer.encode_continuation(" hi"), [id("▁hi")]);
+    // After a special token a text starts anew, as in the reference library.
+    assert_eq!(tokenizer.encode("<s>hi</s>hi", Specials::Parse), [1, id("▁hi"), 2, id("▁hi")]);
+    assert_eq!(tokenizer.decode(&[id("▁hi"), id("▁hi")], false), "hi hi");
+    assert_eq!(tokenizer.decode_continuation(&[id("▁hi"), id("▁hi")], false), " hi hi");
+    assert_eq!(tokenizer.token(id("▁hi")).unwrap(), " hi");
+    // What has no token is spelt by bytes.
+    assert_eq!(tokenizer.encode_continuation("漢"), [id("<0xE6>"), id("<0xBC>"), id("<0xA2>")]);
+    assert_eq!((tokenizer.token(id("<0xE6>")).unwrap().as_str(), tokenizer.unencodable("漢 é")), ("<0xE6>", None));
+    let lacking = Tokenizer::from_gguf(&toy::sentence_piece(&[0xE6, 0xC3, 0x20])).unwrap();
+    assert_eq!(lacking.unencodable(" é漢"), Some((3, '漢')));
+    // It is saved and read back, with what it expects of a sequence.
+    let dir = tempfile::tempdir().unwrap();
+    tokenizer.save(dir.path()).unwrap();
+    let back = Tokenizer::from_file(dir.path().join("tokenizer.json")).unwrap();
+    assert_eq!(back.encode("hi  é漢", Specials::AsText), tokenizer.encode("hi  é漢", Specials::AsText));
+    assert!(tokenizer.add_bos() && back.add_bos() && back.bos() == Some(1));
+    assert!(matches!(
+        Tokenizer::from_gguf(&GgufVocab { scores: vec![0.0], ..toy::sentence_piece(&[]) }),
+        Err(TokenizerError::Invalid(what)) if what.contains("scores has 1 entries")
+    ));
+}

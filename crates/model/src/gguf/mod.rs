@@ -105,7 +105,7 @@ fn read_vocab(path: &Path, entries: &BTreeMap<String, Value>) -> Result<GgufVoca
             }
             other => meta.wrong("tokenizer.ggml.token_type", "an array of int32", other),
         },
-        merges: if model == "llama" { Vec::new() } else { meta.texts("tokenizer.ggml.merges") },
+        merges: if model == "gpt2" { meta.texts("tokenizer.ggml.merges") } else { Vec::new() },
         scores: match entries.get("tokenizer.ggml.scores") {
             Some(Value::Floats(scores)) => scores.clone(),
             _ if model != "llama" => Vec::new(),

@@ -42,8 +42,8 @@ pub struct GgufVocab {
 }
 
 /// Pre-tokenizers of byte-level vocabularies that are built, for the message that refuses another.
-pub(super) const PRE_TOKENIZERS: &str =
-    "`deepseek-v3`, `gpt-2`, `gpt-4o`, `llama-bpe`, `qwen2`, `smaug-bpe`, `smollm` or `tekken`";
+pub(super) const PRE_TOKENIZERS: &str = "`command-r`, `deepseek-coder`, `deepseek-llm`, `deepseek-v3`, `gpt-2`, `gpt-4o`, `llama-bpe`, \
+     `qwen2`, `refact`, `smaug-bpe`, `smollm`, `starcoder` or `tekken`";
 
 /// How a byte-level vocabulary cuts text into words, before merges.
 #[derive(Default)]
@@ -73,11 +73,25 @@ const DEEPSEEK_V3: [&str; 3] = [
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
 ];
 
+/// DeepSeek LLM's: lines, words, punctuation, CJK, numbers, each cut from what is left. The ranges of letters are its own.
+const DEEPSEEK_LLM: [&str; 6] = [
+    "[\r\n]",
+    "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
+    "\\s?[!-/:-~！-／：-～‘-‟　-。]+",
+    "\\s+$",
+    "[一-龥ࠀ-一가-퟿]+",
+    "\\p{N}+",
+];
+/// DeepSeek Coder's.
+const DEEPSEEK_CODER: [&str; 5] = ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"];
+
 impl Cut {
     /// By the name that llama.cpp's converter gives it (`llama-vocab.cpp`, `convert_hf_to_gguf.py`).
     fn named(name: &str) -> Option<Cut> {
         Some(match name {
-            "smollm" => Cut { digits: true, ..Cut::default() },
+            "smollm" | "starcoder" | "refact" | "command-r" => Cut { digits: true, ..Cut::default() },
+            "deepseek-llm" => Cut { patterns: &DEEPSEEK_LLM, ..Cut::default() },
+            "deepseek-coder" => Cut { patterns: &DEEPSEEK_CODER, ..Cut::default() },
             "gpt-2" => Cut::default(),
             "qwen2" | "deepseek-r1-qwen" => {
                 Cut { normalizer: json!({"type": "NFC"}), patterns: &[QWEN2], ..Cut::default() }
@@ -143,6 +157,15 @@ impl GgufVocab {
             other => return Err(TokenizerError::UnsupportedModel(other.to_owned())),
         };
         json["version"] = "1.0".into();
+        // So that the file makes other programs start text as this one does.
+        if let Some(bos) = self.bos_id.filter(|_| self.add_bos) {
+            let token = &tokens[bos as usize];
+            let (begin, text) =
+                (json!({"SpecialToken": {"id": token, "type_id": 0}}), json!({"Sequence": {"id": "A", "type_id": 0}}));
+            json["post_processor"] = json!({"type": "TemplateProcessing", "single": [begin, text],
+                "pair": [begin, text, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {token: {"id": token, "ids": [bos], "tokens": [token]}}});
+        }
         json["added_tokens"] = added.into();
         json["model"]["vocab"] = json!(ids);
         Ok(json)
@@ -158,7 +181,6 @@ impl GgufVocab {
         };
         Ok(json!({
             "truncation": null, "padding": null, "normalizer": cut.normalizer, "pre_tokenizer": cut.pre_tokenizer(),
-            "post_processor": null,
             "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
             "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
                       "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
@@ -201,7 +223,7 @@ impl GgufVocab {
         };
         Ok(json!({
             "truncation": null, "padding": null, "normalizer": normalizer, "pre_tokenizer": null,
-            "post_processor": null, "decoder": {"type": "Sequence", "decoders": decoders},
+            "decoder": {"type": "Sequence", "decoders": decoders},
             "model": {"type": "BPE", "dropout": null, "unk_token": self.unk_id.map(|id| &tokens[id as usize]),
                       "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
                       "byte_fallback": true, "ignore_merges": false, "merges": merges}

@@ -433,7 +433,18 @@ mod tests {
             "ไทย",
             "हिन्दी",
         ];
-        let names = ["smollm", "gpt-2", "qwen2", "llama-bpe", "smaug-bpe", "tekken", "gpt-4o", "deepseek-v3"];
+        let names = [
+            "deepseek-llm",
+            "deepseek-coder",
+            "smollm",
+            "gpt-2",
+            "qwen2",
+            "llama-bpe",
+            "smaug-bpe",
+            "tekken",
+            "gpt-4o",
+            "deepseek-v3",
+        ];
         let mut random = random(1);
         for name in names {
             let tokenizer = tokenizer(name);

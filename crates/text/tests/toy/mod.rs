@@ -49,3 +49,28 @@ pub fn vocab(template: Option<&str>) -> GgufVocab {
 pub fn renderer(template: &str) -> Renderer {
     Renderer::new(Tokenizer::from_gguf(&vocab(Some(template))).unwrap(), None).unwrap()
 }
+
+/// A SentencePiece vocabulary that writes a space before text; without the bytes of `missing`.
+#[allow(dead_code, reason = "shared by test binaries that do not all use it")]
+pub fn sentence_piece(missing: &[u8]) -> GgufVocab {
+    let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).to_vec();
+    let bytes = (0..=255u8).filter(|byte| !missing.contains(byte));
+    tokens.extend(bytes.map(|byte| format!("<0x{byte:02X}>")));
+    let byte_tokens = 3..tokens.len();
+    tokens.extend(["▁", "h", "i", "é", "hi", "▁hi", "▁▁"].map(str::to_owned));
+    let mut token_types = vec![1; tokens.len()];
+    token_types[..3].copy_from_slice(&[2, 3, 3]);
+    token_types[byte_tokens].fill(6);
+    GgufVocab {
+        model: "llama".into(),
+        scores: (0..tokens.len()).map(|id| -(id as f32)).collect(),
+        tokens,
+        token_types,
+        bos_id: Some(1),
+        eos_id: Some(2),
+        unk_id: Some(0),
+        add_bos: true,
+        add_space_prefix: true,
+        ..GgufVocab::default()
+    }
+}
