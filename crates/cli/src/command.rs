@@ -18,7 +18,7 @@ pub const FAILED: u8 = 1;
 pub const BAD_INPUT: u8 = 2;
 /// Ctrl-C.
 pub const INTERRUPTED: u8 = 3;
-/// A gate refused: a floor was broken, or the domain got worse.
+/// A gate refused: the rows hold errors, a floor was broken, or the domain got worse.
 pub const REFUSED: u8 = 4;
 
 /// When the process began: the first call sets it.
@@ -52,6 +52,9 @@ impl Failure {
 
 impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Self {
+        if matches!(error, PipelineError::Checks { .. }) {
+            return Self { code: REFUSED, error: Some(error.into()) };
+        }
         if error.is_bad_input() { Self::input(error) } else { Self::run(error) }
     }
 }

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use temper_data::{DataError, Format, ReadOptions};
 use temper_pipeline::{PipelineError, find_rows};
 
+pub use check::findings;
+
 use crate::command::{Failure, Outcome};
 use crate::run::Reporter;
 

@@ -6,6 +6,7 @@ use temper_pipeline::{Options, Plan, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
 use crate::base::RecipeArgs;
+use crate::data::findings;
 use crate::command::{DONE, Failure, Outcome, conclude, json};
 use crate::table::table;
 
@@ -160,6 +161,9 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     let heads = ["file", "rows", "kept", "dropped", "tokens", "trained tokens", "length min / median / max"];
     let _ = writeln!(out, "{}", table(&heads, rows, &[1, 2, 4, 5]));
 
+    if !stage.checks.findings.is_empty() {
+        let _ = writeln!(out, "checks of {} rows\n{}\n", count(stage.checks.rows), findings(&stage.checks.findings, stage.checks.rows));
+    }
     let unit = serde_json::to_value(stage.shares.unit).map(|u| u.as_str().unwrap_or("").to_owned()).unwrap_or_default();
     let _ = writeln!(out, "mix, by {unit}: planned / drawn share in each unit, and what is drawn");
     let rows = stage

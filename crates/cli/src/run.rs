@@ -73,6 +73,10 @@ pub fn carry_out(prepared: &Prepared, options: &Options, as_json: bool) -> Outco
             duration(stage.estimate.seconds),
         ));
     }
+    let grave = |finding: &&temper_data::Finding| finding.severity != temper_data::Severity::Note;
+    for finding in plan.stages.iter().flat_map(|stage| &stage.checks.findings).filter(grave) {
+        tell(format_args!("{}: {finding}; done: {}", finding.severity, finding.action));
+    }
     for warning in &plan.warnings {
         tell(format_args!("warning: {warning}"));
     }

@@ -18,7 +18,7 @@ use crate::{Base, PipelineError};
 pub const NUMERICS: u32 = 5;
 
 /// The settings of a stage that cannot change what it computes.
-const WITHOUT_EFFECT: [&str; 4] = ["save_steps", "keep_checkpoints", "data_licence", "licence"];
+const WITHOUT_EFFECT: [&str; 5] = ["data_errors", "save_steps", "keep_checkpoints", "data_licence", "licence"];
 
 /// A file that a run reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

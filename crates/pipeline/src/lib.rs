@@ -7,6 +7,7 @@ mod base;
 mod board;
 mod cache;
 mod checkpoints;
+mod checks;
 mod estimate;
 mod files;
 mod identity;
@@ -132,6 +133,16 @@ pub enum PipelineError {
     /// The run folder could not be written.
     #[error(transparent)]
     Run(#[from] temper_run::RunError),
+    /// The rows hold errors that nothing takes out.
+    #[error("{path}: {findings}\nhint: or `{allow}: allow` lets them stand")]
+    Checks {
+        /// The field of the recipe.
+        path: String,
+        /// What was found.
+        findings: String,
+        /// The field that allows it.
+        allow: String,
+    },
     /// Something in the recipe does not fit the base or the data.
     #[error("{path}: {problem}\nhint: {hint}")]
     Unfit {

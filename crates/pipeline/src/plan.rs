@@ -1,7 +1,7 @@
 //! The plan: the recipe resolved, every value with its source, what will be seen, what it will take.
 
 use serde::Serialize;
-use temper_data::{ShareReport, SourceReport};
+use temper_data::{CheckReport, ShareReport, SourceReport};
 use temper_kernels::Device;
 use temper_model::LlamaConfig;
 use temper_recipe::{Note, Setting};
@@ -80,6 +80,8 @@ pub struct StagePlan {
     pub trained_parameters: usize,
     /// Rows and tokens of each file.
     pub files: Vec<(String, SourceReport)>,
+    /// What the checks found in them.
+    pub checks: CheckReport,
     /// The mix, planned and as drawn, in all three units.
     pub shares: ShareReport,
     /// Rates and optimiser.
@@ -127,7 +129,7 @@ impl Plan {
                     validation_seconds: validation,
                     gflops: measured.gflops,
                 };
-                stage_plan(&recipe.kind.value.to_string(), stage, config, estimate)
+                stage_plan(&recipe.kind.value.to_string(), stage, &prepared.checks[i], config, estimate)
             })
             .collect();
         let self_data: Vec<SelfPlan> =
@@ -191,13 +193,14 @@ pub(crate) fn base_licence(source: Option<&str>, weights: Option<&str>) -> Optio
     }
 }
 
-fn stage_plan(kind: &str, stage: &PreparedStage, config: &LlamaConfig, estimate: Estimate) -> StagePlan {
+fn stage_plan(kind: &str, stage: &PreparedStage, checks: &CheckReport, config: &LlamaConfig, estimate: Estimate) -> StagePlan {
     let rate = &stage.settings.learning_rate;
     StagePlan {
         kind: kind.to_owned(),
         steps: rate.steps,
         trained_parameters: estimate::trained_parameters(config, &stage.tuning),
         files: stage.reports.clone(),
+        checks: checks.clone(),
         shares: stage.schedule.shares().clone(),
         fit: stage.settings,
         learning_rates: (1..=rate.steps).map(|s| rate.at(s)).collect(),

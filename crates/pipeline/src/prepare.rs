@@ -1,8 +1,10 @@
 //! Reading everything that a recipe names, before anything is trained.
 
+use std::cell::Cell;
+
 use temper_data::{
-    DataError, Extent, Format, MicroBatch, MixUnit, ReadOptions, RowOrder, RowRules, Schedule, Source, SourceReport,
-    micro_batches, schedule,
+    CheckReport, DataError, Extent, Format, MicroBatch, MixUnit, ReadOptions, RowOrder, RowRules, Schedule, Source,
+    SourceReport, micro_batches, schedule,
 };
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, LoraSettings, Tuning, WeightsError};
@@ -12,6 +14,7 @@ use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape, StopSettings
 
 use crate::base::open_base_by;
 use crate::cache::{Cache, Kept};
+use crate::checks::{self, StageFilters};
 use crate::files::Files;
 use crate::identity::{Input, inputs, tokenizer_sha256};
 use crate::packed::Packed;
@@ -82,6 +85,8 @@ pub struct Prepared {
     pub(crate) own_rows: Vec<OwnRows>,
     /// Every data file with its hash.
     pub(crate) inputs: Vec<Input>,
+    /// What the checks found in the rows of each stage.
+    pub(crate) checks: Vec<CheckReport>,
     /// The hash of tokenizer and chat template.
     pub(crate) tokenizer_sha256: String,
     /// Tokens of the longest text that is scored while training.
@@ -172,6 +177,9 @@ pub fn prepare(
     let written = own_rows.iter().enumerate().filter(|(_, own)| own.report.written);
     inputs.extend(written.map(|(index, own)| own.input(recipe.output.value.join(OwnRows::file_name(index)), &base)));
     phases.lap("hash inputs");
+    let checks = (0..recipe.stages.len()).map(|index| checks::check(&recipe, index, (&files, &inputs), kept));
+    let checks = checks.collect::<Result<_, _>>()?;
+    phases.lap("checks of the rows");
     let provenance = Provenance::default();
     Ok(Prepared {
         recipe,
@@ -185,6 +193,7 @@ pub fn prepare(
         stages,
         own_rows,
         inputs,
+        checks,
         tokenizer_sha256,
         watch_tokens,
         packed: std::cell::OnceCell::new(),
@@ -267,11 +276,14 @@ fn prepare_stage(
     let rules = RowRules { max_length, chat: chat_rules(stage) };
     let found = writer.files;
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
+    // What judges is never filtered.
+    let (filters, trained) = (StageFilters::of(writer.recipe, stage, found), Cell::new(true));
     let mut read = |files: &RowFiles, name: &str, weight: f64| -> Result<Source, PipelineError> {
         let (options, mut whole) = (read_options(files), None::<Source>);
         for path in found.of(&files.path) {
-            let source =
-                tokens.source(&Asked { path, options: &options, rules, name, loss_weight: weight as f32 })?;
+            let filters = filters.as_ref().filter(|_| trained.get());
+            let loss_weight = weight as f32;
+            let source = tokens.source(&Asked { path, options: &options, rules, name, loss_weight, filters })?;
             let kind = source.report.kind;
             if stage.kind.value == StageKind::Cpt && kind != temper_data::RowKind::Text {
                 return Err(PipelineError::Unfit {
@@ -325,6 +337,7 @@ fn prepare_stage(
         let total: f64 = shares.iter().sum();
         shares.iter_mut().for_each(|share| *share /= total);
     }
+    trained.set(false);
     let validation = stage.validation.as_ref().map(|files| read(&files.value, "validation", 1.0)).transpose()?;
     reports.extend(own_reports);
     let extent = match stage.duration.value {

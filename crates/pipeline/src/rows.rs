@@ -7,13 +7,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use temper_data::{Examples, ExamplesWriter, ReadOptions, RowOrder, RowRules, Source, SourceReport, prepare_file};
+use temper_data::{Examples, ExamplesWriter, Preparing, ReadOptions, RowOrder, RowRules, Source, SourceReport, prepare_filtered};
 use temper_run::{RunError, sha256_file, to_json, write_dir_atomic};
 use temper_text::Renderer;
 
 use crate::PipelineError;
 use crate::cache::{Cache, KEY, Kept, Kind, key_of, touch};
 use crate::checkpoints::io;
+use crate::checks::StageFilters;
 use crate::identity::NUMERICS;
 
 const TOKENS: &str = "tokens";
@@ -36,6 +37,8 @@ pub(crate) struct Asked<'a> {
     pub rules: RowRules,
     pub name: &'a str,
     pub loss_weight: f32,
+    /// What is left out of it.
+    pub filters: Option<&'a StageFilters>,
 }
 
 /// What is kept beside the tokens: what was dropped is in the report, so the same reasons are told again.
@@ -66,17 +69,24 @@ impl Tokens<'_> {
         }))
     }
 
-    /// [`prepare_file`], from the cache where it is there.
+    /// [`prepare_filtered`], from the cache where it is there.
     pub fn source(self, asked: &Asked<'_>) -> Result<Source, PipelineError> {
-        let Asked { path, options, rules, name, loss_weight } = *asked;
-        let prepare = |examples| prepare_file(path, options, self.renderer, rules, (name, loss_weight), examples);
+        let Asked { path, options, rules, name, loss_weight, filters } = *asked;
+        let prepare = |examples| {
+            let filtering = filters.map(StageFilters::begin).transpose()?;
+            let preparing = Preparing::new(self.renderer, rules, examples);
+            prepare_filtered(path, options, filtering, preparing, (name, loss_weight))
+        };
         // What cannot be read is refused by the reader, in its own words.
         let Some(cache) = self.kept.0.filter(|_| path.is_file()) else {
             return Ok(prepare(ExamplesWriter::in_temporary_file()?)?);
         };
         let chat = format!("{:?}", rules.chat);
         let of = json!({"max_length": rules.max_length, "chat": chat, "format": options.format, "columns": options.columns});
-        let ingredients = self.ingredients("tokens of", path, of)?;
+        let mut ingredients = self.ingredients("tokens of", path, of)?;
+        if let Some(filters) = filters {
+            ingredients["filters"] = filters.ingredients()?;
+        }
         let entry = cache.folder(Kind::Rows).join(key_of(&ingredients));
         if let Some((examples, report)) = open(&entry) {
             touch(&entry.join(KEY));

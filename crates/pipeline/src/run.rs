@@ -216,6 +216,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
             hint: "prepare with `write_self`".to_owned(),
         });
     }
+    crate::checks::refuse(recipe, &prepared.checks)?;
     let folder = if options.resume {
         RunDir::open(&recipe.output.value)?
     } else {

@@ -15,6 +15,7 @@
 mod catalog;
 mod evaluation;
 mod field_doc;
+mod filters;
 mod kind;
 mod mix;
 mod precision;
@@ -32,6 +33,7 @@ mod tree;
 
 pub use catalog::Catalog;
 pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
+pub use filters::{DataErrors, Filters, Found, Private};
 pub use mix::{GeneralRows, GeneralSource, Mix, MixUnit, SelfData};
 pub use precision::Precision;
 pub use problem::{Note, Place, Problem, RecipeErrors};

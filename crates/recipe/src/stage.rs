@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::filters::{DataErrors, Filters};
 use crate::kind::{above, above_to, choice, choice_refusing, integer, number, one_or_list, text, truth};
 use crate::mix::Mix;
 use crate::rows::{RowFiles, row_files, row_sources};
@@ -166,6 +167,10 @@ section! {
         data_licence: Option<Valued<String>> = f.aliases(&["data_license", "licence", "license"]).optional(text());
         /// File of rows for the validation loss, by which the best checkpoint is chosen.
         validation: Option<Valued<RowFiles>> = f.optional(row_files());
+        /// What is left out of the rows that are trained on.
+        filters: Option<Filters> = f.section();
+        /// Whether `temper run` refuses data in which the checks found errors, such as test rows among the trained ones.
+        data_errors: Valued<DataErrors> = f.default(choice(), DataErrors::Refuse, "decision: what was trained on proves nothing");
         /// Factor on the loss of each token of domain data.
         domain_loss_weight: Valued<f64> = f.default(number(above(0.0)), 1.0, "decision: every token counts alike");
         /// General data mixed in against forgetting; left out, the stage trains on domain data only.

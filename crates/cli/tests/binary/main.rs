@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
 mod answers;
+mod checks;
 mod faults;
 mod recipes;
 mod scripted;

@@ -162,7 +162,11 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)?;
-        self.like.as_ref().map_or(Ok(()), |like| write!(f, " (as {like})"))
+        let Some(like) = &self.like else { return Ok(()) };
+        match like.strip_prefix(&format!("{}:", self.file)) {
+            Some(line) => write!(f, " (as {line})"),
+            None => write!(f, " (as {like})"),
+        }
     }
 }
 

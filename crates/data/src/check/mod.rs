@@ -189,7 +189,8 @@ impl Features {
             match render(renderer, row, &ChatRules::default()) {
                 Ok(rendered) => {
                     length = rendered.iter().map(|rendered| rendered.ids.len()).sum();
-                    trained = rendered.iter().flat_map(|rendered| &rendered.trained).filter(|trained| **trained).count();
+                    trained =
+                        rendered.iter().flat_map(|rendered| &rendered.trained).filter(|trained| **trained).count();
                     if options.max_length.is_some_and(|most| length > most) {
                         found.push(Check::TooLong);
                     }

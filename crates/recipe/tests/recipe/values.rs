@@ -192,6 +192,7 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
         ("stages.0.boundary", "refuse"),
         ("stages.0.allow_control_tokens", "true"),
         ("stages.0.validation", "talk.jsonl"),
+        ("stages.0.data_errors", "allow"),
         ("stages.0.domain_loss_weight", "3"),
         ("stages.0.mix.unit", "trained_tokens"),
         ("stages.0.mix.domain", "50"),
@@ -270,6 +271,33 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
     let cosine = ["stages.0.lr_scheduler_type=cosine", "stages.0.decay_steps=null"];
     let (flipped, _) = folder.load(WHOLE, &cosine).unwrap();
     assert_eq!(by_path(&flipped)["stages.0.lr_scheduler_type"].value, "cosine");
+}
+
+/// As above, of a section that may be left out.
+#[test]
+fn flipping_a_filter_changes_its_setting_and_no_other() {
+    let folder = Folder::new();
+    assert!(!by_path(&folder.load(SMALL, &[]).unwrap().0).keys().any(|path| path.contains("filters")));
+    let filters = "kind: sft, filters: {secrets: mask, min_chars: 20, max_repetition: 0.4}";
+    let text = SMALL.replace("kind: sft", filters);
+    let before = by_path(&folder.load(&text, &[]).unwrap().0);
+    let flips = [
+        ("exact_duplicates", "drop"),
+        ("near_duplicates", "drop"),
+        ("overlap", "drop"),
+        ("mojibake", "drop"),
+        ("secrets", "drop"),
+        ("personal_data", "mask"),
+        ("min_chars", "30"),
+        ("max_repetition", "0.3"),
+    ];
+    assert_eq!(before.keys().filter(|path| path.contains(".filters.")).count(), flips.len());
+    for (name, value) in flips {
+        let path = format!("stages.0.filters.{name}");
+        let after = by_path(&folder.load(&text, &[&format!("{path}={value}")]).unwrap().0);
+        let changed: Vec<_> = before.keys().filter(|key| before[*key].value != after[*key].value).collect();
+        assert_eq!(changed, [&path]);
+    }
 }
 
 /// `Debug` shows every field of the types; each `Valued` among them must be in the list of settings.

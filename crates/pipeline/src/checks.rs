@@ -1,0 +1,160 @@
+//! Checks of the rows that a stage trains on, beside all that judges it; kept by content.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use temper_data::{
+    CheckOptions, CheckReport, DataError, Filters, HeldOut, HeldOutKind, ReadOptions, Treatment, check_files,
+};
+use temper_recipe::{DataErrors, Found, Private, Recipe, Stage};
+use temper_run::sha256_file;
+
+use crate::PipelineError;
+use crate::cache::{Kept, Kind};
+use crate::files::Files;
+use crate::identity::Input;
+use crate::prepare::read_options;
+
+/// What may not be trained on: a file, what it is for, how it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct HeldOutFile {
+    name: String,
+    kind: HeldOutKind,
+    path: PathBuf,
+    options: ReadOptions,
+}
+
+impl HeldOutFile {
+    fn read(&self) -> Result<HeldOut, DataError> {
+        HeldOut::read(&self.name, self.kind, &self.path, &self.options)
+    }
+}
+
+/// All that judges a stage: its validation, the domain's validation and test, the general suites; each file once.
+fn held_out(recipe: &Recipe, stage: &Stage, found: &Files) -> Vec<HeldOutFile> {
+    let plain = |name: &str, kind, path: &Path| HeldOutFile {
+        name: name.to_owned(),
+        kind,
+        path: path.to_owned(),
+        options: ReadOptions::default(),
+    };
+    let mut files = Vec::new();
+    if let Some(validation) = &stage.validation {
+        let options = read_options(&validation.value);
+        let of = |path: &PathBuf| HeldOutFile {
+            options: options.clone(),
+            ..plain("validation", HeldOutKind::Validation, path)
+        };
+        files.extend(found.of(&validation.value.path).iter().map(of));
+    }
+    if let Some(evaluation) = &recipe.evaluation {
+        if let Some(domain) = &evaluation.domain {
+            files.push(plain("validation", HeldOutKind::Validation, &domain.validation.value));
+            files.push(plain("test", HeldOutKind::Test, &domain.test.value));
+        }
+        files.extend(
+            evaluation.general.iter().map(|suite| plain(&suite.name.value, HeldOutKind::Suite, &suite.path.value)),
+        );
+    }
+    let mut seen = HashSet::new();
+    files.retain(|file| seen.insert(file.path.canonicalize().unwrap_or_else(|_| file.path.clone())));
+    files
+}
+
+/// What a stage leaves out of its rows.
+fn filters(stage: &Stage) -> Filters {
+    let Some(filters) = &stage.filters else { return Filters::default() };
+    let drops = |found: Found| found == Found::Drop;
+    let treatment = |private: Private| match private {
+        Private::Keep => Treatment::Keep,
+        Private::Drop => Treatment::Drop,
+        Private::Mask => Treatment::Mask,
+    };
+    Filters {
+        exact_duplicates: drops(filters.exact_duplicates.value),
+        near_duplicates: drops(filters.near_duplicates.value),
+        overlap: drops(filters.overlap.value),
+        mojibake: drops(filters.mojibake.value),
+        secrets: treatment(filters.secrets.value),
+        personal_data: treatment(filters.personal_data.value),
+        min_chars: filters.min_chars.as_ref().map(|least| least.value as usize),
+        max_repetition: filters.max_repetition.as_ref().map(|most| most.value),
+    }
+}
+
+/// Filters of the files that a stage trains on, and what they need to know.
+pub(crate) struct StageFilters {
+    filters: Filters,
+    /// Nothing where no filter looks at it.
+    held_out: Vec<HeldOutFile>,
+}
+
+impl StageFilters {
+    /// Those of a stage; nothing where none is on.
+    pub fn of(recipe: &Recipe, stage: &Stage, found: &Files) -> Option<Self> {
+        let filters = filters(stage);
+        let held_out = if filters.overlap { held_out(recipe, stage, found) } else { Vec::new() };
+        filters.any().then_some(Self { filters, held_out })
+    }
+
+    /// What their result depends on.
+    pub fn ingredients(&self) -> Result<Value, PipelineError> {
+        let hashes = self.held_out.iter().map(|file| sha256_file(&file.path)).collect::<Result<Vec<_>, _>>()?;
+        Ok(json!({"filters": self.filters, "held_out": hashes}))
+    }
+
+    /// At work on one file.
+    pub fn begin(&self) -> Result<temper_data::Filtering, DataError> {
+        let held_out = self.held_out.iter().map(HeldOutFile::read).collect::<Result<Vec<_>, _>>()?;
+        Ok(temper_data::Filtering::new(self.filters.clone(), held_out))
+    }
+}
+
+/// Checks the rows of a stage; `inputs` has the hash of every file.
+pub(crate) fn check(
+    recipe: &Recipe,
+    index: usize,
+    (found, inputs): (&Files, &[Input]),
+    kept: Kept<'_>,
+) -> Result<CheckReport, PipelineError> {
+    let stage = &recipe.stages[index];
+    let held_out = held_out(recipe, stage, found);
+    let general = stage.mix.iter().flat_map(|mix| &mix.general).filter_map(|source| source.path.files());
+    let mut trained: Vec<(PathBuf, ReadOptions)> = Vec::new();
+    for files in stage.train.value.iter().chain(general) {
+        trained.extend(found.of(&files.path).iter().map(|path| (path.clone(), read_options(files))));
+    }
+    let hash = |path: &Path| inputs.iter().find(|input| input.path == path).map(|input| input.sha256.as_str());
+    let read = |path: &Path, options: &ReadOptions| json!([path, hash(path), options.format, options.columns]);
+    let (filters, errors_stand) = (filters(stage), stage.data_errors.value == DataErrors::Allow);
+    let first =
+        trained.first().and_then(|(path, _)| path.file_name()).unwrap_or_default().to_string_lossy().into_owned();
+    let ingredients = json!({
+        "what": format!("checks of {first}"),
+        "temper": env!("CARGO_PKG_VERSION"),
+        "trained": trained.iter().map(|(path, options)| read(path, options)).collect::<Vec<_>>(),
+        "held_out": held_out.iter().map(|file| json!([file.name, file.kind, read(&file.path, &file.options)])).collect::<Vec<_>>(),
+        "filters": filters,
+        "errors_stand": errors_stand,
+    });
+    kept.or(Kind::Rows, &ingredients, || {
+        let held_out = held_out.iter().map(HeldOutFile::read).collect::<Result<Vec<_>, _>>()?;
+        let options = CheckOptions { held_out, filters, errors_stand, ..CheckOptions::default() };
+        Ok(check_files(trained.iter().map(|(path, options)| (path.as_path(), options)), options)?)
+    })
+}
+
+/// Refuses data in which errors were found that nothing takes out and the recipe does not allow.
+pub(crate) fn refuse(recipe: &Recipe, reports: &[CheckReport]) -> Result<(), PipelineError> {
+    let refused = recipe.stages.iter().zip(reports).find(|(_, report)| report.refuses());
+    let Some((stage, report)) = refused else { return Ok(()) };
+    let findings: Vec<&temper_data::Finding> =
+        report.findings.iter().filter(|finding| finding.action == temper_data::Action::Refused).collect();
+    let texts: Vec<String> = findings.iter().map(|finding| format!("{finding}\nhint: {}", finding.hint)).collect();
+    Err(PipelineError::Checks {
+        path: stage.train.path.clone(),
+        findings: texts.join("\n"),
+        allow: stage.data_errors.path.clone(),
+    })
+}
