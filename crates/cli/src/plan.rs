@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use temper_data::SourceReport;
 use temper_pipeline::{Options, Plan, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
@@ -135,6 +136,32 @@ fn self_text(own: &SelfPlan) -> String {
     out
 }
 
+/// What became of a file's rows beside being kept or dropped.
+fn remarks(report: &SourceReport) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if report.split.documents > 0 {
+        let (documents, parts) = (count(report.split.documents), count(report.split.parts));
+        remarks.push(format!("{documents} documents longer than max_length are trained in {parts} parts"));
+    }
+    let apart = &report.turns_apart;
+    if apart.conversations > 0 {
+        let (turns, conversations) = (count(apart.turns), count(apart.conversations));
+        remarks.push(format!(
+            "{turns} turns of {conversations} conversations are rows of their own; {} of them are too long and left out",
+            count(apart.too_long)
+        ));
+    }
+    if report.reasoning_dropped > 0 {
+        let turns = count(report.reasoning_dropped);
+        remarks.push(format!("the chat template leaves out the reasoning of {turns} trained turns"));
+    }
+    if !report.ignored_fields.is_empty() {
+        let fields: Vec<String> = report.ignored_fields.iter().map(|(name, rows)| format!("`{name}` ({})", count(*rows))).collect();
+        remarks.push(format!("fields that are not read, with their rows: {}", fields.join(", ")));
+    }
+    remarks
+}
+
 fn stage_text(index: usize, stage: &StagePlan) -> String {
     let mut out = format!("\nstage {} of kind {}: {} steps\n", index + 1, stage.kind, stage.steps);
     let rows = stage
@@ -160,6 +187,11 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
         .collect();
     let heads = ["file", "rows", "kept", "dropped", "tokens", "trained tokens", "length min / median / max"];
     let _ = writeln!(out, "{}", table(&heads, rows, &[1, 2, 4, 5]));
+    for (file, report) in &stage.files {
+        for what in remarks(report) {
+            let _ = writeln!(out, "{file}: {what}");
+        }
+    }
 
     if !stage.checks.findings.is_empty() {
         let _ = writeln!(out, "checks of {} rows\n{}\n", count(stage.checks.rows), findings(&stage.checks.findings, stage.checks.rows));
