@@ -281,12 +281,7 @@ fn card(bytes: &[u8], at: usize) -> Option<(Range<usize>, Private)> {
         return None;
     }
     let (digits, sizes, end) = groups(bytes, at, |b| b.is_ascii_digit());
-    let grouped = match sizes[..] {
-        [_] => true,
-        [4, 4, 4, 4] => true,
-        [4, 6, 5] => true,
-        _ => false,
-    };
+    let grouped = matches!(sizes[..], [_] | [4, 4, 4, 4] | [4, 6, 5]);
     let begins = |length: usize| digits[..length].iter().fold(0u32, |n, d| 10 * n + u32::from(d - b'0'));
     if !grouped || !(13..=19).contains(&digits.len()) || bytes.get(end).is_some_and(|&b| word(b)) {
         return None;

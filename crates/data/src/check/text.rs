@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn placeholders_are_whole_answers() {
-        for text in ["N/A", " TODO ", "[TBD]", "...", "<placeholder>", "None.", "nan", "Lorem ipsum dolor sit amet"] {
+        for text in ["N/A", " todo ", "[TBD]", "...", "<placeholder>", "None.", "nan", "Lorem ipsum dolor sit amet"] {
             assert!(is_placeholder(text), "{text}");
         }
         for text in ["None of these", "Nantes", "Nobody.", "A to-do list", "", "x"] {
