@@ -218,7 +218,10 @@ fn steps(args: &StepArgs) -> Outcome {
     args.shape.check().map_err(Failure::input)?;
     let (mut subject, mapped) = Subject::mapped(args.shape.device(), args.mode, &args.shape).map_err(Failure::run)?;
     let (trainable, device) = (subject.optimizer.trained_parameters(), subject.model.device().describe());
-    print(format_args!("{}\n", serde_json::json!({"about": {"trainable": trainable, "device": device, "mapped_bytes": mapped}})))?;
+    print(format_args!(
+        "{}\n",
+        serde_json::json!({"about": {"trainable": trainable, "device": device, "mapped_bytes": mapped}})
+    ))?;
     for number in 1..=args.steps {
         let (seconds, loss) = subject.step()?;
         print(format_args!("{}\n", serde_json::json!({"step": number, "seconds": seconds, "loss": loss})))?;

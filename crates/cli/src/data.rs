@@ -49,7 +49,9 @@ fn named_format(name: &str) -> Result<Format, String> {
 
 fn column(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((expected, given)) if !expected.is_empty() && !given.is_empty() => Ok((expected.to_owned(), given.to_owned())),
+        Some((expected, given)) if !expected.is_empty() && !given.is_empty() => {
+            Ok((expected.to_owned(), given.to_owned()))
+        }
         _ => Err("expected two names, as in `text=body`".to_owned()),
     }
 }

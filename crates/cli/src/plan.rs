@@ -7,8 +7,8 @@ use temper_pipeline::{Options, Plan, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
 use crate::base::RecipeArgs;
-use crate::data::findings;
 use crate::command::{DONE, Failure, Outcome, conclude, json};
+use crate::data::findings;
 use crate::table::table;
 
 /// Show every resolved value with its source, what will be seen, and what it takes.
@@ -156,7 +156,8 @@ fn remarks(report: &SourceReport) -> Vec<String> {
         remarks.push(format!("the chat template leaves out the reasoning of {turns} trained turns"));
     }
     if !report.ignored_fields.is_empty() {
-        let fields: Vec<String> = report.ignored_fields.iter().map(|(name, rows)| format!("`{name}` ({})", count(*rows))).collect();
+        let fields: Vec<String> =
+            report.ignored_fields.iter().map(|(name, rows)| format!("`{name}` ({})", count(*rows))).collect();
         remarks.push(format!("fields that are not read, with their rows: {}", fields.join(", ")));
     }
     remarks
@@ -194,7 +195,12 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     }
 
     if !stage.checks.findings.is_empty() {
-        let _ = writeln!(out, "checks of {} rows\n{}\n", count(stage.checks.rows), findings(&stage.checks.findings, stage.checks.rows));
+        let _ = writeln!(
+            out,
+            "checks of {} rows\n{}\n",
+            count(stage.checks.rows),
+            findings(&stage.checks.findings, stage.checks.rows)
+        );
     }
     let unit = serde_json::to_value(stage.shares.unit).map(|u| u.as_str().unwrap_or("").to_owned()).unwrap_or_default();
     let _ = writeln!(out, "mix, by {unit}: planned / drawn share in each unit, and what is drawn");

@@ -169,7 +169,13 @@ impl Examples {
         let bytes = |place: &Place| {
             let mut bytes = [0; PLACE];
             bytes[..8].copy_from_slice(&place.start.to_le_bytes());
-            for (part, number) in bytes[8..].chunks_exact_mut(4).zip([place.ids, place.runs, place.trained, place.row, place.quality.to_bits()]) {
+            for (part, number) in bytes[8..].chunks_exact_mut(4).zip([
+                place.ids,
+                place.runs,
+                place.trained,
+                place.row,
+                place.quality.to_bits(),
+            ]) {
                 part.copy_from_slice(&number.to_le_bytes());
             }
             bytes

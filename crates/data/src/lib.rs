@@ -48,8 +48,8 @@ pub use near::{NEAR_DUPLICATE, NearIndex, Prepared, SHINGLE, jaccard, shingles};
 pub use overlap::{HeldOut, HeldOutKind, RunIndex, SHARED_RUN, each_item};
 pub use pack::{MicroBatch, Target, micro_batches};
 pub use prepare::{
-    DropReason, Dropped, LengthReport, Preparing, RowOrder, RowRules, Source, SourceReport, Split, TurnsApart, prepare, prepare_file,
-    prepare_filtered,
+    DropReason, Dropped, LengthReport, Preparing, RowOrder, RowRules, Source, SourceReport, Split, TurnsApart, prepare,
+    prepare_file, prepare_filtered,
 };
 pub use private::{Private, masked, private};
 pub use read::{FileRows, ReadOptions, expand, load_rows, parse_rows, read_rows};

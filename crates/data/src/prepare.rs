@@ -309,10 +309,8 @@ impl<'r> Preparing<'r> {
     /// [`DataError::Write`]. Rows that break a rule are told by [`finish`](Self::finish).
     pub fn add(&mut self, rows: &[Row]) -> Result<(), DataError> {
         let (renderer, chat) = (self.renderer, self.rules.chat);
-        let rendered: Vec<Result<Vec<Rendered>, RenderError>> = rows
-            .par_iter()
-            .map(|row| render(renderer, row, &chat))
-            .collect();
+        let rendered: Vec<Result<Vec<Rendered>, RenderError>> =
+            rows.par_iter().map(|row| render(renderer, row, &chat)).collect();
         for (row, rendered) in rows.iter().zip(rendered) {
             self.rows += 1;
             match rendered {

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use temper_data::{
-    Example, ExampleRef, ExamplesWriter, Extent, Format, LengthReport, MixError, MixUnit, RowKind, RowOrder, Schedule, Source,
-    SourceReport, Split, TurnsApart, micro_batches, schedule,
+    Example, ExampleRef, ExamplesWriter, Extent, Format, LengthReport, MixError, MixUnit, RowKind, RowOrder, Schedule,
+    Source, SourceReport, Split, TurnsApart, micro_batches, schedule,
 };
 use temper_run::Random;
 
@@ -285,14 +285,10 @@ fn the_best_rows_come_last_in_each_epoch_and_equal_ones_at_random() {
 /// Several sources of the domain: their weights are met, the small one is walked more often, epochs count the rows of all.
 #[test]
 fn weighted_sources_of_the_domain_are_sampled_up_and_down() {
-    let mut sources = vec![
-        source("domain", 300, |_| (10, 2)),
-        source("domain", 30, |_| (10, 2)),
-        source("prose", 50, |_| (10, 9)),
-    ];
+    let mut sources =
+        vec![source("domain", 300, |_| (10, 2)), source("domain", 30, |_| (10, 2)), source("prose", 50, |_| (10, 9))];
     sources[1].name = "faq".into();
-    let made =
-        schedule(&sources, &[0.4, 0.4, 0.2], MixUnit::Samples, 10, Extent::Epochs(1.0), 5).unwrap();
+    let made = schedule(&sources, &[0.4, 0.4, 0.2], MixUnit::Samples, 10, Extent::Epochs(1.0), 5).unwrap();
     let rows: Vec<usize> = (0..3).map(|s| drawn(&made, s).len()).collect();
     assert_eq!(rows[0] + rows[1], 330);
     assert!(rows[0].abs_diff(rows[1]) <= 1 && rows[2].abs_diff(330 / 4) <= 1, "{rows:?}");

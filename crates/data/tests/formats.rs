@@ -8,7 +8,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use temper_data::{
-    DataError, Format, LoadedRows, Passage, ReadOptions, Row, RowContent, RowKind, expand, load_rows, parse_rows, read_rows,
+    DataError, Format, LoadedRows, Passage, ReadOptions, Row, RowContent, RowKind, expand, load_rows, parse_rows,
+    read_rows,
 };
 use temper_text::{Conversation, Message};
 
@@ -86,7 +87,10 @@ fn a_conversation_is_the_same_in_every_format_that_can_hold_it() {
 fn plain_questions_and_answers_in_their_five_formats() {
     let expected = [("user", "Q"), ("assistant", "A")];
     let rows = [
-        (Format::Messages, json!({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]})),
+        (
+            Format::Messages,
+            json!({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}),
+        ),
         (Format::Sharegpt, json!({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]})),
         (Format::Alpaca, json!({"instruction": "Q", "input": "", "output": "A"})),
         (Format::QuestionAnswer, json!({"question": "Q", "answer": "A"})),
@@ -126,11 +130,20 @@ fn roles_of_sharegpt_and_which_turns_are_trained() {
     let row = row(&value);
     assert_eq!(
         turns(&row),
-        [("system", "S"), ("user", "Q"), ("assistant", "A"), ("user", "R"), ("assistant", ""), ("tool", "1"), ("assistant", "B")]
+        [
+            ("system", "S"),
+            ("user", "Q"),
+            ("assistant", "A"),
+            ("user", "R"),
+            ("assistant", ""),
+            ("tool", "1"),
+            ("assistant", "B")
+        ]
     );
     assert_eq!(conversation(&row).messages[2].train, Some(false));
     assert_eq!(conversation(&row).messages[4].tool_calls[0].name, "f");
-    let error = parse("rows.jsonl", json!({"conversations": [{"from": "narrator", "value": "Q"}]}).to_string()).unwrap_err();
+    let error =
+        parse("rows.jsonl", json!({"conversations": [{"from": "narrator", "value": "Q"}]}).to_string()).unwrap_err();
     assert!(error.to_string().contains("turn 1: `from` is `narrator`, expected human, gpt"), "{error}");
 }
 
@@ -140,9 +153,14 @@ fn preference_pairs_of_trl_sharegpt_and_nova() {
         RowContent::Preference(pair) => pair,
         other => panic!("a pair: {other:?}"),
     };
-    let turns = |turns: &[(&str, &str)]| Passage::Messages(turns.iter().map(|(role, text)| Message::new(*role, *text)).collect());
+    let turns = |turns: &[(&str, &str)]| {
+        Passage::Messages(turns.iter().map(|(role, text)| Message::new(*role, *text)).collect())
+    };
     let text = pair(&json!({"prompt": "Q", "chosen": "A", "rejected": "B"}));
-    assert_eq!((text.prompt, text.chosen, text.rejected), (Passage::Text("Q".into()), Passage::Text("A".into()), Passage::Text("B".into())));
+    assert_eq!(
+        (text.prompt, text.chosen, text.rejected),
+        (Passage::Text("Q".into()), Passage::Text("A".into()), Passage::Text("B".into()))
+    );
 
     let user = json!({"role": "user", "content": "Q"});
     let answer = |text: &str| json!({"role": "assistant", "content": text});
@@ -162,7 +180,11 @@ fn preference_pairs_of_trl_sharegpt_and_nova() {
         assert_eq!(format(&value), Format::Preference);
         let read = pair(&value);
         assert_eq!(read.prompt, turns(&[("user", "Q")]), "{value}");
-        assert_eq!((&read.chosen, &read.rejected), (&turns(&[("assistant", "A")]), &turns(&[("assistant", "B")])), "{value}");
+        assert_eq!(
+            (&read.chosen, &read.rejected),
+            (&turns(&[("assistant", "A")]), &turns(&[("assistant", "B")])),
+            "{value}"
+        );
         for target in [Format::Preference, Format::Converse] {
             let (written, lost) = target.write(&row(&value)).unwrap();
             assert_eq!((pair(&Value::from(written)), lost.len()), (read.clone(), 0));
@@ -200,7 +222,10 @@ fn a_named_format_wins_over_what_the_fields_tell_and_columns_give_names() {
     assert!(error.contains("more than one format: `question_answer`, `text`"), "{error}");
     let options = ReadOptions { format: Some(Format::QuestionAnswer), ..ReadOptions::default() };
     let loaded = parse_rows(Path::new("rows.jsonl"), text.as_bytes(), &options).unwrap();
-    assert_eq!((loaded.kind, loaded.ignored_fields), (RowKind::Messages, [("text".to_owned(), 1), ("body".to_owned(), 1)].into()));
+    assert_eq!(
+        (loaded.kind, loaded.ignored_fields),
+        (RowKind::Messages, [("text".to_owned(), 1), ("body".to_owned(), 1)].into())
+    );
 
     let columns: BTreeMap<String, String> = [("text".to_owned(), "body".to_owned())].into();
     let options = ReadOptions { format: Some(Format::Text), columns };
@@ -218,7 +243,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-const LINES: &str = "{\"question\": \"Q\", \"answer\": \"a, \\\"b\\\"\\n{[\"}\n{\"question\": \"R\", \"answer\": \"é 漢\"}\n";
+const LINES: &str =
+    "{\"question\": \"Q\", \"answer\": \"a, \\\"b\\\"\\n{[\"}\n{\"question\": \"R\", \"answer\": \"é 漢\"}\n";
 
 /// datasets#8241 and its kind: the same rows, whatever they lie in.
 #[test]
@@ -251,7 +277,11 @@ fn files_that_are_cut_off_or_no_rows_are_refused_with_their_place() {
     let packed = gzip(LINES.as_bytes());
     for (name, bytes, why) in [
         ("rows.jsonl.gz", packed[..packed.len() / 2].to_vec(), "cannot read"),
-        ("rows.json", b"[{\"text\": \"a\"}, {\"text\": ".to_vec(), "the list does not end: the file seems to be cut off"),
+        (
+            "rows.json",
+            b"[{\"text\": \"a\"}, {\"text\": ".to_vec(),
+            "the list does not end: the file seems to be cut off",
+        ),
         ("rows.json", b"[{\"text\": \"a\"},\n {\"text\": \"b\"}".to_vec(), "the list does not end"),
         ("rows.json", b"[{\"text\": \"a\"}\n {\"text\": \"b\"}]".to_vec(), "line 2: unexpected '{'"),
         ("rows.json", b"{\"text\": \"a\"} x".to_vec(), "line 1: unexpected 'x'"),
@@ -290,8 +320,11 @@ fn parquet_and_arrow_of_other_tools() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables");
     let expected = load_rows(folder.join("chat.jsonl"), &ReadOptions::default()).unwrap();
     for name in ["chat.parquet", "chat-zstd.parquet", "chat.feather", "chat-stream.arrow"] {
-        let loaded = load_rows(folder.join(name), &ReadOptions::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let contents = |loaded: &LoadedRows| loaded.rows.iter().map(|row| (row.id.clone(), row.content.clone())).collect::<Vec<_>>();
+        let loaded =
+            load_rows(folder.join(name), &ReadOptions::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let contents = |loaded: &LoadedRows| {
+            loaded.rows.iter().map(|row| (row.id.clone(), row.content.clone())).collect::<Vec<_>>()
+        };
         assert_eq!(contents(&loaded), contents(&expected), "{name}");
     }
 }
@@ -313,7 +346,9 @@ fn folders_and_patterns_stand_for_their_files() {
     assert_eq!(expand(Path::new("no/such.jsonl")).unwrap(), [Path::new("no/such.jsonl")]);
     assert!(expand(&folder.path().join("*.csv")).unwrap_err().to_string().contains("no file fits this pattern"));
     std::fs::create_dir(folder.path().join("empty")).unwrap();
-    assert!(expand(&folder.path().join("empty")).unwrap_err().to_string().contains("no file in this folder holds rows"));
+    assert!(
+        expand(&folder.path().join("empty")).unwrap_err().to_string().contains("no file in this folder holds rows")
+    );
 }
 
 /// A stream of rows is handed on in parts, in order, and a bad row far down stops what follows but hides nothing.

@@ -143,7 +143,10 @@ fn trl_5075_a_long_document_is_trained_in_parts_and_loses_nothing() {
     }
     // A conversation is never split.
     let long = prepared(&[chat("a"), chat(&"y".repeat(60))].concat(), 40, 1.0).unwrap();
-    assert_eq!((long.report.kept, long.report.split.documents, long.report.dropped[&DropReason::TooLong].count), (1, 0, 1));
+    assert_eq!(
+        (long.report.kept, long.report.split.documents, long.report.dropped[&DropReason::TooLong].count),
+        (1, 0, 1)
+    );
 }
 
 /// OpenRLHF#1080: a turn for each row where the recipe says so; what is too long of them is counted.

@@ -64,7 +64,8 @@ fn the_three_kinds_and_the_fields_beside_them() {
     assert_eq!(loaded.ignored_fields.into_iter().collect::<Vec<_>>(), [("code".into(), 2), ("extra".into(), 1)]);
 
     let text = load_rows(&file(r#"{"text": "t"}"#).path, &ReadOptions::default()).unwrap();
-    let expected = Row { line: 1, content: RowContent::Text("t".into()), id: None, group: None, label: None, quality: None };
+    let expected =
+        Row { line: 1, content: RowContent::Text("t".into()), id: None, group: None, label: None, quality: None };
     assert_eq!((text.kind, &text.rows[..]), (RowKind::Text, &[expected][..]));
 }
 
@@ -96,7 +97,10 @@ fn every_bad_row_of_an_unknown_format_says_what_is_known() {
         ("{\"prompt\": \"a\"}", "field `prompt` without `completion`"),
         ("{\"completion\": \"a\"}", "field `completion` without `prompt`"),
         ("{\"text\": \"a\", \"messages\": []}", "fields of more than one format: `messages`, `text`"),
-        ("{\"messages\": [{\"role\": \"user\", \"content\": 3}]}", "message 1: `content`: expected text or a list of parts, got a number"),
+        (
+            "{\"messages\": [{\"role\": \"user\", \"content\": 3}]}",
+            "message 1: `content`: expected text or a list of parts, got a number",
+        ),
         ("{\"chosen\": \"a\", \"prompt\": \"b\"}", "field `chosen` without `rejected`"),
     ] {
         let text = refused(row);

@@ -193,7 +193,13 @@ pub(crate) fn base_licence(source: Option<&str>, weights: Option<&str>) -> Optio
     }
 }
 
-fn stage_plan(kind: &str, stage: &PreparedStage, checks: &CheckReport, config: &LlamaConfig, estimate: Estimate) -> StagePlan {
+fn stage_plan(
+    kind: &str,
+    stage: &PreparedStage,
+    checks: &CheckReport,
+    config: &LlamaConfig,
+    estimate: Estimate,
+) -> StagePlan {
     let rate = &stage.settings.learning_rate;
     StagePlan {
         kind: kind.to_owned(),

@@ -159,7 +159,8 @@ pub fn prepare(
     phases.lap("evaluation items");
     let files = Files::find(&recipe, options.offline, on_event)?;
     phases.lap("files of rows");
-    let mut writer = Writer { recipe: &recipe, base: &base, device, write: options.write_self, files: &files, on_event };
+    let mut writer =
+        Writer { recipe: &recipe, base: &base, device, write: options.write_self, files: &files, on_event };
     for (index, stage) in recipe.stages.iter().enumerate() {
         if stage.max_length.value as usize > context {
             return Err(PipelineError::Unfit {

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use temper_data::{Examples, ExamplesWriter, Preparing, ReadOptions, RowOrder, RowRules, Source, SourceReport, prepare_filtered};
+use temper_data::{
+    Examples, ExamplesWriter, Preparing, ReadOptions, RowOrder, RowRules, Source, SourceReport, prepare_filtered,
+};
 use temper_run::{RunError, sha256_file, to_json, write_dir_atomic};
 use temper_text::Renderer;
 
@@ -82,7 +84,8 @@ impl Tokens<'_> {
             return Ok(prepare(ExamplesWriter::in_temporary_file()?)?);
         };
         let chat = format!("{:?}", rules.chat);
-        let of = json!({"max_length": rules.max_length, "chat": chat, "format": options.format, "columns": options.columns});
+        let of =
+            json!({"max_length": rules.max_length, "chat": chat, "format": options.format, "columns": options.columns});
         let mut ingredients = self.ingredients("tokens of", path, of)?;
         if let Some(filters) = filters {
             ingredients["filters"] = filters.ingredients()?;

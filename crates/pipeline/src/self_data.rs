@@ -24,8 +24,8 @@ use temper_recipe::{GeneralSource, Recipe, SelfData};
 use temper_run::{JsonLog, Random, sha256_bytes, write_atomic};
 use temper_text::{Conversation, Message};
 
-use crate::files::Files;
 use crate::checkpoints::io;
+use crate::files::Files;
 use crate::identity::{Input, NUMERICS, tokenizer_sha256};
 use crate::plan::base_licence;
 use crate::run::Event;

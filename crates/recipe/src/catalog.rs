@@ -30,29 +30,82 @@ impl Catalog {
     pub fn shares(self) -> &'static [(&'static str, f64)] {
         match self {
             Self::Sft1p5TextChat => &[
-                ("agents", 1.0), ("baseline", 10.0), ("chat", 0.5), ("code", 10.0), ("factuality", 0.1), ("identity", 1.0),
-                ("long-context", 1.0), ("math", 2.0), ("rai", 1.0), ("instruction-following", 13.0), ("stem", 0.5),
-                ("planning", 10.0), ("reasoning-chat", 0.5), ("reasoning-code", 0.5), ("reasoning-factuality", 0.5),
-                ("reasoning-instruction-following", 45.0), ("reasoning-math", 0.5), ("reasoning-planning", 0.5),
-                ("reasoning-rag", 0.4), ("reasoning-rai", 0.5), ("reasoning-stem", 0.4), ("rag", 1.0), ("translation", 0.1),
+                ("agents", 1.0),
+                ("baseline", 10.0),
+                ("chat", 0.5),
+                ("code", 10.0),
+                ("factuality", 0.1),
+                ("identity", 1.0),
+                ("long-context", 1.0),
+                ("math", 2.0),
+                ("rai", 1.0),
+                ("instruction-following", 13.0),
+                ("stem", 0.5),
+                ("planning", 10.0),
+                ("reasoning-chat", 0.5),
+                ("reasoning-code", 0.5),
+                ("reasoning-factuality", 0.5),
+                ("reasoning-instruction-following", 45.0),
+                ("reasoning-math", 0.5),
+                ("reasoning-planning", 0.5),
+                ("reasoning-rag", 0.4),
+                ("reasoning-rai", 0.5),
+                ("reasoning-stem", 0.4),
+                ("rag", 1.0),
+                ("translation", 0.1),
             ],
             Self::Sft1p5MmChat => &[
-                ("charts", 1.0), ("chat", 38.0), ("code", 20.0), ("docs", 3.0), ("general", 2.0), ("grounding", 1.0),
-                ("rag", 4.0), ("screenshot", 4.0), ("text", 8.0), ("translation", 4.0), ("video", 15.0),
+                ("charts", 1.0),
+                ("chat", 38.0),
+                ("code", 20.0),
+                ("docs", 3.0),
+                ("general", 2.0),
+                ("grounding", 1.0),
+                ("rag", 4.0),
+                ("screenshot", 4.0),
+                ("text", 8.0),
+                ("translation", 4.0),
+                ("video", 15.0),
             ],
             Self::SftText => &[
-                ("agents", 1.0), ("chat", 51.0), ("code", 8.0), ("rai", 1.0), ("instruction-following", 13.0), ("stem", 6.0),
-                ("planning", 2.0), ("reasoning", 8.0), ("rag", 1.0), ("translation", 9.0),
+                ("agents", 1.0),
+                ("chat", 51.0),
+                ("code", 8.0),
+                ("rai", 1.0),
+                ("instruction-following", 13.0),
+                ("stem", 6.0),
+                ("planning", 2.0),
+                ("reasoning", 8.0),
+                ("rag", 1.0),
+                ("translation", 9.0),
             ],
             Self::SftMm => &[
-                ("agents", 11.0), ("docs", 17.0), ("perception", 10.0), ("rag", 4.0), ("rai", 3.0), ("reasoning", 10.0),
-                ("stem", 17.0), ("text", 10.0), ("video", 18.0),
+                ("agents", 11.0),
+                ("docs", 17.0),
+                ("perception", 10.0),
+                ("rag", 4.0),
+                ("rai", 3.0),
+                ("reasoning", 10.0),
+                ("stem", 17.0),
+                ("text", 10.0),
+                ("video", 18.0),
             ],
             Self::CptTextLite => &[
-                ("agents", 20.0), ("business-and-finance", 4.0), ("scientific", 10.0), ("code", 5.0),
-                ("factual-and-news", 5.0), ("longform-text", 6.0), ("health-and-medicine", 1.0),
-                ("humanities-and-education", 1.0), ("legal", 1.0), ("math", 9.0), ("additional-languages", 15.0),
-                ("social-and-personal-interest", 11.0), ("entertainment", 0.5), ("reasoning", 10.0), ("other", 0.5),
+                ("agents", 20.0),
+                ("business-and-finance", 4.0),
+                ("scientific", 10.0),
+                ("code", 5.0),
+                ("factual-and-news", 5.0),
+                ("longform-text", 6.0),
+                ("health-and-medicine", 1.0),
+                ("humanities-and-education", 1.0),
+                ("legal", 1.0),
+                ("math", 9.0),
+                ("additional-languages", 15.0),
+                ("social-and-personal-interest", 11.0),
+                ("entertainment", 0.5),
+                ("reasoning", 10.0),
+                ("other", 0.5),
                 ("tables", 1.0),
             ],
         }
@@ -68,7 +121,10 @@ impl Catalog {
         let names = || self.shares().iter().map(|(name, _)| *name);
         match closest(category, names()) {
             Some(name) => format!("did you mean `{name}`?"),
-            None => format!("the categories are {}; or give each source its `share`", names().collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "the categories are {}; or give each source its `share`",
+                names().collect::<Vec<_>>().join(", ")
+            ),
         }
     }
 }
@@ -84,7 +140,9 @@ mod tests {
             let shares = catalog.shares();
             let sum: f64 = shares.iter().map(|(_, share)| share).sum();
             assert!((sum - 100.0).abs() < 1e-9, "{word}: {sum}");
-            assert!(shares.iter().enumerate().all(|(at, (name, _))| shares[..at].iter().all(|(other, _)| other != name)));
+            assert!(
+                shares.iter().enumerate().all(|(at, (name, _))| shares[..at].iter().all(|(other, _)| other != name))
+            );
         }
     }
 }

@@ -191,7 +191,8 @@ fn with_shares(mut sources: Vec<GeneralSource>, catalog: Option<Catalog>) -> Vec
     let total: f64 = sources.iter_mut().filter(open).filter_map(|source| catalog.share(&source.name.value)).sum();
     for source in sources.iter_mut().filter(|source| source.share.is_none()) {
         if let Some(share) = catalog.share(&source.name.value).filter(|_| total > 0.0) {
-            let why = "the share of its category in the catalog of Amazon Nova Forge, in proportion to those that are here";
+            let why =
+                "the share of its category in the catalog of Amazon Nova Forge, in proportion to those that are here";
             let path = source.name.path.strip_suffix("name").unwrap_or_default().to_owned() + "share";
             let value = share * (100.0 - given).max(0.0) / total;
             source.share = Some(Valued { value, path, source: Source::Default { why } });
@@ -208,5 +209,9 @@ fn general_rows() -> Kind<GeneralRows> {
         Content::Scalar { text, .. } if text == SELF => Some(GeneralRows::Base),
         _ => (files.read)(node, path, cx).map(GeneralRows::Files),
     };
-    Kind { text: "a path, a map of `path` and what is said of its rows, or `self`".into(), schema, read: Box::new(read) }
+    Kind {
+        text: "a path, a map of `path` and what is said of its rows, or `self`".into(),
+        schema,
+        read: Box::new(read),
+    }
 }

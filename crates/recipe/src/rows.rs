@@ -146,11 +146,14 @@ pub(crate) fn row_files() -> Kind<RowFiles> {
                     }
                     "name" => (name().read)(value, &below, cx).map(|name| read.name = Some(name)),
                     "weight" => (number(above(0.0)).read)(value, &below, cx).map(|w| read.weight = Some(Weight(w))),
-                    "format" => (choice::<RowFormat>().read)(value, &below, cx).map(|format| read.format = Some(format)),
+                    "format" => {
+                        (choice::<RowFormat>().read)(value, &below, cx).map(|format| read.format = Some(format))
+                    }
                     "columns" => columns(value, &below, cx).map(|columns| read.columns = columns),
                     other => {
                         let hint = closest(other, KEYS.into_iter());
-                        let hint = hint.map_or(format!("known here: {}", KEYS.join(", ")), |key| format!("did you mean `{key}`?"));
+                        let hint = hint
+                            .map_or(format!("known here: {}", KEYS.join(", ")), |key| format!("did you mean `{key}`?"));
                         cx.problem(entry.key_place.clone(), format!("unknown key `{below}`"), hint);
                         None
                     }

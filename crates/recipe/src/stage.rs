@@ -5,8 +5,8 @@ use serde::Serialize;
 use crate::filters::{DataErrors, Filters};
 use crate::kind::{above, above_to, choice, choice_refusing, integer, number, one_or_list, text, truth};
 use crate::mix::Mix;
-use crate::rows::{RowFiles, row_files, row_sources};
 use crate::reader::{Alternative, Read, Section, section};
+use crate::rows::{RowFiles, row_files, row_sources};
 use crate::settings::Valued;
 
 crate::kind::words! {

@@ -48,7 +48,8 @@ pub fn run(args: &DataArgs) -> Outcome {
     let prepared = start.elapsed().as_secs_f64();
     let (report, sources) = (source.report.clone(), [source]);
     let extent = Extent::Epochs(1.0);
-    let schedule = schedule(&sources, &[1.0], MixUnit::Samples, args.rows_together.max(1), extent, 0).map_err(Failure::input)?;
+    let schedule =
+        schedule(&sources, &[1.0], MixUnit::Samples, args.rows_together.max(1), extent, 0).map_err(Failure::input)?;
     let (mut batches, mut tokens, mut targets) = (0, 0, 0);
     for step in 0..schedule.steps().len() {
         let rows = schedule.rows(step, &sources).map_err(fail)?;

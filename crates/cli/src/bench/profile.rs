@@ -5,7 +5,7 @@ use std::time::Instant;
 use temper_kernels::{Cpu, Device, Measured, Operation, Precision, Profiled, Tensor};
 
 use super::{ProfileArgs, Shape, Subject};
-use crate::command::{Failure, DONE, Outcome, print};
+use crate::command::{DONE, Failure, Outcome, print};
 use crate::table::table;
 
 /// An operation below this share of the peak is named, where it takes more than a twentieth of the step.

@@ -43,7 +43,9 @@ pub fn run(args: &Args) -> Outcome {
             Ok(DONE)
         }
         // The reader of the standard output has gone.
-        Err(DataError::Write { source, .. }) if args.output.is_none() && source.kind() == std::io::ErrorKind::BrokenPipe => {
+        Err(DataError::Write { source, .. })
+            if args.output.is_none() && source.kind() == std::io::ErrorKind::BrokenPipe =>
+        {
             Ok(DONE)
         }
         Err(error @ DataError::Write { .. }) => Err(Failure::run(error)),

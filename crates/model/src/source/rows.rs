@@ -10,8 +10,20 @@ use super::hub::{Kind, Repository, agent, is_hex, plain, put};
 use super::{Download, SourceError, Sources};
 
 /// Endings of files that hold rows.
-const ROWS: [&str; 12] =
-    [".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md", ".jsonl.gz", ".json.gz", ".csv.gz", ".jsonl.zst"];
+const ROWS: [&str; 12] = [
+    ".jsonl",
+    ".json",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".arrow",
+    ".txt",
+    ".md",
+    ".jsonl.gz",
+    ".json.gz",
+    ".csv.gz",
+    ".jsonl.zst",
+];
 /// Of a data set's own description, not of its rows.
 const NOT_ROWS: [&str; 4] = ["README.md", "dataset_infos.json", "dataset_info.json", "state.json"];
 
@@ -24,11 +36,7 @@ struct Complete {
 
 impl Sources {
     /// The files of a data set that hold rows: those that fit the pattern, else those named after the training split, else all.
-    pub(super) fn rows(
-        &self,
-        spec: &str,
-        progress: &mut dyn FnMut(Download<'_>),
-    ) -> Result<Vec<PathBuf>, SourceError> {
+    pub(super) fn rows(&self, spec: &str, progress: &mut dyn FnMut(Download<'_>)) -> Result<Vec<PathBuf>, SourceError> {
         let problem = |problem: String| SourceError::Spec { spec: spec.to_owned(), problem };
         let form = || problem("expected hf:datasets/OWNER/NAME[@REVISION][#PATTERN]".to_owned());
         let rest = spec.strip_prefix("hf:datasets/").ok_or_else(form)?;
@@ -46,7 +54,10 @@ impl Sources {
         let commit = if pinned { Some(revision.to_owned()) } else { known() };
         let marker = |commit: &str| {
             let what = temper_run::sha256_bytes(pattern.unwrap_or_default().as_bytes());
-            self.cache.join("hf").join(format!("datasets--{}", id.replace('/', "--"))).join(format!("{commit}-{}.json", &what[..12]))
+            self.cache
+                .join("hf")
+                .join(format!("datasets--{}", id.replace('/', "--")))
+                .join(format!("{commit}-{}.json", &what[..12]))
         };
         let from_cache = |commit: &str| {
             let complete: Complete = serde_json::from_str(&fs::read_to_string(marker(commit)).ok()?).ok()?;
@@ -124,7 +135,13 @@ mod tests {
 
     #[test]
     fn the_training_split_is_meant_unless_a_pattern_says_otherwise() {
-        let names = ["README.md", "data/train-00000-of-2.parquet", "data/train-00001-of-2.parquet", "data/test.parquet", "trainer.json"];
+        let names = [
+            "README.md",
+            "data/train-00000-of-2.parquet",
+            "data/train-00001-of-2.parquet",
+            "data/test.parquet",
+            "trainer.json",
+        ];
         assert_eq!(wanted(&names, None), names[1..3]);
         assert_eq!(wanted(&names, Some("data/*.parquet")), names[1..4]);
         assert_eq!(wanted(&names, Some("data/test.parquet")), names[3..4]);

@@ -483,12 +483,7 @@ fn a_data_set_comes_by_its_training_split_and_once() {
     let sources = |offline: bool| Sources {
         cache: folder.path().join("temper"),
         offline,
-        hub: Hub {
-            endpoint: server.address.clone(),
-            token: None,
-            cache: folder.path().join("hub"),
-            offline: false,
-        },
+        hub: Hub { endpoint: server.address.clone(), token: None, cache: folder.path().join("hub"), offline: false },
         pip_arguments: Vec::new(),
     };
     let quiet = &mut |_: Download<'_>| {};

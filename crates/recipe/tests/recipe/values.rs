@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::folder::{Folder, WHOLE};
 use temper_recipe::{
-    Bound, Duration, GeneralRows, Linear, LrScheduler, MixUnit, Mode, ModelSource, Recipe, RowFiles, Setting, Source, Span,
-    SuiteKind, reference,
+    Bound, Duration, GeneralRows, Linear, LrScheduler, MixUnit, Mode, ModelSource, Recipe, RowFiles, Setting, Source,
+    Span, SuiteKind, reference,
 };
 
 const SMALL: &str = "name: a\nbase: hf:owner/model@main\nstages: [{kind: sft, train: train.jsonl}]\n";
@@ -430,13 +430,19 @@ fn a_catalog_of_nova_gives_its_domain_share_and_the_shares_of_its_categories() {
     assert_eq!(mix.domain.value, 25.0);
     // 9 and 10 of the catalog, in proportion, of what the third leaves.
     let shares: Vec<f64> = mix.general.iter().map(|source| source.percent()).collect();
-    assert!((shares[0] - 95.0 * 9.0 / 19.0).abs() < 1e-9 && (shares[1] - 95.0 * 10.0 / 19.0).abs() < 1e-9, "{shares:?}");
+    assert!(
+        (shares[0] - 95.0 * 9.0 / 19.0).abs() < 1e-9 && (shares[1] - 95.0 * 10.0 / 19.0).abs() < 1e-9,
+        "{shares:?}"
+    );
     assert_eq!(shares[2], 5.0);
     let settings = by_path(&recipe);
     assert!(matches!(settings["stages.0.mix.general.0.share"].source, Source::Default { .. }));
     // 100 % of the domain is "off", and needs no general source.
-    let off = text.replace("catalog: cpt_text_lite, general: [{name: math, path: prose.jsonl}, {name: reasoning, path: chat.jsonl}, \
-               {name: own, path: more.jsonl, share: 5}]", "customer_data_percent: 100");
+    let off = text.replace(
+        "catalog: cpt_text_lite, general: [{name: math, path: prose.jsonl}, {name: reasoning, path: chat.jsonl}, \
+               {name: own, path: more.jsonl, share: 5}]",
+        "customer_data_percent: 100",
+    );
     let (recipe, notes) = folder.load(&off, &[]).unwrap();
     assert_eq!(recipe.stages[0].mix.as_ref().unwrap().domain.value, 100.0);
     assert_eq!(notes.len(), 1);
