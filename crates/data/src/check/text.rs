@@ -14,7 +14,7 @@ const LOOKED_AT: usize = 4000;
 /// The most repetitive of a row's texts, 0 to 1: the share of its runs of words or characters that came before.
 pub(crate) fn repetition_of(view: &View<'_>) -> f64 {
     let of = |text: &str| {
-        let characters: Vec<char> = text.chars().take(LOOKED_AT).collect();
+        let characters: Vec<u64> = text.chars().take(LOOKED_AT).map(u64::from).collect();
         repetition(&word_hashes(text), REPEATED_RUN).max(repetition(&characters, REPEATED_RUN))
     };
     view.turns.iter().map(|turn| of(&turn.text)).fold(0.0, f64::max)
