@@ -151,6 +151,9 @@ fn remarks(report: &SourceReport) -> Vec<String> {
             count(apart.too_long)
         ));
     }
+    if report.masked > 0 {
+        remarks.push(format!("{} rows have something private masked", count(report.masked)));
+    }
     if report.reasoning_dropped > 0 {
         let turns = count(report.reasoning_dropped);
         remarks.push(format!("the chat template leaves out the reasoning of {turns} trained turns"));
