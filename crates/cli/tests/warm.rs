@@ -73,7 +73,18 @@ fn damaged_entries_are_written_anew() {
     let middle = bytes.len() / 2;
     bytes[middle..middle + 64].iter_mut().for_each(|byte| *byte ^= 0x55);
     std::fs::write(&weights, &bytes).unwrap();
-    for path in kept(&folder, "rows").into_iter().chain(kept(&folder, "scores")) {
+    let (tokens, values): (Vec<_>, Vec<_>) =
+        kept(&folder, "rows").into_iter().chain(kept(&folder, "scores")).partition(|path| path.is_dir());
+    assert!(!tokens.is_empty() && !values.is_empty());
+    for (index, path) in tokens.into_iter().enumerate() {
+        // A bit of the tokens, of their index, or of the report.
+        let file = path.join(["tokens", "index", "report.json"][index % 3]);
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        std::fs::write(&file, bytes).unwrap();
+    }
+    for path in values {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.trim_end_matches([']', '}', '0']).replace("nats\":", "nats\":1")).unwrap();
     }

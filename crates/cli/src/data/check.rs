@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use temper_data::{
-    CheckOptions, CheckReport, DataError, Finding, HeldOut, HeldOutKind, LengthUnit, Place, check_files, expand,
-};
+use temper_data::{CheckOptions, CheckReport, DataError, Finding, HeldOut, HeldOutKind, LengthUnit, check_files};
 use temper_report::{count, percent};
 
 use super::{Input, files, input};
@@ -47,7 +45,7 @@ pub fn run(args: &Args) -> Outcome {
     let mut held_out = Vec::new();
     let validation = args.validation.iter().map(|path| (path, HeldOutKind::Validation));
     for (path, kind) in validation.chain(args.against.iter().map(|path| (path, HeldOutKind::Test))) {
-        for file in expand(path).map_err(input)? {
+        for file in super::files(std::slice::from_ref(path), args.offline)? {
             let name = file.display().to_string();
             let rows = HeldOut::read(&name, kind, &file, &read);
             // Items of a suite need not be rows: then their texts are compared.
@@ -117,7 +115,14 @@ pub fn findings(findings: &[Finding], rows: usize) -> String {
         let kinds: Vec<String> =
             finding.kinds.iter().map(|(kind, n)| if *n > 0 { format!("{kind} {n}") } else { kind.clone() }).collect();
         let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
-        let first: Vec<String> = finding.first.iter().map(Place::to_string).collect();
+        // A file is named once, before the first of its lines.
+        let mut first: Vec<String> = Vec::new();
+        for (index, place) in finding.first.iter().enumerate() {
+            let text = place.to_string();
+            let again = index > 0 && finding.first[index - 1].file == place.file;
+            let short = text.strip_prefix(&format!("{}:", place.file)).filter(|_| again);
+            first.push(short.unwrap_or(&text).to_owned());
+        }
         let more = if finding.count > first.len() && !first.is_empty() { ", ..." } else { "" };
         vec![
             finding.severity.to_string(),

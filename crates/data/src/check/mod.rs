@@ -191,7 +191,9 @@ impl Features {
                     length = rendered.iter().map(|rendered| rendered.ids.len()).sum();
                     trained =
                         rendered.iter().flat_map(|rendered| &rendered.trained).filter(|trained| **trained).count();
-                    if options.max_length.is_some_and(|most| length > most) {
+                    // A long document is trained in parts.
+                    let whole = !matches!(row.content, RowContent::Text(_));
+                    if whole && options.max_length.is_some_and(|most| length > most) {
                         found.push(Check::TooLong);
                     }
                     if trained == 0 {
