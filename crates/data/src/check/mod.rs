@@ -25,7 +25,7 @@ use crate::overlap::{HeldOut, HeldOutKind, Met};
 use crate::prepare::render;
 use crate::private::private;
 use crate::read::{ReadOptions, read_rows};
-use crate::row::{DataError, Row};
+use crate::row::{DataError, Row, RowContent};
 use crate::view::{View, words_of};
 use crate::words::hash_of;
 

@@ -15,6 +15,13 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
     }
 }
 
+/// What marks a row, beside what it holds.
+pub(super) struct Marks {
+    pub id: Option<String>,
+    pub group: Option<String>,
+    pub label: Option<String>,
+}
+
 /// A row's fields; what is taken is gone. A field that is `null` counts as not given.
 pub(super) struct Fields {
     row: Map<String, Value>,
@@ -26,7 +33,7 @@ impl Fields {
     }
 
     /// `id`, `group` (or else `source`), and `label`.
-    pub fn marks(&mut self) -> Result<(Option<String>, Option<String>, Option<String>), String> {
+    pub fn marks(&mut self) -> Result<Marks, String> {
         let id = self.mark("id")?;
         let group = self.mark("group")?;
         let group = match self.row.get("source") {
@@ -34,7 +41,7 @@ impl Fields {
             Some(Value::String(_)) if group.is_none() => self.mark("source")?,
             _ => group,
         };
-        Ok((id, group, self.mark("label")?))
+        Ok(Marks { id, group, label: self.mark("label")? })
     }
 
     /// `quality`, where it is a number; data sets keep other things of that name.

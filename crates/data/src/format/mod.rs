@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::row::{Row, RowContent, RowKind};
-use fields::Fields;
+use fields::{Fields, Marks};
 
 /// How many of a file's rows tell its format.
 pub(crate) const LOOKED_AT: usize = 20;
@@ -170,7 +170,7 @@ impl Format {
         ignored: &mut BTreeMap<String, usize>,
     ) -> Result<Row, String> {
         let mut fields = Fields::new(row);
-        let (id, group, label) = fields.marks()?;
+        let Marks { id, group, label } = fields.marks()?;
         let quality = fields.quality();
         let content = match self {
             Format::Messages => chat::read(&mut fields)?,

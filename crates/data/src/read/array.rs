@@ -37,7 +37,7 @@ impl<'a, R: BufRead> Array<'a, R> {
                 b'\n' => self.line += 1,
                 b' ' | b'\t' | b'\r' => {}
                 b'[' if self.list.is_none() => self.list = Some(true),
-                b'{' if !self.over && !(self.list == Some(true) && self.after_object) => {
+                b'{' if !(self.over || self.list == Some(true) && self.after_object) => {
                     self.list.get_or_insert(false);
                     return Ok(true);
                 }

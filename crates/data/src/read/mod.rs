@@ -61,6 +61,9 @@ enum Raw {
     Problem(String),
 }
 
+/// The fields of a record with its line or number, or why it has none.
+type Taken = (usize, Result<Map<String, Value>, String>);
+
 /// Records with their line or number, from 1.
 type Chunk = Vec<(usize, Raw)>;
 
@@ -173,7 +176,7 @@ struct Found<'a> {
 impl Found<'_> {
     fn rows_of(&mut self, chunk: Chunk, problems: &mut Problems) -> Result<Vec<Row>, DataError> {
         let columns = &self.options.columns;
-        let fields: Vec<(usize, Result<Map<String, Value>, String>)> = chunk
+        let fields: Vec<Taken> = chunk
             .into_par_iter()
             .map(|(line, raw)| {
                 let fields = match raw {
@@ -195,7 +198,7 @@ impl Found<'_> {
             }
             return Ok(Vec::new());
         };
-        let read: Vec<(usize, Result<Row, String>, BTreeMap<String, usize>)> = fields
+        let read: Vec<_> = fields
             .into_par_iter()
             .map(|(line, fields)| {
                 let mut ignored = BTreeMap::new();
@@ -227,7 +230,7 @@ impl Found<'_> {
     }
 
     /// The format of the first rows, which must agree.
-    fn told_by(&self, rows: &[(usize, Result<Map<String, Value>, String>)]) -> Result<Option<Format>, DataError> {
+    fn told_by(&self, rows: &[Taken]) -> Result<Option<Format>, DataError> {
         let mut told: Option<(usize, Format)> = None;
         for (line, fields) in rows.iter().take(LOOKED_AT) {
             let Some(format) = fields.as_ref().ok().and_then(|fields| Format::of(fields).ok()) else { continue };
