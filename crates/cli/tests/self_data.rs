@@ -117,7 +117,7 @@ fn the_base_writes_rows_once_and_every_row_is_counted() {
     let base = folder.path("ending").display().to_string();
     let shown = folder.temper(&["data", "show", &run.join("self.jsonl").display().to_string(), "--base", &base]);
     ends(&shown, 0, &[]);
-    assert!(stdout(&shown).contains(&format!("{kept} rows, {kept} kept")), "{}", stdout(&shown));
+    assert!(stdout(&shown).contains(&format!("{kept} rows of the format messages, {kept} kept")), "{}", stdout(&shown));
 
     // The second run reuses rows and stage; other settings do not.
     let second = folder.temper(&["run", &recipe, "--overwrite"]);

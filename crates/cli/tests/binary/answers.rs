@@ -72,7 +72,7 @@ fn rows_come_back_in_order_as_training_rows() {
     // They can be trained on as they are.
     let answered = folder.write("answered.jsonl", text);
     let shown = done(&temper(&["data", "show", &answered, "--base", &base, "--rows", "1"]));
-    assert!(shown.starts_with(&format!("{answered}: 42 rows, 42 kept")), "{shown}");
+    assert!(shown.starts_with(&format!("{answered}: 42 rows of the format messages, 42 kept")), "{shown}");
 
     // With --raw the answer goes on from the prompt.
     let file = folder.write("raw.jsonl", "{\"prompt\": \"\\n\"}\n");
