@@ -173,8 +173,10 @@ fn data_that_cannot_be_read_is_refused_with_its_line_and_nothing_is_written() {
         path
     };
     let text = |n: usize| (0..n).map(|i| format!("{{\"text\": \"document {i}\"}}\n")).collect::<String>();
-    let csv = write("rows.csv", "question,answer\na,b\n");
-    refused(&init(folder.path(), &[&csv], &[]), &["rows.csv:1", "hint: one JSON object a line"]);
+    let csv = write("rows.csv", "question,answer\na\n");
+    refused(&init(folder.path(), &[&csv], &[]), &["rows.csv:2: 1 cells, expected 2", "hint: `temper data check FILE`"]);
+    let pairs = write("pairs.jsonl", "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}\n");
+    refused(&init(folder.path(), &[&pairs], &[]), &["pairs.jsonl: rows of preference pairs", "hint:"]);
     let broken = write("broken.jsonl", &format!("{}{{\"text\": \n", text(2)));
     refused(&init(folder.path(), &[&broken], &[]), &["broken.jsonl:3"]);
     let few = write("few.jsonl", &text(5));
