@@ -196,6 +196,9 @@ fn tool_result(value: Value) -> Result<Message, String> {
 /// `toolConfig.tools[].toolSpec`, as the JSON schemas that templates print.
 fn tools(fields: &mut Fields) -> Result<Vec<Value>, String> {
     let Some(config) = fields.take("toolConfig") else { return Ok(Vec::new()) };
+    for key in config.as_object().into_iter().flat_map(Map::keys).filter(|key| *key != "tools") {
+        fields.ignore(format!("toolConfig.{key}"));
+    }
     let Some(Value::Array(tools)) = config.get("tools") else {
         return Err("field `toolConfig`: expected `tools`, a list".to_owned());
     };
@@ -208,7 +211,9 @@ fn tools(fields: &mut Fields) -> Result<Vec<Value>, String> {
         if let Some(description) = spec.get("description") {
             function["description"] = description.clone();
         }
-        if let Some(schema) = spec.get("inputSchema").and_then(|schema| schema.get("json")) {
+        // The service wants a schema of every tool; an empty one says nothing.
+        let schema = spec.get("inputSchema").and_then(|schema| schema.get("json"));
+        if let Some(schema) = schema.filter(|schema| !schema.as_object().is_some_and(Map::is_empty)) {
             function["parameters"] = schema.clone();
         }
         Ok(json!({"type": "function", "function": function}))
@@ -245,13 +250,10 @@ pub(super) fn write(content: &RowContent, lost: &mut Vec<String>) -> Result<Map<
             "user" | "assistant" | "tool" => {
                 let role = if message.role == "assistant" { "assistant" } else { "user" };
                 let blocks = blocks(message);
-                // Results of tools and what the user says next are one turn there.
-                match turns.last_mut().filter(|turn| turn["role"] == role && role == "user") {
-                    Some(turn) => {
-                        if let Some(content) = turn["content"].as_array_mut() {
-                            content.extend(blocks);
-                        }
-                    }
+                // Results of tools and what the user says next are one turn there; two turns of the user stay two.
+                let open = turns.last_mut().filter(|turn| role == "user" && turn["role"] == role);
+                match open.and_then(|turn| turn["content"].as_array_mut()).filter(|content| ends_with_result(content)) {
+                    Some(content) => content.extend(blocks),
                     None => turns.push(json!({"role": role, "content": blocks})),
                 }
             }
@@ -278,6 +280,10 @@ pub(super) fn write(content: &RowContent, lost: &mut Vec<String>) -> Result<Map<
         out.insert("toolConfig".to_owned(), json!({"tools": tools.iter().map(spec).collect::<Vec<_>>()}));
     }
     Ok(out)
+}
+
+fn ends_with_result(content: &[Value]) -> bool {
+    content.last().is_some_and(|block| block.get("toolResult").is_some())
 }
 
 fn blocks(message: &Message) -> Vec<Value> {

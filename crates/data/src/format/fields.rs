@@ -106,6 +106,11 @@ impl Fields {
         }
     }
 
+    /// Counts a part of a field that was taken among what is not read.
+    pub fn ignore(&mut self, name: String) {
+        self.row.insert(name, Value::Null);
+    }
+
     /// Names of the fields that were not taken.
     pub fn left(self) -> impl Iterator<Item = String> {
         self.row.into_iter().map(|(name, _)| name)

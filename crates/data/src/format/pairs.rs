@@ -135,9 +135,13 @@ pub(super) fn write_prompt_completion(content: &RowContent) -> Result<Map<String
             if completion.is_empty() || prompt.iter().any(trained) {
                 return Err("only the last turn may be trained".to_owned());
             }
-            let plain = |turn: &Message| json_of(&Message { train: None, ..turn.clone() });
-            out.insert("prompt".to_owned(), prompt.iter().map(plain).collect());
-            out.insert("completion".to_owned(), completion.iter().map(plain).collect());
+            // That turns of the prompt are not trained is what a prompt is.
+            let asked = |turn: &Message| {
+                let train = turn.train.filter(|_| turn.role != "assistant");
+                json_of(&Message { train, ..turn.clone() })
+            };
+            out.insert("prompt".to_owned(), prompt.iter().map(asked).collect());
+            out.insert("completion".to_owned(), completion.iter().map(json_of).collect());
             put_tools(&conversation.tools, &mut out);
         }
         other => return Err(only_conversations(other)),
