@@ -393,8 +393,19 @@ fn what_is_written_and_read_again_is_the_same() {
         let (written, lost) = format.write(&read).unwrap();
         assert_eq!((row(&Value::from(written)).content, lost.len()), (read.content, 0), "{value}");
     }
-    let chosen = json!({"messages": [{"role": "user", "content": [{"text": "a"}]}, {"role": "assistant", "content": [{"text": "b"}]}],
-        "toolConfig": {"tools": [], "toolChoice": {"auto": {}}}});
-    let loaded = parse("rows.jsonl", chosen.to_string()).unwrap();
-    assert_eq!(loaded.ignored_fields, [("toolConfig.toolChoice".to_owned(), 1)].into());
+}
+
+#[test]
+fn what_says_nothing_to_the_model_is_counted_by_its_place() {
+    let value = json!({"messages": [
+        {"role": "user", "content": [{"text": "a"}, {"cachePoint": {"type": "default"}}]},
+        {"role": "assistant", "content": [
+            {"reasoningContent": {"reasoningText": {"text": "r", "signature": "s"}}}, {"toolUse": {"toolUseId": "1", "name": "f", "input": {}}}]},
+        {"role": "user", "content": [{"toolResult": {"toolUseId": "1", "content": [{"text": "1"}], "status": "error"}}]},
+        {"role": "assistant", "content": [{"text": "b"}]}],
+        "toolConfig": {"tools": [{"toolSpec": {"name": "f", "strict": true}}], "toolChoice": {"auto": {}}}});
+    let loaded = parse("rows.jsonl", format!("{value}\n{value}")).unwrap();
+    let expected =
+        ["cachePoint", "reasoningText.signature", "toolConfig.toolChoice", "toolResult.status", "toolSpec.strict"];
+    assert_eq!(loaded.ignored_fields, expected.map(|name| (name.to_owned(), 2)).into());
 }

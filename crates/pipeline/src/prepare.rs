@@ -8,7 +8,7 @@ use temper_data::{
 };
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, LoraSettings, Tuning, WeightsError};
-use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, RowFiles, Stage, StageKind};
+use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, RowFiles, RowFormat, Stage, StageKind};
 use temper_text::{Boundary, ChatRules, Turns};
 use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape, StopSettings};
 
@@ -204,7 +204,17 @@ pub fn prepare(
 
 /// How the files of a source are read.
 pub(crate) fn read_options(files: &RowFiles) -> ReadOptions {
-    let format = files.format.and_then(|format| Format::named(&format.to_string()));
+    let format = files.format.map(|format| match format {
+        RowFormat::Messages => Format::Messages,
+        RowFormat::Converse => Format::Converse,
+        RowFormat::Sharegpt => Format::Sharegpt,
+        RowFormat::Alpaca => Format::Alpaca,
+        RowFormat::PromptCompletion => Format::PromptCompletion,
+        RowFormat::QuestionAnswer => Format::QuestionAnswer,
+        RowFormat::Preference => Format::Preference,
+        RowFormat::Rft => Format::Rft,
+        RowFormat::Text => Format::Text,
+    });
     ReadOptions { format, columns: files.columns.clone() }
 }
 

@@ -39,7 +39,7 @@ pub use precision::Precision;
 pub use problem::{Note, Place, Problem, RecipeErrors};
 pub use recipe::{Base, ModelSource, Recipe};
 pub use reference::reference;
-pub use rows::{RowFiles, RowFormat, Weight, is_remote, row_formats};
+pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
 pub use stage::{Boundary, Duration, Linear, Lora, LrScheduler, Mode, RowOrder, Span, Stage, StageKind, Turns};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::kind::{Choice, FOLDER_HINT, Kind, above, choice, closest, list, name, number, text};
+use crate::kind::{FOLDER_HINT, Kind, above, choice, closest, list, name, number, text};
 use crate::reader::Context;
 use crate::tree::{Content, Node};
 
@@ -71,11 +71,6 @@ impl RowFiles {
     /// Files that are read as their rows tell.
     pub fn plain(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), name: None, weight: None, format: None, columns: BTreeMap::new() }
-    }
-
-    /// Whether the path names one file of this machine, not several and not one of a hub.
-    pub fn file(&self) -> Option<&Path> {
-        (!is_remote(&self.path) && !is_pattern(&self.path)).then_some(&self.path)
     }
 
     /// What is said beside the path.
@@ -209,9 +204,4 @@ fn files(node: &Node, path: &str, cx: &mut Context) -> Option<PathBuf> {
         return None;
     }
     Some(file)
-}
-
-/// The words of [`RowFormat`].
-pub fn row_formats() -> impl Iterator<Item = &'static str> {
-    RowFormat::ALL.iter().map(|(word, _)| *word)
 }

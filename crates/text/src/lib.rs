@@ -17,7 +17,7 @@ mod template;
 mod tokenizer;
 
 pub use error::RenderError;
-pub use message::{Conversation, ConversationRef, Message, ToolCall};
+pub use message::{Conversation, ConversationRef, Message, ToolCall, kind_of};
 pub use render::{Rendered, Renderer};
 pub use rules::{Boundary, ChatRules, Turns};
 pub use template::TemplateError;

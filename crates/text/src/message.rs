@@ -145,8 +145,8 @@ impl Message {
 
 const KNOWN: &str = "`role`, `content`, `reasoning_content`, `tool_calls`, `tool_call_id`, `name`, `train`";
 
-/// What a JSON value is, in words.
-fn kind_of(value: &Value) -> &'static str {
+/// What a JSON value is, in words: for "expected text, got ...".
+pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "a truth value",
@@ -155,6 +155,12 @@ fn kind_of(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
+}
+
+/// Refuses what would be lost.
+fn nothing_else(fields: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
+    let lost = |(name, value): &(&String, &Value)| !value.is_null() && !known.contains(&name.as_str());
+    fields.iter().find(lost).map_or(Ok(()), |(name, _)| Err(format!("unknown field `{name}`")))
 }
 
 fn text(value: Value) -> Result<String, String> {
@@ -180,6 +186,7 @@ fn content(value: Value) -> Result<String, String> {
                 let kind = part.get("type").and_then(Value::as_str).unwrap_or("text").to_owned();
                 match part.remove("text") {
                     Some(Value::String(text)) if matches!(kind.as_str(), "text" | "input_text" | "output_text") => {
+                        nothing_else(&part, &["type"]).map_err(place)?;
                         content.push_str(&text);
                     }
                     _ => return Err(place(format!("`{kind}` is not supported, expected `text` with its `text`"))),
@@ -206,10 +213,14 @@ impl ToolCall {
         let id =
             fields.remove("id").filter(|id| !id.is_null()).map(text).transpose().map_err(|e| format!("`id`: {e}"))?;
         let mut function = match fields.remove("function") {
-            Some(Value::Object(function)) => function,
+            Some(Value::Object(function)) => {
+                nothing_else(&fields, &["type", "index"])?;
+                function
+            }
             Some(other) => return Err(format!("`function`: expected an object, got {}", kind_of(&other))),
             None => fields,
         };
+        nothing_else(&function, &["name", "arguments", "parameters", "type", "index"])?;
         let name = function.remove("name").ok_or("missing field `name`")?;
         let name = text(name).map_err(|e| format!("`name`: {e}"))?;
         let arguments = match function.remove("arguments").or_else(|| function.remove("parameters")) {
@@ -401,6 +412,14 @@ mod tests {
             (
                 r#"{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "[1]"}]}"#,
                 "call 1: `arguments` of `f`",
+            ),
+            (
+                r#"{"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {}}]}"#,
+                "part 1: unknown field `cache_control`",
+            ),
+            (
+                r#"{"role": "assistant", "tool_calls": [{"name": "f", "strict": true}]}"#,
+                "call 1: unknown field `strict`",
             ),
             (r#"["user", "a"]"#, "expected an object"),
         ] {

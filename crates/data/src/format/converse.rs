@@ -1,9 +1,9 @@
 //! Amazon Bedrock's Converse rows, as Nova Forge takes them.
 
 use serde_json::{Map, Value, json};
-use temper_text::{Conversation, Message, ToolCall};
+use temper_text::{Conversation, Message, ToolCall, kind_of};
 
-use super::fields::{Fields, kind_of};
+use super::fields::Fields;
 use super::only_conversations;
 use crate::row::{Passage, Preference, RowContent};
 
@@ -26,20 +26,24 @@ pub(super) fn has_candidates(row: &Map<String, Value>) -> bool {
 /// The schema's version is not looked at: published pages spell it in two ways, and rows without it are taken.
 pub(super) fn read(fields: &mut Fields) -> Result<RowContent, String> {
     let (mut messages, turns) = head(fields)?;
+    let mut unread = Vec::new();
     for (index, turn) in turns.into_iter().enumerate() {
-        messages.extend(self::turn(turn).map_err(|what| format!("field `messages`: message {}: {what}", index + 1))?);
+        let turn = self::turn(turn, &mut unread);
+        messages.extend(turn.map_err(|what| format!("field `messages`: message {}: {what}", index + 1))?);
     }
+    unread.into_iter().for_each(|name| fields.ignore(name));
     Ok(RowContent::Messages(Conversation { messages, tools: tools(fields)? }))
 }
 
 /// A row whose last turn has `candidates`, one `preferred` and one `non-preferred`.
 pub(super) fn read_candidates(fields: &mut Fields) -> Result<Preference, String> {
     let (mut prompt, mut turns) = head(fields)?;
+    let mut unread = Vec::new();
     let last = turns.len();
     let place = |index: usize, what: String| format!("field `messages`: message {index}: {what}");
     let Some(Value::Object(mut answer)) = turns.pop() else { return Err(place(last, "expected an object".to_owned())) };
     for (index, turn) in turns.into_iter().enumerate() {
-        prompt.extend(self::turn(turn).map_err(|what| place(index + 1, what))?);
+        prompt.extend(self::turn(turn, &mut unread).map_err(|what| place(index + 1, what))?);
     }
     let candidates = match answer.remove("candidates") {
         Some(Value::Array(candidates)) => candidates,
@@ -53,7 +57,8 @@ pub(super) fn read_candidates(fields: &mut Fields) -> Result<Preference, String>
             _ => return Err(place(last, "`preferenceLabel`: expected preferred or non-preferred".to_owned())),
         };
         let turn = json!({"role": answer.get("role"), "content": candidate.get("content")});
-        let twice = side.replace(self::turn(turn).map_err(|what| place(last, format!("candidate: {what}")))?);
+        let twice =
+            side.replace(self::turn(turn, &mut unread).map_err(|what| place(last, format!("candidate: {what}")))?);
         if twice.is_some() {
             return Err(place(last, "`candidates`: two of them have the same `preferenceLabel`".to_owned()));
         }
@@ -62,6 +67,7 @@ pub(super) fn read_candidates(fields: &mut Fields) -> Result<Preference, String>
         let got = format!("`candidates`: {} of them, expected one preferred and one non-preferred", candidates.len());
         return Err(place(last, got));
     };
+    unread.into_iter().for_each(|name| fields.ignore(name));
     let tools = tools(fields)?;
     let side = Passage::Messages;
     Ok(Preference { prompt: side(prompt), chosen: side(chosen), rejected: side(rejected), tools })
@@ -107,8 +113,9 @@ fn keys(block: &Value) -> String {
     names.unwrap_or_else(|| kind_of(block).to_owned())
 }
 
-/// The turns that a Converse turn stands for: results of tools are turns of their own, before what the user says.
-fn turn(turn: Value) -> Result<Vec<Message>, String> {
+/// The turns that a Converse turn stands for: results of tools are turns of their own, before what the user says. `unread`
+/// gets the names of what says nothing to the model.
+fn turn(turn: Value, unread: &mut Vec<String>) -> Result<Vec<Message>, String> {
     let Value::Object(mut turn) = turn else { return Err(format!("expected an object, got {}", kind_of(&turn))) };
     let role = match turn.remove("role") {
         Some(Value::String(role)) => role,
@@ -141,11 +148,18 @@ fn turn(turn: Value) -> Result<Vec<Message>, String> {
                     let text = value.pointer("/reasoningText/text").and_then(Value::as_str);
                     let text = text.ok_or_else(|| place("expected `reasoningText` with its `text`".to_owned()))?;
                     message.reasoning.get_or_insert_default().push_str(text);
+                    unread.extend(others(value.get("reasoningText"), &["text"], "reasoningText"));
                 }
-                ("toolUse", value) => message.tool_calls.push(tool_use(value).map_err(place)?),
-                ("toolResult", value) => results.push(tool_result(value).map_err(place)?),
-                // Where the service may keep what came before; says nothing to the model.
-                ("cachePoint", _) => {}
+                ("toolUse", value) => {
+                    unread.extend(others(Some(&value), &["toolUseId", "name", "input"], "toolUse"));
+                    message.tool_calls.push(tool_use(value).map_err(place)?);
+                }
+                ("toolResult", value) => {
+                    unread.extend(others(Some(&value), &["toolUseId", "content"], "toolResult"));
+                    results.push(tool_result(value).map_err(place)?);
+                }
+                // Where the service may keep what came before.
+                ("cachePoint", _) => unread.push("cachePoint".to_owned()),
                 (_, value) => {
                     return Err(place(format!(
                         "{} is not supported, expected text, reasoningContent, toolUse or toolResult",
@@ -166,6 +180,12 @@ fn turn(turn: Value) -> Result<Vec<Message>, String> {
         results.push(message);
     }
     Ok(results)
+}
+
+/// The keys of an object that are not read, as `PLACE.KEY`.
+fn others(value: Option<&Value>, read: &[&str], place: &str) -> Vec<String> {
+    let keys = value.and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    keys.filter(|key| !read.contains(&key.as_str())).map(|key| format!("{place}.{key}")).collect()
 }
 
 fn tool_use(value: Value) -> Result<ToolCall, String> {
@@ -196,12 +216,14 @@ fn tool_result(value: Value) -> Result<Message, String> {
 /// `toolConfig.tools[].toolSpec`, as the JSON schemas that templates print.
 fn tools(fields: &mut Fields) -> Result<Vec<Value>, String> {
     let Some(config) = fields.take("toolConfig") else { return Ok(Vec::new()) };
-    for key in config.as_object().into_iter().flat_map(Map::keys).filter(|key| *key != "tools") {
-        fields.ignore(format!("toolConfig.{key}"));
-    }
+    others(Some(&config), &["tools"], "toolConfig").into_iter().for_each(|name| fields.ignore(name));
     let Some(Value::Array(tools)) = config.get("tools") else {
         return Err("field `toolConfig`: expected `tools`, a list".to_owned());
     };
+    for tool in tools {
+        let unread = others(tool.get("toolSpec"), &["name", "description", "inputSchema"], "toolSpec");
+        unread.into_iter().for_each(|name| fields.ignore(name));
+    }
     let read = |(index, tool): (usize, &Value)| {
         let spec = tool.get("toolSpec").and_then(Value::as_object);
         let place = |what: &str| format!("field `toolConfig`: tool {}: {what}", index + 1);

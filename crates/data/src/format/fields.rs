@@ -1,19 +1,7 @@
 //! A row's fields, taken out one by one.
 
 use serde_json::{Map, Value};
-use temper_text::{Conversation, Message};
-
-/// What a JSON value is, in words.
-pub(super) fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
+use temper_text::{Conversation, Message, kind_of};
 
 /// What marks a row, beside what it holds.
 pub(super) struct Marks {

@@ -1,9 +1,9 @@
 //! A question and its answer: Alpaca, `prompt`/`completion`, `question`/`answer`.
 
 use serde_json::{Map, Value, json};
-use temper_text::{Conversation, Message};
+use temper_text::{Conversation, Message, kind_of};
 
-use super::fields::{Fields, json_of, kind_of, messages, put_tools};
+use super::fields::{Fields, json_of, messages, put_tools};
 use super::only_conversations;
 use crate::row::RowContent;
 

@@ -1,10 +1,10 @@
 //! Preference pairs: TRL's `prompt`/`chosen`/`rejected` in texts or messages, ShareGPT's, and Nova's `candidates`.
 
 use serde_json::{Map, Value};
-use temper_text::Message;
+use temper_text::{Message, kind_of};
 
 use super::converse;
-use super::fields::{Fields, json_of, kind_of, messages, put_tools};
+use super::fields::{Fields, json_of, messages, put_tools};
 use super::sharegpt;
 use crate::row::{Passage, Preference, RowContent};
 

@@ -1,9 +1,9 @@
 //! ShareGPT: `conversations` of `from` and `value`, with the roles that data sets use for them.
 
 use serde_json::{Map, Value, json};
-use temper_text::{Conversation, Message, ToolCall};
+use temper_text::{Conversation, Message, ToolCall, kind_of};
 
-use super::fields::{Fields, kind_of};
+use super::fields::Fields;
 use super::only_conversations;
 use crate::row::RowContent;
 

@@ -1,7 +1,7 @@
 //! Parquet and Arrow: a batch of rows at a time, each cell as the JSON value that it stands for.
 
 use std::fs::File;
-use std::io::{BufReader, Cursor};
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
@@ -12,8 +12,9 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::{ArrowError, DataType};
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::errors::ParquetError;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::ChunkReader;
 use serde_json::{Map, Value};
 
 use super::{Chunk, Raw, Records, unreadable};
@@ -48,42 +49,37 @@ impl Container {
 
 pub(super) struct Columns<'a> {
     path: &'a Path,
-    batches: Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>,
+    batches: Batches,
     rows: usize,
 }
 
 impl<'a> Columns<'a> {
     pub fn open(path: &'a Path, file: File, container: Container) -> Result<Self, DataError> {
-        let batches: Result<Box<dyn Iterator<Item = _>>, ArrowError> = match container {
-            Container::Parquet => parquet(file).map(|reader| Box::new(reader) as _).map_err(ArrowError::from),
-            Container::ArrowFile => FileReader::try_new(BufReader::new(file), None).map(|reader| Box::new(reader) as _),
-            Container::ArrowStream => {
-                StreamReader::try_new(BufReader::new(file), None).map(|reader| Box::new(reader) as _)
-            }
-        };
-        let batches = batches.map_err(|error| unreadable(path, error, HINT))?;
-        Ok(Self { path, batches, rows: 0 })
+        Self::of(path, batches(container, file, BufReader::new))
     }
 
     pub fn of_bytes(path: &'a Path, bytes: Vec<u8>, container: Container) -> Result<Self, DataError> {
-        let batches: Result<Box<dyn Iterator<Item = _>>, ArrowError> = match container {
-            Container::Parquet => {
-                let built = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes));
-                let reader = built.and_then(|builder| builder.with_batch_size(ROWS).build());
-                reader.map(|reader| Box::new(reader) as _).map_err(ArrowError::from)
-            }
-            Container::ArrowFile => FileReader::try_new(Cursor::new(bytes), None).map(|reader| Box::new(reader) as _),
-            Container::ArrowStream => {
-                StreamReader::try_new(Cursor::new(bytes), None).map(|reader| Box::new(reader) as _)
-            }
-        };
-        let batches = batches.map_err(|error| unreadable(path, error, HINT))?;
-        Ok(Self { path, batches, rows: 0 })
+        Self::of(path, batches(container, Bytes::from(bytes), Cursor::new))
+    }
+
+    fn of(path: &'a Path, batches: Result<Batches, ArrowError>) -> Result<Self, DataError> {
+        Ok(Self { path, batches: batches.map_err(|error| unreadable(path, error, HINT))?, rows: 0 })
     }
 }
 
-fn parquet(file: File) -> Result<ParquetRecordBatchReader, ParquetError> {
-    ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(ROWS).build()
+type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
+
+/// The batches of a container that lies in `whole`; `stream` reads that from its start.
+fn batches<C: ChunkReader + 'static, R: Read + Seek + 'static>(
+    container: Container,
+    whole: C,
+    stream: impl FnOnce(C) -> R,
+) -> Result<Batches, ArrowError> {
+    Ok(match container {
+        Container::Parquet => Box::new(ParquetRecordBatchReaderBuilder::try_new(whole)?.with_batch_size(ROWS).build()?),
+        Container::ArrowFile => Box::new(FileReader::try_new(stream(whole), None)?),
+        Container::ArrowStream => Box::new(StreamReader::try_new(stream(whole), None)?),
+    })
 }
 
 impl Records for Columns<'_> {

@@ -42,7 +42,7 @@ impl<R: BufRead> Records for Document<'_, R> {
         }
         let raw = match String::from_utf8(bytes) {
             Ok(text) => {
-                let text = text.strip_prefix('\u{FEFF}').map_or(text.clone(), str::to_owned).replace("\r\n", "\n");
+                let text = if text.contains('\r') { text.replace("\r\n", "\n") } else { text };
                 Raw::Fields(Map::from_iter([("text".to_owned(), text.into())]))
             }
             Err(error) => {

@@ -23,15 +23,11 @@ const ENDINGS: [&str; 13] =
     ["jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow", "feather", "ipc", "txt", "text", "md", "markdown"];
 const PACKED: [&str; 4] = ["gz", "gzip", "zst", "zstd"];
 
-/// The ending that tells what is in a file, and whether it is packed.
-fn endings(path: &Path) -> (String, bool) {
+/// The ending that tells what is in a file, before that of a packer.
+fn ending(path: &Path) -> String {
     let lower = |path: &Path| path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
     let last = lower(path);
-    if PACKED.contains(&last.as_str()) {
-        (lower(Path::new(path.file_stem().unwrap_or_default())), true)
-    } else {
-        (last, false)
-    }
+    if PACKED.contains(&last.as_str()) { lower(Path::new(path.file_stem().unwrap_or_default())) } else { last }
 }
 
 /// The records of a file, or of the standard input for `-`.
@@ -55,7 +51,7 @@ pub(super) fn records(path: &Path) -> Result<Box<dyn Records + '_>, DataError> {
     }
     let mut magic = [0; 6];
     let read = file.read(&mut magic).map_err(cannot_read(path))?;
-    if let Some(container) = Container::of(&magic[..read], &endings(path).0) {
+    if let Some(container) = Container::of(&magic[..read], &ending(path)) {
         return Ok(Box::new(Columns::open(path, open()?, container)?));
     }
     of_bytes(path, Box::new(BufReader::with_capacity(BUFFER, open()?)))
@@ -63,14 +59,14 @@ pub(super) fn records(path: &Path) -> Result<Box<dyn Records + '_>, DataError> {
 
 /// The records of a content in memory.
 pub(super) fn records_of(path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Records + '_>, DataError> {
-    if let Some(container) = Container::of(&bytes, &endings(path).0) {
+    if let Some(container) = Container::of(&bytes, &ending(path)) {
         return Ok(Box::new(Columns::of_bytes(path, bytes, container)?));
     }
     of_bytes(path, Box::new(Cursor::new(bytes)))
 }
 
 fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn Records + 'a>, DataError> {
-    let (ending, _) = endings(path);
+    let ending = ending(path);
     let mut reader = unpacked(path, reader)?;
     // A byte order mark says nothing.
     if peek(path, &mut reader, 3)?.starts_with(b"\xEF\xBB\xBF") {
@@ -81,10 +77,8 @@ fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn
         "csv" => Box::new(Table::new(path, reader, b',')?),
         "tsv" => Box::new(Table::new(path, reader, b'\t')?),
         "txt" | "text" | "md" | "markdown" => Box::new(Document::new(path, reader)),
-        "json" => {
-            // Many a `.json` holds lines; a list begins with its bracket, and objects over several lines are both.
-            Box::new(Array::new(path, reader))
-        }
+        // Many a `.json` holds lines: objects one after another are read as a list is.
+        "json" => Box::new(Array::new(path, reader)),
         _ => match first_byte(path, &mut reader)? {
             Some(b'[') => Box::new(Array::new(path, reader)),
             Some(b'{') | None => Box::new(Lines::new(path, reader)),
@@ -173,7 +167,7 @@ fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
         }
         if path.is_dir() {
             below(&path, files)?;
-        } else if ENDINGS.contains(&endings(&path).0.as_str()) {
+        } else if ENDINGS.contains(&ending(&path).as_str()) {
             files.push(path);
         }
     }
