@@ -36,6 +36,25 @@ pub struct Input {
     columns: Vec<(String, String)>,
 }
 
+/// Files of rows, and how they are read.
+#[derive(clap::Args)]
+pub struct Rows {
+    /// Files of rows, folders, patterns or hf:datasets/OWNER/NAME; `-` for the standard input.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    input: Input,
+    /// Never use the network.
+    #[arg(long)]
+    offline: bool,
+}
+
+impl Rows {
+    fn find(&self) -> Result<Vec<PathBuf>, Failure> {
+        files(&self.files, self.offline)
+    }
+}
+
 impl Input {
     fn options(&self) -> ReadOptions {
         ReadOptions { format: self.format, columns: self.columns.iter().cloned().collect::<BTreeMap<_, _>>() }

@@ -7,25 +7,19 @@ use std::path::PathBuf;
 use temper_data::{CheckOptions, CheckReport, DataError, Finding, HeldOut, HeldOutKind, LengthUnit, check_files};
 use temper_report::{count, percent};
 
-use super::{Input, files, input};
+use super::{Rows, files, input};
 use crate::command::{DONE, Outcome, REFUSED, conclude, json};
 use crate::run::Reporter;
 use crate::table::table;
 
-/// Look for duplicates, overlap with held-out rows, contradictions, broken turns and text, secrets; count languages and lengths.
+/// Look for duplicates, overlap with held-out rows, contradictions, broken turns and text, secrets; count languages and lengths. All files are checked as one set.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Files, folders or patterns of rows; `-` is the standard input. All are checked as one set.
-    #[arg(required = true)]
-    files: Vec<PathBuf>,
     #[command(flatten)]
-    input: Input,
+    rows: Rows,
     /// A base by whose tokenizer and template rows are rendered: lengths in tokens, what is trained.
     #[arg(long)]
     base: Option<String>,
-    /// Never use the network.
-    #[arg(long)]
-    offline: bool,
     /// Longest row in tokens.
     #[arg(long, requires = "base")]
     max_length: Option<usize>,
@@ -41,11 +35,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let (read, files) = (args.input.options(), files(&args.files, args.offline)?);
+    let (read, found) = (args.rows.input.options(), args.rows.find()?);
     let mut held_out = Vec::new();
     let validation = args.validation.iter().map(|path| (path, HeldOutKind::Validation));
     for (path, kind) in validation.chain(args.against.iter().map(|path| (path, HeldOutKind::Test))) {
-        for file in super::files(std::slice::from_ref(path), args.offline)? {
+        for file in files(std::slice::from_ref(path), args.rows.offline)? {
             let name = file.display().to_string();
             let rows = HeldOut::read(&name, kind, &file, &read);
             // Items of a suite need not be rows: then their texts are compared.
@@ -61,7 +55,7 @@ pub fn run(args: &Args) -> Outcome {
     let base = match &args.base {
         Some(base) => {
             let mut reporter = Reporter::new();
-            let base = temper_pipeline::open_base(base, None, args.offline, &mut |event| reporter.hear(event))?;
+            let base = temper_pipeline::open_base(base, None, args.rows.offline, &mut |event| reporter.hear(event))?;
             reporter.finish();
             Some(base)
         }
@@ -69,7 +63,7 @@ pub fn run(args: &Args) -> Outcome {
     };
     let renderer = base.as_ref().map(|base| &base.renderer);
     let options = CheckOptions { held_out, renderer, max_length: args.max_length, ..CheckOptions::default() };
-    let report = check_files(files.iter().map(|file| (file.as_path(), &read)), options).map_err(input)?;
+    let report = check_files(found.iter().map(|file| (file.as_path(), &read)), options).map_err(input)?;
     let shown = if args.json { json(&report)? } else { text(&report) };
     conclude(shown, if report.refuses() { REFUSED } else { DONE })
 }

@@ -6,17 +6,14 @@ use anyhow::anyhow;
 use temper_data::{Conversion, DataError, Dropped, Format, RowsWriter, convert};
 use temper_report::count;
 
-use super::{Input, files, input, named_format};
+use super::{Rows, input, named_format};
 use crate::command::{DONE, Failure, Outcome, tell};
 
 /// What to write.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Files of rows, folders, patterns or hf:datasets/OWNER/NAME; `-` for the standard input.
-    #[arg(required = true)]
-    files: Vec<PathBuf>,
     #[command(flatten)]
-    input: Input,
+    rows: Rows,
     /// Format to write: messages, converse, sharegpt, alpaca, prompt_completion, question_answer, preference, rft or text.
     #[arg(long, value_name = "FORMAT", value_parser = named_format)]
     to: Format,
@@ -26,13 +23,10 @@ pub struct Args {
     /// Leave out rows that the format cannot hold, and count them; without, they are refused and no file is written.
     #[arg(long)]
     skip: bool,
-    /// Never use the network.
-    #[arg(long)]
-    offline: bool,
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let files = files(&args.files, args.offline)?;
+    let files = args.rows.find()?;
     if let Some(output) = args.output.as_ref().filter(|output| files.iter().any(|file| same(file, output))) {
         let path = output.display();
         return Err(Failure::input(anyhow!("{path}: it is read and cannot be written\nhint: give another name")));
@@ -58,7 +52,7 @@ fn write(files: &[PathBuf], args: &Args) -> Result<Conversion, DataError> {
         Some(output) => RowsWriter::create(output)?,
         None => RowsWriter::to_stdout(),
     };
-    let done = convert(files, &args.input.options(), args.to, args.skip, &mut |row| rows.row(row))?;
+    let done = convert(files, &args.rows.input.options(), args.to, args.skip, &mut |row| rows.row(row))?;
     rows.finish()?;
     Ok(done)
 }
