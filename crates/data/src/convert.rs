@@ -7,10 +7,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::error::{DataError, RowProblem};
 use crate::format::Format;
-use crate::prepare::Dropped;
 use crate::read::{ReadOptions, read_rows};
-use crate::row::{DataError, RowProblem};
+use crate::report::Dropped;
 
 /// What became of the rows of some files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]

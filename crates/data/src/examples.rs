@@ -8,7 +8,7 @@ use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::row::DataError;
+use crate::error::DataError;
 
 /// Bytes of a row's place in an index.
 const PLACE: usize = 28;
@@ -225,9 +225,13 @@ enum Sink {
 }
 
 impl ExamplesWriter {
+    fn to(sink: Sink) -> Self {
+        Self { places: Vec::new(), next: 0, sink }
+    }
+
     /// Keeps them in memory.
     pub fn in_memory() -> Self {
-        Self { places: Vec::new(), next: 0, sink: Sink::Memory(Vec::new()) }
+        Self::to(Sink::Memory(Vec::new()))
     }
 
     /// Writes them to a new file.
@@ -238,7 +242,7 @@ impl ExamplesWriter {
         let options = File::options().read(true).write(true).create_new(true).open(path);
         let file = options.map_err(|source| DataError::Write { path: path.to_owned(), source })?;
         let sink = Sink::File { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file) };
-        Ok(Self { places: Vec::new(), next: 0, sink })
+        Ok(Self::to(sink))
     }
 
     /// Writes them to a file of the system's temporary folder, which goes with the rows.
@@ -249,7 +253,7 @@ impl ExamplesWriter {
         let path = std::env::temp_dir();
         let file = tempfile::tempfile().map_err(|source| DataError::Write { path: path.clone(), source })?;
         let sink = Sink::File { path, file: BufWriter::with_capacity(1 << 20, file) };
-        Ok(Self { places: Vec::new(), next: 0, sink })
+        Ok(Self::to(sink))
     }
 
     /// Adds a row of line `row`; `trained[i]` says whether `ids[i]` is a target.

@@ -11,8 +11,8 @@ use temper_text::Message;
 use crate::check::text::{is_mojibake, repetition_of};
 use crate::near::{Frame, NearIndex, Prepared};
 use crate::overlap::HeldOut;
-use crate::prepare::DropReason;
 use crate::private::{Private, masked, private};
+use crate::report::DropReason;
 use crate::row::{Passage, Row, RowContent};
 use crate::view::View;
 

@@ -20,6 +20,7 @@
 
 mod check;
 mod convert;
+mod error;
 mod examples;
 mod filter;
 mod format;
@@ -30,6 +31,7 @@ mod pack;
 mod prepare;
 mod private;
 mod read;
+mod report;
 mod row;
 mod split;
 mod view;
@@ -40,6 +42,7 @@ pub use check::{
     Action, Check, CheckOptions, CheckReport, Checker, Finding, LengthUnit, Lengths, Place, Severity, check_files,
 };
 pub use convert::{Conversion, convert};
+pub use error::{DataError, RowProblem};
 pub use examples::{Example, Examples, ExamplesWriter};
 pub use filter::{Filtered, Filtering, Filters, Treatment};
 pub use format::Format;
@@ -47,13 +50,11 @@ pub use mix::{ExampleRef, Extent, MixError, MixUnit, Schedule, ShareReport, Sour
 pub use near::{NEAR_DUPLICATE, NearIndex, Prepared, SHINGLE, jaccard, shingles};
 pub use overlap::{HeldOut, HeldOutKind, RunIndex, SHARED_RUN, each_item};
 pub use pack::{MicroBatch, Target, micro_batches};
-pub use prepare::{
-    DropReason, Dropped, LengthReport, Preparing, RowOrder, RowRules, Source, SourceReport, Split, TurnsApart, prepare,
-    prepare_file, prepare_filtered,
-};
+pub use prepare::{Preparing, RowOrder, RowRules, Source, prepare, prepare_file, prepare_filtered};
 pub use private::{Private, masked, private};
 pub use read::{FileRows, ReadOptions, expand, load_rows, parse_rows, read_rows};
-pub use row::{DataError, LoadedRows, Passage, Preference, Row, RowContent, RowKind, RowProblem, Task};
+pub use report::{DropReason, Dropped, LengthReport, SourceReport, Split, TurnsApart};
+pub use row::{LoadedRows, Passage, Preference, Row, RowContent, RowKind, Task};
 pub use split::{HoldOut, NEAR, Side, Together, hold_out, together};
 pub use words::{repetition, script, word_hashes, words};
 pub use write::RowsWriter;

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{DataError, RowProblem};
 use crate::read::{ReadOptions, read_rows};
-use crate::row::{DataError, Row, RowProblem};
+use crate::row::Row;
 use crate::view::View;
 use crate::words::{each_text, hash_of, runs, word_hashes};
 

@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::row::DataError;
+use crate::error::DataError;
 
 /// Writes rows as JSON objects.
 pub struct RowsWriter {

@@ -19,13 +19,14 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use temper_text::{ChatRules, RenderError, Renderer};
 
+use crate::error::DataError;
 use crate::filter::{Filters, Treatment};
 use crate::near::{Frame, NearIndex, Prepared};
 use crate::overlap::{HeldOut, HeldOutKind, Met};
 use crate::prepare::render;
 use crate::private::private;
 use crate::read::{ReadOptions, read_rows};
-use crate::row::{DataError, Row, RowContent};
+use crate::row::{Row, RowContent};
 use crate::view::{View, words_of};
 use crate::words::hash_of;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::lines::too_long;
 use super::{CHUNK, Chunk, LONGEST, Raw, Records, cannot_read, unreadable};
-use crate::row::DataError;
+use crate::error::DataError;
 
 const HINT: &str = "a JSON file holds a list of objects, `[{...}, {...}]`, or one object after another";
 

@@ -18,7 +18,7 @@ use parquet::file::reader::ChunkReader;
 use serde_json::{Map, Value};
 
 use super::{Chunk, Raw, Records, unreadable};
-use crate::row::DataError;
+use crate::error::DataError;
 
 /// Rows of a batch.
 const ROWS: usize = 1024;

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Map;
 
 use super::{CHUNK, Chunk, LONGEST, Raw, Records, cannot_read};
-use crate::row::DataError;
+use crate::error::DataError;
 
 pub(super) struct Document<'a, R> {
     path: &'a Path,

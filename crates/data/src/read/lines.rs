@@ -4,7 +4,7 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 
 use super::{CHUNK, Chunk, LONGEST, Raw, Records, cannot_read};
-use crate::row::DataError;
+use crate::error::DataError;
 
 pub(super) struct Lines<'a, R> {
     path: &'a Path,

@@ -19,8 +19,9 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
+use crate::error::{DataError, RowProblem, SHOWN_PROBLEMS};
 use crate::format::{Format, LOOKED_AT};
-use crate::row::{DataError, LoadedRows, Row, RowKind, RowProblem, SHOWN_PROBLEMS};
+use crate::row::{LoadedRows, Row, RowKind};
 
 pub use open::expand;
 

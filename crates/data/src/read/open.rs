@@ -13,7 +13,7 @@ use super::document::Document;
 use super::lines::Lines;
 use super::table::Table;
 use super::{Records, cannot_read, unreadable};
-use crate::row::DataError;
+use crate::error::DataError;
 
 /// Bytes of a buffer before a file.
 const BUFFER: usize = 1 << 18;

@@ -7,7 +7,7 @@ use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use serde_json::Map;
 
 use super::{CHUNK, Chunk, Raw, Records, cannot_read, unreadable};
-use crate::row::DataError;
+use crate::error::DataError;
 
 pub(super) struct Table<'a, R> {
     path: &'a Path,
