@@ -29,7 +29,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// The file cannot be read.
-    #[error("{path}: cannot read: {source}")]
+    #[error("{path}: cannot read: {source}\nhint: check its permissions, and that it is whole")]
     Read {
         /// The file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A file cannot be written.
-    #[error("{path}: cannot write: {source}")]
+    #[error("{path}: cannot write: {source}\nhint: check the permissions of the folder and the space on the disk")]
     Write {
         /// The file.
         path: PathBuf,
