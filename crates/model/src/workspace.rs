@@ -5,7 +5,7 @@ use temper_kernels::{Arena, Device, Tensor};
 use crate::LlamaConfig;
 
 /// Rows of logits that exist at a time: the whole vocabulary is wide, so losses and scores go through it in chunks.
-pub const LOGIT_ROWS: usize = 128;
+pub const LOGIT_ROWS: usize = 256;
 
 /// What a workspace is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -90,7 +90,7 @@ pub(crate) struct StageSeconds {
 pub(crate) struct Measured {
     /// Of products in the run's precision.
     pub gflops: f64,
-    /// Of f32 products, where the run's are bf16 and the processor makes these of f32 ones.
+    /// Of f32 products, where the run's are bf16 and that is not the faster here.
     pub gflops_in_f32: Option<f64>,
     pub stages: Vec<StageSeconds>,
     pub judgement: f64,
@@ -300,9 +300,9 @@ impl Measured {
         let (device, config) = (prepared.device, prepared.base.checkpoint.config());
         let rates = Rates::of(prepared);
         let gflops = rates.get("products", json!([]), || measure_products(&device));
-        let emulated = device.precision() == Precision::Bf16 && !device.multiplies_bf16();
+        let slower = device.precision() == Precision::Bf16 && !device.gains_by_bf16();
         let in_f32 = || measure_products(&device.with_precision(Precision::F32));
-        let gflops_in_f32 = emulated.then(|| rates.get("products in f32", json!([]), in_f32));
+        let gflops_in_f32 = slower.then(|| rates.get("products in f32", json!([]), in_f32));
         let key = base_ingredients(prepared, "tokens of the judgement", Judging::ingredients(prepared));
         let (mut judging, of_base) = prepared.kept().or(Kind::Rows, &key, || Judging::of(prepared)).unwrap_or_default();
         let known = crate::judge::base_is_known(prepared).unwrap_or_default();

@@ -146,8 +146,8 @@ impl Plan {
         prepared.phases.lap("plan: measured");
         if let Some(f32) = measured.gflops_in_f32 {
             warnings.push(format!(
-                "{}: this processor has no bf16 dot products ({}): {:.0} GFLOP/s in products, in f32 {f32:.0}. Here bf16 saves \
-                 memory, not time",
+                "{}: this processor ({}) multiplies bf16 no faster than f32: {:.0} GFLOP/s in products, in f32 {f32:.0}. Here \
+                 bf16 saves memory, not time",
                 prepared.recipe.precision.path,
                 prepared.device.instructions(),
                 measured.gflops

@@ -101,11 +101,13 @@ fn advice(
     if shape.batch * shape.length < 512 {
         lines.push("few tokens a step: packing weights and starting threads weigh; raise the batch".to_owned());
     }
-    if device.precision() == Precision::F32 && device.multiplies_bf16() {
+    if device.precision() == Precision::F32 && device.gains_by_bf16() {
         lines.push("this processor multiplies bf16 twice as fast: try --precision bf16".to_owned());
     }
-    if device.precision() == Precision::Bf16 && !device.multiplies_bf16() {
-        lines.push("this processor has no bf16 products and makes them of f32 ones: use --precision f32".to_owned());
+    if device.precision() == Precision::Bf16 && !device.gains_by_bf16() {
+        lines.push(
+            "this processor multiplies bf16 no faster than f32: use --precision f32, where memory allows".to_owned(),
+        );
     }
     lines
 }

@@ -67,9 +67,9 @@ impl Cpu {
         if self.kernels.bf16 { Precision::Bf16 } else { Precision::F32 }
     }
 
-    /// Whether the processor multiplies bf16 itself. Where not, bf16 products are made of f32 ones, which takes longer.
-    pub fn multiplies_bf16(&self) -> bool {
-        self.instructions() == "avx512_bf16"
+    /// Whether products of bf16 are faster here than those of f32. Where not, they save memory and cost time.
+    pub fn gains_by_bf16(&self) -> bool {
+        self.kernels.instructions.gains_by_bf16()
     }
 
     /// GFLOP/s that products of this precision could reach here: the innermost loop on all threads, its operands in the

@@ -2,12 +2,17 @@
 
 use std::ops::Range;
 
-use super::isa::PANEL;
+use super::isa::{Isa, PANEL};
 use super::pack::{Pack, View};
 use super::panels::{Layout, Panel};
 use super::quantised::Quantised;
 use super::tile::{CHAIN_UNITS, Left, Place, Right, tile};
 use super::{BLOCK_UNITS, FEW_ROWS, Piece, Product};
+
+/// Words of a cache line.
+const LINE: usize = 16;
+/// With so many tiles a chain's reads are worth asking for ahead.
+const TILES_THAT_ASK: usize = 4;
 
 /// A product, and where its operands are read.
 pub(super) struct Job<'a> {
@@ -41,12 +46,47 @@ pub(super) struct ReadyPiece<'a> {
     pub right: *const u32,
 }
 
-/// What is added to a tile when the product is whole: some units of a piece.
+/// Some units of k that are added to the tiles of a panel: a chain of the product's, or a piece.
 #[derive(Clone, Copy)]
-struct Added {
+struct Pass {
     units: usize,
+    /// Packed rows, `left_units` words of each one after the other.
     left: *const u32,
+    left_units: usize,
     right: Right,
+}
+
+/// What is read of a packed right operand after a chain, asked for a part with each of the chain's tiles.
+struct Ahead {
+    next: *const u32,
+    lines: usize,
+}
+
+impl Ahead {
+    /// After a chain comes the panel's next one, and after its last the next panel; nothing is asked for where few tiles
+    /// would have to ask for all of it.
+    fn of(
+        job: &Job<'_>,
+        panel: Panel,
+        now: &Range<usize>,
+        chain: Option<&Range<usize>>,
+        right: *const u32,
+        tiles: usize,
+    ) -> Self {
+        let (Some(chain), Lanes::Packed(_), true) = (chain, job.right, tiles >= TILES_THAT_ASK) else {
+            return Self { next: right, lines: 0 };
+        };
+        let skipped = if chain.end == now.end { (job.layout.units - now.len()) * PANEL } else { 0 };
+        let words = chain.len() * panel.width;
+        Self { next: right.wrapping_add(words + skipped), lines: words.div_ceil(LINE * tiles) }
+    }
+
+    #[inline(always)]
+    fn ask<I: Isa>(&self, tile: usize) {
+        for line in tile * self.lines..(tile + 1) * self.lines {
+            I::prefetch(self.next.wrapping_add(line * LINE));
+        }
+    }
 }
 
 impl Job<'_> {
@@ -84,12 +124,12 @@ impl Job<'_> {
     }
 
     /// The piece of the panel's part. `left`: the packed rows of all pieces, `height` words for each unit.
-    fn added(&self, panel: Panel, mut left: *const u32, height: usize) -> Option<Added> {
+    fn added(&self, panel: Panel, mut left: *const u32, height: usize) -> Option<Pass> {
         for ReadyPiece { piece, units, right } in &self.pieces {
             if piece.part == panel.part {
                 // All panels before one are whole.
                 let right = Right { at: right.wrapping_add(panel.within * PANEL * units), unit: panel.width };
-                return Some(Added { units: *units, left, right });
+                return Some(Pass { units: *units, left, left_units: *units, right });
             }
             left = left.wrapping_add(height * units);
         }
@@ -108,8 +148,8 @@ pub(super) unsafe fn pack_left<I: Pack, const BF16: bool>(product: &Product<'_>,
     unsafe { I::left::<BF16>(product.left, 0, product.m, product.k, product.scale, to) };
 }
 
-/// Computes the rows `rows` of the result in the panels `panels`. A panel of the result is made beside it, chain by
-/// chain: what the tiles of a chain read of the right operand stays in the first-level cache.
+/// Computes the rows `rows` of the result in the panels `panels`, a panel chain by chain: what the tiles of a chain read
+/// of the right operand stays in the first-level cache. Sums lie beside the result until the last chain writes it.
 ///
 /// # Safety
 /// The processor has `I`; the job's operands lie within live buffers; the scratch reaches `Job::scratch` for the rows,
@@ -154,46 +194,64 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
                 let to = p.to.after(rows.start, panel.lane);
                 let begin =
                     if now.start == 0 { p.from.map(|from| from.after(rows.start, panel.lane)) } else { Some(to) };
-                if let Some(begin) = begin {
+                let added = job.added(panel, pieces_scratch, height).filter(|_| now.end == job.units);
+                // Where a panel is padded, tiles cannot read or write the matrices themselves.
+                let padded = panel.lanes < panel.width;
+                if let (Some(begin), true) = (begin, padded) {
                     copy_lanes(begin, sums, rows.len(), panel.lanes);
                 }
-                let mut from = begin.map(|_| sums);
+                let end = if padded { sums } else { to };
+                let mut from = if padded { begin.map(|_| sums) } else { begin };
                 let left = job.left.unwrap_or(left_scratch.cast_const());
-                for chain in steps(now.clone(), CHAIN_UNITS) {
-                    let right = match job.right {
-                        Lanes::Quantised(quantised) => {
-                            if !job.left_as_it_is {
-                                quantised.decode::<I>(panel, chain.clone(), right_scratch);
-                            }
-                            right_scratch
+                // Chain after chain, then the piece.
+                for chain in steps(now.clone(), CHAIN_UNITS).map(Some).chain(added.map(|_| None)) {
+                    let pass = match (&chain, added) {
+                        (Some(chain), _) => {
+                            let right = match job.right {
+                                Lanes::Quantised(quantised) => {
+                                    if !BF16 && !job.left_as_it_is {
+                                        quantised.decode::<I>(panel, chain.clone(), right_scratch);
+                                    }
+                                    right_scratch
+                                }
+                                _ => right.add((chain.start - now.start) * panel.width),
+                            };
+                            let left = left.wrapping_add((chain.start - now.start) * I::ROWS);
+                            let right = Right { at: right, unit: panel.width };
+                            Pass { units: chain.len(), left, left_units: now.len(), right }
                         }
-                        _ => right.add((chain.start - now.start) * panel.width),
+                        (None, Some(added)) => added,
+                        (None, None) => break,
                     };
-                    let right = Right { at: right, unit: panel.width };
-                    for row in (0..rows.len()).step_by(I::ROWS) {
-                        let (count, units) = ((rows.len() - row).min(I::ROWS), chain.len());
-                        let (from, to) = (from.map(|from| from.after(row, 0)), sums.after(row, 0));
-                        let as_it_is = p.left.rows_from(rows.start + row, chain.start * of_k);
-                        if let (Lanes::Quantised(quantised), true) = (job.right, job.left_as_it_is) {
-                            quantised.few::<I>(as_it_is, count, panel, chain.clone(), from, to);
-                        } else if job.left_as_it_is {
-                            tile::<I, BF16, false>(units, as_it_is, right, count, panel.width, from, to);
-                        } else {
-                            let packed = left.wrapping_add(row * now.len() + (chain.start - now.start) * I::ROWS);
-                            let left = Left::packed(packed, I::ROWS);
-                            tile::<I, BF16, true>(units, left, right, count, panel.width, from, to);
+                    let ends = chain.as_ref().is_none_or(|chain| chain.end == now.end && added.is_none());
+                    let to = if ends { end } else { sums };
+                    let ahead =
+                        Ahead::of(job, panel, &now, chain.as_ref(), pass.right.at, rows.len().div_ceil(I::ROWS));
+                    for (index, row) in (0..rows.len()).step_by(I::ROWS).enumerate() {
+                        ahead.ask::<I>(index);
+                        let count = (rows.len() - row).min(I::ROWS);
+                        let (from, to) = (from.map(|from| from.after(row, 0)), to.after(row, 0));
+                        match (&chain, job.right) {
+                            // In f32 alone: words of bf16 are made by packing.
+                            (Some(chain), right) if !BF16 && job.left_as_it_is => {
+                                let left = p.left.rows_from(rows.start + row, chain.start * of_k);
+                                if let Lanes::Quantised(quantised) = right {
+                                    quantised.few::<I>(left, count, panel, chain.clone(), from, to);
+                                } else {
+                                    tile::<I, BF16, false>(pass.units, left, pass.right, count, panel.width, from, to);
+                                }
+                            }
+                            _ => {
+                                let left = Left::packed(pass.left.wrapping_add(row * pass.left_units), I::ROWS);
+                                tile::<I, BF16, true>(pass.units, left, pass.right, count, panel.width, from, to);
+                            }
                         }
                     }
                     from = Some(sums);
                 }
-                if let Some(added) = job.added(panel, pieces_scratch, height).filter(|_| now.end == job.units) {
-                    for row in (0..rows.len()).step_by(I::ROWS) {
-                        let (count, to) = ((rows.len() - row).min(I::ROWS), sums.after(row, 0));
-                        let left = Left::packed(added.left.add(row * added.units), I::ROWS);
-                        tile::<I, BF16, true>(added.units, left, added.right, count, panel.width, Some(to), to);
-                    }
+                if padded {
+                    copy_lanes(sums, to, rows.len(), panel.lanes);
                 }
-                copy_lanes(sums, to, rows.len(), panel.lanes);
             }
         }
     }

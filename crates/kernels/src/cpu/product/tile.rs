@@ -60,21 +60,34 @@ pub(super) unsafe fn tile<I: Isa, const BF16: bool, const PACKED: bool>(
     from: Option<Place>,
     to: Place,
 ) {
-    let mut lane = 0;
-    while lane < width {
-        let vectors = ((width - lane) / I::WIDTH).min(I::VECTORS);
-        // SAFETY: the caller's promise; the lanes lie within the tile.
-        unsafe {
-            let right = Right { at: right.at.add(lane), ..right };
-            let (from, to) = (from.map(|from| from.after(0, lane)), to.after(0, lane));
-            match vectors {
-                1 => rows_of::<I, BF16, PACKED, 1>(units, left, right, rows, from, to),
-                2 => rows_of::<I, BF16, PACKED, 2>(units, left, right, rows, from, to),
-                3 => rows_of::<I, BF16, PACKED, 3>(units, left, right, rows, from, to),
-                _ => rows_of::<I, BF16, PACKED, 4>(units, left, right, rows, from, to),
+    debug_assert!(rows <= I::ROWS, "a tile of {rows} rows, at most {}", I::ROWS);
+    let mut row = 0;
+    // Of an edge tile some rows, then the others: every height and width is code of its own, and takes its time to compile.
+    while row < rows {
+        let height = match rows - row {
+            whole if whole == I::ROWS => whole,
+            4.. => 4,
+            some => some.min(2),
+        };
+        let left = Left { at: left.at.wrapping_add(row * if PACKED { 1 } else { left.row }), ..left };
+        let (from, to) = (from.map(|from| from.after(row, 0)), to.after(row, 0));
+        let mut lane = 0;
+        while lane < width {
+            let vectors = ((width - lane) / I::WIDTH).min(I::VECTORS);
+            // SAFETY: the caller's promise; the rows and lanes lie within the tile.
+            unsafe {
+                let right = Right { at: right.at.add(lane), ..right };
+                let (from, to) = (from.map(|from| from.after(0, lane)), to.after(0, lane));
+                match vectors {
+                    1 => rows_of::<I, BF16, PACKED, 1>(units, left, right, height, from, to),
+                    2 => rows_of::<I, BF16, PACKED, 2>(units, left, right, height, from, to),
+                    3 => rows_of::<I, BF16, PACKED, 3>(units, left, right, height, from, to),
+                    _ => rows_of::<I, BF16, PACKED, 4>(units, left, right, height, from, to),
+                }
             }
+            lane += vectors * I::WIDTH;
         }
-        lane += vectors * I::WIDTH;
+        row += height;
     }
 }
 
@@ -95,12 +108,9 @@ unsafe fn rows_of<I: Isa, const BF16: bool, const PACKED: bool, const N: usize>(
         match rows {
             1 => chains::<I, BF16, PACKED, 1, N>(units, left, right, from, to),
             2 => chains::<I, BF16, PACKED, 2, N>(units, left, right, from, to),
-            3 => chains::<I, BF16, PACKED, 3, N>(units, left, right, from, to),
             4 => chains::<I, BF16, PACKED, 4, N>(units, left, right, from, to),
-            5 if I::ROWS >= 6 => chains::<I, BF16, PACKED, 5, N>(units, left, right, from, to),
-            6 if I::ROWS >= 6 => chains::<I, BF16, PACKED, 6, N>(units, left, right, from, to),
-            7 if I::ROWS >= 8 => chains::<I, BF16, PACKED, 7, N>(units, left, right, from, to),
-            8 if I::ROWS >= 8 => chains::<I, BF16, PACKED, 8, N>(units, left, right, from, to),
+            6 if I::ROWS == 6 => chains::<I, BF16, PACKED, 6, N>(units, left, right, from, to),
+            8 if I::ROWS == 8 => chains::<I, BF16, PACKED, 8, N>(units, left, right, from, to),
             _ => unreachable!("a tile of at most {} rows", I::ROWS),
         }
     }
