@@ -40,7 +40,7 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
-    /// Tokens that went through the model.
+    /// Tokens of the rows; what they begin with in common went through the model once.
     pub processed_tokens: usize,
     /// Tokens that were targets.
     pub trained_tokens: usize,

@@ -1,7 +1,7 @@
 //! One optimiser step: micro-batches forward and backward, one division, clip, AdamW.
 
 use temper_data::{MicroBatch, Target};
-use temper_kernels::{Device, LogProbGrad, Pick, Segment};
+use temper_kernels::{Device, LogProbGrad, Pick};
 use temper_model::{Beginnings, Llama, Tokens, Workspace};
 
 use crate::TrainError;
@@ -30,7 +30,7 @@ pub struct StepOutcome {
     pub by_source: Vec<LossSum>,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
-    /// Tokens that went through the model.
+    /// Tokens of the rows; what they begin with in common went through the model once.
     pub processed_tokens: usize,
     /// Tokens that were targets.
     pub trained_tokens: usize,
@@ -98,27 +98,65 @@ fn forward_backward<D: Device>(
         panic!("a step needs a workspace for training");
     };
     let d = model.device();
-    let segments = segments(batch);
-    let tokens = Tokens { ids: &batch.ids, positions: &batch.positions, segments: &segments };
+    let laid = Laid::out(batch);
+    let tokens = laid.tokens();
     let hidden = model.forward(ws, tokens, true);
 
     // Only the positions that predict a trained token go through the head.
-    let (rows, picks) = picks(batch);
-    let by_logprob: Vec<f32> = batch.targets.iter().map(|t| (-f64::from(t.weight) / total) as f32).collect();
-    let (picked, dpicked) = (ws.picked.first_rows(rows.len()), picked_gradient.first_rows(rows.len()));
-    d.gather_rows(&hidden, &rows, &picked);
+    let targets = || laid.order.iter().map(|&place| &batch.targets[place]);
+    let by_logprob: Vec<f32> = targets().map(|t| (-f64::from(t.weight) / total) as f32).collect();
+    let (picked, dpicked) = (ws.picked.first_rows(laid.asked.len()), picked_gradient.first_rows(laid.asked.len()));
+    d.gather_rows(&hidden, &laid.asked, &picked);
     let head = model.head();
     let grad = LogProbGrad { logprob: &by_logprob, entropy: &[], hidden: &dpicked, head: head.gradient.as_ref() };
-    let found = d.linear_logprob(&picked, &head.value, &picks, &ws.logits[0], Some(grad));
-    for (target, logprob) in batch.targets.iter().zip(&found.logprob) {
+    let found = d.linear_logprob(&picked, &head.value, &laid.picks, &ws.logits[0], Some(grad));
+    for (target, logprob) in targets().zip(&found.logprob) {
         let sum = &mut by_source[usize::from(target.source)];
         sum.nll -= f64::from(target.weight) * f64::from(*logprob);
         sum.weight += f64::from(target.weight);
     }
-    let dhidden = hidden_gradient.first_rows(batch.ids.len());
+    let dhidden = hidden_gradient.first_rows(tokens.ids.len());
     d.fill(&dhidden, 0.0);
-    d.scatter_rows(&dpicked, &rows, &dhidden);
+    d.scatter_rows(&dpicked, &laid.asked, &dhidden);
     model.backward(ws, tokens);
+}
+
+/// A micro-batch as it goes through the model: what its rows begin with in common is computed once, forward and backward.
+/// That changes rounding only.
+struct Laid {
+    rows: Beginnings,
+    /// The rows of hidden states that predict something, ascending.
+    asked: Vec<u32>,
+    /// A pick for each target, by the rows of `asked`.
+    picks: Vec<Pick>,
+    /// The target of each pick, by its place in the batch.
+    order: Vec<usize>,
+}
+
+impl Laid {
+    fn out(batch: &MicroBatch) -> Self {
+        let ids = |i: usize| &batch.ids[batch.segments[i].clone()];
+        let (mut rows, mut row_of) = (Beginnings::default(), vec![0; batch.ids.len()]);
+        for i in Beginnings::order(batch.segments.len(), ids) {
+            row_of[batch.segments[i].clone()].copy_from_slice(&rows.add(ids(i)));
+        }
+        let row = |place: &usize| row_of[batch.targets[*place].row as usize];
+        let mut order: Vec<usize> = (0..batch.targets.len()).collect();
+        order.sort_by_key(row);
+        let mut asked: Vec<u32> = Vec::with_capacity(order.len());
+        let pick = |place: &usize| {
+            if asked.last() != Some(&row(place)) {
+                asked.push(row(place));
+            }
+            Pick { row: asked.len() as u32 - 1, token: batch.targets[*place].token }
+        };
+        let picks = order.iter().map(pick).collect();
+        Self { rows, asked, picks, order }
+    }
+
+    fn tokens(&self) -> Tokens<'_> {
+        Tokens { ids: &self.rows.ids, positions: &self.rows.positions, segments: &self.rows.segments }
+    }
 }
 
 /// Sums of the loss over micro-batches, nothing trained: validation and held-out text. The rows are laid out anew, so that
@@ -175,21 +213,4 @@ pub fn evaluate<D: Device>(
         sum.weight += f64::from(target.weight);
     }
     sum
-}
-
-fn segments(batch: &MicroBatch) -> Vec<Segment> {
-    batch.segments.iter().cloned().map(Segment::alone).collect()
-}
-
-/// The rows of hidden states that predict something, and each target as a pick among them.
-fn picks(batch: &MicroBatch) -> (Vec<u32>, Vec<Pick>) {
-    let mut rows: Vec<u32> = Vec::with_capacity(batch.targets.len());
-    let pick = |t: &Target| {
-        if rows.last() != Some(&t.row) {
-            rows.push(t.row);
-        }
-        Pick { row: rows.len() as u32 - 1, token: t.token }
-    };
-    let picks = batch.targets.iter().map(pick).collect();
-    (rows, picks)
 }

@@ -133,6 +133,32 @@ fn accumulation_equals_one_batch_transformers_35203() {
     }
 }
 
+/// Rows that begin alike share the rows of their beginning where they share a micro-batch; trained alone they cannot. Targets
+/// lie in the shared part, at its end, where one row predicts another token for each, and behind it. In f64: measured loss
+/// LOSS, gradient norm NORM, weights WEIGHTS; allowed 1e-7, 1e-12, 1e-6.
+#[test]
+fn rows_that_begin_alike_train_as_each_alone() {
+    let row = |(r, ids): (usize, &[u32])| {
+        let weights = (0..ids.len()).map(|i| if i > 2 { 1.0 + (r % 3) as f32 / 2.0 } else { 0.0 }).collect();
+        ((r % 2) as u16, Example { weights, ids: ids.to_vec(), row: r })
+    };
+    let ids: [&[u32]; 5] =
+        [&[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5, 7, 8], &[1, 2, 3, 4, 5, 7, 9], &[1, 2, 3, 4, 5], &[4, 3, 2, 1, 9]];
+    let rows: Vec<(u16, Example)> = ids.into_iter().enumerate().map(row).collect();
+    for tuning in [Tuning::Full, lora(2, 3.0)] {
+        let run = |batches: &Vec<MicroBatch>| {
+            let model = tiny(Reference::<f64>::new(), true, &tuning);
+            train(&model, &workspace(&model, Purpose::Train, 32), batches)
+        };
+        let splits = splits(&rows, [32, 14, 1], [1, 3, 5]);
+        let [one, several, single] = splits.each_ref().map(run);
+        for other in [several, one] {
+            let (loss, norm, weights) = differences(&other, &single);
+            assert!(loss < 1e-7 && norm < 1e-12 && weights < 1e-6, "loss {loss:e}, norm {norm:e}, weights {weights:e}");
+        }
+    }
+}
+
 /// The same on the real model, f32 on the CPU device. Relative: measured loss 1.8e-6, gradient norm 4.1e-6, weights 1.6e-4
 /// (AdamW divides by the root of the square, so a gradient that is nearly zero moves its weight as far as any other);
 /// allowed 8e-6, 2e-5, 1e-3.
