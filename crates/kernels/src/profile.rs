@@ -325,7 +325,9 @@ impl<D: Device> Device for Profiled<D> {
         heads: Heads,
         out: &Tensor<Self::Buffer>,
     ) {
-        let seen: usize = runs.iter().flat_map(|run| (0..run.rows.len()).map(|i| run.visible(i)))
+        let seen: usize = runs
+            .iter()
+            .flat_map(|run| (0..run.rows.len()).map(|i| run.visible(i)))
             .map(|visible| visible - heads.beyond_window(visible))
             .sum();
         let flops = 4.0 * seen as f64 * heads.query_width() as f64;

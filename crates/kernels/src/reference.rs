@@ -246,7 +246,8 @@ impl<T: Real> Device for Reference<T> {
     ) {
         for head in 0..inv_rms.cols() {
             let columns = head * weight.cols()..(head + 1) * weight.cols();
-            let (x, d, inv_rms) = (x.col_range(columns.clone()), d.col_range(columns), inv_rms.col_range(head..head + 1));
+            let (x, d, inv_rms) =
+                (x.col_range(columns.clone()), d.col_range(columns), inv_rms.col_range(head..head + 1));
             let dx = Tensor::new(self.zeros(d.len()), 0, d.rows(), d.cols());
             self.rms_norm_backward(&x, weight, &inv_rms, &d, &dx, dweight);
             self.copy(&dx, &d);
@@ -309,8 +310,7 @@ impl<T: Real> Device for Reference<T> {
     }
 
     fn attention(&self, qkv: &Matrix<T>, segments: &[Segment], heads: Heads, out: &Matrix<T>, log_sum: &Matrix<T>) {
-        let (all, width, dim, scale) =
-            (load(qkv), heads.row_width(), heads.dim, T::of(f64::from(heads.scale)));
+        let (all, width, dim, scale) = (load(qkv), heads.row_width(), heads.dim, T::of(f64::from(heads.scale)));
         let (mut outs, mut sums) = (load(out), load(log_sum));
         for segment in segments {
             for row in segment.rows.clone() {
@@ -349,8 +349,7 @@ impl<T: Real> Device for Reference<T> {
         heads: Heads,
         dqkv: &Matrix<T>,
     ) {
-        let (all, width, dim, scale) =
-            (load(qkv), heads.row_width(), heads.dim, T::of(f64::from(heads.scale)));
+        let (all, width, dim, scale) = (load(qkv), heads.row_width(), heads.dim, T::of(f64::from(heads.scale)));
         let (outs, sums, douts) = (load(out), load(log_sum), load(dout));
         let mut grad = vec![T::zero(); all.len()];
         for segment in segments {

@@ -318,7 +318,8 @@ impl<D: Device> Llama<D> {
             if let Some(norms) = &layer.norms.heads {
                 d.copy(&a.qkv.col_range(0..heads.query_width() + heads.kv_width()), &a.heads);
                 for (norm, part) in norms.iter().zip(HeadPart::both(heads)) {
-                    let (from, inverse) = (a.heads.col_range(part.columns.clone()), a.inv_rms_heads.col_range(part.heads));
+                    let (from, inverse) =
+                        (a.heads.col_range(part.columns.clone()), a.inv_rms_heads.col_range(part.heads));
                     d.rms_norm_heads(&from, norm.factor(), epsilon, &a.qkv.col_range(part.columns), &inverse);
                 }
             }

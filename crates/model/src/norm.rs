@@ -14,7 +14,13 @@ pub(crate) struct Norm<B> {
 
 impl<B> Norm<B> {
     /// Over a loaded weight [1, width] of this HF name.
-    pub fn new<D: Device<Buffer = B>>(device: &D, name: String, weight: Tensor<B>, offset: bool, trained: bool) -> Self {
+    pub fn new<D: Device<Buffer = B>>(
+        device: &D,
+        name: String,
+        weight: Tensor<B>,
+        offset: bool,
+        trained: bool,
+    ) -> Self {
         let width = weight.cols();
         let offset = offset.then(|| [(); 2].map(|()| device.upload(1, width, &vec![1.0; width])));
         let weight = if trained { Parameter::trained(device, weight) } else { Parameter::constant(weight) };

@@ -113,8 +113,10 @@ impl RopeScaling {
                 problems.push(format!("rope_scaling ({name}): {field}: expected {expected}, got {got}"));
             }
         };
-        if let Self::Linear { factor } | Self::Dynamic { factor } | Self::Llama3 { factor, .. } | Self::Yarn { factor, .. } =
-            self
+        if let Self::Linear { factor }
+        | Self::Dynamic { factor }
+        | Self::Llama3 { factor, .. }
+        | Self::Yarn { factor, .. } = self
         {
             check("factor", factor.is_finite() && factor >= 1.0, "a finite number of at least 1", factor);
         }

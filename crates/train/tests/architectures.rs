@@ -119,8 +119,7 @@ fn gradients_and_one_adamw_step_at_full_rank_are_those_of_torch() {
         let model = golden.model(&Tuning::Full);
         let (d, ws) = (*model.device(), workspace(&model, Purpose::Train, 64));
         // Those of make.py; no clipping there.
-        let settings =
-            AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-4, weight_decay: 0.1, max_grad_norm: 0.0 };
+        let settings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-4, weight_decay: 0.1, max_grad_norm: 0.0 };
         let mut optimizer = Optimizer::new(&model, settings);
         let batch = [golden.batch()];
         let loss = step(&model, &ws, &mut optimizer, &batch, 1e-2).unwrap().loss();

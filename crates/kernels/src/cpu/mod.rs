@@ -342,14 +342,7 @@ impl Device for Cpu {
         });
     }
 
-    fn rms_norm_heads_backward(
-        &self,
-        x: &Cells,
-        weight: &Cells,
-        inv_rms: &Cells,
-        d: &Cells,
-        dweight: Option<&Cells>,
-    ) {
+    fn rms_norm_heads_backward(&self, x: &Cells, weight: &Cells, inv_rms: &Cells, d: &Cells, dweight: Option<&Cells>) {
         expect_shape("rms_norm_heads' d", d, x.rows(), x.cols());
         expect_shape("rms_norm_heads' inv_rms", inv_rms, x.rows(), x.cols() / weight.cols());
         check_disjoint(d, &[x, weight, inv_rms]);

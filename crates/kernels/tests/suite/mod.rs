@@ -9,8 +9,8 @@ pub mod operands;
 
 use operands::{HEADS, numbers, segments, sliding};
 use temper_kernels::{
-    AdamW, Arena, Cached, Device, Encoded, Encoding, Heads, LogProbGrad, LogProbs, LowRank, Pick, Reference, Segment, Tensor,
-    Write,
+    AdamW, Arena, Cached, Device, Encoded, Encoding, Heads, LogProbGrad, LogProbs, LowRank, Pick, Reference, Segment,
+    Tensor, Write,
 };
 
 /// One test a function of this file; the expression makes the device.

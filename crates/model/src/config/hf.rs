@@ -261,7 +261,9 @@ impl<'a> Fields<'a> {
             self.only(name, &[json!(1), json!(1.0)]);
         }
         // Rates of dropout in training, and numbers of experts.
-        for name in ["attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "num_experts", "num_local_experts"] {
+        for name in
+            ["attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "num_experts", "num_local_experts"]
+        {
             self.only(name, &[json!(0), json!(0.0)]);
         }
         for name in ["use_bidirectional_attention", "use_qk_norm", "qk_layernorm", "rope_interleaved", "use_mrope"] {
@@ -307,7 +309,13 @@ impl<'a> Fields<'a> {
     }
 
     /// The base and the scaling that an object of rotary settings gives.
-    fn scaling(&mut self, place: &str, object: &Map<String, Value>, theta: f64, positions: usize) -> (f64, RopeScaling) {
+    fn scaling(
+        &mut self,
+        place: &str,
+        object: &Map<String, Value>,
+        theta: f64,
+        positions: usize,
+    ) -> (f64, RopeScaling) {
         let kind = object.get("rope_type").or(object.get("type")).filter(|kind| !kind.is_null());
         let kind = kind.map_or("default".to_owned(), |kind| kind.as_str().map_or(kind.to_string(), str::to_owned));
         let own: &[&str] = match kind.as_str() {

@@ -284,7 +284,8 @@ fn llama3_scaling(container: &Container, config: &LlamaConfig) -> Result<Option<
     };
     let [(plain, _), (scaled, _)] =
         [RopeScaling::Default, scaling].map(|scaling| scaling.frequencies(config.rope_theta, config.head_dim));
-    let is_near = |((plain, scaled), &factor): ((&f64, &f64), &f32)| (plain / scaled / f64::from(factor) - 1.0).abs() < 1e-4;
+    let is_near =
+        |((plain, scaled), &factor): ((&f64, &f64), &f32)| (plain / scaled / f64::from(factor) - 1.0).abs() < 1e-4;
     let agree = factors.len() == plain.len() && plain.iter().zip(&scaled).zip(&factors).all(is_near);
     Ok((factor >= 1.0 && factor.is_finite() && agree).then_some(scaling))
 }

@@ -6,7 +6,8 @@ pub mod gradients;
 use temper_data::Example;
 use temper_kernels::{Cpu, Device};
 use temper_model::{
-    Activation, Checkpoint, Design, LINEAR_MODULES, LayerKind, Llama, LlamaConfig, LoraSettings, Purpose, Tuning, Workspace,
+    Activation, Checkpoint, Design, LINEAR_MODULES, LayerKind, Llama, LlamaConfig, LoraSettings, Purpose, Tuning,
+    Workspace,
 };
 use temper_run::Random;
 

@@ -97,7 +97,13 @@ impl Backward {
                         }
                         // SAFETY: only read.
                         let log_sum = unsafe { *log_sum.at(block.start + r, head) };
-                        lanes::attention_gradient(&mut p_row[live.clone()], &mut d_row[live], log_sum, inners[r], scale);
+                        lanes::attention_gradient(
+                            &mut p_row[live.clone()],
+                            &mut d_row[live],
+                            log_sum,
+                            inners[r],
+                            scale,
+                        );
                     }
                     let (p_cols, ds_cols) = (View::k_by_lanes(s.at, TILE), View::k_by_lanes(ds.at, TILE));
                     let place = |row, column| Place { at: dqkv.at(row, column), stride: dqkv.stride };
