@@ -61,7 +61,7 @@ pub struct Design {
     pub scale_embedding: bool,
     /// Attention's scores are divided by the root of this; none: of the head's width.
     pub query_pre_attn_scalar: Option<f64>,
-    /// Each layer's kind; layers behind the end are [`LayerKind::FULL`].
+    /// Each layer's kind; layers behind the end are [`LayerKind::FULL`], and where all are, it is empty.
     pub layers: Vec<LayerKind>,
 }
 

@@ -48,12 +48,12 @@ fn every_gradient_is_the_central_difference_in_f64() {
             _ => 2 * 9 + 2 + usize::from(!tied),
         };
         assert_eq!(trained.len(), tensors, "{case}");
-        hold_gradients(case, &model, &ws, &batches);
+        hold_gradients(case, &model, &ws, &batches, 1e-7);
     }
 }
 
-/// The same for models that differ from Llama, every weight and bias at full rank, every adapter. Measured: at most 1.0e-7 of
-/// the largest of a tensor; allowed: 1e-6.
+/// The same for models that differ from Llama, every weight and bias at full rank, every adapter. Measured: at most 9.5e-8 of
+/// the largest of a tensor, where that is small; allowed: 4e-7.
 #[test]
 fn every_gradient_of_other_designs_is_the_central_difference_in_f64() {
     let batches = batches();
@@ -65,7 +65,7 @@ fn every_gradient_of_other_designs_is_the_central_difference_in_f64() {
             fill_gradients(&model, &ws, &batches);
             let expected = if tuning == Tuning::Full { config.tensor_shapes().len() } else { 2 * 14 };
             assert_eq!(model.trained().len(), expected, "{design_name}");
-            hold_gradients(design_name, &model, &ws, &batches);
+            hold_gradients(design_name, &model, &ws, &batches, 4e-7);
         }
     }
 }
@@ -76,13 +76,15 @@ fn hold_gradients(
     model: &Llama<Reference<f64>>,
     ws: &Workspace<RefCell<Vec<f64>>>,
     batches: &[MicroBatch],
+    allowed: f64,
 ) {
     let d = *model.device();
     for (name, parameter) in model.trained() {
         let start = d.read_exact(&parameter.value);
         let gradient = d.read_exact(parameter.gradient.as_ref().unwrap());
         let scale = gradient.iter().fold(0.0f64, |a, g| a.max(g.abs()));
-        assert!(scale > 1e-3, "{case}: the gradient of {name} is nearly zero everywhere: {scale:e}");
+        // The smallest is that of a query's bias before its norm, 3.3e-4.
+        assert!(scale > 1e-4, "{case}: the gradient of {name} is nearly zero everywhere: {scale:e}");
         let at = |k: usize, value: f64| {
             let mut moved = start.clone();
             moved[k] = value;
@@ -93,7 +95,7 @@ fn hold_gradients(
             let h = 1e-5;
             let numeric = (at(k, start[k] + h) - at(k, start[k] - h)) / (2.0 * h);
             let error = (numeric - gradient).abs() / scale;
-            assert!(error < 1e-7, "{case}: {name}[{k}]: {gradient:e}, central difference {numeric:e}");
+            assert!(error < allowed, "{case}: {name}[{k}]: {gradient:e}, central difference {numeric:e}");
         }
         at(0, start[0]);
     }

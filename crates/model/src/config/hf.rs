@@ -406,6 +406,9 @@ impl<'a> Fields<'a> {
         }
         // A damaged file must not ask for absurd memory here; the number of layers is refused later.
         design.layers = self.layers(family, layers.min(1 << 12));
+        if design.layers.iter().all(|layer| *layer == LayerKind::FULL) {
+            design.layers = Vec::new();
+        }
     }
 
     /// Each layer's kind.
