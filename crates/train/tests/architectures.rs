@@ -3,7 +3,7 @@
 //!
 //! The goldens and the script that made them: `tests/golden/architectures/`. Both sides compute in f32, in other orders:
 //! every difference is relative to the largest number of its kind, stands beside its check as it was measured (two threads,
-//! AVX2), and three to four times as much is allowed for other orders of summation on other machines.
+//! AVX-512), and three to four times as much is allowed for other orders of summation on other machines.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod models;

@@ -2,7 +2,7 @@
 //!
 //! The goldens and the script that made them: `tests/golden/gemma3-270m/`. The weights (253 MB) are under Gemma's terms, so the
 //! tests run where they are wanted only: `cargo xtask e2e gemma` fetches them and names the file in `TEMPER_TEST_GEMMA`.
-//! Measured with two threads, AVX2.
+//! Measured with two threads, AVX-512.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod models;
