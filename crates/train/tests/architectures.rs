@@ -180,6 +180,26 @@ fn decoding_over_a_cache_gives_the_hidden_states_of_the_whole_row() {
     }
 }
 
+/// Evaluation computes a common beginning once, as context of what follows: windows reach back into it.
+#[test]
+fn rows_that_share_a_beginning_are_judged_as_if_alone() {
+    for golden in Golden::all() {
+        let model = golden.model(&Tuning::Frozen);
+        let ws = workspace(&model, Purpose::Infer, 64);
+        let beginning = &golden.rows[0][..8];
+        let rows = [&golden.rows[0][8..], &golden.rows[1], &[3, 1], &golden.rows[1][4..]];
+        let example = |(row, rest): (usize, &&[u32])| {
+            let ids = [beginning, *rest].concat();
+            Example { weights: (0..ids.len()).map(|i| if i < 8 { 0.0 } else { 1.0 }).collect(), ids, row }
+        };
+        let rows: Vec<Example> = rows.iter().enumerate().map(example).collect();
+        let rows: Vec<(u16, &Example)> = rows.iter().map(|row| (0, row)).collect();
+        let together = evaluate(&model, &ws, true, &micro_batches(&rows, 64)).nll;
+        let alone: f64 = rows.iter().map(|row| evaluate(&model, &ws, true, &micro_batches(&[*row], 64)).nll).sum();
+        close(&golden.name, (together / alone - 1.0).abs() as f32, 1e-6);
+    }
+}
+
 /// A fresh adapter on every linear changes nothing; a trained one has gradients at every place, and merging it gives its logits.
 #[test]
 fn lora_trains_every_architecture_and_merges() {
