@@ -259,7 +259,7 @@ pub(super) fn swiglu_backward(gate: &[f32], up: &[f32], dout: &[f32], dgate: &mu
 /// `gelu(x) = x s` with `s = 1 / (1 + e^-2u)`, since `(1 + tanh u) / 2` is that; s and the slope of 2u come back.
 #[inline(always)]
 fn gelu_gate(x: f32) -> (f32, f32) {
-    const TWICE_ROOT: f32 = 1.595_769_1; // 2 sqrt(2 / pi)
+    const TWICE_ROOT: f32 = 1.595_769_2; // 2 sqrt(2 / pi)
     const CUBE: f32 = 0.044_715;
     let square = CUBE * x * x;
     (1.0 / (1.0 + exp(-TWICE_ROOT * x * (1.0 + square))), TWICE_ROOT * (1.0 + 3.0 * square))
