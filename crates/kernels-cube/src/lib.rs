@@ -179,6 +179,18 @@ impl Device for Cube {
         kernels::copy::launch(&self.client, count, dim, view(source), view(target), target.cols(), target.len());
     }
 
+    fn scale(&self, factor: f32, x: &Cells) {
+        self.host("scale", [], [x], |d, [], [x]| d.scale(factor, &x));
+    }
+
+    fn add(&self, x: &Cells, y: &Cells) {
+        self.host("add", [x], [y], |d, [x], [y]| d.add(&x, &y));
+    }
+
+    fn sum_rows(&self, x: &Cells, sum: &Cells) {
+        self.host("sum_rows", [x], [sum], |d, [x], [sum]| d.sum_rows(&x, &sum));
+    }
+
     fn gather_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
         expect_shape("gather's target", target, rows.len(), source.cols());
         let rows = (rows, source.rows());
@@ -237,6 +249,34 @@ impl Device for Cube {
             let (count, dim) = self.elements(cols);
             let [xs, inverse, dys, to] = [x, inv_rms, dy, dweight].map(view);
             kernels::rms_norm_backward_weight::launch(&self.client, count, dim, xs, inverse, dys, to, rows, cols);
+        }
+    }
+
+    fn rms_norm_heads(&self, x: &Cells, weight: &Cells, epsilon: f32, y: &Cells, inv_rms: &Cells) {
+        self.host("rms_norm_heads", [x, weight], [y, inv_rms], |d, [x, weight], [y, inv_rms]| {
+            d.rms_norm_heads(&x, &weight, epsilon, &y, &inv_rms);
+        });
+    }
+
+    fn rms_norm_heads_backward(
+        &self,
+        x: &Cells,
+        weight: &Cells,
+        inv_rms: &Cells,
+        gradient: &Cells,
+        dweight: Option<&Cells>,
+    ) {
+        let operation = "rms_norm_heads_backward";
+        match dweight {
+            None => self.host(operation, [x, weight, inv_rms], [gradient], |d, [x, weight, inv_rms], [gradient]| {
+                d.rms_norm_heads_backward(&x, &weight, &inv_rms, &gradient, None);
+            }),
+            Some(dweight) => {
+                let outputs = [gradient, dweight];
+                self.host(operation, [x, weight, inv_rms], outputs, |d, [x, weight, inv_rms], [gradient, dweight]| {
+                    d.rms_norm_heads_backward(&x, &weight, &inv_rms, &gradient, Some(&dweight));
+                });
+            }
         }
     }
 
@@ -301,6 +341,16 @@ impl Device for Cube {
     fn swiglu_backward(&self, gate_up: &Cells, dout: &Cells, dgate_up: &Cells) {
         self.host("swiglu_backward", [gate_up, dout], [dgate_up], |d, [gate_up, dout], [dgate_up]| {
             d.swiglu_backward(&gate_up, &dout, &dgate_up);
+        });
+    }
+
+    fn geglu(&self, gate_up: &Cells, out: &Cells) {
+        self.host("geglu", [gate_up], [out], |d, [gate_up], [out]| d.geglu(&gate_up, &out));
+    }
+
+    fn geglu_backward(&self, gate_up: &Cells, dout: &Cells, dgate_up: &Cells) {
+        self.host("geglu_backward", [gate_up, dout], [dgate_up], |d, [gate_up, dout], [dgate_up]| {
+            d.geglu_backward(&gate_up, &dout, &dgate_up);
         });
     }
 

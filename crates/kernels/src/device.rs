@@ -20,7 +20,7 @@ pub enum Write {
 }
 
 /// The heads of an attention layer. A row of `qkv` holds `query * dim` columns of q, then `kv * dim` of k and of v.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heads {
     /// Query heads; a multiple of `kv`.
     pub query: usize,
@@ -28,9 +28,24 @@ pub struct Heads {
     pub kv: usize,
     /// Width of one head; even.
     pub dim: usize,
+    /// Factor on the scores; see [`Heads::new`].
+    pub scale: f32,
+    /// With a sliding window, how many rows a row sees at most, itself among them: the last of those that it would see
+    /// without. At least 1.
+    pub window: Option<usize>,
 }
 
 impl Heads {
+    /// Heads that see everything, with scores scaled by `1 / sqrt(dim)`.
+    pub fn new(query: usize, kv: usize, dim: usize) -> Self {
+        Self { query, kv, dim, scale: (dim as f64).powf(-0.5) as f32, window: None }
+    }
+
+    /// How many of `visible` rows, the first ones, lie before the window.
+    pub fn beyond_window(&self, visible: usize) -> usize {
+        self.window.map_or(0, |window| visible.saturating_sub(window))
+    }
+
     /// Columns of the queries, `query * dim`.
     pub fn query_width(&self) -> usize {
         self.query * self.dim
@@ -51,7 +66,7 @@ impl Heads {
 ///
 /// A plain sequence has no context. The choices of one question are segments whose context is the question's rows; a
 /// node of a label tree has the prompt and its ancestors as context. Rows that are in neither are not seen at all, so
-/// rows packed together cannot leak into one another.
+/// rows packed together cannot leak into one another. Context and own rows, in this order, are one run of positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// The segment's own rows.
@@ -211,6 +226,15 @@ pub trait Device {
     /// `target = source`.
     fn copy(&self, source: &Tensor<Self::Buffer>, target: &Tensor<Self::Buffer>);
 
+    /// `x *= factor`.
+    fn scale(&self, factor: f32, x: &Tensor<Self::Buffer>);
+
+    /// `y += x`. x: as y, or [1, cols], which is added to every row: a bias.
+    fn add(&self, x: &Tensor<Self::Buffer>, y: &Tensor<Self::Buffer>);
+
+    /// `sum += sum_i x[i]`, in order of `i`. sum: [1, cols]. Backward of adding one row to all.
+    fn sum_rows(&self, x: &Tensor<Self::Buffer>, sum: &Tensor<Self::Buffer>);
+
     /// `target[i] = source[rows[i]]`. With an embedding table and token ids this is the embedding.
     fn gather_rows(&self, source: &Tensor<Self::Buffer>, rows: &[u32], target: &Tensor<Self::Buffer>);
 
@@ -249,6 +273,28 @@ pub trait Device {
         inv_rms: &Tensor<Self::Buffer>,
         dy: &Tensor<Self::Buffer>,
         dx: &Tensor<Self::Buffer>,
+        dweight: Option<&Tensor<Self::Buffer>>,
+    );
+
+    /// RMSNorm of each head by itself, as [`Device::rms_norm`] has it for rows.
+    /// x, y: [n, heads * dim]; weight: [1, dim]; inv_rms: [n, heads].
+    fn rms_norm_heads(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        epsilon: f32,
+        y: &Tensor<Self::Buffer>,
+        inv_rms: &Tensor<Self::Buffer>,
+    );
+
+    /// Backward of [`Device::rms_norm_heads`]: turns `d` in place from the gradient by y into that by x. Adds to `dweight`
+    /// where the weight is trained.
+    fn rms_norm_heads_backward(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        inv_rms: &Tensor<Self::Buffer>,
+        d: &Tensor<Self::Buffer>,
         dweight: Option<&Tensor<Self::Buffer>>,
     );
 
@@ -321,8 +367,8 @@ pub trait Device {
         inverse: bool,
     );
 
-    /// Causal attention of each segment over its context and itself, `softmax(q k^T / sqrt(dim)) v`; query head `h`
-    /// reads key-value head `h / (query / kv)`. qkv: [n, heads.row_width()]; out: [n, query * dim];
+    /// Causal attention of each segment over its context and itself, `softmax(scale * q k^T) v`; query head `h`
+    /// reads key-value head `h / (query / kv)`; with a window, only the last rows of what it would see. qkv: [n, heads.row_width()]; out: [n, query * dim];
     /// log_sum: [n, query], the logarithm of the softmax's denominator. Rows of no segment are left as they are.
     fn attention(
         &self,
@@ -368,6 +414,19 @@ pub trait Device {
 
     /// Backward of SwiGLU: overwrites `dgate_up`.
     fn swiglu_backward(
+        &self,
+        gate_up: &Tensor<Self::Buffer>,
+        dout: &Tensor<Self::Buffer>,
+        dgate_up: &Tensor<Self::Buffer>,
+    );
+
+    /// The gated layer of Gemma (Shazeer, 2020, with the tanh form of GELU, Hendrycks and Gimpel, 2016):
+    /// `out = gelu(gate) * up`, `gelu(x) = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`. Shapes as for
+    /// [`Device::swiglu`].
+    fn geglu(&self, gate_up: &Tensor<Self::Buffer>, out: &Tensor<Self::Buffer>);
+
+    /// Backward of [`Device::geglu`]: overwrites `dgate_up`.
+    fn geglu_backward(
         &self,
         gate_up: &Tensor<Self::Buffer>,
         dout: &Tensor<Self::Buffer>,

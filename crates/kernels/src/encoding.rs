@@ -1,6 +1,6 @@
 //! How numbers lie in a weight file, and their way to `f32`.
 //!
-//! Block layouts: `ggml-common.h` and `ggml-quants.c` of llama.cpp (`block_q4_0`, `block_q4_1`, `block_q8_0`). The products
+//! Block layouts: `ggml-common.h` and `ggml-quants.c` of llama.cpp (`block_q4_0` and so on). The products
 //! and sums are done in `f32` in the same order, so the result equals the reference implementation bit for bit.
 
 use std::fmt;
@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 /// Storage of one tensor's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(non_camel_case_types, reason = "ggml's names")]
 pub enum Encoding {
     /// IEEE single precision.
     F32,
@@ -23,6 +24,14 @@ pub enum Encoding {
     Q4_0,
     /// Blocks of 32: f16 scale `d` and minimum `m`, 32 nibbles `q`; value `q d + m`.
     Q4_1,
+    /// Blocks of 32: an f16 scale `d`, the 32 fifth bits, 32 nibbles; value `(q - 16) d`.
+    Q5_0,
+    /// Blocks of 256: f16 scales `d` and `m`; for each 32 values six bits `s` and six bits `t`; 256 nibbles `q`; value
+    /// `q (d s) - m t`.
+    Q4_K,
+    /// Blocks of 256: 256 nibbles and 256 pairs of upper bits; for each 16 values a signed byte `s`; an f16 scale `d`; value
+    /// `(d s) (q - 32)`.
+    Q6_K,
 }
 
 impl Encoding {
@@ -34,21 +43,24 @@ impl Encoding {
             Self::Q8_0 => (32, 2 + 32),
             Self::Q4_0 => (32, 2 + 16),
             Self::Q4_1 => (32, 2 + 2 + 16),
+            Self::Q5_0 => (32, 2 + 4 + 16),
+            Self::Q4_K => (256, 2 + 2 + 12 + 128),
+            Self::Q6_K => (256, 128 + 64 + 16 + 2),
         }
     }
 
-    /// Numbers in f16 with which a block begins and by which its values are scaled and shifted; 0 where each value stands
-    /// for itself.
+    /// Of an encoding that products read as it is: the numbers in f16 with which a block begins and by which its values are
+    /// scaled and shifted. 0 for the others, which are decoded when they are loaded.
     pub const fn halves(self) -> usize {
         match self {
-            Self::F32 | Self::F16 | Self::BF16 => 0,
+            Self::F32 | Self::F16 | Self::BF16 | Self::Q5_0 | Self::Q4_K | Self::Q6_K => 0,
             Self::Q8_0 | Self::Q4_0 => 1,
             Self::Q4_1 => 2,
         }
     }
 
-    /// Whether values share a scale.
-    pub const fn is_quantised(self) -> bool {
+    /// Whether products read it as it is, values that share a scale.
+    pub const fn is_multiplied(self) -> bool {
         self.halves() > 0
     }
 
@@ -99,8 +111,52 @@ impl Encoding {
                     *h = f32::from(q >> 4) * d + m;
                 }
             }),
+            Self::Q5_0 => blocks.for_each(|(b, y)| {
+                let (d, fifth) = (half_at(b, 0), u32::from_le_bytes([b[2], b[3], b[4], b[5]]));
+                let (low, high) = y.split_at_mut(16);
+                for (j, ((l, h), &q)) in low.iter_mut().zip(high).zip(&b[6..]).enumerate() {
+                    let bit = |k: usize| ((fifth >> k) as u8 & 1) << 4;
+                    *l = (f32::from(q & 15 | bit(j)) - 16.0) * d;
+                    *h = (f32::from(q >> 4 | bit(j + 16)) - 16.0) * d;
+                }
+            }),
+            Self::Q4_K => blocks.for_each(|(b, y)| {
+                let (d, m, scales) = (half_at(b, 0), half_at(b, 2), &b[4..16]);
+                // Of each 64 values the first 32 are the low nibbles of 32 bytes.
+                for (j, (y, q)) in y.chunks_exact_mut(64).zip(b[16..].chunks_exact(32)).enumerate() {
+                    let (low, high) = y.split_at_mut(32);
+                    let [(s, t), (s_high, t_high)] = [six_bits(scales, 2 * j), six_bits(scales, 2 * j + 1)];
+                    for ((l, h), &q) in low.iter_mut().zip(high).zip(q) {
+                        *l = d * s * f32::from(q & 15) - m * t;
+                        *h = d * s_high * f32::from(q >> 4) - m * t_high;
+                    }
+                }
+            }),
+            Self::Q6_K => blocks.for_each(|(b, y)| {
+                let d = half_at(b, 208);
+                for (half, y) in y.chunks_exact_mut(128).enumerate() {
+                    let (low, high, scales) = (&b[64 * half..], &b[128 + 32 * half..], &b[192 + 8 * half..]);
+                    for (k, y) in y.iter_mut().enumerate() {
+                        // Four runs of 32: two of low nibbles, two of high ones, and two upper bits of each.
+                        let (run, l) = (k / 32, k % 32);
+                        let nibble = low[l + 32 * (run % 2)] >> (4 * (run / 2)) & 15;
+                        let q = nibble | (high[l] >> (2 * run) & 3) << 4;
+                        *y = d * f32::from(scales[k / 16] as i8) * (f32::from(q) - 32.0);
+                    }
+                }
+            }),
         }
     }
+}
+
+/// Scale and minimum number `j` of the eight of a Q4_K block, six bits each in twelve bytes (`get_scale_min_k4`).
+fn six_bits(packed: &[u8], j: usize) -> (f32, f32) {
+    let (scale, minimum) = if j < 4 {
+        (packed[j] & 63, packed[j + 4] & 63)
+    } else {
+        (packed[j + 4] & 15 | packed[j - 4] >> 6 << 4, packed[j + 4] >> 4 | packed[j] >> 6 << 4)
+    };
+    (f32::from(scale), f32::from(minimum))
 }
 
 impl fmt::Display for Encoding {

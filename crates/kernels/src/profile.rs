@@ -72,12 +72,13 @@ fn product_flops(m: usize, n: usize, k: usize) -> f64 {
 }
 
 /// Pairs of a query and a key that it sees.
-fn seen_pairs(segments: &[Segment]) -> f64 {
+fn seen_pairs(segments: &[Segment], heads: Heads) -> f64 {
+    let most = heads.window.unwrap_or(usize::MAX);
     let pairs = |s: &Segment| {
-        let (own, context) = (s.rows.len() as f64, s.context.iter().map(Range::len).sum::<usize>() as f64);
-        own * context + own * (own + 1.0) / 2.0
+        let context: usize = s.context.iter().map(Range::len).sum();
+        (1..=s.rows.len()).map(|own| (context + own).min(most)).sum::<usize>()
     };
-    segments.iter().map(pairs).sum()
+    segments.iter().map(pairs).sum::<usize>() as f64
 }
 
 impl<D: Device> Device for Profiled<D> {
@@ -113,6 +114,18 @@ impl<D: Device> Device for Profiled<D> {
 
     fn copy(&self, source: &Tensor<Self::Buffer>, target: &Tensor<Self::Buffer>) {
         self.measure("copy", String::new(), 0.0, &[source, target], |d| d.copy(source, target));
+    }
+
+    fn scale(&self, factor: f32, x: &Tensor<Self::Buffer>) {
+        self.measure("scale", String::new(), 0.0, &[x, x], |d| d.scale(factor, x));
+    }
+
+    fn add(&self, x: &Tensor<Self::Buffer>, y: &Tensor<Self::Buffer>) {
+        self.measure("add", String::new(), 0.0, &[x, y, y], |d| d.add(x, y));
+    }
+
+    fn sum_rows(&self, x: &Tensor<Self::Buffer>, sum: &Tensor<Self::Buffer>) {
+        self.measure("sum_rows", String::new(), 0.0, &[x, sum], |d| d.sum_rows(x, sum));
     }
 
     fn gather_rows(&self, source: &Tensor<Self::Buffer>, rows: &[u32], target: &Tensor<Self::Buffer>) {
@@ -160,6 +173,31 @@ impl<D: Device> Device for Profiled<D> {
     ) {
         self.measure("rms_norm backward", String::new(), 0.0, &[x, dy, dx, dx], |d| {
             d.rms_norm_backward(x, weight, inv_rms, dy, dx, dweight);
+        });
+    }
+
+    fn rms_norm_heads(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        epsilon: f32,
+        y: &Tensor<Self::Buffer>,
+        inv_rms: &Tensor<Self::Buffer>,
+    ) {
+        let work = |d: &D| d.rms_norm_heads(x, weight, epsilon, y, inv_rms);
+        self.measure("rms_norm of heads", String::new(), 0.0, &[x, y], work);
+    }
+
+    fn rms_norm_heads_backward(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        weight: &Tensor<Self::Buffer>,
+        inv_rms: &Tensor<Self::Buffer>,
+        d: &Tensor<Self::Buffer>,
+        dweight: Option<&Tensor<Self::Buffer>>,
+    ) {
+        self.measure("rms_norm of heads backward", String::new(), 0.0, &[x, d, d], |inner| {
+            inner.rms_norm_heads_backward(x, weight, inv_rms, d, dweight);
         });
     }
 
@@ -253,7 +291,7 @@ impl<D: Device> Device for Profiled<D> {
         out: &Tensor<Self::Buffer>,
         log_sum: &Tensor<Self::Buffer>,
     ) {
-        let flops = 4.0 * seen_pairs(segments) * heads.query_width() as f64;
+        let flops = 4.0 * seen_pairs(segments, heads) * heads.query_width() as f64;
         self.measure("attention", String::new(), flops, &[qkv, out], |d| {
             d.attention(qkv, segments, heads, out, log_sum);
         });
@@ -269,7 +307,7 @@ impl<D: Device> Device for Profiled<D> {
         heads: Heads,
         dqkv: &Tensor<Self::Buffer>,
     ) {
-        let flops = 10.0 * seen_pairs(segments) * heads.query_width() as f64;
+        let flops = 10.0 * seen_pairs(segments, heads) * heads.query_width() as f64;
         self.measure("attention backward", String::new(), flops, &[qkv, out, dout, dqkv], |d| {
             d.attention_backward(qkv, out, log_sum, dout, segments, heads, dqkv);
         });
@@ -287,7 +325,11 @@ impl<D: Device> Device for Profiled<D> {
         heads: Heads,
         out: &Tensor<Self::Buffer>,
     ) {
-        let seen: usize = runs.iter().flat_map(|run| (0..run.rows.len()).map(|i| run.visible(i))).sum();
+        let seen: usize = runs
+            .iter()
+            .flat_map(|run| (0..run.rows.len()).map(|i| run.visible(i)))
+            .map(|visible| visible - heads.beyond_window(visible))
+            .sum();
         let flops = 4.0 * seen as f64 * heads.query_width() as f64;
         self.measure("attention cached", String::new(), flops, &[q, out], |d| {
             d.attention_cached(q, cache, runs, heads, out);
@@ -306,6 +348,20 @@ impl<D: Device> Device for Profiled<D> {
     ) {
         let tensors = [gate_up, dout, dgate_up];
         self.measure("swiglu backward", String::new(), 0.0, &tensors, |d| d.swiglu_backward(gate_up, dout, dgate_up));
+    }
+
+    fn geglu(&self, gate_up: &Tensor<Self::Buffer>, out: &Tensor<Self::Buffer>) {
+        self.measure("geglu", String::new(), 0.0, &[gate_up, out], |d| d.geglu(gate_up, out));
+    }
+
+    fn geglu_backward(
+        &self,
+        gate_up: &Tensor<Self::Buffer>,
+        dout: &Tensor<Self::Buffer>,
+        dgate_up: &Tensor<Self::Buffer>,
+    ) {
+        let tensors = [gate_up, dout, dgate_up];
+        self.measure("geglu backward", String::new(), 0.0, &tensors, |d| d.geglu_backward(gate_up, dout, dgate_up));
     }
 
     fn linear_logprob(

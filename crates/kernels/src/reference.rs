@@ -90,9 +90,19 @@ fn sigmoid<T: Real>(x: T) -> T {
     T::one() / (T::one() + (-x).exp())
 }
 
-/// The rows that a segment's row sees, in order: the context, then itself up to that row.
-fn seen(segment: &Segment, row: usize) -> impl Iterator<Item = usize> + '_ {
-    segment.context.iter().cloned().flatten().chain(segment.rows.start..=row)
+/// GELU in its tanh form, and its derivative.
+fn gelu<T: Real>(x: T) -> (T, T) {
+    let (root, cube) = (T::of((2.0 / std::f64::consts::PI).sqrt()), T::of(0.044715));
+    let (half, one) = (T::of(0.5), T::one());
+    let t = (root * (x + cube * x * x * x)).tanh();
+    let slope = root * (one + T::of(3.0) * cube * x * x);
+    (half * x * (one + t), half * (one + t) + half * x * (one - t * t) * slope)
+}
+
+/// The rows that a segment's row sees, in order: the last of the context and itself up to that row.
+fn seen(segment: &Segment, row: usize, heads: Heads) -> impl Iterator<Item = usize> + '_ {
+    let all = segment.context.iter().map(std::ops::Range::len).sum::<usize>() + row + 1 - segment.rows.start;
+    segment.context.iter().cloned().flatten().chain(segment.rows.start..=row).skip(heads.beyond_window(all))
 }
 
 /// Log-softmax of each row of `hidden head^T`.
@@ -134,6 +144,23 @@ impl<T: Real> Device for Reference<T> {
 
     fn copy(&self, source: &Matrix<T>, target: &Matrix<T>) {
         store(target, &load(source));
+    }
+
+    fn scale(&self, factor: f32, x: &Matrix<T>) {
+        store(x, &load(x).iter().map(|&v| T::of(f64::from(factor)) * v).collect::<Vec<T>>());
+    }
+
+    fn add(&self, x: &Matrix<T>, y: &Matrix<T>) {
+        let rows: Vec<T> = load(x).iter().copied().cycle().take(y.len()).collect();
+        update(y, Write::Add, &rows);
+    }
+
+    fn sum_rows(&self, x: &Matrix<T>, sum: &Matrix<T>) {
+        let mut total = vec![T::zero(); x.cols()];
+        for row in load(x).chunks(x.cols()) {
+            total.iter_mut().zip(row).for_each(|(total, &v)| *total += v);
+        }
+        update(sum, Write::Add, &total);
     }
 
     fn gather_rows(&self, source: &Matrix<T>, rows: &[u32], target: &Matrix<T>) {
@@ -201,6 +228,32 @@ impl<T: Real> Device for Reference<T> {
         }
     }
 
+    fn rms_norm_heads(&self, x: &Matrix<T>, weight: &Matrix<T>, epsilon: f32, y: &Matrix<T>, inv_rms: &Matrix<T>) {
+        for head in 0..inv_rms.cols() {
+            let columns = head * weight.cols()..(head + 1) * weight.cols();
+            let (x, y) = (x.col_range(columns.clone()), y.col_range(columns));
+            self.rms_norm(&x, weight, epsilon, &y, &inv_rms.col_range(head..head + 1));
+        }
+    }
+
+    fn rms_norm_heads_backward(
+        &self,
+        x: &Matrix<T>,
+        weight: &Matrix<T>,
+        inv_rms: &Matrix<T>,
+        d: &Matrix<T>,
+        dweight: Option<&Matrix<T>>,
+    ) {
+        for head in 0..inv_rms.cols() {
+            let columns = head * weight.cols()..(head + 1) * weight.cols();
+            let (x, d, inv_rms) =
+                (x.col_range(columns.clone()), d.col_range(columns), inv_rms.col_range(head..head + 1));
+            let dx = Tensor::new(self.zeros(d.len()), 0, d.rows(), d.cols());
+            self.rms_norm_backward(&x, weight, &inv_rms, &d, &dx, dweight);
+            self.copy(&dx, &d);
+        }
+    }
+
     fn linear(&self, x: &Matrix<T>, weight: &Matrix<T>, scale: f32, write: Write, y: &Matrix<T>) {
         let (xs, w, inner, scale) = (load(x), load(weight), x.cols(), T::of(f64::from(scale)));
         let product: Vec<T> = xs
@@ -257,8 +310,7 @@ impl<T: Real> Device for Reference<T> {
     }
 
     fn attention(&self, qkv: &Matrix<T>, segments: &[Segment], heads: Heads, out: &Matrix<T>, log_sum: &Matrix<T>) {
-        let (all, width, dim, scale) =
-            (load(qkv), heads.row_width(), heads.dim, T::of(heads.dim as f64).sqrt().recip());
+        let (all, width, dim, scale) = (load(qkv), heads.row_width(), heads.dim, T::of(f64::from(heads.scale)));
         let (mut outs, mut sums) = (load(out), load(log_sum));
         for segment in segments {
             for row in segment.rows.clone() {
@@ -267,14 +319,14 @@ impl<T: Real> Device for Reference<T> {
                     let q = &all[row * width + head * dim..][..dim];
                     let key = |j: usize| &all[j * width + heads.query_width() + kv * dim..][..dim];
                     let value = |j: usize| &all[j * width + heads.query_width() + heads.kv_width() + kv * dim..][..dim];
-                    let scores: Vec<T> = seen(segment, row)
+                    let scores: Vec<T> = seen(segment, row, heads)
                         .map(|j| scale * q.iter().zip(key(j)).map(|(&a, &b)| a * b).sum::<T>())
                         .collect();
                     let top = scores.iter().copied().fold(T::neg_infinity(), T::max);
                     let sum = top + scores.iter().map(|&s| (s - top).exp()).sum::<T>().ln();
                     let o = &mut outs[row * out.cols() + head * dim..][..dim];
                     o.fill(T::zero());
-                    for (score, j) in scores.iter().zip(seen(segment, row)) {
+                    for (score, j) in scores.iter().zip(seen(segment, row, heads)) {
                         for (o, &v) in o.iter_mut().zip(value(j)) {
                             *o += (*score - sum).exp() * v;
                         }
@@ -297,8 +349,7 @@ impl<T: Real> Device for Reference<T> {
         heads: Heads,
         dqkv: &Matrix<T>,
     ) {
-        let (all, width, dim, scale) =
-            (load(qkv), heads.row_width(), heads.dim, T::of(heads.dim as f64).sqrt().recip());
+        let (all, width, dim, scale) = (load(qkv), heads.row_width(), heads.dim, T::of(f64::from(heads.scale)));
         let (outs, sums, douts) = (load(out), load(log_sum), load(dout));
         let mut grad = vec![T::zero(); all.len()];
         for segment in segments {
@@ -309,7 +360,7 @@ impl<T: Real> Device for Reference<T> {
                     let at = row * out.cols() + head * dim..row * out.cols() + (head + 1) * dim;
                     let (o, d_o) = (&outs[at.clone()], &douts[at]);
                     let inner = o.iter().zip(d_o).map(|(&a, &b)| a * b).sum::<T>();
-                    for j in seen(segment, row) {
+                    for j in seen(segment, row, heads) {
                         let k_at = j * width + heads.query_width() + kv * dim;
                         let v_at = k_at + heads.kv_width();
                         let score = scale * (0..dim).map(|c| all[q_at + c] * all[k_at + c]).sum::<T>();
@@ -329,11 +380,12 @@ impl<T: Real> Device for Reference<T> {
     }
 
     fn attention_cached(&self, q: &Matrix<T>, cache: &Matrix<T>, runs: &[Cached], heads: Heads, out: &Matrix<T>) {
-        let (qs, cached, dim, scale) = (load(q), load(cache), heads.dim, T::of(heads.dim as f64).sqrt().recip());
+        let (qs, cached, dim, scale) = (load(q), load(cache), heads.dim, T::of(f64::from(heads.scale)));
         let mut outs = load(out);
         for run in runs {
             for (i, row) in run.rows.clone().enumerate() {
-                let seen: Vec<usize> = run.seen.iter().cloned().flatten().take(run.visible(i)).collect();
+                let visible = run.seen.iter().cloned().flatten().take(run.visible(i));
+                let seen: Vec<usize> = visible.skip(heads.beyond_window(run.visible(i))).collect();
                 for head in 0..heads.query {
                     let kv = head / (heads.query / heads.kv);
                     let at = row * heads.query_width() + head * dim;
@@ -373,6 +425,28 @@ impl<T: Real> Device for Reference<T> {
                 let (gate, up, s) = (row[k], row[width + k], sigmoid(row[k]));
                 row[k] = dout[k] * up * s * (T::one() + gate * (T::one() - s));
                 row[width + k] = dout[k] * gate * s;
+            }
+        }
+        store(dgate_up, &grad);
+    }
+
+    fn geglu(&self, gate_up: &Matrix<T>, out: &Matrix<T>) {
+        let width = out.cols();
+        let product: Vec<T> = load(gate_up)
+            .chunks(2 * width)
+            .flat_map(|row| (0..width).map(|k| gelu(row[k]).0 * row[width + k]).collect::<Vec<T>>())
+            .collect();
+        store(out, &product);
+    }
+
+    fn geglu_backward(&self, gate_up: &Matrix<T>, dout: &Matrix<T>, dgate_up: &Matrix<T>) {
+        let (width, douts) = (dout.cols(), load(dout));
+        let mut grad = load(gate_up);
+        for (row, dout) in grad.chunks_mut(2 * width).zip(douts.chunks(width)) {
+            for k in 0..width {
+                let ((value, slope), up) = (gelu(row[k]), row[width + k]);
+                row[k] = dout[k] * up * slope;
+                row[width + k] = dout[k] * value;
             }
         }
         store(dgate_up, &grad);

@@ -2,9 +2,9 @@
 
 mod operands;
 
-use operands::{HEADS, numbers, segments};
+use operands::{HEADS, numbers, segments, sliding};
 use std::cell::RefCell;
-use temper_kernels::{Device, LogProbGrad, Pick, Reference, Tensor, Write};
+use temper_kernels::{Device, Heads, LogProbGrad, Pick, Reference, Tensor, Write};
 
 type T = Tensor<RefCell<Vec<f64>>>;
 const DEVICE: fn() -> Reference<f64> = Reference::<f64>::new;
@@ -108,15 +108,72 @@ fn rope() {
 
 #[test]
 fn attention_with_shared_context() {
+    attention_of(HEADS);
+}
+
+#[test]
+fn attention_with_a_sliding_window() {
+    // Of the longest path, eleven rows: a window within it, and one wider than any.
+    attention_of(sliding(4));
+    attention_of(sliding(50));
+}
+
+fn attention_of(heads: Heads) {
     let d = DEVICE();
     let segments = segments(3);
     let n = 18;
-    let (qkv, dout) = (tensor(1, n, HEADS.row_width()), tensor(2, n, HEADS.query_width()));
-    let (out, sums, dqkv) = (zeros(n, HEADS.query_width()), zeros(n, HEADS.query), zeros(n, HEADS.row_width()));
-    d.attention(&qkv, &segments, HEADS, &out, &sums);
-    d.attention_backward(&qkv, &out, &sums, &dout, &segments, HEADS, &dqkv);
+    let (qkv, dout) = (tensor(1, n, heads.row_width()), tensor(2, n, heads.query_width()));
+    let (out, sums, dqkv) = (zeros(n, heads.query_width()), zeros(n, heads.query), zeros(n, heads.row_width()));
+    d.attention(&qkv, &segments, heads, &out, &sums);
+    d.attention_backward(&qkv, &out, &sums, &dout, &segments, heads, &dqkv);
     check("qkv", &qkv, &dqkv, || {
-        d.attention(&qkv, &segments, HEADS, &out, &sums);
+        d.attention(&qkv, &segments, heads, &out, &sums);
+        weighted(&out, &dout)
+    });
+}
+
+#[test]
+fn rms_norm_of_heads() {
+    let d = DEVICE();
+    let (x, w, dy) = (tensor(1, 3, 12), tensor(2, 1, 4), tensor(3, 3, 12));
+    let (y, inv, dx, dw) = (zeros(3, 12), zeros(3, 3), zeros(3, 12), zeros(1, 4));
+    d.rms_norm_heads(&x, &w, 1e-5, &y, &inv);
+    d.copy(&dy, &dx);
+    d.rms_norm_heads_backward(&x, &w, &inv, &dx, Some(&dw));
+    let loss = || {
+        d.rms_norm_heads(&x, &w, 1e-5, &y, &inv);
+        weighted(&y, &dy)
+    };
+    check("x", &x, &dx, loss);
+    check("weight", &w, &dw, loss);
+}
+
+#[test]
+fn bias_and_scale() {
+    let d = DEVICE();
+    let (x, bias, dy, y, dbias, dx) =
+        (tensor(1, 3, 5), tensor(2, 1, 5), tensor(3, 3, 5), zeros(3, 5), zeros(1, 5), zeros(3, 5));
+    d.sum_rows(&dy, &dbias);
+    d.scale(0.7, &dbias);
+    d.copy(&dy, &dx);
+    d.scale(0.7, &dx);
+    let loss = || {
+        d.copy(&x, &y);
+        d.add(&bias, &y);
+        d.scale(0.7, &y);
+        weighted(&y, &dy)
+    };
+    check("x", &x, &dx, loss);
+    check("bias", &bias, &dbias, loss);
+}
+
+#[test]
+fn geglu() {
+    let d = DEVICE();
+    let (x, dout, out, dx) = (tensor(1, 3, 8), tensor(2, 3, 4), zeros(3, 4), zeros(3, 8));
+    d.geglu_backward(&x, &dout, &dx);
+    check("gate_up", &x, &dx, || {
+        d.geglu(&x, &out);
         weighted(&out, &dout)
     });
 }

@@ -269,7 +269,7 @@ impl Checkpoint {
             expected.iter().filter_map(|(name, shape)| self.check_shape(name, shape).err()).collect();
         let mut unused = Vec::new();
         for name in self.names() {
-            if expected.contains_key(name) || name.ends_with("rotary_emb.inv_freq") {
+            if expected.contains_key(name) || name.ends_with("rotary_emb.inv_freq") || name == "rope_freqs.weight" {
                 continue;
             }
             if name.starts_with("model.") || name.starts_with("blk.") || name == "lm_head.bias" {

@@ -1,13 +1,90 @@
-//! The shape of a Llama-family decoder, from `config.json` of a Hugging Face folder or from GGUF metadata.
+//! The shape of a decoder, from `config.json` of a Hugging Face folder (`config/hf.rs`) or from GGUF metadata (`gguf`).
+//!
+//! What models of one kind share with Llama is sizes; where they differ is [`Design`], by data: the code that computes asks it
+//! for biases, norms and windows and never for a model's name.
 
-use std::path::Path;
+mod hf;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 
-use crate::checkpoint::WeightsError;
+use crate::family::Family;
+use crate::rope::RopeScaling;
 
-/// Shape and constants of a Llama-family decoder. Field names are those of transformers' `LlamaConfig`.
+/// The gate of the feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x sigmoid(x)`.
+    Silu,
+    /// GELU in its tanh form.
+    GeluTanh,
+}
+
+/// How one layer attends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LayerKind {
+    /// How many tokens a token sees at most, itself among them; none for all before it.
+    pub window: Option<usize>,
+    /// Whether queries and keys are turned by their positions.
+    pub rope: bool,
+}
+
+impl LayerKind {
+    /// Sees everything before it, with rotary embedding.
+    pub const FULL: Self = Self { window: None, rope: true };
+}
+
+/// In what a decoder differs from Llama. [`Design::LLAMA`] is the plain one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Design {
+    /// Whose names and files it has; nothing that is computed depends on it.
+    pub family: Family,
+    /// Scaling of the rotary frequencies.
+    pub rope_scaling: RopeScaling,
+    /// Layers with a window have rotary frequencies of this base, not scaled; none: those of all layers.
+    pub rope_local_theta: Option<f64>,
+    /// Query, key and value projections have biases.
+    pub qkv_bias: bool,
+    /// The output projection of attention has a bias.
+    pub o_bias: bool,
+    /// The three projections of the feed-forward layer have biases.
+    pub mlp_bias: bool,
+    /// Each head of queries and keys goes through an RMSNorm before it is turned.
+    pub qk_norm: bool,
+    /// What attention and feed-forward give goes through an RMSNorm before it is added to the residual stream.
+    pub branch_norms: bool,
+    /// Norms multiply by one plus their weight.
+    pub norm_offset: bool,
+    /// The gate.
+    pub activation: Activation,
+    /// Embeddings are multiplied by `sqrt(hidden_size)`.
+    pub scale_embedding: bool,
+    /// Attention's scores are divided by the root of this; none: of the head's width.
+    pub query_pre_attn_scalar: Option<f64>,
+    /// Each layer's kind; layers behind the end are [`LayerKind::FULL`], and where all are, it is empty.
+    pub layers: Vec<LayerKind>,
+}
+
+impl Design {
+    /// Llama's own.
+    pub const LLAMA: Self = Self {
+        family: Family::Llama,
+        rope_scaling: RopeScaling::Default,
+        rope_local_theta: None,
+        qkv_bias: false,
+        o_bias: false,
+        mlp_bias: false,
+        qk_norm: false,
+        branch_norms: false,
+        norm_offset: false,
+        activation: Activation::Silu,
+        scale_embedding: false,
+        query_pre_attn_scalar: None,
+        layers: Vec::new(),
+    };
+}
+
+/// Shape and constants of a decoder. Field names are those of transformers' `LlamaConfig`.
 ///
 /// Every value that a [`Checkpoint`](crate::Checkpoint) hands out has passed [`LlamaConfig::problems`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,7 +117,12 @@ pub struct LlamaConfig {
     pub eos_token_ids: Vec<u32>,
     /// Filler token, where given. May equal an end token: never recognise padding by its id.
     pub pad_token_id: Option<u32>,
+    /// In what it differs from Llama.
+    pub design: Design,
 }
+
+/// The widest head: what attention over a cache holds at once.
+const WIDEST_HEAD: usize = 256;
 
 impl LlamaConfig {
     /// The shape of SmolLM2-135M-Instruct, as its published files give it: what the tests and `temper bench` run on.
@@ -60,6 +142,7 @@ impl LlamaConfig {
             bos_token_id: Some(1),
             eos_token_ids: vec![2],
             pad_token_id: Some(2),
+            design: Design::LLAMA,
         }
     }
 
@@ -76,7 +159,7 @@ impl LlamaConfig {
             ("num_hidden_layers", self.num_hidden_layers, 1 << 10),
             ("num_attention_heads", self.num_attention_heads, 1 << 12),
             ("num_key_value_heads", self.num_key_value_heads, 1 << 12),
-            ("head_dim", self.head_dim, 1 << 12),
+            ("head_dim", self.head_dim, WIDEST_HEAD),
             ("max_position_embeddings", self.max_position_embeddings, 1 << 28),
         ] {
             if !(1..=most).contains(&value) {
@@ -98,6 +181,7 @@ impl LlamaConfig {
         if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 0.1) {
             problems.push(format!("rms_norm_eps: expected above 0 and below 0.1, got {}", self.rms_norm_eps));
         }
+        problems.extend(self.design.problems());
         let ids = [("bos_token_id", self.bos_token_id), ("pad_token_id", self.pad_token_id)];
         let ids = ids.into_iter().filter_map(|(name, id)| Some((name, id?)));
         for (name, id) in ids.chain(self.eos_token_ids.iter().map(|&id| ("eos_token_id", id))) {
@@ -108,26 +192,56 @@ impl LlamaConfig {
         problems
     }
 
+    /// How layer `i` attends.
+    pub fn layer(&self, i: usize) -> LayerKind {
+        self.design.layers.get(i).copied().unwrap_or(LayerKind::FULL)
+    }
+
+    /// The names of a layer's norms of whole rows, within the layer: before attention, before the feed-forward layer, and
+    /// where there are such, behind either.
+    pub(crate) fn norm_names(&self) -> ([&'static str; 2], Option<[&'static str; 2]>) {
+        if self.design.branch_norms {
+            let behind = ["post_attention_layernorm", "post_feedforward_layernorm"];
+            (["input_layernorm", "pre_feedforward_layernorm"], Some(behind))
+        } else {
+            (["input_layernorm", "post_attention_layernorm"], None)
+        }
+    }
+
     /// Names (as in a Hugging Face checkpoint) and shapes, row-major `[out, in]`, of all weights, in the order of the forward
     /// pass.
     pub fn tensor_shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let (hidden, inner, design) = (self.hidden_size, self.intermediate_size, &self.design);
         let q = self.num_attention_heads * self.head_dim;
         let kv = self.num_key_value_heads * self.head_dim;
+        let ([before_attention, before_mlp], behind) = self.norm_names();
+        let (head_norm, row_norm) = (vec![self.head_dim], vec![hidden]);
+        let [behind_attention, behind_mlp] = [0, 1].map(|i| behind.map(|names| (names[i], row_norm.clone(), false)));
+        let of_heads = ["self_attn.q_norm", "self_attn.k_norm"].map(|name| (name, head_norm.clone(), false));
+        // Name, shape of the weight, and whether a bias stands beside it.
+        let mut parts = vec![
+            (before_attention, row_norm.clone(), false),
+            ("self_attn.q_proj", vec![q, hidden], design.qkv_bias),
+            ("self_attn.k_proj", vec![kv, hidden], design.qkv_bias),
+            ("self_attn.v_proj", vec![kv, hidden], design.qkv_bias),
+        ];
+        parts.extend(of_heads.into_iter().filter(|_| design.qk_norm));
+        parts.push(("self_attn.o_proj", vec![hidden, q], design.o_bias));
+        parts.extend(behind_attention);
+        parts.extend([
+            (before_mlp, row_norm.clone(), false),
+            ("mlp.gate_proj", vec![inner, hidden], design.mlp_bias),
+            ("mlp.up_proj", vec![inner, hidden], design.mlp_bias),
+            ("mlp.down_proj", vec![hidden, inner], design.mlp_bias),
+        ]);
+        parts.extend(behind_mlp);
         let mut shapes = vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, hidden])];
         for layer in 0..self.num_hidden_layers {
-            for (name, shape) in [
-                ("input_layernorm", vec![hidden]),
-                ("self_attn.q_proj", vec![q, hidden]),
-                ("self_attn.k_proj", vec![kv, hidden]),
-                ("self_attn.v_proj", vec![kv, hidden]),
-                ("self_attn.o_proj", vec![hidden, q]),
-                ("post_attention_layernorm", vec![hidden]),
-                ("mlp.gate_proj", vec![inner, hidden]),
-                ("mlp.up_proj", vec![inner, hidden]),
-                ("mlp.down_proj", vec![hidden, inner]),
-            ] {
-                shapes.push((format!("model.layers.{layer}.{name}.weight"), shape));
+            for (name, shape, bias) in &parts {
+                shapes.push((format!("model.layers.{layer}.{name}.weight"), shape.clone()));
+                if *bias {
+                    shapes.push((format!("model.layers.{layer}.{name}.bias"), vec![shape[0]]));
+                }
             }
         }
         shapes.push(("model.norm.weight".to_owned(), vec![hidden]));
@@ -137,170 +251,32 @@ impl LlamaConfig {
         shapes
     }
 
-    /// Reads `config.json`. `has_head` says whether the weights hold `lm_head.weight`: it decides about tied embeddings where
-    /// the file does not.
-    ///
-    /// Absent optional keys take the defaults of transformers' `LlamaConfig`. What would change the computation and is not
-    /// built (other architectures, scaled rotary frequencies, biases, other activations, quantised weights) is refused.
-    ///
-    /// # Errors
-    /// All problems of the file at once.
-    pub(crate) fn from_hf(file: &Path, text: &str, has_head: bool) -> Result<Self, WeightsError> {
-        let refuse = |problems| WeightsError::Config { file: file.to_owned(), problems };
-        let config: Map<String, Value> = serde_json::from_str(text).map_err(|e| refuse(vec![e.to_string()]))?;
-        let mut fields = Fields { config: &config, problems: Vec::new() };
-
-        match config.get("architectures") {
-            Some(Value::Array(names)) if names.iter().any(|n| n == "LlamaForCausalLM") => {}
-            None if config.get("model_type").is_some_and(|t| t == "llama") => {}
-            other => {
-                let got = other.or(config.get("model_type")).map_or("nothing".to_owned(), Value::to_string);
-                fields.problems.push(format!("architectures: expected LlamaForCausalLM, got {got}"));
-                return Err(refuse(fields.problems));
-            }
-        }
-        fields.only("hidden_act", &[json!("silu")]);
-        fields.only("attention_bias", &[json!(false)]);
-        fields.only("mlp_bias", &[json!(false)]);
-        fields.only("quantization_config", &[]);
-        let rope_theta = fields.rope_theta();
-
-        let heads = fields.size("num_attention_heads", None);
-        let hidden_size = fields.size("hidden_size", None);
-        let config = Self {
-            vocab_size: fields.size("vocab_size", None),
-            hidden_size,
-            intermediate_size: fields.size("intermediate_size", None),
-            num_hidden_layers: fields.size("num_hidden_layers", None),
-            num_attention_heads: heads,
-            num_key_value_heads: fields.size("num_key_value_heads", Some(heads)),
-            head_dim: fields.size("head_dim", hidden_size.checked_div(heads)),
-            rope_theta,
-            rms_norm_eps: fields.number("rms_norm_eps", 1e-6),
-            tie_word_embeddings: match config.get("tie_word_embeddings") {
-                None | Some(Value::Null) => !has_head,
-                Some(Value::Bool(tied)) => *tied,
-                Some(other) => {
-                    fields.problems.push(format!("tie_word_embeddings: expected true or false, got {other}"));
-                    false
-                }
-            },
-            max_position_embeddings: fields.size("max_position_embeddings", Some(2048)),
-            bos_token_id: fields.tokens("bos_token_id").first().copied(),
-            eos_token_ids: fields.tokens("eos_token_id"),
-            pad_token_id: fields.tokens("pad_token_id").first().copied(),
-        };
-        if fields.problems.is_empty() {
-            fields.problems = config.problems();
-        }
-        if fields.problems.is_empty() { Ok(config) } else { Err(refuse(fields.problems)) }
+    /// The bases of the rotary tables with their scaling: of all layers, and of those with a window where they have their own.
+    pub(crate) fn rotations(&self) -> Vec<(f64, RopeScaling)> {
+        let local = self.design.rope_local_theta.map(|theta| (theta, RopeScaling::Default));
+        [(self.rope_theta, self.design.rope_scaling)].into_iter().chain(local).collect()
     }
 
-    /// The content of a `config.json` that transformers (4 and 5) loads. `dtype` is its name for the stored type, such as
-    /// `bfloat16`.
-    pub(crate) fn to_hf(&self, dtype: &str) -> Value {
-        let eos = match self.eos_token_ids.as_slice() {
-            [] => Value::Null,
-            [one] => json!(one),
-            several => json!(several),
-        };
-        json!({
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_hidden_layers,
-            "num_attention_heads": self.num_attention_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            "head_dim": self.head_dim,
-            "hidden_act": "silu",
-            "attention_bias": false,
-            "mlp_bias": false,
-            "rope_theta": self.rope_theta,
-            "rms_norm_eps": self.rms_norm_eps,
-            "tie_word_embeddings": self.tie_word_embeddings,
-            "max_position_embeddings": self.max_position_embeddings,
-            "bos_token_id": self.bos_token_id,
-            "eos_token_id": eos,
-            "pad_token_id": self.pad_token_id,
-            "torch_dtype": dtype,
-        })
+    /// Numbers of the tables of cosines and sines that a model of this shape keeps.
+    pub fn rotary_numbers(&self) -> usize {
+        self.rotations().len() * self.max_position_embeddings * self.head_dim
     }
 }
 
-/// Reads fields and collects what is wrong with them.
-struct Fields<'a> {
-    config: &'a Map<String, Value>,
-    problems: Vec<String>,
-}
-
-impl<'a> Fields<'a> {
-    /// The value, or `None` where it is absent or null.
-    fn get(&self, name: &str) -> Option<&'a Value> {
-        self.config.get(name).filter(|v| !v.is_null())
-    }
-
-    fn size(&mut self, name: &str, default: Option<usize>) -> usize {
-        match (self.get(name), default) {
-            (None, Some(default)) => return default,
-            (None, None) => self.problems.push(format!("{name}: missing")),
-            (Some(value), _) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
-                Some(n) => return n,
-                None => self.problems.push(format!("{name}: expected a whole number, got {value}")),
-            },
+impl Design {
+    /// What is wrong with these numbers.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = self.rope_scaling.problems();
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        if let Some(theta) = self.rope_local_theta.filter(|&theta| !(theta.is_finite() && theta >= 1.0)) {
+            problems.push(format!("rope_local_base_freq: expected a finite number of at least 1, got {theta}"));
         }
-        0
-    }
-
-    fn number(&mut self, name: &str, default: f64) -> f64 {
-        let Some(value) = self.get(name) else { return default };
-        value.as_f64().unwrap_or_else(|| {
-            self.problems.push(format!("{name}: expected a number, got {value}"));
-            default
-        })
-    }
-
-    /// Token ids: absent, one, or a list. Old Llama files say -1 for "none".
-    fn tokens(&mut self, name: &str) -> Vec<u32> {
-        let values = match self.get(name) {
-            None => return Vec::new(),
-            Some(value) if *value == -1 => return Vec::new(),
-            Some(Value::Array(list)) => list.clone(),
-            Some(one) => vec![one.clone()],
-        };
-        let ids: Vec<u32> = values.iter().filter_map(|v| v.as_u64()?.try_into().ok()).collect();
-        if ids.len() < values.len() {
-            self.problems.push(format!("{name}: expected token ids, got {}", Value::from(values)));
+        if let Some(scalar) = self.query_pre_attn_scalar.filter(|&scalar| !positive(scalar)) {
+            problems.push(format!("query_pre_attn_scalar: expected a finite number above 0, got {scalar}"));
         }
-        ids
-    }
-
-    /// Refuses a field that is there with a value other than these.
-    fn only(&mut self, name: &str, allowed: &[Value]) {
-        if let Some(value) = self.get(name).filter(|v| !allowed.contains(v)) {
-            let expected = allowed.first().map_or("nothing".to_owned(), Value::to_string);
-            self.problems.push(format!("{name}: only {expected} is supported, got {value}"));
+        if self.layers.iter().any(|layer| layer.window == Some(0)) {
+            problems.push("sliding_window: expected at least 1, got 0".to_owned());
         }
-    }
-
-    /// The rotary base: `rope_theta` at the top (transformers 4) or in `rope_parameters` (transformers 5).
-    fn rope_theta(&mut self) -> f64 {
-        self.only("partial_rotary_factor", &[json!(1), json!(1.0)]);
-        let mut theta = self.number("rope_theta", 10_000.0);
-        for name in ["rope_scaling", "rope_parameters"] {
-            let Some(value) = self.get(name).cloned() else { continue };
-            let kind = value.get("rope_type").or(value.get("type")).unwrap_or(&Value::Null);
-            let partial = value.get("partial_rotary_factor").is_some_and(|f| f.as_f64() != Some(1.0));
-            if !value.is_object() || !(kind.is_null() || kind == "default") || partial {
-                self.problems.push(format!("{name}: only null or type `default` is supported, got {value}"));
-            } else if let Some(inner) = value.get("rope_theta") {
-                match inner.as_f64() {
-                    Some(number) => theta = number,
-                    None => self.problems.push(format!("{name}.rope_theta: expected a number, got {inner}")),
-                }
-            }
-        }
-        theta
+        problems
     }
 }

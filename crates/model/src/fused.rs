@@ -14,10 +14,12 @@ pub(crate) struct Fused {
     pub weight: FrozenWeight,
     /// HF module paths of the projections, in the order of their rows.
     paths: Vec<String>,
+    /// Whether each projection has a bias, which is a tensor of its own.
+    has_bias: bool,
 }
 
 impl Fused {
-    fn new(folder: &str, cols: usize, projections: &[(&str, usize)]) -> Self {
+    fn new(folder: &str, cols: usize, projections: &[(&str, usize)], has_bias: bool) -> Self {
         let (mut parts, mut rows) = (Vec::new(), 0);
         for (_, more) in projections {
             parts.push(rows..rows + more);
@@ -26,19 +28,19 @@ impl Fused {
         let names: Vec<&str> = projections.iter().map(|(name, _)| *name).collect();
         let name = format!("{folder}.{}", names.join("+"));
         let paths = names.iter().map(|name| format!("{folder}.{name}")).collect();
-        Self { weight: FrozenWeight { name, rows, cols, parts }, paths }
+        Self { weight: FrozenWeight { name, rows, cols, parts }, paths, has_bias }
     }
 
     /// The four linears of layer `i`: q, k and v; o; gate and up; down.
     pub fn of_layer(c: &LlamaConfig, i: usize) -> [Self; 4] {
         let (d, f, heads) = (c.hidden_size, c.intermediate_size, c.heads());
-        let (q, kv) = (heads.query_width(), heads.kv_width());
+        let (q, kv, design) = (heads.query_width(), heads.kv_width(), &c.design);
         let [attention, mlp] = ["self_attn", "mlp"].map(|block| format!("model.layers.{i}.{block}"));
         [
-            Self::new(&attention, d, &[("q_proj", q), ("k_proj", kv), ("v_proj", kv)]),
-            Self::new(&attention, q, &[("o_proj", d)]),
-            Self::new(&mlp, d, &[("gate_proj", f), ("up_proj", f)]),
-            Self::new(&mlp, f, &[("down_proj", d)]),
+            Self::new(&attention, d, &[("q_proj", q), ("k_proj", kv), ("v_proj", kv)], design.qkv_bias),
+            Self::new(&attention, q, &[("o_proj", d)], design.o_bias),
+            Self::new(&mlp, d, &[("gate_proj", f), ("up_proj", f)], design.mlp_bias),
+            Self::new(&mlp, f, &[("down_proj", d)], design.mlp_bias),
         ]
     }
 
@@ -54,7 +56,7 @@ impl Fused {
 
     fn table(c: &LlamaConfig, path: &str) -> Self {
         let weight = FrozenWeight { name: path.to_owned(), rows: c.vocab_size, cols: c.hidden_size, parts: Vec::new() };
-        Self { weight, paths: vec![path.to_owned()] }
+        Self { weight, paths: vec![path.to_owned()], has_bias: false }
     }
 
     /// Both tables, then the linears of each layer: the order in which a forward reads them.
@@ -80,6 +82,22 @@ impl Fused {
             tensor(&format!("{path}.weight"), &[rows.len(), self.weight.cols]).map(Into::into)
         };
         self.paths.iter().zip(parts).map(read).collect()
+    }
+
+    /// The projections' biases one after the other; none where they have none.
+    pub fn bias<E, T: Into<Stored>>(
+        &self,
+        tensor: &mut impl FnMut(&str, &[usize]) -> Result<T, E>,
+    ) -> Result<Option<Vec<f32>>, E> {
+        if !self.has_bias {
+            return Ok(None);
+        }
+        let mut bias = Vec::with_capacity(self.weight.rows);
+        for (path, rows) in self.paths.iter().zip(&self.weight.parts) {
+            let own: Stored = tensor(&format!("{path}.bias"), &[rows.len()])?.into();
+            bias.extend(own.into_values(rows.len()));
+        }
+        Ok(Some(bias))
     }
 
     /// Their values, row-major.

@@ -27,10 +27,12 @@ impl Part {
     }
 }
 
-/// `y = x W^T`, with `W` the projections one under the other; and on adapted projections
+/// `y = x W^T + bias`, with `W` the projections one under the other; and on adapted projections
 /// `y_p += scale * (x A_p^T) B_p^T` (Hu et al., 2021), `scale = alpha / rank`.
 pub(crate) struct Linear<B> {
     weight: Parameter<B>,
+    /// [1, out], where there is one.
+    bias: Option<Parameter<B>>,
     parts: Vec<Part>,
     lora: Option<Lora<B>>,
 }
@@ -47,8 +49,14 @@ struct Lora<B> {
 }
 
 impl<B> Linear<B> {
-    /// Over a loaded weight [out, in]; adapters as `tuning` says.
-    pub fn new<D: Device<Buffer = B>>(device: &D, parts: Vec<Part>, weight: Tensor<B>, tuning: &Tuning) -> Self {
+    /// Over a loaded weight [out, in] and bias [1, out]; adapters as `tuning` says.
+    pub fn new<D: Device<Buffer = B>>(
+        device: &D,
+        parts: Vec<Part>,
+        weight: Tensor<B>,
+        bias: Option<Tensor<B>>,
+        tuning: &Tuning,
+    ) -> Self {
         let ins = weight.cols();
         let lora = match tuning {
             Tuning::Lora(settings) => {
@@ -65,6 +73,10 @@ impl<B> Linear<B> {
             }
             Tuning::Full | Tuning::Frozen => None,
         };
+        let bias = bias.map(|bias| match tuning {
+            Tuning::Full => Parameter::trained(device, bias),
+            Tuning::Lora(_) | Tuning::Frozen => Parameter::constant(bias),
+        });
         let weight = match tuning {
             Tuning::Full => Parameter::trained(device, weight),
             Tuning::Lora(_) | Tuning::Frozen => {
@@ -72,7 +84,7 @@ impl<B> Linear<B> {
                 Parameter::frozen(device, weight, &rows)
             }
         };
-        Self { weight, parts, lora }
+        Self { weight, bias, parts, lora }
     }
 
     /// Whether anything here is trained.
@@ -85,9 +97,24 @@ impl<B> Linear<B> {
         self.lora.as_ref().map_or(0, |lora| lora.rank * lora.adapted.len())
     }
 
-    /// `y = from + x W^T` and what the adapters add; `from` none: from zero. `inner`: [n, inner_width or more], kept for
+    /// `y = from + x W^T + bias` and what the adapters add; `from` none: from zero. `inner`: [n, inner_width or more], kept for
     /// the backward; `adapter` turns the adapters on.
     pub fn forward<D: Device<Buffer = B>>(
+        &self,
+        d: &D,
+        x: &Tensor<B>,
+        from: Option<&Tensor<B>>,
+        y: &Tensor<B>,
+        inner: &Tensor<B>,
+        adapter: bool,
+    ) {
+        self.product(d, x, from, y, inner, adapter);
+        if let Some(bias) = &self.bias {
+            d.add(&bias.value, y);
+        }
+    }
+
+    fn product<D: Device<Buffer = B>>(
         &self,
         d: &D,
         x: &Tensor<B>,
@@ -130,6 +157,9 @@ impl<B> Linear<B> {
         if let Some(dweight) = &self.weight.gradient {
             d.linear_backward_weight(dy, x, 1.0, dweight);
         }
+        if let Some(dbias) = self.bias.as_ref().and_then(|bias| bias.gradient.as_ref()) {
+            d.sum_rows(dy, dbias);
+        }
         let Some(lora) = &self.lora else {
             if let Some(dx) = dx {
                 d.linear_backward_input(dy, &self.weight.value, 1.0, Write::Set, dx);
@@ -153,10 +183,13 @@ impl<B> Linear<B> {
         }
     }
 
-    /// The weight of each projection under its HF name.
+    /// The weight and the bias of each projection under their HF names.
     pub fn visit_weights(&self, visit: &mut dyn FnMut(String, Parameter<B>)) {
         for part in &self.parts {
             visit(format!("{}.weight", part.path), self.weight.rows(part.rows.clone()));
+            if let Some(bias) = &self.bias {
+                visit(format!("{}.bias", part.path), bias.cols(part.rows.clone()));
+            }
         }
     }
 

@@ -1,46 +1,80 @@
-//! The Llama family: embedding, blocks of attention and SwiGLU with RMSNorm before each, a last norm, a head.
+//! A decoder: embedding, blocks of attention and a gated layer with RMSNorm before each, a last norm, a head. In what one
+//! differs from Llama (biases, norms of heads and behind branches, windows, ...) its configuration says: `Design`.
 //!
 //! `forward` and `backward` read top to bottom, one line an operation of `temper_kernels::Device`.
 
+use std::ops::Range;
 use std::rc::Rc;
 
+use rayon::prelude::*;
 use temper_kernels::{Cached, Device, FrozenWeight, Heads, Segment, Tensor};
 use temper_run::Random;
 
 use crate::fused::Fused;
 use crate::linear::Linear;
+use crate::norm::Norm;
 use crate::parameters::Parameter;
 use crate::stored::Stored;
-use crate::workspace::Workspace;
-use crate::{LlamaConfig, Tuning};
+use crate::workspace::{Gradients, LayerActivations, Workspace};
+use crate::{Activation, LlamaConfig, RopeScaling, Tuning};
 
 impl LlamaConfig {
-    /// The attention heads.
+    /// The attention heads of a layer without a window.
     pub fn heads(&self) -> Heads {
-        Heads { query: self.num_attention_heads, kv: self.num_key_value_heads, dim: self.head_dim }
+        let heads = Heads::new(self.num_attention_heads, self.num_key_value_heads, self.head_dim);
+        let scale = self.design.query_pre_attn_scalar.map(|scalar| scalar.powf(-0.5) as f32);
+        Heads { scale: scale.unwrap_or(heads.scale), ..heads }
     }
 }
 
-/// A Llama-family model on a device.
+/// A decoder on a device.
 pub struct Llama<D: Device> {
     device: D,
     config: LlamaConfig,
     embedding: Parameter<D::Buffer>,
     layers: Vec<Layer<D::Buffer>>,
-    norm: Parameter<D::Buffer>,
+    norm: Norm<D::Buffer>,
     /// None where the head is the embedding.
     head: Option<Parameter<D::Buffer>>,
-    cos: Tensor<D::Buffer>,
-    sin: Tensor<D::Buffer>,
+    rotations: Vec<Rotation<D::Buffer>>,
+}
+
+/// Cosines and sines: [positions, dim / 2] each.
+struct Rotation<B> {
+    cos: Tensor<B>,
+    sin: Tensor<B>,
 }
 
 struct Layer<B> {
-    attention_norm: Parameter<B>,
+    heads: Heads,
+    /// Index into the rotations; none where queries and keys are not turned.
+    rotation: Option<usize>,
+    norms: Norms<B>,
     qkv: Linear<B>,
     o: Linear<B>,
-    mlp_norm: Parameter<B>,
     gate_up: Linear<B>,
     down: Linear<B>,
+}
+
+struct Norms<B> {
+    attention: Norm<B>,
+    mlp: Norm<B>,
+    /// Of the heads of q and of k.
+    heads: Option<[Norm<B>; 2]>,
+    /// Behind attention and behind the feed-forward layer.
+    branches: Option<[Norm<B>; 2]>,
+}
+
+impl<B> Norms<B> {
+    fn all(&self) -> impl Iterator<Item = &Norm<B>> {
+        let more = self.heads.iter().chain(&self.branches).flatten();
+        [&self.attention, &self.mlp].into_iter().chain(more)
+    }
+
+    /// The norm behind attention (0) or the feed-forward layer (1).
+    fn behind(&self, branch: usize) -> Option<&Norm<B>> {
+        self.branches.as_ref().map(|norms| &norms[branch])
+    }
 }
 
 /// A packed micro-batch.
@@ -85,11 +119,40 @@ fn weight_of<D: Device>(device: &D, parts: Vec<Stored>, rows: usize, ins: usize,
     weight
 }
 
+/// The columns of q or of k in a row of `qkv`, and their heads in a row of the norms' factors.
+struct HeadPart {
+    columns: Range<usize>,
+    heads: Range<usize>,
+}
+
+impl HeadPart {
+    fn both(heads: Heads) -> [Self; 2] {
+        let (q, turned) = (heads.query_width(), heads.query_width() + heads.kv_width());
+        let query = Self { columns: 0..q, heads: 0..heads.query };
+        [query, Self { columns: q..turned, heads: heads.query..heads.query + heads.kv }]
+    }
+}
+
 /// How a forward attends, and where keys and values go.
 #[derive(Clone, Copy)]
 enum Attend<'a, B> {
     Packed(&'a [Segment]),
     Cached { cache: &'a KvCache<B>, own: &'a [u32], runs: &'a [Cached] },
+}
+
+impl<B> Rotation<B> {
+    /// Angles in f64: position times frequency.
+    fn new<D: Device<Buffer = B>>(device: &D, c: &LlamaConfig, theta: f64, scaling: RopeScaling) -> Self {
+        let (half, positions) = (c.head_dim / 2, c.max_position_embeddings);
+        let (frequencies, factor) = scaling.frequencies(theta, c.head_dim);
+        let angle = |i: usize| (i / half) as f64 * frequencies[i % half];
+        let table = |of: fn(f64) -> f64| {
+            let values: Vec<f32> =
+                (0..positions * half).into_par_iter().map(|i| (factor * of(angle(i))) as f32).collect();
+            device.upload(positions, half, &values)
+        };
+        Self { cos: table(f64::cos), sin: table(f64::sin) }
+    }
 }
 
 impl<D: Device> Llama<D> {
@@ -121,24 +184,32 @@ impl<D: Device> Llama<D> {
     ) -> Result<Self, E> {
         let mut tensor = |name: &str, shape: &[usize]| tensor(name, shape).map(Into::<Stored>::into);
         let c = config;
-        let (d, heads) = (c.hidden_size, c.heads());
+        let d = c.hidden_size;
         let trained = matches!(tuning, Tuning::Full);
         let packed = |weight: &FrozenWeight| {
             let buffer = if trained { None } else { packed(weight) };
             buffer.map(|buffer| Tensor::new(buffer, 0, weight.rows, weight.cols))
         };
-        let mut norm = |name: &str| {
-            let value = device.upload(1, d, &tensor(name, &[d])?.into_values(d));
-            Ok(if trained { Parameter::trained(&device, value) } else { Parameter::constant(value) })
+        let mut norm = |name: String, width: usize| {
+            let name = format!("{name}.weight");
+            let value = device.upload(1, width, &tensor(&name, &[width])?.into_values(width));
+            Ok(Norm::new(&device, name, value, c.design.norm_offset, trained))
         };
+        let (before, behind) = c.norm_names();
         let mut norms = Vec::new();
         for i in 0..c.num_hidden_layers {
-            let attention = norm(&format!("model.layers.{i}.input_layernorm.weight"))?;
-            norms.push((attention, norm(&format!("model.layers.{i}.post_attention_layernorm.weight"))?));
+            let mut own = |name: &str, width: usize| norm(format!("model.layers.{i}.{name}"), width);
+            let [attention, mlp] = before;
+            let (attention, mlp) = (own(attention, d)?, own(mlp, d)?);
+            let dim = c.head_dim;
+            let of_heads = c.design.qk_norm.then(|| Ok([own("self_attn.q_norm", dim)?, own("self_attn.k_norm", dim)?]));
+            let heads = of_heads.transpose()?;
+            let branches = behind.map(|[first, second]| Ok([own(first, d)?, own(second, d)?])).transpose()?;
+            norms.push(Norms { attention, mlp, heads, branches });
         }
-        let last_norm = norm("model.norm.weight")?;
+        let last_norm = norm("model.norm".to_owned(), d)?;
         let mut layers = Vec::new();
-        for (i, (attention_norm, mlp_norm)) in norms.into_iter().enumerate() {
+        for (i, norms) in norms.into_iter().enumerate() {
             let mut linear = |fused: &Fused| {
                 let weight = match packed(&fused.weight) {
                     Some(weight) => weight,
@@ -146,12 +217,17 @@ impl<D: Device> Llama<D> {
                         weight_of(&device, fused.stored(&mut tensor)?, fused.weight.rows, fused.weight.cols, trained)
                     }
                 };
-                Ok(Linear::new(&device, fused.parts(), weight, tuning))
+                let bias = fused.bias(&mut tensor)?.map(|bias| device.upload(1, bias.len(), &bias));
+                Ok(Linear::new(&device, fused.parts(), weight, bias, tuning))
             };
             let [qkv, o, gate_up, down] = &Fused::of_layer(c, i);
             let (qkv, o) = (linear(qkv)?, linear(o)?);
             let (gate_up, down) = (linear(gate_up)?, linear(down)?);
-            layers.push(Layer { attention_norm, qkv, o, mlp_norm, gate_up, down });
+            let kind = c.layer(i);
+            let local = usize::from(kind.window.is_some() && c.design.rope_local_theta.is_some());
+            let rotation = kind.rope.then_some(local);
+            let heads = Heads { window: kind.window, ..c.heads() };
+            layers.push(Layer { heads, rotation, norms, qkv, o, gate_up, down });
         }
         let mut table = |fused: &Fused| {
             let FrozenWeight { rows, cols, .. } = fused.weight;
@@ -166,16 +242,11 @@ impl<D: Device> Llama<D> {
         let embedding = table(&Fused::embedding(c))?;
         let head = Fused::head(c).map(|fused| table(&fused)).transpose()?;
 
-        // Angles in f64: position * theta^(-2k/dim).
-        let half = heads.dim / 2;
-        let angle = |i: usize| (i / half) as f64 * c.rope_theta.powf(-((i % half) as f64) / half as f64);
-        let count = c.max_position_embeddings * half;
-        let turn = |of: fn(f64) -> f64| {
-            let values: Vec<f32> = (0..count).map(|i| of(angle(i)) as f32).collect();
-            device.upload(c.max_position_embeddings, half, &values)
-        };
-        let (cos, sin) = (turn(f64::cos), turn(f64::sin));
-        Ok(Self { config: c.clone(), embedding, layers, norm: last_norm, head, cos, sin, device })
+        let rotation = |(theta, scaling)| Rotation::new(&device, c, theta, scaling);
+        let rotations = c.rotations().into_iter().map(rotation).collect();
+        let model = Self { config: c.clone(), embedding, layers, norm: last_norm, head, rotations, device };
+        model.refresh_norms();
+        Ok(model)
     }
 
     /// The device.
@@ -230,17 +301,29 @@ impl<D: Device> Llama<D> {
         attend: Attend<'_, D::Buffer>,
         adapter: bool,
     ) -> Tensor<D::Buffer> {
-        let (d, n, heads) = (&self.device, ids.len(), self.config.heads());
+        let (d, n) = (&self.device, ids.len());
         assert!(n <= ws.tokens(), "{n} tokens in a workspace for {}", ws.tokens());
         let epsilon = self.config.rms_norm_eps as f32;
-        let rotated = heads.query_width() + heads.kv_width();
         let normed = ws.normed.first_rows(n);
-        d.gather_rows(&self.embedding.value, ids, &ws.layers[0].x.first_rows(n));
+        self.refresh_norms();
+        let embedded = ws.layers[0].x.first_rows(n);
+        d.gather_rows(&self.embedding.value, ids, &embedded);
+        if let Some(factor) = self.embedding_factor() {
+            d.scale(factor, &embedded);
+        }
         for (i, layer) in self.layers.iter().enumerate() {
-            let a = ws.layer(i, n);
-            d.rms_norm(&a.x, &layer.attention_norm.value, epsilon, &normed, &a.inv_rms_attention);
+            let (a, heads) = (ws.layer(i, n), layer.heads);
+            d.rms_norm(&a.x, layer.norms.attention.factor(), epsilon, &normed, &a.inv_rms_attention);
             layer.qkv.forward(d, &normed, None, &a.qkv, &a.inner[0], adapter);
-            d.rope(&a.qkv.col_range(0..rotated), heads.dim, positions, &self.cos, &self.sin, false);
+            if let Some(norms) = &layer.norms.heads {
+                d.copy(&a.qkv.col_range(0..heads.query_width() + heads.kv_width()), &a.heads);
+                for (norm, part) in norms.iter().zip(HeadPart::both(heads)) {
+                    let (from, inverse) =
+                        (a.heads.col_range(part.columns.clone()), a.inv_rms_heads.col_range(part.heads));
+                    d.rms_norm_heads(&from, norm.factor(), epsilon, &a.qkv.col_range(part.columns), &inverse);
+                }
+            }
+            self.turn(layer, &a.qkv, positions, false);
             let keys_values = a.qkv.col_range(heads.query_width()..heads.row_width());
             match attend {
                 Attend::Packed(segments) => d.attention(&a.qkv, segments, heads, &a.attended, &a.log_sum),
@@ -250,18 +333,74 @@ impl<D: Device> Llama<D> {
                     d.attention_cached(&q, &cache.layers[i], runs, heads, &a.attended);
                 }
             }
-            layer.o.forward(d, &a.attended, Some(&a.x), &a.middle, &a.inner[1], adapter);
+            // A linear goes on from the residual stream, unless a norm stands between.
+            match layer.norms.behind(0) {
+                None => layer.o.forward(d, &a.attended, Some(&a.x), &a.middle, &a.inner[1], adapter),
+                Some(norm) => {
+                    layer.o.forward(d, &a.attended, None, &a.branches[0], &a.inner[1], adapter);
+                    d.rms_norm(&a.branches[0], norm.factor(), epsilon, &a.middle, &a.inv_rms_branches[0]);
+                    d.add(&a.x, &a.middle);
+                }
+            }
 
-            d.rms_norm(&a.middle, &layer.mlp_norm.value, epsilon, &normed, &a.inv_rms_mlp);
+            d.rms_norm(&a.middle, layer.norms.mlp.factor(), epsilon, &normed, &a.inv_rms_mlp);
             layer.gate_up.forward(d, &normed, None, &a.gate_up, &a.inner[2], adapter);
             let activated = ws.activated.first_rows(n);
-            d.swiglu(&a.gate_up, &activated);
+            self.gate(&a.gate_up, &activated);
             let next = if i + 1 < self.layers.len() { ws.layer(i + 1, n).x } else { ws.last.first_rows(n) };
-            layer.down.forward(d, &activated, Some(&a.middle), &next, &a.inner[3], adapter);
+            match layer.norms.behind(1) {
+                None => layer.down.forward(d, &activated, Some(&a.middle), &next, &a.inner[3], adapter),
+                Some(norm) => {
+                    layer.down.forward(d, &activated, None, &a.branches[1], &a.inner[3], adapter);
+                    d.rms_norm(&a.branches[1], norm.factor(), epsilon, &next, &a.inv_rms_branches[1]);
+                    d.add(&a.middle, &next);
+                }
+            }
         }
         let hidden = ws.hidden.first_rows(n);
-        d.rms_norm(&ws.last.first_rows(n), &self.norm.value, epsilon, &hidden, &ws.inv_rms_last.first_rows(n));
+        d.rms_norm(&ws.last.first_rows(n), self.norm.factor(), epsilon, &hidden, &ws.inv_rms_last.first_rows(n));
         hidden
+    }
+
+    /// Embeddings are multiplied by this.
+    fn embedding_factor(&self) -> Option<f32> {
+        self.config.design.scale_embedding.then(|| (self.config.hidden_size as f64).sqrt() as f32)
+    }
+
+    fn refresh_norms(&self) {
+        let of_layers = self.layers.iter().flat_map(|layer| layer.norms.all());
+        of_layers.chain([&self.norm]).for_each(|norm| norm.refresh(&self.device));
+    }
+
+    /// Turns the queries and keys of rows of `qkv` by their positions, where the layer does so; `inverse` turns back.
+    fn turn(&self, layer: &Layer<D::Buffer>, qkv: &Tensor<D::Buffer>, positions: &[u32], inverse: bool) {
+        if let Some(Rotation { cos, sin }) = layer.rotation.map(|rotation| &self.rotations[rotation]) {
+            let turned = qkv.col_range(0..layer.heads.query_width() + layer.heads.kv_width());
+            self.device.rope(&turned, layer.heads.dim, positions, cos, sin, inverse);
+        }
+    }
+
+    /// The gated layer.
+    fn gate(&self, gate_up: &Tensor<D::Buffer>, out: &Tensor<D::Buffer>) {
+        match self.config.design.activation {
+            Activation::Silu => self.device.swiglu(gate_up, out),
+            Activation::GeluTanh => self.device.geglu(gate_up, out),
+        }
+    }
+
+    /// The gradient by what comes out of a branch, from that by what is added to the residual stream.
+    fn branch_gradient(
+        &self,
+        norm: Option<&Norm<D::Buffer>>,
+        branch: usize,
+        a: &LayerActivations<D::Buffer>,
+        g: &Gradients<D::Buffer>,
+    ) -> Tensor<D::Buffer> {
+        let Some(norm) = norm else { return g.residual.clone() };
+        self.device.fill(&g.branch, 0.0);
+        let (x, inverse) = (&a.branches[branch], &a.inv_rms_branches[branch]);
+        self.device.rms_norm_backward(x, norm.factor(), inverse, &g.residual, &g.branch, norm.gradient());
+        g.branch.clone()
     }
 
     /// Adds the gradients of everything trained, from `ws.hidden_gradient`, the gradient by the final hidden states of
@@ -274,53 +413,65 @@ impl<D: Device> Llama<D> {
         let (Some(g), Some(dhidden)) = (&ws.gradients, &ws.hidden_gradient) else {
             panic!("backward needs a workspace for training");
         };
-        let (d, n, heads) = (&self.device, tokens.ids.len(), self.config.heads());
-        let rotated = heads.query_width() + heads.kv_width();
+        let (d, n) = (&self.device, tokens.ids.len());
         let (normed, activated) = (ws.normed.first_rows(n), ws.activated.first_rows(n));
         let g = g.first_rows(n);
         d.fill(&g.residual, 0.0);
         let (last, inv_rms) = (ws.last.first_rows(n), ws.inv_rms_last.first_rows(n));
-        let dnorm = self.norm.gradient.as_ref();
-        d.rms_norm_backward(&last, &self.norm.value, &inv_rms, &dhidden.first_rows(n), &g.residual, dnorm);
+        let dnorm = self.norm.gradient();
+        d.rms_norm_backward(&last, self.norm.factor(), &inv_rms, &dhidden.first_rows(n), &g.residual, dnorm);
         let lowest = self.lowest_trained();
         for (i, layer) in self.layers.iter().enumerate().skip(lowest).rev() {
-            let a = ws.layer(i, n);
+            let (a, heads, norms) = (ws.layer(i, n), layer.heads, &layer.norms);
             // Whether anything is trained below the layer, and at or below each of its parts, from the bottom up.
             let below = i > lowest || self.embedding.gradient.is_some();
-            let [attention_norm, mlp_norm] =
-                [&layer.attention_norm, &layer.mlp_norm].map(|norm| norm.gradient.as_ref());
+            let [attention_norm, mlp_norm] = [&norms.attention, &norms.mlp].map(Norm::gradient);
+            let are_trained = |norms: &Option<[Norm<_>; 2]>| norms.iter().flatten().any(|n| n.gradient().is_some());
             let into_qkv = below || attention_norm.is_some();
-            let into_attention = into_qkv || layer.qkv.is_trained();
-            let into_mlp = into_attention || layer.o.is_trained();
+            let into_attention = into_qkv || layer.qkv.is_trained() || are_trained(&norms.heads);
+            let into_mlp = into_attention || layer.o.is_trained() || are_trained(&norms.branches);
             let into_gate_up = into_mlp || mlp_norm.is_some();
             let into_down = into_gate_up || layer.gate_up.is_trained();
 
             if layer.down.is_trained() {
-                d.swiglu(&a.gate_up, &activated);
+                self.gate(&a.gate_up, &activated);
             }
             let dactivated = into_down.then_some(&g.activated);
-            layer.down.backward(d, &activated, &a.inner[3], &g.residual, &g.inner[3], dactivated);
+            let dbranch = self.branch_gradient(norms.behind(1), 1, &a, &g);
+            layer.down.backward(d, &activated, &a.inner[3], &dbranch, &g.inner[3], dactivated);
             if into_down {
-                d.swiglu_backward(&a.gate_up, &g.activated, &g.gate_up);
+                match self.config.design.activation {
+                    Activation::Silu => d.swiglu_backward(&a.gate_up, &g.activated, &g.gate_up),
+                    Activation::GeluTanh => d.geglu_backward(&a.gate_up, &g.activated, &g.gate_up),
+                }
                 if layer.gate_up.is_trained() {
-                    d.rms_norm_again(&a.middle, &layer.mlp_norm.value, &a.inv_rms_mlp, &normed);
+                    d.rms_norm_again(&a.middle, norms.mlp.factor(), &a.inv_rms_mlp, &normed);
                 }
                 let dnormed = into_gate_up.then_some(&g.normed);
                 layer.gate_up.backward(d, &normed, &a.inner[2], &g.gate_up, &g.inner[2], dnormed);
             }
             if into_gate_up {
-                let norm = &layer.mlp_norm.value;
+                let norm = norms.mlp.factor();
                 d.rms_norm_backward(&a.middle, norm, &a.inv_rms_mlp, &g.normed, &g.residual, mlp_norm);
             }
 
             if into_mlp {
                 let dattended = into_attention.then_some(&g.attended);
-                layer.o.backward(d, &a.attended, &a.inner[1], &g.residual, &g.inner[1], dattended);
+                let dbranch = self.branch_gradient(norms.behind(0), 0, &a, &g);
+                layer.o.backward(d, &a.attended, &a.inner[1], &dbranch, &g.inner[1], dattended);
             }
             if into_attention {
                 d.attention_backward(&a.qkv, &a.attended, &a.log_sum, &g.attended, tokens.segments, heads, &g.qkv);
-                d.rope(&g.qkv.col_range(0..rotated), heads.dim, tokens.positions, &self.cos, &self.sin, true);
-                let norm = &layer.attention_norm.value;
+                self.turn(layer, &g.qkv, tokens.positions, true);
+                if let Some(norms) = &norms.heads {
+                    for (norm, part) in norms.iter().zip(HeadPart::both(heads)) {
+                        let (x, inverse) =
+                            (a.heads.col_range(part.columns.clone()), a.inv_rms_heads.col_range(part.heads));
+                        let gradient = g.qkv.col_range(part.columns);
+                        d.rms_norm_heads_backward(&x, norm.factor(), &inverse, &gradient, norm.gradient());
+                    }
+                }
+                let norm = norms.attention.factor();
                 if layer.qkv.is_trained() {
                     d.rms_norm_again(&a.x, norm, &a.inv_rms_attention, &normed);
                 }
@@ -331,6 +482,9 @@ impl<D: Device> Llama<D> {
             }
         }
         if let Some(dembedding) = &self.embedding.gradient {
+            if let Some(factor) = self.embedding_factor() {
+                d.scale(factor, &g.residual);
+            }
             d.scatter_add_rows(&g.residual, tokens.ids, dembedding);
         }
     }
@@ -339,7 +493,7 @@ impl<D: Device> Llama<D> {
     fn lowest_trained(&self) -> usize {
         let trained = |layer: &Layer<D::Buffer>| {
             [&layer.qkv, &layer.o, &layer.gate_up, &layer.down].iter().any(|linear| linear.is_trained())
-                || [&layer.attention_norm, &layer.mlp_norm].iter().any(|norm| norm.gradient.is_some())
+                || layer.norms.all().any(|norm| norm.gradient().is_some())
         };
         if self.embedding.gradient.is_some() {
             return 0;
@@ -352,16 +506,20 @@ impl<D: Device> Llama<D> {
         let mut all = Vec::new();
         let whole = |p: &Parameter<D::Buffer>| p.rows(0..p.value.rows());
         all.push(("model.embed_tokens.weight".to_owned(), whole(&self.embedding)));
-        for (i, layer) in self.layers.iter().enumerate() {
-            let visit = &mut |name, parameter| all.push((name, parameter));
-            visit(format!("model.layers.{i}.input_layernorm.weight"), whole(&layer.attention_norm));
+        let visit = &mut |name, parameter| all.push((name, parameter));
+        for layer in &self.layers {
+            let norms = &layer.norms;
+            norms.attention.visit(visit);
             layer.qkv.visit_weights(visit);
+            norms.heads.iter().flatten().for_each(|norm| norm.visit(visit));
             layer.o.visit_weights(visit);
-            visit(format!("model.layers.{i}.post_attention_layernorm.weight"), whole(&layer.mlp_norm));
+            norms.branches.iter().for_each(|[behind, _]| behind.visit(visit));
+            norms.mlp.visit(visit);
             layer.gate_up.visit_weights(visit);
             layer.down.visit_weights(visit);
+            norms.branches.iter().for_each(|[_, behind]| behind.visit(visit));
         }
-        all.push(("model.norm.weight".to_owned(), whole(&self.norm)));
+        self.norm.visit(visit);
         if let Some(head) = &self.head {
             all.push(("lm_head.weight".to_owned(), whole(head)));
         }

@@ -82,6 +82,11 @@ impl<B> Parameter<B> {
         Self::trained(device, Tensor::new(device.zeros(rows * cols), 0, rows, cols))
     }
 
+    /// A run of columns of value and gradient.
+    pub(crate) fn cols(&self, cols: Range<usize>) -> Self {
+        Self { value: self.value.col_range(cols.clone()), gradient: self.gradient.as_ref().map(|g| g.col_range(cols)) }
+    }
+
     /// A run of rows of value and gradient.
     pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
         Self { value: self.value.row_range(rows.clone()), gradient: self.gradient.as_ref().map(|g| g.row_range(rows)) }

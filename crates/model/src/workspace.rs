@@ -23,12 +23,19 @@ pub(crate) struct LayerActivations<B> {
     pub inv_rms_attention: Tensor<B>,
     /// q, k and v after rotation, [n, heads.row_width()].
     pub qkv: Tensor<B>,
+    /// q and k before their norms, and these norms' factors of each head; no columns where heads have no norms.
+    pub heads: Tensor<B>,
+    pub inv_rms_heads: Tensor<B>,
     pub attended: Tensor<B>,
     pub log_sum: Tensor<B>,
     /// Residual stream after attention, [n, d].
     pub middle: Tensor<B>,
     pub inv_rms_mlp: Tensor<B>,
     pub gate_up: Tensor<B>,
+    /// What attention and feed-forward give before the norms behind them, [n, d], and these norms' factors; no columns where
+    /// there are no such norms.
+    pub branches: [Tensor<B>; 2],
+    pub inv_rms_branches: [Tensor<B>; 2],
     /// Adapters' inner activations of qkv, o, gate_up, down.
     pub inner: [Tensor<B>; 4],
 }
@@ -41,6 +48,8 @@ pub(crate) struct Gradients<B> {
     pub attended: Tensor<B>,
     pub gate_up: Tensor<B>,
     pub activated: Tensor<B>,
+    /// Gradient by a branch before the norm behind it; no columns where there are no such norms.
+    pub branch: Tensor<B>,
     pub inner: [Tensor<B>; 4],
 }
 
@@ -102,27 +111,37 @@ impl<B> Workspace<B> {
             x: a.x.first_rows(n),
             inv_rms_attention: a.inv_rms_attention.first_rows(n),
             qkv: a.qkv.first_rows(n),
+            heads: a.heads.first_rows(n),
+            inv_rms_heads: a.inv_rms_heads.first_rows(n),
             attended: a.attended.first_rows(n),
             log_sum: a.log_sum.first_rows(n),
             middle: a.middle.first_rows(n),
             inv_rms_mlp: a.inv_rms_mlp.first_rows(n),
             gate_up: a.gate_up.first_rows(n),
+            branches: a.branches.each_ref().map(|t| t.first_rows(n)),
+            inv_rms_branches: a.inv_rms_branches.each_ref().map(|t| t.first_rows(n)),
             inner: a.inner.each_ref().map(|t| t.first_rows(n)),
         }
     }
 
     fn lay_out(arena: &mut Arena<B>, c: &LlamaConfig, inner: [usize; 4], purpose: Purpose, tokens: usize) -> Self {
         let (d, f, heads) = (c.hidden_size, c.intermediate_size, c.heads());
+        let with = |there: bool, width: usize| if there { width } else { 0 };
+        let (of_heads, of_branches) = (c.design.qk_norm, c.design.branch_norms);
         let train = purpose == Purpose::Train;
         let layer = |arena: &mut Arena<B>| LayerActivations {
             x: arena.take(tokens, d),
             inv_rms_attention: arena.take(tokens, 1),
             qkv: arena.take(tokens, heads.row_width()),
+            heads: arena.take(tokens, with(of_heads, heads.query_width() + heads.kv_width())),
+            inv_rms_heads: arena.take(tokens, with(of_heads, heads.query + heads.kv)),
             attended: arena.take(tokens, heads.query_width()),
             log_sum: arena.take(tokens, heads.query),
             middle: arena.take(tokens, d),
             inv_rms_mlp: arena.take(tokens, 1),
             gate_up: arena.take(tokens, 2 * f),
+            branches: [(); 2].map(|()| arena.take(tokens, with(of_branches, d))),
+            inv_rms_branches: [(); 2].map(|()| arena.take(tokens, with(of_branches, 1))),
             inner: inner.map(|width| arena.take(tokens, width)),
         };
         let layers = (0..if train { c.num_hidden_layers } else { 1 }).map(|_| layer(arena)).collect();
@@ -141,6 +160,7 @@ impl<B> Workspace<B> {
                 attended: arena.take(tokens, heads.query_width()),
                 gate_up: arena.take(tokens, 2 * f),
                 activated: arena.take(tokens, f),
+                branch: arena.take(tokens, with(of_branches, d)),
                 inner: inner.map(|width| arena.take(tokens, width)),
             }),
             hidden_gradient: train.then(|| arena.take(tokens, d)),
@@ -163,6 +183,7 @@ impl<B> Gradients<B> {
             attended: self.attended.first_rows(n),
             gate_up: self.gate_up.first_rows(n),
             activated: self.activated.first_rows(n),
+            branch: self.branch.first_rows(n),
             inner: self.inner.each_ref().map(|t| t.first_rows(n)),
         }
     }

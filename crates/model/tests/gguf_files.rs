@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use half::f16;
 use images::{GgufImage, text};
-use temper_model::{Checkpoint, WeightsError};
+use temper_model::{Checkpoint, RopeScaling, WeightsError};
 
 fn write(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -105,19 +105,96 @@ fn other_architectures_types_and_versions_are_refused_by_name() {
     let big_endian = GgufImage { version: 3u32.swap_bytes(), ..tiny() };
     assert_has(&refusal(&big_endian.bytes()), &["big-endian"]);
     assert_has(
-        &refusal(&tiny().set("general.architecture", 8, text("gemma3")).bytes()),
-        &["`gemma3`", "supported: llama"],
+        &refusal(&tiny().set("general.architecture", 8, text("mamba")).bytes()),
+        &["`mamba`", "supported: llama, qwen2, qwen3, smollm3 and gemma3"],
     );
-    let mut q4_k = tiny();
-    q4_k.tensors[2].2 = 12;
-    assert_has(&refusal(&q4_k.bytes()), &["tensor `blk.0.attn_q.weight`", "`Q4_K`", "Q4_1"]);
+    let mut q2_k = tiny();
+    q2_k.tensors[2].2 = 10;
+    assert_has(&refusal(&q2_k.bytes()), &["tensor `blk.0.attn_q.weight`", "`Q2_K`", "Q4_1"]);
     let scaled = tiny().set("llama.rope.scaling.type", 8, text("yarn"));
-    assert_has(&refusal(&scaled.bytes()), &["llama.rope.scaling.type", "yarn"]);
+    assert_has(&refusal(&scaled.bytes()), &["llama.rope.scaling.type: expected none or linear, got yarn"]);
+    let capped = tiny().set("llama.final_logit_softcapping", 6, 30f32.to_le_bytes().to_vec());
+    assert_has(&refusal(&capped.bytes()), &["llama.final_logit_softcapping: not supported, got 30.0"]);
     let mut factors = tiny();
     factors.tensors.push(("rope_freqs.weight".into(), vec![2], 0, vec![0; 8]));
     assert_has(&refusal(&factors.bytes()), &["rope_freqs.weight"]);
     let rope = tiny().set("llama.rope.dimension_count", 4, 2u32.to_le_bytes().to_vec());
     assert_has(&refusal(&rope.bytes()), &["llama.rope.dimension_count: expected the head width 4, got 2"]);
+}
+
+/// The factors that llama.cpp's converter writes for Llama 3.1, for frequencies of base 500 000 and heads of 128.
+#[test]
+fn factors_of_llama_3_1_are_taken_as_its_scaling() {
+    let (dim, base, factor) = (64, 500_000.0f64, 8.0f64);
+    let scale = |k: i32| {
+        let wavelength = 2.0 * std::f64::consts::PI * base.powf(f64::from(2 * k) / f64::from(dim));
+        if wavelength < 8192.0 / 4.0 {
+            1.0
+        } else if wavelength > 8192.0 {
+            factor
+        } else {
+            let smooth = (8192.0 / wavelength - 1.0) / 3.0;
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        }
+    };
+    let factors: Vec<f32> = (0..dim / 2).map(|k| scale(k) as f32).collect();
+    assert!(factors.contains(&1.0) && factors.contains(&8.0) && factors.iter().any(|&f| f > 1.5 && f < 7.5));
+    let int = |n: u32| n.to_le_bytes().to_vec();
+    let image = |factors: &[f32]| {
+        let mut image = GgufImage::tiny()
+            .set("llama.rope.freq_base", 6, (base as f32).to_le_bytes().to_vec())
+            .set("llama.attention.key_length", 4, int(64))
+            .set("llama.attention.value_length", 4, int(64));
+        image.tensors[2].1[1] = 128;
+        image.tensors[2].3 = vec![0; 4 * 32 * 128];
+        for i in [3, 4] {
+            image.tensors[i].1[1] = 64;
+            image.tensors[i].3 = vec![0; 4 * 32 * 64];
+        }
+        image.tensors[5].1[0] = 128;
+        image.tensors[5].3 = vec![0; 4 * 32 * 128];
+        let bytes = factors.iter().flat_map(|f| f.to_le_bytes()).collect();
+        image.tensors.push(("rope_freqs.weight".into(), vec![factors.len() as u64], 0, bytes));
+        image
+    };
+    let (_dir, path) = write(&image(&factors).bytes());
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    assert_eq!(checkpoint.verify().unwrap(), Vec::<String>::new());
+    let expected = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192,
+    };
+    assert_eq!(checkpoint.config().design.rope_scaling, expected);
+    let mut other = factors;
+    other[20] *= 1.01;
+    assert_has(&refusal(&image(&other).bytes()), &["tensor `rope_freqs.weight`: expected the factors of Llama 3.1"]);
+}
+
+/// Random blocks as gguf 0.19 (Python) decodes them, to the bit: `tests/golden/gguf/make.py`.
+#[test]
+fn blocks_decode_to_the_bits_of_the_reference() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf/blocks.json");
+    let golden: serde_json::Value = serde_json::from_str(&fs::read_to_string(golden).unwrap()).unwrap();
+    for (name, code) in [("Q8_0", 8), ("Q4_0", 2), ("Q4_1", 3), ("Q5_0", 6), ("Q4_K", 12), ("Q6_K", 14)] {
+        let bytes: Vec<u8> = serde_json::from_value(golden[name]["bytes"].clone()).unwrap();
+        let expected: Vec<u32> = serde_json::from_value(golden[name]["bits"].clone()).unwrap();
+        // Down projections of width 512, whose rows are whole blocks of either size.
+        let mut image = GgufImage::tiny().set("llama.feed_forward_length", 4, 512u32.to_le_bytes().to_vec());
+        let row = bytes.len() * 512 / expected.len();
+        for i in [7, 8] {
+            image.tensors[i].1[1] = 512;
+            image.tensors[i].3 = vec![0; 4 * 32 * 512];
+        }
+        image.tensors[9].1[0] = 512;
+        image.tensors[9].2 = code;
+        image.tensors[9].3 = bytes.iter().copied().cycle().take(32 * row).collect();
+        let (_dir, path) = write(&image.bytes());
+        let down = Checkpoint::open(&path).unwrap().tensor("model.layers.0.mlp.down_proj.weight", &[32, 512]).unwrap();
+        let got: Vec<u32> = down[..expected.len()].iter().map(|x| x.to_bits()).collect();
+        assert_eq!(got, expected, "{name}");
+    }
 }
 
 #[test]

@@ -281,9 +281,9 @@ fn configs_that_would_compute_something_else_are_refused_by_field() {
     };
     assert_has(&refusal(&|c| c["architectures"] = json!(["Qwen2ForCausalLM"])), &["config.json", "Qwen2ForCausalLM"]);
     let message = refusal(&|c| {
-        c["rope_scaling"] = json!({"rope_type": "llama3", "factor": 8.0});
-        c["attention_bias"] = json!(true);
-        c["mlp_bias"] = json!(true);
+        c["rope_scaling"] = json!({"rope_type": "longrope", "factor": 8.0});
+        c["attention_bias"] = json!("some");
+        c["mlp_bias"] = json!(1);
         c["hidden_act"] = json!("gelu");
         c["quantization_config"] = json!({"quant_method": "gptq"});
         c["hidden_size"] = json!("wide");
@@ -291,7 +291,7 @@ fn configs_that_would_compute_something_else_are_refused_by_field() {
     });
     assert_has(
         &message,
-        &["rope_scaling: only null or type `default`", "llama3", "attention_bias", "mlp_bias", "gelu"],
+        &["rope_scaling: type: expected one of default, linear", "got longrope", "attention_bias", "mlp_bias", "gelu"],
     );
     assert_has(&message, &["quantization_config", "hidden_size: expected a whole number", "vocab_size: missing"]);
     let message = refusal(&|c| {

@@ -131,14 +131,15 @@ fn packed(device: &Cpu) -> usize {
 }
 
 /// Bytes of training at micro-batches of `tokens` tokens: what is trained in f32 with its gradient and two moments, the
-/// weights that products read, activations. A frozen weight is packed twice, for the forward and for the backward; a
+/// weights that products read, rotary tables, activations. A frozen weight is packed twice, for the forward and for the backward; a
 /// trained one is packed for each product, the widest of them, the head, taking the most.
 pub fn training_memory(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, tokens: usize) -> usize {
     let read = match tuning {
         Tuning::Full => config.vocab_size * config.hidden_size,
         Tuning::Lora(_) | Tuning::Frozen => 2 * parameters(config),
     };
-    let weights = 4 * 4 * trained_parameters(config, tuning) + packed(device) * read;
+    let tables = 4 * config.rotary_numbers();
+    let weights = 4 * 4 * trained_parameters(config, tuning) + packed(device) * read + tables;
     weights + Workspace::bytes(device, config, adapter_widths(config, tuning), Purpose::Train, tokens)
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn save<D: Device>(
         Tuning::Lora(settings) => write_adapter(dir, &config(settings, scale, base), &model.adapter_modules()),
         Tuning::Full | Tuning::Frozen => {
             let d = model.device();
-            let tensors = model.weights().into_iter().map(|(name, p)| host(d, model.config(), name, &p.value));
+            let tensors = model.weights().into_iter().map(|(name, p)| host(d, name, &p.value));
             write_model(dir, model.config(), tensors, Dtype::F32, &[])
         }
     }
@@ -45,7 +45,7 @@ pub(crate) fn restore<D: Device>(model: &Llama<D>, dir: &Path) -> Result<(), Wei
         let checkpoint = Checkpoint::open(dir)?;
         for (name, parameter) in model.weights() {
             let value = &parameter.value;
-            let shape = shape(model.config(), &name, value);
+            let shape = shape(&name, value);
             model.device().write(value, &checkpoint.tensor(&name, &shape)?);
         }
         return Ok(());
@@ -72,18 +72,14 @@ pub(crate) fn save_merged(
     failed.map_or(written, Err)
 }
 
-fn host<D: Device>(
-    d: &D,
-    config: &LlamaConfig,
-    name: String,
-    tensor: &Tensor<D::Buffer>,
-) -> (String, Vec<usize>, Vec<f32>) {
-    let shape = shape(config, &name, tensor);
+fn host<D: Device>(d: &D, name: String, tensor: &Tensor<D::Buffer>) -> (String, Vec<usize>, Vec<f32>) {
+    let shape = shape(&name, tensor);
     let values = d.read(tensor);
     (name, shape, values)
 }
 
-/// A norm has one dimension, a matrix two.
-fn shape<B>(config: &LlamaConfig, name: &str, tensor: &Tensor<B>) -> Vec<usize> {
-    if name.ends_with("norm.weight") { vec![config.hidden_size] } else { vec![tensor.rows(), tensor.cols()] }
+/// A norm or a bias has one dimension, a matrix two.
+fn shape<B>(name: &str, tensor: &Tensor<B>) -> Vec<usize> {
+    let is_row = name.ends_with("norm.weight") || name.ends_with(".bias");
+    if is_row { vec![tensor.cols()] } else { vec![tensor.rows(), tensor.cols()] }
 }

@@ -198,6 +198,33 @@ pub(super) fn rms_norm_backward(x: &[f32], w: &[f32], inv: f32, dy: &[f32], dx: 
     }
 }
 
+/// RMSNorm of each head of a row: `weight` is one head's, `inv_rms` has a number a head.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn rms_norm_heads(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32], inv_rms: &mut [f32]) {
+    let dim = weight.len();
+    for ((x, y), inv) in x.chunks_exact(dim).zip(y.chunks_exact_mut(dim)).zip(inv_rms) {
+        *inv = 1.0 / (fold3(x, x, x, |a, b, _| a * b) / dim as f32 + epsilon).sqrt();
+        for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
+            *y = x * *inv * w;
+        }
+    }
+}
+
+/// Its backward, from the gradient by y to that by x in place; adds to dw where it is not empty.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn rms_norm_heads_backward(x: &[f32], weight: &[f32], inv_rms: &[f32], d: &mut [f32], dw: &mut [f32]) {
+    let dim = weight.len();
+    for ((x, d), &inv) in x.chunks_exact(dim).zip(d.chunks_exact_mut(dim)).zip(inv_rms) {
+        let back = inv * inv * inv * (fold3(d, weight, x, |dy, w, x| dy * w * x) / dim as f32);
+        for ((dw, &x), &dy) in dw.iter_mut().zip(x).zip(&*d) {
+            *dw += dy * x * inv;
+        }
+        for ((d, &x), &w) in d.iter_mut().zip(x).zip(weight) {
+            *d = *d * w * inv - x * back;
+        }
+    }
+}
+
 /// Turns each head of a row by the angles of its position; `sign` -1 turns back.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn rope(row: &mut [f32], dim: usize, cos: &[f32], sin: &[f32], sign: f32) {
@@ -226,6 +253,33 @@ pub(super) fn swiglu_backward(gate: &[f32], up: &[f32], dout: &[f32], dgate: &mu
         let s = 1.0 / (1.0 + exp(-gate));
         *dup = dout * gate * s;
         *dgate = dout * up * s * (1.0 + gate * (1.0 - s));
+    }
+}
+
+/// `gelu(x) = x s` with `s = 1 / (1 + e^-2u)`, since `(1 + tanh u) / 2` is that; s and the slope of 2u come back.
+#[inline(always)]
+fn gelu_gate(x: f32) -> (f32, f32) {
+    const TWICE_ROOT: f32 = 1.595_769_2; // 2 sqrt(2 / pi)
+    const CUBE: f32 = 0.044_715;
+    let square = CUBE * x * x;
+    (1.0 / (1.0 + exp(-TWICE_ROOT * x * (1.0 + square))), TWICE_ROOT * (1.0 + 3.0 * square))
+}
+
+/// out = gelu(gate) * up, gelu in its tanh form.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn geglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+        *out = gate * gelu_gate(gate).0 * up;
+    }
+}
+
+/// Backward of `geglu`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn geglu_backward(gate: &[f32], up: &[f32], dout: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+    for ((((dgate, dup), &gate), &up), &dout) in dgate.iter_mut().zip(dup.iter_mut()).zip(gate).zip(up).zip(dout) {
+        let (s, slope) = gelu_gate(gate);
+        *dup = dout * gate * s;
+        *dgate = dout * up * s * (1.0 + gate * (1.0 - s) * slope);
     }
 }
 

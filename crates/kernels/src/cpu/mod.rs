@@ -186,6 +186,44 @@ impl Device for Cpu {
         copy_rows(source, |i| i, Rows::of(target));
     }
 
+    fn scale(&self, factor: f32, x: &Cells) {
+        let x = Rows::of(x).flat(RUN);
+        deal(x.rows, 1.max(RUN / x.cols.max(1)), |rows| {
+            for i in rows {
+                // SAFETY: each row has one writer.
+                lanes::scale(factor, unsafe { x.row_mut(i) });
+            }
+        });
+    }
+
+    fn add(&self, x: &Cells, y: &Cells) {
+        let one = x.rows() == 1;
+        expect_shape("add's x", x, if one { 1 } else { y.rows() }, y.cols());
+        check_disjoint(y, &[x]);
+        let (x, y) = (Rows::of(x), Rows::of(y));
+        deal(y.rows, GRAIN, |rows| {
+            for i in rows {
+                // SAFETY: each row of y has one writer; x is only read and does not overlap.
+                unsafe { lanes::add(x.row(if one { 0 } else { i }), y.row_mut(i)) };
+            }
+        });
+    }
+
+    fn sum_rows(&self, x: &Cells, sum: &Cells) {
+        expect_shape("sum_rows' sum", sum, 1, x.cols());
+        check_disjoint(sum, &[x]);
+        let (x, sum) = (Rows::of(x), Rows::of(sum));
+        // Columns are dealt, so that each is added in the order of the rows, whatever the number of threads.
+        deal(x.cols, 64, |cols| {
+            // SAFETY: these columns of the sum have one writer; x is only read and does not overlap.
+            let sum = unsafe { std::slice::from_raw_parts_mut(sum.at(0, cols.start), cols.len()) };
+            for i in 0..x.rows {
+                // SAFETY: as above.
+                lanes::add(&unsafe { x.row(i) }[cols.clone()], sum);
+            }
+        });
+    }
+
     fn gather_rows(&self, source: &Cells, rows: &[u32], target: &Cells) {
         expect_shape("gather's target", target, rows.len(), source.cols());
         check_disjoint(target, &[source]);
@@ -285,6 +323,50 @@ impl Device for Cpu {
         for dw in sums {
             // SAFETY: one thread.
             lanes::add(&dw, unsafe { target.row_mut(0) });
+        }
+    }
+
+    fn rms_norm_heads(&self, x: &Cells, weight: &Cells, epsilon: f32, y: &Cells, inv_rms: &Cells) {
+        expect_shape("rms_norm_heads' y", y, x.rows(), x.cols());
+        expect_shape("rms_norm_heads' weight", weight, 1, weight.cols());
+        expect_shape("rms_norm_heads' inv_rms", inv_rms, x.rows(), x.cols() / weight.cols());
+        assert_eq!(x.cols() % weight.cols(), 0, "rms_norm_heads' columns are whole heads");
+        check_disjoint(y, &[x, weight, inv_rms]);
+        check_disjoint(inv_rms, &[x, weight]);
+        let (x, weight, y, inverse) = (Rows::of(x), Rows::of(weight), Rows::of(y), Rows::of(inv_rms));
+        deal(x.rows, GRAIN, |rows| {
+            for i in rows {
+                // SAFETY: each row of the outputs has one writer; the others are only read and do not overlap.
+                unsafe { lanes::rms_norm_heads(x.row(i), weight.row(0), epsilon, y.row_mut(i), inverse.row_mut(i)) };
+            }
+        });
+    }
+
+    fn rms_norm_heads_backward(&self, x: &Cells, weight: &Cells, inv_rms: &Cells, d: &Cells, dweight: Option<&Cells>) {
+        expect_shape("rms_norm_heads' d", d, x.rows(), x.cols());
+        expect_shape("rms_norm_heads' inv_rms", inv_rms, x.rows(), x.cols() / weight.cols());
+        check_disjoint(d, &[x, weight, inv_rms]);
+        let (x, w, inverse, d) = (Rows::of(x), Rows::of(weight), Rows::of(inv_rms), Rows::of(d));
+        let width = if dweight.is_some() { w.cols } else { 0 };
+        // Sums of runs of 64 rows, added in order: the same for any number of threads.
+        let sums: Vec<Vec<f32>> = (0..x.rows.div_ceil(64))
+            .into_par_iter()
+            .map(|run| {
+                let mut dw = vec![0.0; width];
+                for i in run * 64..((run + 1) * 64).min(x.rows) {
+                    // SAFETY: each row of d has one writer; the others are only read and do not overlap.
+                    unsafe {
+                        lanes::rms_norm_heads_backward(x.row(i), w.row(0), inverse.row(i), d.row_mut(i), &mut dw);
+                    }
+                }
+                dw
+            })
+            .collect();
+        if let Some(target) = dweight.map(Rows::of) {
+            for dw in sums {
+                // SAFETY: one thread.
+                lanes::add(&dw, unsafe { target.row_mut(0) });
+            }
         }
     }
 
@@ -394,35 +476,19 @@ impl Device for Cpu {
     }
 
     fn swiglu(&self, gate_up: &Cells, out: &Cells) {
-        expect_shape("swiglu's gate_up", gate_up, out.rows(), 2 * out.cols());
-        check_disjoint(out, &[gate_up]);
-        let (gate_up, out) = (Rows::of(gate_up), Rows::of(out));
-        deal(out.rows, GRAIN, |rows| {
-            for i in rows {
-                // SAFETY: each row of the output has one writer; the input is only read and does not overlap.
-                unsafe {
-                    let (gate, up) = gate_up.row(i).split_at(out.cols);
-                    lanes::swiglu(gate, up, out.row_mut(i));
-                }
-            }
-        });
+        gated(gate_up, out, lanes::swiglu);
     }
 
     fn swiglu_backward(&self, gate_up: &Cells, dout: &Cells, dgate_up: &Cells) {
-        expect_shape("swiglu's gate_up", gate_up, dout.rows(), 2 * dout.cols());
-        expect_shape("swiglu's dgate_up", dgate_up, dout.rows(), 2 * dout.cols());
-        check_disjoint(dgate_up, &[gate_up, dout]);
-        let (gate_up, dout, target) = (Rows::of(gate_up), Rows::of(dout), Rows::of(dgate_up));
-        deal(dout.rows, GRAIN, |rows| {
-            for i in rows {
-                // SAFETY: each row of the output has one writer; the inputs are only read and do not overlap.
-                unsafe {
-                    let (gate, up) = gate_up.row(i).split_at(dout.cols);
-                    let (dgate, dup) = target.row_mut(i).split_at_mut(dout.cols);
-                    lanes::swiglu_backward(gate, up, dout.row(i), dgate, dup);
-                }
-            }
-        });
+        gated_backward(gate_up, dout, dgate_up, lanes::swiglu_backward);
+    }
+
+    fn geglu(&self, gate_up: &Cells, out: &Cells) {
+        gated(gate_up, out, lanes::geglu);
+    }
+
+    fn geglu_backward(&self, gate_up: &Cells, dout: &Cells, dgate_up: &Cells) {
+        gated_backward(gate_up, dout, dgate_up, lanes::geglu_backward);
     }
 
     fn linear_logprob(
@@ -482,6 +548,45 @@ impl Device for Cpu {
             }
         });
     }
+}
+
+/// A gated layer row by row: `row(gate, up, out)`.
+fn gated(gate_up: &Cells, out: &Cells, row: impl Fn(&[f32], &[f32], &mut [f32]) + Sync + Send) {
+    expect_shape("a gated layer's gate_up", gate_up, out.rows(), 2 * out.cols());
+    check_disjoint(out, &[gate_up]);
+    let (gate_up, out) = (Rows::of(gate_up), Rows::of(out));
+    deal(out.rows, GRAIN, |rows| {
+        for i in rows {
+            // SAFETY: each row of the output has one writer; the input is only read and does not overlap.
+            unsafe {
+                let (gate, up) = gate_up.row(i).split_at(out.cols);
+                row(gate, up, out.row_mut(i));
+            }
+        }
+    });
+}
+
+/// Its backward row by row: `row(gate, up, dout, dgate, dup)`.
+fn gated_backward(
+    gate_up: &Cells,
+    dout: &Cells,
+    dgate_up: &Cells,
+    row: impl Fn(&[f32], &[f32], &[f32], &mut [f32], &mut [f32]) + Sync + Send,
+) {
+    expect_shape("a gated layer's gate_up", gate_up, dout.rows(), 2 * dout.cols());
+    expect_shape("a gated layer's dgate_up", dgate_up, dout.rows(), 2 * dout.cols());
+    check_disjoint(dgate_up, &[gate_up, dout]);
+    let (gate_up, dout, target) = (Rows::of(gate_up), Rows::of(dout), Rows::of(dgate_up));
+    deal(dout.rows, GRAIN, |rows| {
+        for i in rows {
+            // SAFETY: each row of the output has one writer; the inputs are only read and do not overlap.
+            unsafe {
+                let (gate, up) = gate_up.row(i).split_at(dout.cols);
+                let (dgate, dup) = target.row_mut(i).split_at_mut(dout.cols);
+                row(gate, up, dout.row(i), dgate, dup);
+            }
+        }
+    });
 }
 
 fn check_attention(qkv: &Cells, segments: &[Segment], heads: Heads, out: &Cells, log_sum: &Cells) {

@@ -11,7 +11,12 @@ pub fn numbers(seed: u64, count: usize) -> Vec<f32> {
 }
 
 /// Grouped heads: four queries over two key-value heads.
-pub const HEADS: Heads = Heads { query: 4, kv: 2, dim: 8 };
+pub const HEADS: Heads = Heads { query: 4, kv: 2, dim: 8, scale: 0.353_553_4, window: None };
+
+/// The same with a sliding window and a scale of their own.
+pub fn sliding(window: usize) -> Heads {
+    Heads { scale: 0.21, window: Some(window), ..HEADS }
+}
 
 /// A lone sequence, a prompt with two choices behind it, a tree node that sees the prompt and one choice; and a
 /// sequence longer than one block of query rows.

@@ -7,10 +7,10 @@
 #[path = "../operands/mod.rs"]
 pub mod operands;
 
-use operands::{HEADS, numbers, segments};
+use operands::{HEADS, numbers, segments, sliding};
 use temper_kernels::{
-    AdamW, Arena, Cached, Device, Encoded, Encoding, LogProbGrad, LogProbs, LowRank, Pick, Reference, Segment, Tensor,
-    Write,
+    AdamW, Arena, Cached, Device, Encoded, Encoding, Heads, LogProbGrad, LogProbs, LowRank, Pick, Reference, Segment,
+    Tensor, Write,
 };
 
 /// One test a function of this file; the expression makes the device.
@@ -18,21 +18,27 @@ macro_rules! parity_suite {
     ($device:expr) => {
         parity_suite! { $device =>
             rows_move
+            rows_are_scaled_and_added
             rms_norm_both_ways
+            rms_norm_of_heads_both_ways
             linear_both_ways_on_parts
             linear_with_adapters
             linear_of_encoded_weights
             rope_there_and_back
             attention_both_ways
+            attention_with_a_window_both_ways
+            attention_with_a_window_over_a_cache
             attention_over_a_cache
             attention_over_a_cache_does_not_depend_on_runs
             swiglu_both_ways
+            geglu_both_ways
             linear_logprob_in_chunks
             kl_of_two_heads
             adamw_ten_steps
             rows_do_not_depend_on_those_beside_them
             packed_rows_do_not_leak_trl_3067
             a_shared_prompt_equals_the_prompt_repeated
+            a_window_over_a_cache_equals_one_over_a_packed_row
             an_arena_is_measured_before_it_is_allocated
         }
         #[test]
@@ -87,6 +93,31 @@ fn run_rows<D: Device>(d: &D) -> Outputs {
     d.fill(&part.row_range(0..2), 2.5);
     d.copy(&source.col_range(0..4), &part);
     vec![d.read(&target), d.read(&part), vec![d.sum_squares(&source) as f32]]
+}
+
+parity!(rows_are_scaled_and_added, 1e-6, run_add);
+fn run_add<D: Device>(d: &D) -> Outputs {
+    let (x, y, row, sum) = (tensor(d, 1, 37, 150), tensor(d, 2, 37, 150), tensor(d, 3, 1, 70), tensor(d, 4, 1, 70));
+    let part = y.col_range(60..130);
+    d.add(&x, &y);
+    d.add(&row, &part);
+    d.scale(0.7, &part);
+    d.sum_rows(&part, &sum);
+    vec![d.read(&y), d.read(&sum)]
+}
+
+parity!(rms_norm_of_heads_both_ways, 2e-6, run_rms_norm_heads);
+fn run_rms_norm_heads<D: Device>(d: &D) -> Outputs {
+    // Five heads of 24 within wider rows.
+    let (x, y, gradient) = (tensor(d, 1, 130, 130), tensor(d, 2, 130, 140), tensor(d, 3, 130, 125));
+    let (w, dw, inv) = (tensor(d, 4, 1, 24), tensor(d, 5, 1, 24), tensor(d, 6, 130, 9));
+    let (heads, out, gradient) = (x.col_range(10..130), y.col_range(3..123), gradient.col_range(0..120));
+    let inverse = inv.col_range(2..7);
+    d.rms_norm_heads(&heads, &w, 1e-5, &out, &inverse);
+    d.rms_norm_heads_backward(&heads, &w, &inverse, &gradient, Some(&dw));
+    let trained = d.read(&gradient);
+    d.rms_norm_heads_backward(&heads, &w, &inverse, &gradient, None);
+    vec![d.read(&y), d.read(&inv), trained, d.read(&gradient), d.read(&dw)]
 }
 
 parity!(rms_norm_both_ways, 2e-6, run_rms_norm);
@@ -184,13 +215,29 @@ fn run_rope<D: Device>(d: &D) -> Outputs {
 
 parity!(attention_both_ways, 5e-6, run_attention);
 fn run_attention<D: Device>(d: &D) -> Outputs {
-    let segments = segments(150);
-    let n = 15 + 150;
-    let (qkv, dout) = (tensor(d, 1, n, HEADS.row_width()), tensor(d, 2, n, HEADS.query_width()));
+    both_ways(d, HEADS, &segments(150), 15 + 150)
+}
+
+/// Windows within a block of rows, within a tile of keys, over several tiles, and wider than any row; contexts in many short
+/// runs, so that some rows see nothing of a tile of which others do.
+pub fn attention_with_a_window_both_ways<D: Device>(d: &D) {
+    let mut all = segments(700);
+    let n = 15 + 700 + 90;
+    let context = (0..11).map(|i| 15 + 60 * i..15 + 60 * i + 7).collect();
+    all.push(Segment { rows: 715..n, context });
+    for window in [1, 3, 40, 200, 400, 2000] {
+        let (fast, slow) =
+            (both_ways(d, sliding(window), &all, n), both_ways(&Reference::<f64>::new(), sliding(window), &all, n));
+        compare(&format!("a window of {window}"), 5e-6, fast, slow);
+    }
+}
+
+fn both_ways<D: Device>(d: &D, heads: Heads, segments: &[Segment], n: usize) -> Outputs {
+    let (qkv, dout) = (tensor(d, 1, n, heads.row_width()), tensor(d, 2, n, heads.query_width()));
     let (out, sums, dqkv) =
-        (tensor(d, 3, n, HEADS.query_width()), tensor(d, 4, n, HEADS.query), tensor(d, 5, n, HEADS.row_width()));
-    d.attention(&qkv, &segments, HEADS, &out, &sums);
-    d.attention_backward(&qkv, &out, &sums, &dout, &segments, HEADS, &dqkv);
+        (tensor(d, 3, n, heads.query_width()), tensor(d, 4, n, heads.query), tensor(d, 5, n, heads.row_width()));
+    d.attention(&qkv, segments, heads, &out, &sums);
+    d.attention_backward(&qkv, &out, &sums, &dout, segments, heads, &dqkv);
     vec![d.read(&out), d.read(&sums), d.read(&dqkv)]
 }
 
@@ -213,6 +260,31 @@ fn run_cached<D: Device>(d: &D) -> Outputs {
     );
     d.attention_cached(&q, &cache, &cached_runs(), HEADS, &out);
     vec![d.read(&out)]
+}
+
+parity!(attention_with_a_window_over_a_cache, 5e-6, run_cached_window);
+fn run_cached_window<D: Device>(d: &D) -> Outputs {
+    let q = tensor(d, 1, 9, HEADS.query_width());
+    let cache = tensor(d, 2, 60, 2 * HEADS.kv_width());
+    let attend = |window: usize| {
+        let out = tensor(d, 3, 9, HEADS.query_width());
+        d.attention_cached(&q, &cache, &cached_runs(), sliding(window), &out);
+        d.read(&out)
+    };
+    [1, 2, 4, 7, 22, 100].map(attend).to_vec()
+}
+
+/// Decoding token by token with a window gives what one packed row gives.
+pub fn a_window_over_a_cache_equals_one_over_a_packed_row<D: Device>(d: &D) {
+    let (n, heads) = (30, sliding(6));
+    let qkv = tensor(d, 1, n, heads.row_width());
+    let (packed, sums) = (tensor(d, 2, n, heads.query_width()), tensor(d, 3, n, heads.query));
+    d.attention(&qkv, &[Segment::alone(0..n)], heads, &packed, &sums);
+    let out = tensor(d, 2, n, heads.query_width());
+    let (q, cache) = (qkv.col_range(0..heads.query_width()), qkv.col_range(heads.query_width()..heads.row_width()));
+    let runs: Vec<Cached> = (0..n).map(|i| Cached { rows: i..i + 1, seen: vec![0..i + 1] }).collect();
+    d.attention_cached(&q, &cache, &runs, heads, &out);
+    compare("a window over a cache", 2e-6, vec![d.read(&out)], vec![d.read(&packed)]);
 }
 
 /// A query sees the same rows in the same order, however they lie and whoever is beside it: the same bits.
@@ -239,6 +311,17 @@ fn run_swiglu<D: Device>(d: &D) -> Outputs {
     let (x, dout, out, dx) = (tensor(d, 1, 33, 76), tensor(d, 2, 33, 38), tensor(d, 3, 33, 38), tensor(d, 4, 33, 76));
     d.swiglu(&x, &out);
     d.swiglu_backward(&x, &dout, &dx);
+    vec![d.read(&out), d.read(&dx)]
+}
+
+parity!(geglu_both_ways, 2e-6, run_geglu);
+fn run_geglu<D: Device>(d: &D) -> Outputs {
+    // Far gates too: beyond 6 the gate is open or shut to the last bit.
+    let far: Vec<f32> = numbers(1, 33 * 76).iter().map(|x| x * x * x * 30.0).collect();
+    let (x, dout) = (d.upload(33, 76, &far), tensor(d, 2, 33, 38));
+    let (out, dx) = (tensor(d, 3, 33, 38), tensor(d, 4, 33, 76));
+    d.geglu(&x, &out);
+    d.geglu_backward(&x, &dout, &dx);
     vec![d.read(&out), d.read(&dx)]
 }
 

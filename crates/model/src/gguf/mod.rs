@@ -1,4 +1,4 @@
-//! Llama models in GGUF files: metadata to [`LlamaConfig`] and tokenizer, tensors under their Hugging Face names.
+//! Decoders in GGUF files: metadata to [`LlamaConfig`] and tokenizer, tensors under their Hugging Face names.
 
 mod read;
 
@@ -9,10 +9,12 @@ use temper_text::GgufVocab;
 
 use crate::Encoding;
 use crate::checkpoint::WeightsError;
-use crate::config::LlamaConfig;
+use crate::config::{Design, LayerKind, LlamaConfig};
+use crate::family::{Family, GGUF_ARCHITECTURES};
+use crate::rope::RopeScaling;
 use read::{Container, Value};
 
-/// An open GGUF file of a Llama-family model.
+/// An open GGUF file of a decoder.
 #[derive(Debug)]
 pub(crate) struct Gguf {
     container: Container,
@@ -26,7 +28,8 @@ impl Gguf {
     pub(crate) fn open(path: &Path) -> Result<Self, WeightsError> {
         let container = Container::open(path)?;
         let config = read_config(&container)?;
-        let names = container.tensors.keys().map(|n| (hf_name(n).unwrap_or_else(|| n.clone()), n.clone())).collect();
+        let hf = |name: &String| (hf_name(name, &config.design).unwrap_or_else(|| name.clone()), name.clone());
+        let names = container.tensors.keys().map(hf).collect();
         Ok(Self { container, config, names })
     }
 
@@ -48,17 +51,28 @@ impl Gguf {
         Some((&info.shape, info.encoding))
     }
 
-    /// The rows of a tensor as they are stored, but those of query and key projections in Hugging Face order; `None` where
-    /// there is no such tensor.
+    /// The rows of a tensor as they are stored, but those of query and key projections in Hugging Face order, and norms as
+    /// Hugging Face has them; `None` where there is no such tensor.
     ///
-    /// The converter to GGUF interleaves the two rotary halves of each head: its row `2 i + b` of a head is row
-    /// `b head_dim/2 + i` of the original (`LlamaModel.permute` in llama.cpp's `convert_hf_to_gguf.py`).
+    /// The converter of Llama's architecture interleaves the two rotary halves of each head: its row `2 i + b` of a head is row
+    /// `b head_dim/2 + i` of the original (`LlamaModel.permute` in llama.cpp's `convert_hf_to_gguf.py`). Norms that
+    /// multiply by one plus their weight are stored with the one added (`norm_shift` there).
     pub(crate) fn tensor(&self, name: &str) -> Result<Option<Vec<u8>>, WeightsError> {
         let Some(info) = self.names.get(name).and_then(|n| self.container.tensors.get(n)) else { return Ok(None) };
         let bytes = self.container.read(info)?;
+        let design = &self.config.design;
+        if design.norm_offset && name.ends_with("norm.weight") {
+            if info.encoding != Encoding::F32 {
+                let what = format!("tensor `{name}`: the type of a norm");
+                return Err(WeightsError::unsupported(self.path(), what, info.encoding.to_string(), "F32"));
+            }
+            let values = info.encoding.decode(&bytes, info.shape[0]);
+            return Ok(Some(values.into_iter().flat_map(|weight| (weight - 1.0).to_le_bytes()).collect()));
+        }
         let head_dim = self.config.head_dim;
-        let permuted = name.ends_with(".self_attn.q_proj.weight") || name.ends_with(".self_attn.k_proj.weight");
-        if !permuted || !info.shape[0].is_multiple_of(head_dim) {
+        let interleaved = matches!(design.family, Family::Llama | Family::Mistral | Family::SmolLm3);
+        let turned = [".self_attn.q_proj.", ".self_attn.k_proj."].iter().any(|projection| name.contains(projection));
+        if !interleaved || !turned || !info.shape[0].is_multiple_of(head_dim) {
             return Ok(Some(bytes));
         }
         let (half, row_bytes) = (head_dim / 2, bytes.len() / info.shape[0]);
@@ -124,60 +138,156 @@ fn read_vocab(path: &Path, entries: &BTreeMap<String, Value>) -> Result<GgufVoca
     Ok(vocab)
 }
 
-/// Model metadata, keys `llama.*`: `docs/gguf.md` of ggml, section "LLM".
+/// Model metadata, keys `ARCHITECTURE.*`: `docs/gguf.md` of ggml, section "LLM", and `llama-arch.cpp` of llama.cpp.
 fn read_config(container: &Container) -> Result<LlamaConfig, WeightsError> {
     let mut meta = Metadata { path: &container.file.path, entries: &container.metadata, problems: Vec::new() };
     let architecture = meta.text("general.architecture").unwrap_or_default();
-    if architecture != "llama" {
+    let Some(family) = Family::of_gguf(&architecture) else {
         let what = "metadata `general.architecture`";
-        return Err(WeightsError::unsupported(&container.file.path, what, architecture, "llama"));
-    }
-    // What would change the computation and is not built.
-    for (key, harmless) in [
-        ("llama.rope.scaling.type", Value::Text("none".to_owned())),
-        ("llama.rope.scale_linear", Value::Float(1.0)),
-        ("llama.rope.scaling.factor", Value::Float(1.0)),
-        ("llama.expert_count", Value::Int(0)),
-    ] {
-        if let Some(value) = container.metadata.get(key).filter(|v| **v != harmless) {
-            meta.problems.push(format!("{key}: not supported, got {}", value.describe()));
-        }
-    }
-    if container.tensors.contains_key("rope_freqs.weight") {
-        meta.problems.push("tensor `rope_freqs.weight`: scaled rotary frequencies are not supported".to_owned());
-    }
+        return Err(WeightsError::unsupported(&container.file.path, what, architecture, GGUF_ARCHITECTURES));
+    };
+    let key = |name: &str| format!("{}.{name}", family.gguf());
 
-    let heads = meta.size("llama.attention.head_count", None);
-    let hidden_size = meta.size("llama.embedding_length", None);
-    let head_dim = meta.size("llama.attention.key_length", hidden_size.checked_div(heads));
-    for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
-        let size = meta.size(key, Some(head_dim));
+    let heads = meta.size(&key("attention.head_count"), None);
+    let hidden_size = meta.size(&key("embedding_length"), None);
+    let head_dim = meta.size(&key("attention.key_length"), hidden_size.checked_div(heads));
+    for name in ["attention.value_length", "rope.dimension_count"] {
+        let size = meta.size(&key(name), Some(head_dim));
         if size != head_dim {
-            meta.problems.push(format!("{key}: expected the head width {head_dim}, got {size}"));
+            meta.problems.push(format!("{}: expected the head width {head_dim}, got {size}", key(name)));
         }
     }
     let embedding_rows = container.tensors.get("token_embd.weight").map(|t| t.shape[0]);
-    let config = LlamaConfig {
-        vocab_size: meta.size("llama.vocab_size", embedding_rows),
+    let num_hidden_layers = meta.size(&key("block_count"), None);
+    let rope_theta = meta.number(&key("rope.freq_base"), Some(10_000.0));
+    let mut config = LlamaConfig {
+        vocab_size: meta.size(&key("vocab_size"), embedding_rows),
         hidden_size,
-        intermediate_size: meta.size("llama.feed_forward_length", None),
-        num_hidden_layers: meta.size("llama.block_count", None),
+        intermediate_size: meta.size(&key("feed_forward_length"), None),
+        num_hidden_layers,
         num_attention_heads: heads,
-        num_key_value_heads: meta.size("llama.attention.head_count_kv", Some(heads)),
+        num_key_value_heads: meta.size(&key("attention.head_count_kv"), Some(heads)),
         head_dim,
-        rope_theta: meta.number("llama.rope.freq_base", Some(10_000.0)),
-        rms_norm_eps: meta.number("llama.attention.layer_norm_rms_epsilon", None),
+        rope_theta,
+        rms_norm_eps: meta.number(&key("attention.layer_norm_rms_epsilon"), None),
         tie_word_embeddings: !container.tensors.contains_key("output.weight"),
-        max_position_embeddings: meta.size("llama.context_length", None),
+        max_position_embeddings: meta.size(&key("context_length"), None),
         bos_token_id: meta.token("tokenizer.ggml.bos_token_id"),
         eos_token_ids: meta.token("tokenizer.ggml.eos_token_id").into_iter().collect(),
         pad_token_id: meta.token("tokenizer.ggml.padding_token_id"),
+        design: family.design(),
     };
+    read_design(&mut meta, container, &mut config);
     if meta.problems.is_empty() {
         meta.problems = config.problems();
     }
+    if meta.problems.is_empty() && container.tensors.contains_key("rope_freqs.weight") {
+        match llama3_scaling(container, &config)? {
+            Some(scaling) => config.design.rope_scaling = scaling,
+            None => meta.problems.push(
+                "tensor `rope_freqs.weight`: expected the factors of Llama 3.1's scaled rotary frequencies, got others"
+                    .to_owned(),
+            ),
+        }
+    }
     meta.refuse_if_any()?;
     Ok(config)
+}
+
+/// In what the file's model differs from Llama: what its metadata says, and what llama.cpp knows of the architecture.
+fn read_design(meta: &mut Metadata<'_>, container: &Container, config: &mut LlamaConfig) {
+    let family = config.design.family;
+    let key = |name: &str| format!("{}.{name}", family.gguf());
+    // What would change the computation and is not built.
+    for (name, harmless) in [
+        ("rope.scale_linear", Value::Float(1.0)),
+        ("rope.scaling.attn_factor", Value::Float(1.0)),
+        ("expert_count", Value::Int(0)),
+        ("attn_logit_softcapping", Value::Float(0.0)),
+        ("final_logit_softcapping", Value::Float(0.0)),
+        ("attention.scale", Value::Float(0.0)),
+        ("attention.causal", Value::Bool(true)),
+        ("embedding_scale", Value::Float(1.0)),
+        ("residual_scale", Value::Float(1.0)),
+        ("logit_scale", Value::Float(1.0)),
+    ] {
+        if let Some(value) = container.metadata.get(&key(name)).filter(|v| **v != harmless) {
+            meta.problems.push(format!("{}: not supported, got {}", key(name), value.describe()));
+        }
+    }
+    let factor = meta.number(&key("rope.scaling.factor"), Some(1.0));
+    match meta.text(&key("rope.scaling.type")).as_deref() {
+        None | Some("none") if factor == 1.0 => {}
+        None | Some("linear") => config.design.rope_scaling = RopeScaling::Linear { factor },
+        Some(other) => {
+            meta.problems.push(format!("{}: expected none or linear, got {other}", key("rope.scaling.type")));
+        }
+    }
+    let has = |part: &str| container.tensors.contains_key(&format!("blk.0.{part}.bias"));
+    if matches!(family, Family::Llama | Family::Qwen3 | Family::SmolLm3 | Family::Gemma3) {
+        let attention = has("attn_q") && has("attn_output");
+        (config.design.qkv_bias, config.design.o_bias) = (attention, attention);
+    }
+    config.design.mlp_bias = matches!(family, Family::Llama | Family::SmolLm3) && has("ffn_gate") && has("ffn_down");
+
+    let window_key = key("attention.sliding_window");
+    let window = container.metadata.contains_key(&window_key).then(|| meta.size(&window_key, None));
+    let layers = 0..config.num_hidden_layers.min(1 << 12);
+    match family {
+        // Mistral's files say `llama`.
+        Family::Llama | Family::Mistral => {
+            if window.is_some() {
+                config.design.family = Family::Mistral;
+                config.design.layers = layers.map(|_| LayerKind { window, rope: true }).collect();
+            }
+        }
+        Family::Qwen2 | Family::Qwen3 => {
+            if window.is_some() {
+                meta.problems.push(format!("{window_key}: not supported in this architecture"));
+            }
+        }
+        // llama.cpp: `n_no_rope_layer_step`.
+        Family::SmolLm3 => {
+            let kind = |i: usize| LayerKind { window: None, rope: !(i + 1).is_multiple_of(4) };
+            config.design.layers = layers.map(kind).collect();
+        }
+        Family::Gemma3 => {
+            let window = Some(meta.size(&window_key, None));
+            let pattern = meta.size(&key("attention.sliding_window_pattern"), Some(6)).max(1);
+            let kind = |i: usize| {
+                let slides = !(i + 1).is_multiple_of(pattern);
+                LayerKind { window: window.filter(|_| slides), rope: true }
+            };
+            config.design.layers = layers.map(kind).collect();
+            config.design.rope_local_theta = Some(meta.number(&key("rope.freq_base_swa"), Some(10_000.0)));
+            // llama.cpp: `f_attention_scale`, by the width of a head but in the model of 62 layers (27B).
+            let of_hidden = config.hidden_size.checked_div(config.num_attention_heads).unwrap_or(0);
+            let scalar = if config.num_hidden_layers == 62 { of_hidden } else { config.head_dim };
+            config.design.query_pre_attn_scalar = Some(scalar as f64);
+        }
+    }
+}
+
+/// The scaling by whose factors the file's `rope_freqs.weight` divides the frequencies: `factor` is the largest of them, the
+/// rest as in all models of Llama 3.1 and 3.2.
+fn llama3_scaling(container: &Container, config: &LlamaConfig) -> Result<Option<RopeScaling>, WeightsError> {
+    let Some(info) = container.tensors.get("rope_freqs.weight").filter(|info| info.encoding == Encoding::F32) else {
+        return Ok(None);
+    };
+    let factors = info.encoding.decode(&container.read(info)?, config.head_dim / 2);
+    let factor = f64::from(factors.iter().copied().fold(0.0, f32::max));
+    let scaling = RopeScaling::Llama3 {
+        factor,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192,
+    };
+    let [(plain, _), (scaled, _)] =
+        [RopeScaling::Default, scaling].map(|scaling| scaling.frequencies(config.rope_theta, config.head_dim));
+    let is_near =
+        |((plain, scaled), &factor): ((&f64, &f64), &f32)| (plain / scaled / f64::from(factor) - 1.0).abs() < 1e-4;
+    let agree = factors.len() == plain.len() && plain.iter().zip(&scaled).zip(&factors).all(is_near);
+    Ok((factor >= 1.0 && factor.is_finite() && agree).then_some(scaling))
 }
 
 /// Reads metadata and collects what is wrong with it.
@@ -251,8 +361,8 @@ impl Metadata<'_> {
     }
 }
 
-/// The Hugging Face name of a llama-arch GGUF tensor; `None` for one that has no counterpart.
-fn hf_name(name: &str) -> Option<String> {
+/// The Hugging Face name of a GGUF tensor; `None` for one that has no counterpart.
+fn hf_name(name: &str, design: &Design) -> Option<String> {
     match name {
         "token_embd.weight" => return Some("model.embed_tokens.weight".to_owned()),
         "output_norm.weight" => return Some("model.norm.weight".to_owned()),
@@ -268,6 +378,11 @@ fn hf_name(name: &str) -> Option<String> {
         "attn_k" => "self_attn.k_proj",
         "attn_v" => "self_attn.v_proj",
         "attn_output" => "self_attn.o_proj",
+        "attn_q_norm" => "self_attn.q_norm",
+        "attn_k_norm" => "self_attn.k_norm",
+        "ffn_norm" if design.branch_norms => "pre_feedforward_layernorm",
+        "post_attention_norm" if design.branch_norms => "post_attention_layernorm",
+        "post_ffw_norm" if design.branch_norms => "post_feedforward_layernorm",
         "ffn_norm" => "post_attention_layernorm",
         "ffn_gate" => "mlp.gate_proj",
         "ffn_up" => "mlp.up_proj",

@@ -312,7 +312,10 @@ impl<'a> Reader<'a> {
             1 => Encoding::F16,
             2 => Encoding::Q4_0,
             3 => Encoding::Q4_1,
+            6 => Encoding::Q5_0,
             8 => Encoding::Q8_0,
+            12 => Encoding::Q4_K,
+            14 => Encoding::Q6_K,
             30 => Encoding::BF16,
             _ => {
                 let what = format!("{place}: the type");
@@ -342,19 +345,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-const SUPPORTED: &str = "F32, F16, BF16, Q8_0, Q4_0 and Q4_1";
+const SUPPORTED: &str = "F32, F16, BF16, Q8_0, Q6_K, Q5_0, Q4_K, Q4_0 and Q4_1";
 
 /// `ggml_type` by name, for the refusal.
 fn type_name(code: u32) -> String {
     let name = match code {
-        6 => "Q5_0",
         7 => "Q5_1",
         9 => "Q8_1",
         10 => "Q2_K",
         11 => "Q3_K",
-        12 => "Q4_K",
         13 => "Q5_K",
-        14 => "Q6_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",

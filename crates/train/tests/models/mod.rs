@@ -5,7 +5,10 @@ pub mod gradients;
 
 use temper_data::Example;
 use temper_kernels::{Cpu, Device};
-use temper_model::{Checkpoint, LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Tuning, Workspace};
+use temper_model::{
+    Activation, Checkpoint, Design, LINEAR_MODULES, LayerKind, Llama, LlamaConfig, LoraSettings, Purpose, Tuning,
+    Workspace,
+};
 use temper_run::Random;
 
 pub fn checkpoint() -> Checkpoint {
@@ -56,6 +59,7 @@ pub const TINY: LlamaConfig = LlamaConfig {
     bos_token_id: None,
     eos_token_ids: vec![],
     pad_token_id: None,
+    design: Design::LLAMA,
 };
 
 /// Its weights, large enough that attention, gates and softmax are far from linear.
@@ -66,11 +70,41 @@ pub fn tiny_weight(name: &str, shape: &[usize]) -> Vec<f32> {
     }
 }
 
+/// Two designs that between them differ from Llama in everything: biases, norms of heads, a layer without rotation, windows of
+/// three; and all that is Gemma's, with a window and rotary frequencies of its own in one of two layers.
+pub fn designs() -> [(&'static str, Design); 2] {
+    let slides = LayerKind { window: Some(3), rope: true };
+    let biased = Design {
+        qkv_bias: true,
+        o_bias: true,
+        mlp_bias: true,
+        qk_norm: true,
+        layers: vec![slides, LayerKind { window: None, rope: false }],
+        ..Design::LLAMA
+    };
+    let gemma = Design {
+        qk_norm: true,
+        branch_norms: true,
+        norm_offset: true,
+        activation: Activation::GeluTanh,
+        scale_embedding: true,
+        query_pre_attn_scalar: Some(7.0),
+        rope_local_theta: Some(10.0),
+        layers: vec![LayerKind::FULL, slides],
+        ..Design::LLAMA
+    };
+    [("biases, norms of heads, NoPE", biased), ("Gemma's", gemma)]
+}
+
 /// [`TINY`]; adapters are away from zero, so that every gradient is.
 pub fn tiny<D: Device>(device: D, tied: bool, tuning: &Tuning) -> Llama<D> {
-    let config = LlamaConfig { tie_word_embeddings: tied, ..TINY };
+    tiny_of(device, &LlamaConfig { tie_word_embeddings: tied, ..TINY }, tuning)
+}
+
+/// The same of another configuration.
+pub fn tiny_of<D: Device>(device: D, config: &LlamaConfig, tuning: &Tuning) -> Llama<D> {
     let weight = |name: &str, shape: &[usize]| Ok::<_, std::convert::Infallible>(tiny_weight(name, shape));
-    let Ok(model) = Llama::load(device, &config, tuning, weight);
+    let Ok(model) = Llama::load(device, config, tuning, weight);
     for (name, adapter) in model.adapters() {
         let values = uniform(&name, adapter.value.len(), 2.0 / (adapter.value.cols() as f64).sqrt());
         model.device().write(&adapter.value, &values);

@@ -61,7 +61,7 @@ impl Backward {
     /// One head of one block: sets the gradient of its queries and adds to those of the keys and values it sees.
     fn head_of_block(self, tiles: &Tiles, segment: &Segment, block: Range<usize>, (head, kv): (usize, usize)) {
         let Self { kernels, heads, qkv, out, log_sum, dout, dqkv } = self;
-        let (dim, count, scale) = (heads.dim, block.len(), 1.0 / (heads.dim as f32).sqrt());
+        let (dim, count, scale) = (heads.dim, block.len(), heads.scale);
         let key_column = heads.query_width() + kv * dim;
         let own = head * dim..(head + 1) * dim;
         let mut inners = [0.0f32; BLOCK];
@@ -90,13 +90,20 @@ impl Backward {
                     }
                     let rows = scores.chunks_exact_mut(TILE).zip(dscores.chunks_exact_mut(TILE)).take(count);
                     for (r, (p_row, d_row)) in rows.enumerate() {
-                        let (p, p_later) = p_row[..tile.used].split_at_mut(tile.live(r));
-                        let (d, d_later) = d_row[..tile.used].split_at_mut(tile.live(r));
+                        let live = tile.live(r);
+                        for row in [&mut *p_row, &mut *d_row] {
+                            row[..live.start].fill(0.0);
+                            row[live.end..tile.used].fill(0.0);
+                        }
                         // SAFETY: only read.
                         let log_sum = unsafe { *log_sum.at(block.start + r, head) };
-                        lanes::attention_gradient(p, d, log_sum, inners[r], scale);
-                        p_later.fill(0.0);
-                        d_later.fill(0.0);
+                        lanes::attention_gradient(
+                            &mut p_row[live.clone()],
+                            &mut d_row[live],
+                            log_sum,
+                            inners[r],
+                            scale,
+                        );
                     }
                     let (p_cols, ds_cols) = (View::k_by_lanes(s.at, TILE), View::k_by_lanes(ds.at, TILE));
                     let place = |row, column| Place { at: dqkv.at(row, column), stride: dqkv.stride };

@@ -20,7 +20,8 @@ pub(in crate::cpu) fn cached(q: Rows, cache: CacheRows, runs: &[Cached], heads: 
     // A task for each query and key-value head: its run, and its number there.
     let queries: Vec<(usize, usize)> =
         runs.iter().enumerate().flat_map(|(r, run)| (0..run.rows.len()).map(move |i| (r, i))).collect();
-    let work: usize = queries.iter().map(|&(r, i)| runs[r].visible(i)).sum::<usize>() * heads.query_width();
+    let seen = |&(r, i): &(usize, usize)| runs[r].visible(i) - heads.beyond_window(runs[r].visible(i));
+    let work: usize = queries.iter().map(seen).sum::<usize>() * heads.query_width();
     let task = |task: usize| {
         let ((run, i), kv) = (queries[task / heads.kv], task % heads.kv);
         let (run, row) = (&runs[run], runs[run].rows.start + i);
@@ -37,31 +38,34 @@ pub(in crate::cpu) fn cached(q: Rows, cache: CacheRows, runs: &[Cached], heads: 
     }
 }
 
-/// One query's heads over one key-value head.
+/// One query's heads over one key-value head: the last of the `visible` rows that its window leaves.
 fn one(queries: &[f32], cache: CacheRows, run: &Cached, visible: usize, kv: usize, heads: Heads, out: &mut [f32]) {
-    let (dim, scale) = (heads.dim, 1.0 / (heads.dim as f32).sqrt());
+    let (dim, scale, beyond) = (heads.dim, heads.scale, heads.beyond_window(visible));
     let (key, value) = (kv * dim, heads.kv_width() + kv * dim);
-    with_scratch(queries.len() / dim * visible, |weights| {
+    let within = visible - beyond;
+    with_scratch(queries.len() / dim * within, |weights| {
+        // What is seen of each run, and its place among the weights.
         let runs = || {
-            let mut at = 0;
+            let mut passed = 0;
             run.seen.iter().filter_map(move |seen| {
-                let (start, rows) = (at, seen.len().min(visible - at));
-                at += rows;
-                (rows > 0).then(|| (start, seen.start..seen.start + rows))
+                let (first, end) = (beyond.saturating_sub(passed).min(seen.len()), seen.len().min(visible - passed));
+                let at = (passed + first).saturating_sub(beyond);
+                passed += end;
+                (first < end).then(|| (at, seen.start + first..seen.start + end))
             })
         };
         for (at, rows) in runs() {
             let to = &mut weights[at..];
             match cache {
                 CacheRows::F32(cells) => {
-                    lanes::scores_f32(queries, dim, cells.part(rows, key, dim), cells.stride, scale, to, visible);
+                    lanes::scores_f32(queries, dim, cells.part(rows, key, dim), cells.stride, scale, to, within);
                 }
                 CacheRows::Bf16(cells) => {
-                    lanes::scores_bf16(queries, dim, cells.part(rows, key, dim), cells.stride, scale, to, visible);
+                    lanes::scores_bf16(queries, dim, cells.part(rows, key, dim), cells.stride, scale, to, within);
                 }
             }
         }
-        for weights in weights.chunks_exact_mut(visible) {
+        for weights in weights.chunks_exact_mut(within) {
             lanes::softmax(weights);
         }
         out.fill(0.0);
@@ -69,10 +73,10 @@ fn one(queries: &[f32], cache: CacheRows, run: &Cached, visible: usize, kv: usiz
             let weights = &weights[at..];
             match cache {
                 CacheRows::F32(cells) => {
-                    lanes::weigh_f32(weights, visible, cells.part(rows, value, dim), cells.stride, dim, out);
+                    lanes::weigh_f32(weights, within, cells.part(rows, value, dim), cells.stride, dim, out);
                 }
                 CacheRows::Bf16(cells) => {
-                    lanes::weigh_bf16(weights, visible, cells.part(rows, value, dim), cells.stride, dim, out);
+                    lanes::weigh_bf16(weights, within, cells.part(rows, value, dim), cells.stride, dim, out);
                 }
             }
         }

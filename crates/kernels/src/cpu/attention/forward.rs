@@ -45,7 +45,7 @@ fn head_of_block(
     out: Rows,
     log_sum: Rows,
 ) {
-    let (dim, count, scale) = (heads.dim, block.len(), 1.0 / (heads.dim as f32).sqrt());
+    let (dim, count, scale) = (heads.dim, block.len(), heads.scale);
     with_scratch(BLOCK * (TILE + dim), |scratch| {
         let (scores, o) = scratch.split_at_mut(BLOCK * TILE);
         // The largest score of each row so far, and the sum of exponentials under it.
@@ -57,9 +57,13 @@ fn head_of_block(
             // SAFETY: the scratch is this worker's; qkv is only read.
             unsafe { product(kernels, (count, dim), s, q, tile.keys_as_lanes(), scale, false) };
             for (r, row) in scores.chunks_exact_mut(TILE).take(count).enumerate() {
-                let (live, later) = row[..tile.used].split_at_mut(tile.live(r));
-                let (top, total) = lanes::exponentials(live, tops[r]);
-                later.fill(0.0);
+                let live = tile.live(r);
+                row[..live.start].fill(0.0);
+                row[live.end..tile.used].fill(0.0);
+                if live.is_empty() {
+                    continue;
+                }
+                let (top, total) = lanes::exponentials(&mut row[live], tops[r]);
                 if index > 0 {
                     let shrink = (tops[r] - top).exp();
                     totals[r] *= shrink;

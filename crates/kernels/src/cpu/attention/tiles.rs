@@ -39,6 +39,8 @@ struct Tile {
 pub(super) struct Tiles {
     kernels: Kernels,
     dim: usize,
+    /// The heads' sliding window.
+    window: Option<usize>,
     pass: Pass,
     /// Runs in order, each with its tiles.
     runs: Vec<(Range<usize>, Vec<Tile>)>,
@@ -59,8 +61,11 @@ pub(super) struct Seen<'a> {
     at: *const u32,
     /// How many of its keys the block's last row sees.
     pub used: usize,
-    /// How many of them its first row sees; each later row sees one more, up to `used`.
-    pub first: usize,
+    /// How many of them its first row sees, were there no window; each later row sees one more, up to `used`.
+    first: usize,
+    /// How many of its keys lie before the window of the block's first row, less than 0 where the window begins before the
+    /// tile; one more for each later row.
+    beyond: isize,
 }
 
 impl Tiles {
@@ -77,7 +82,8 @@ impl Tiles {
         let mut runs: Vec<Range<usize>> = seen.cloned().collect();
         runs.sort_unstable_by_key(|run| (run.start, run.end));
         runs.dedup();
-        let mut tiles = Self { kernels, dim: heads.dim, pass, runs: Vec::new(), words: 0, start: std::ptr::null() };
+        let Heads { dim, window, .. } = heads;
+        let mut tiles = Self { kernels, dim, window, pass, runs: Vec::new(), words: 0, start: std::ptr::null() };
         for run in runs {
             let starts = run.clone().step_by(TILE);
             let laid = starts.map(|start| {
@@ -132,20 +138,27 @@ impl Tiles {
         }
     }
 
-    /// The tiles that the rows `block` of a segment see, the context's first.
+    /// The tiles of which the rows `block` of a segment see something, the context's first.
     pub fn seen(&self, segment: &Segment, block: Range<usize>, kv: usize) -> impl Iterator<Item = Seen<'_>> {
         let context = segment.context.iter().flat_map(|run| self.of_run(run)).map(|tile| (tile, None));
         let own = self.of_run(&segment.rows).iter().map(|tile| (tile, Some(tile.rows.start)));
         let (start, end) = (block.start, block.end);
         let own = own.take_while(move |(tile, _)| tile.rows.start < end);
-        context.chain(own).map(move |(tile, causal)| {
+        // Rows that the block's first row would see without a window, itself among them.
+        let visible = segment.context.iter().map(Range::len).sum::<usize>() + start + 1 - segment.rows.start;
+        let before_window = self.window.map_or(isize::MIN / 2, |window| visible as isize - window as isize);
+        let mut passed = 0;
+        let seen = context.chain(own).map(move |(tile, causal)| {
             let (used, first) = match causal {
                 Some(from) => (tile.rows.end.min(end) - from, (start + 1).saturating_sub(from).min(tile.rows.len())),
                 None => (tile.rows.len(), tile.rows.len()),
             };
             let at = self.start.wrapping_add(kv * self.words + tile.at);
-            Seen { tiles: self, rows: tile.rows.clone(), at, used, first }
-        })
+            let beyond = before_window - passed;
+            passed += tile.rows.len() as isize;
+            Seen { tiles: self, rows: tile.rows.clone(), at, used, first, beyond }
+        });
+        seen.filter(|tile| tile.beyond < tile.used as isize)
     }
 
     fn of_run(&self, run: &Range<usize>) -> &[Tile] {
@@ -180,8 +193,9 @@ impl Seen<'_> {
         self.operand(2, self.tiles.dim, self.rows.len(), self.tiles.dim)
     }
 
-    /// How many of the tile's keys row `r` of the block sees.
-    pub fn live(&self, r: usize) -> usize {
-        (self.first + r).min(self.used)
+    /// Which of the tile's keys row `r` of the block sees; none where its window begins behind them.
+    pub fn live(&self, r: usize) -> Range<usize> {
+        let end = (self.first + r).min(self.used);
+        (self.beyond + r as isize).clamp(0, end as isize) as usize..end
     }
 }

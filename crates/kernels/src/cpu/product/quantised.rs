@@ -129,7 +129,7 @@ impl Quantised {
     /// not one of blocks with a scale.
     pub fn pack(parts: &[Encoded<'_>], cols: usize, ends: &[usize]) -> Option<Self> {
         let encoding = parts.first()?.encoding;
-        if !encoding.is_quantised() || parts.iter().any(|part| part.encoding != encoding) {
+        if !encoding.is_multiplied() || parts.iter().any(|part| part.encoding != encoding) {
             return None;
         }
         let (row, size) = (encoding.row_bytes(cols), encoding.block().1);
