@@ -222,6 +222,10 @@ impl RunFolder {
                 "reused" if event.from != "this run" => {
                     history.push(format!("stage {number} was reused from the cache"))
                 }
+                "branched" => history.push(format!(
+                    "the first {} steps of stage {number} are those of an earlier run of another length",
+                    event.step
+                )),
                 "changed" => history.extend(event.changes.iter().map(|change| {
                     format!(
                         "changed when it went on: {}, {} to {} ({})",
