@@ -3,6 +3,7 @@
 //! [`prepare`] reads everything and computes nothing: base, rows, mix, schedule; [`Prepared::plan`] is what it found.
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
+mod average;
 mod base;
 mod board;
 mod cache;
@@ -28,6 +29,7 @@ mod stage;
 mod start;
 mod watch;
 
+pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
 pub use checkpoints::Skipped;

@@ -30,6 +30,7 @@ use crate::self_data::{OwnRows, Writer};
 use crate::{Base, PipelineError};
 
 /// A stage with its rows.
+#[derive(Clone)]
 pub(crate) struct PreparedStage {
     pub sources: Vec<Source>,
     /// A report per file: domain files first.
@@ -69,6 +70,11 @@ impl PreparedStage {
         let rows: Vec<_> = rows.map(|index| source.example(index)).collect::<Result<_, _>>()?;
         let rows: Vec<_> = rows.iter().map(|row| (0, row)).collect();
         Ok(Batches::Tokens(micro_batches(&rows, self.micro_batch_tokens)))
+    }
+
+    /// The stage with a result that lies at `weight` between its start and what it gives.
+    pub fn averaged(&self, weight: f64) -> Self {
+        Self { weight_average: self.weight_average * weight, ..self.clone() }
     }
 
     /// Tokens of the largest micro-batch: a row longer than `micro_batch_tokens` stands alone.

@@ -336,6 +336,65 @@ impl Frame {
     }
 }
 
+/// A point of a [`front`].
+pub(crate) struct Mark {
+    pub x: f64,
+    pub y: f64,
+    pub title: String,
+    pub best: bool,
+}
+
+/// Points that are joined in their order, of two measures against each other; nothing where fewer than two are finite.
+pub(crate) fn front(
+    title: String,
+    unit: String,
+    x_label: &'static str,
+    description: String,
+    marks: &[Mark],
+) -> Option<Chart> {
+    let marks: Vec<&Mark> = marks.iter().filter(|mark| mark.x.is_finite() && mark.y.is_finite()).collect();
+    if marks.len() < 2 {
+        return None;
+    }
+    let range = |of: fn(&Mark) -> f64| {
+        let (low, high) = marks
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), mark| (low.min(of(mark)), high.max(of(mark))));
+        let padding = if high > low { 0.06 * (high - low) } else { 0.5 * high.abs().max(1e-9) };
+        (low - padding, high + padding)
+    };
+    let (x_range, y_range) = (range(|mark| mark.x), range(|mark| mark.y));
+    let x = |value: f64| (value - x_range.0) / (x_range.1 - x_range.0);
+    let y = |value: f64| (y_range.1 - value) / (y_range.1 - y_range.0);
+    let axis = |(low, high): (f64, f64), at: &dyn Fn(f64) -> f64| {
+        let marks = ticks(low, high, 6);
+        let labels = tick_labels(&marks);
+        marks.iter().zip(labels).map(|(&mark, label)| Tick { at: place(100.0 * at(mark)), label }).collect::<Vec<_>>()
+    };
+    let path: Vec<String> = marks.iter().map(|m| format!("{:.1} {:.1}", BOX * x(m.x), BOX * y(m.y))).collect();
+    let dot = |mark: &&Mark| Dot {
+        x: place(100.0 * x(mark.x)),
+        y: place(100.0 * y(mark.y)),
+        title: mark.title.clone(),
+        best: mark.best,
+    };
+    let points = marks.iter().map(dot).collect();
+    let series =
+        vec![Line { name: "weights".into(), class: "c0".into(), path: format!("M{}", path.join("L")), points }];
+    let (x_ticks, y_ticks) = (axis(x_range, &x), axis(y_range, &y));
+    Some(Chart {
+        title,
+        unit,
+        description,
+        note: String::new(),
+        x_label,
+        x_ticks,
+        y_ticks,
+        stage_starts: Vec::new(),
+        series,
+    })
+}
+
 /// Steps are whole; between 0 and 3 there are no halves.
 fn whole(marks: Vec<f64>) -> Vec<f64> {
     marks.into_iter().filter(|mark| mark.fract() == 0.0).collect()

@@ -10,6 +10,7 @@ use serde_json::Value;
 use temper_eval::compare::Comparison;
 use temper_eval::record::ItemRecord;
 
+use crate::averages::Averages;
 use crate::error::ReportError;
 use crate::metrics::{self, Metrics};
 
@@ -27,6 +28,8 @@ pub struct RunFolder {
     pub(crate) comparison: Option<Comparison>,
     /// What became of each item; none where the folder has no `judgement_items.jsonl`.
     pub(crate) items: Option<Vec<ItemRecord>>,
+    /// Points between base and tuned; none where `temper average` was not asked.
+    pub(crate) averages: Option<Averages>,
     /// Of a run that came to its end.
     pub(crate) summary: Option<Summary>,
 }
@@ -248,6 +251,7 @@ impl RunFolder {
             history,
             comparison: json(&folder.join("judgement.json"))?,
             items: lines(&folder.join("judgement_items.jsonl"))?,
+            averages: json(&folder.join("average.json"))?,
             summary: json(&folder.join("summary.json"))?,
         })
     }
