@@ -46,6 +46,7 @@ fn size(text: &str) -> Result<u64, String> {
 fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Stages => "stage",
+        Kind::Trunks => "trunk",
         Kind::Packed => "weights",
         Kind::Rows => "rows",
         Kind::Scores => "scores",

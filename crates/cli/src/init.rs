@@ -28,7 +28,7 @@ pub struct Args {
     /// A folder or file, `hf:OWNER/NAME[@REVISION]` or `pypi:PACKAGE==VERSION[#FILE]`.
     #[arg(long)]
     base: String,
-    /// JSONL of `messages`, `prompt`/`completion` or `text`; one or several.
+    /// JSONL of `messages`, `prompt`/`completion`, `text` or `prompt`/`chosen`/`rejected`; one or several.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
     /// The recipe to write; `split/` and `general/` are written beside it.
@@ -57,6 +57,8 @@ pub enum Task {
     Chat,
     /// Documents.
     Text,
+    /// Two answers to choose from.
+    Preference,
 }
 
 impl Task {
@@ -65,6 +67,7 @@ impl Task {
             Self::Classification => "classification",
             Self::Chat => "chat",
             Self::Text => "text",
+            Self::Preference => "preference",
         }
     }
 }
@@ -117,7 +120,10 @@ pub fn run(args: &Args) -> Outcome {
         (folder.join("split/validation.jsonl"), lines(Side::Validation)),
         (folder.join("split/test.jsonl"), lines(Side::Test)),
     ];
-    let mut general = vec![&general::PROSE, &general::HELDOUT, &general::WORDNET];
+    let mut general = vec![&general::HELDOUT, &general::WORDNET];
+    if choices.replay.iter().any(|replay| replay.name == "prose") {
+        general.push(&general::PROSE);
+    }
     if choices.replay.iter().any(|replay| replay.name == "chat") {
         general.push(&general::CHAT);
     }

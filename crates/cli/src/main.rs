@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted, 4 a gate refused.
 
+mod average;
 mod base;
 mod bench;
 mod cache;
@@ -46,6 +47,7 @@ enum Command {
     Plan(plan::Args),
     Run(run::Args),
     Resume(resume::Args),
+    Average(average::Args),
     Report(report::Args),
     Eval(eval::Args),
     Generate(generate::Args),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Run(args) => run::run(args),
         Command::Resume(args) => resume::run(args),
+        Command::Average(args) => average::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),

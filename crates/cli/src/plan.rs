@@ -229,6 +229,31 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     let heads = ["source", "rows", "tokens", "trained tokens", "rows", "tokens", "trained", "epochs", "repeated"];
     let _ = writeln!(out, "{}", table(&heads, rows, &[1, 2, 3, 4, 5, 6, 7, 8]));
 
+    let drawn = |of: fn(&temper_data::Units<usize>) -> usize| {
+        let all: usize = stage.shares.sources.iter().map(|source| of(&source.drawn)).sum();
+        count((all as f64 / stage.steps.max(1) as f64).round() as usize)
+    };
+    let advice = match stage.kind.as_str() {
+        "cpt" => " (Amazon Nova Forge advises 2 to 20 million tokens a step for its own models)",
+        _ => "",
+    };
+    let (tokens, trained) = (drawn(|d| d.processed_tokens), drawn(|d| d.trained_tokens));
+    let _ = writeln!(out, "a step sees {tokens} tokens on average, {trained} of them trained{advice}\n");
+    if let (Some(reference), Some(pairs)) = (&stage.reference, &stage.fit.preference) {
+        let loss = serde_json::to_value(pairs.loss_type).map(|word| word.as_str().unwrap_or("").to_owned());
+        let _ = writeln!(
+            out,
+            "preference pairs: loss {}, beta {}, label smoothing {}, weight of the better answers' own loss {}\n\
+             reference: the {}; it scores {} pairs of {} tokens before training\n",
+            loss.unwrap_or_default(),
+            pairs.beta,
+            pairs.label_smoothing,
+            pairs.rpo_alpha,
+            reference.model,
+            count(reference.pairs),
+            count(reference.tokens)
+        );
+    }
     let peak = stage.fit.learning_rate.peak;
     let _ = writeln!(out, "learning rate, peak {peak:e}, last {:.2e}", stage.learning_rates.last().unwrap_or(&0.0));
     let _ = writeln!(out, "{}", curve(&stage.learning_rates, peak));

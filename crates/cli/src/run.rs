@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use temper_pipeline::{Cache, Event, Options, PipelineError, Prepared, Skipped};
 use temper_report::{bytes, count, duration};
-use temper_train::Progress;
+use temper_train::{PreferenceMetrics, Progress};
 
 use crate::base::RecipeArgs;
 use crate::command::{DONE, Failure, INTERRUPTED, Outcome, conclude, json, tell};
@@ -100,6 +100,11 @@ pub fn carry_out(prepared: &Prepared, options: &Options, as_json: bool) -> Outco
         format!("{verdict}report {}\nrun folder {folder}, {seconds} in all\n", report.display())
     };
     conclude(text, summary.comparison.as_ref().map_or(DONE, verdict::exit_code))
+}
+
+/// What preference pairs show beside their loss.
+fn margin(m: &PreferenceMetrics) -> String {
+    format!("accuracy {:.0} % margin {:+.3}", m.accuracies * 100.0, m.margins)
 }
 
 /// Shows events: a bar where standard error is a terminal, else a line every few seconds.
@@ -219,6 +224,11 @@ impl Reporter {
             Event::Reused { stage, key, from } => {
                 self.say(&format!("stage {} is finished already ({}, from {from})", stage + 1, &key[..12]));
             }
+            Event::Branched { step, from, .. } => {
+                self.say(&format!(
+                    "the first {step} steps are those of an earlier run of another length (from {from})"
+                ));
+            }
             Event::General { general: g, .. } => {
                 let (change, low, high) = (g.relative * 100.0, g.low * 100.0, g.high * 100.0);
                 let so_far = format!("{change:+.1} % [{low:+.1}, {high:+.1}] since the base");
@@ -235,16 +245,18 @@ impl Reporter {
                 let parts = parts.join(", ");
                 self.say(&format!("the first step began after {begun:.2} s and ended after {done:.2} s ({parts})"));
             }
-            Event::Train { of, progress: Progress::Validation { step, loss, best }, .. } => {
-                self.validation = format!("validation {loss:.4}{}", if *best { " (best)" } else { "" });
+            Event::Train { of, progress: Progress::Validation { step, loss, best, preference }, .. } => {
+                let pairs = preference.map_or(String::new(), |m| format!(", {}", margin(&m)));
+                self.validation = format!("validation {loss:.4}{}{pairs}", if *best { " (best)" } else { "" });
                 self.say(&format!("step {step} of {of}: {}", self.validation));
             }
             Event::Train { of, progress: Progress::Step(r), .. } => {
                 self.seen += r.processed_tokens as f64;
                 let elapsed = self.started.elapsed().as_secs_f64();
                 let eta = elapsed / (r.step - self.first_step).max(1) as f64 * (of - r.step) as f64;
+                let pairs = r.preference.map_or(String::new(), |m| format!("{} ", margin(&m)));
                 let message = format!(
-                    "loss {:.4} lr {:.2e} norm {:.2} {:.0} tok/s ETA {} {}",
+                    "loss {:.4} {pairs}lr {:.2e} norm {:.2} {:.0} tok/s ETA {} {}",
                     r.loss,
                     r.learning_rate,
                     r.gradient_norm,

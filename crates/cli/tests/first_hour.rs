@@ -146,6 +146,32 @@ fn free_answers_become_a_chat_recipe_without_a_domain() {
 }
 
 #[test]
+fn pairs_become_a_preference_recipe_without_general_data_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["red", "blue", "green", "tall", "short", "loud", "calm"];
+    let row = |i: usize| {
+        let (a, b, c) = (words[i % 7], words[i / 7 % 7], words[i / 49 % 7]);
+        let prompt = [serde_json::json!({"role": "user", "content": format!("Say {a}, {b} and {c} for {i}")})];
+        let answer = |text: String| [serde_json::json!({"role": "assistant", "content": text})];
+        let (chosen, rejected) = (answer(format!("{a}, {b}, {c}")), answer(format!("no {i}")));
+        serde_json::json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}).to_string()
+    };
+    let file = folder.path().join("pairs.jsonl");
+    std::fs::write(&file, (0..120).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    assert_eq!(json(&init(folder.path(), &[&file], &["--json"]))["task"], "preference");
+    let recipe = read(folder.path(), "recipe.yaml");
+    for piece in ["kind: dpo", "beta: 0.1", "learning_rate: 1e-5", "num_train_epochs: 2", "`domain` is left out"] {
+        assert!(recipe.contains(piece), "`{piece}` is not in:\n{recipe}");
+    }
+    assert!(!recipe.contains("mix:") && !folder.path().join("general/prose.jsonl").exists(), "{recipe}");
+    let planned = plan(folder.path());
+    assert_eq!(planned["stages"][0]["kind"], "dpo");
+    assert_eq!(planned["stages"][0]["fit"]["preference"]["beta"], 0.1);
+    let wanted = init(folder.path(), &[&file], &["--task", "chat", "--overwrite"]);
+    refused(&wanted, &["--task chat", "two answers", "hint:"]);
+}
+
+#[test]
 fn completions_with_few_short_answers_become_conversations_with_labels() {
     let folder = tempfile::tempdir().unwrap();
     let words = ["red", "blue", "green", "tall", "short", "loud", "calm"];
@@ -175,8 +201,11 @@ fn data_that_cannot_be_read_is_refused_with_its_line_and_nothing_is_written() {
     let text = |n: usize| (0..n).map(|i| format!("{{\"text\": \"document {i}\"}}\n")).collect::<String>();
     let csv = write("rows.csv", "question,answer\na\n");
     refused(&init(folder.path(), &[&csv], &[]), &["rows.csv:2: 1 cells, expected 2", "hint: `temper data check FILE`"]);
-    let pairs = write("pairs.jsonl", "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}\n");
-    refused(&init(folder.path(), &[&pairs], &[]), &["pairs.jsonl: rows of preference pairs", "hint:"]);
+    let tasks = write(
+        "tasks.jsonl",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"reference_answer\": \"b\"}\n",
+    );
+    refused(&init(folder.path(), &[&tasks], &[]), &["tasks.jsonl: rows of prompts with reference answers", "hint:"]);
     let broken = write("broken.jsonl", &format!("{}{{\"text\": \n", text(2)));
     refused(&init(folder.path(), &[&broken], &[]), &["broken.jsonl:3"]);
     let few = write("few.jsonl", &text(5));

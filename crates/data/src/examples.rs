@@ -1,7 +1,7 @@
 //! Rows as tokens: in memory, or in a file that is read row by row, so that a run over gigabytes takes the memory of a step.
 //!
 //! The file holds numbers of 32 bits, little-endian, row after row: first the ids, then the runs of trained tokens, each by its
-//! first and one past its last. What is held in memory is where each row lies and how long it is: 28 bytes a row.
+//! first and one past its last. What is held in memory is where each row lies and how long it is: 36 bytes a row.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::DataError;
 
 /// Bytes of a row's place in an index.
-const PLACE: usize = 28;
+const PLACE: usize = 36;
 
 /// A row ready for training.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,36 @@ impl Example {
     }
 }
 
+/// Two answers to one prompt, ready for training: the tokens that both begin with are there once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// Prompt and better answer, then what the prompt and worse answer have beyond the first `common` tokens.
+    pub ids: Vec<u32>,
+    /// As in [`Example`]: what is 0 is context, of either answer.
+    pub weights: Vec<f32>,
+    /// Tokens of prompt and better answer.
+    pub chosen: usize,
+    /// Tokens that both begin with, at least one; none of them is a target.
+    pub common: usize,
+    /// Line of the row in its file, from 1.
+    pub row: usize,
+}
+
+impl Pair {
+    /// The better and the worse answer, each whole after the prompt.
+    pub fn answers(&self) -> [Example; 2] {
+        let (common, chosen, row) = (self.common, self.chosen, self.row);
+        let whole = |ids: Vec<u32>, weights: Vec<f32>| Example { ids, weights, row };
+        [
+            whole(self.ids[..chosen].to_vec(), self.weights[..chosen].to_vec()),
+            whole(
+                [&self.ids[..common], &self.ids[chosen..]].concat(),
+                [&self.weights[..common], &self.weights[chosen..]].concat(),
+            ),
+        ]
+    }
+}
+
 /// Where a row lies, and its sizes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Place {
@@ -48,6 +78,9 @@ struct Place {
     row: u32,
     /// Not a number where the row says none.
     quality: f32,
+    /// Of a pair: tokens of prompt and better answer, and tokens that both answers begin with; 0 of other rows.
+    chosen: u32,
+    common: u32,
 }
 
 /// Rows as tokens, in order of their file, or of several files one after another.
@@ -164,6 +197,20 @@ impl Examples {
         Ok(Example { ids: numbers, weights, row: place.row as usize })
     }
 
+    /// A pair, each of its targets with the weight `weight`.
+    ///
+    /// # Errors
+    /// As [`Examples::get`].
+    ///
+    /// # Panics
+    /// When the row is no pair.
+    pub fn pair(&self, index: usize, weight: f32) -> Result<Pair, DataError> {
+        let Place { chosen, common, .. } = self.place(index);
+        assert!(common > 0, "row {index} is a pair");
+        let Example { ids, weights, row } = self.get(index, weight)?;
+        Ok(Pair { ids, weights, chosen: chosen as usize, common: common as usize, row })
+    }
+
     /// The places of the rows of one file as bytes, to be kept beside the file of tokens.
     pub fn index(&self) -> Vec<u8> {
         let bytes = |place: &Place| {
@@ -175,6 +222,8 @@ impl Examples {
                 place.trained,
                 place.row,
                 place.quality.to_bits(),
+                place.chosen,
+                place.common,
             ]) {
                 part.copy_from_slice(&number.to_le_bytes());
             }
@@ -196,7 +245,8 @@ impl Examples {
             let mut numbers = numbers_of(&bytes[8..]);
             let mut next = || numbers.next().unwrap_or_default();
             let (start, ids, runs, trained, row) = (u64::from_le_bytes(start), next(), next(), next(), next());
-            Place { start, ids, runs, trained, row, quality: f32::from_bits(next()) }
+            let quality = f32::from_bits(next());
+            Place { start, ids, runs, trained, row, quality, chosen: next(), common: next() }
         };
         let places: Vec<Place> = index.chunks_exact(PLACE).map(place).collect();
         let end = |place: &Place| place.start.checked_add(u64::from(place.ids) + u64::from(place.runs));
@@ -261,6 +311,38 @@ impl ExamplesWriter {
     /// # Errors
     /// [`DataError::Write`].
     pub fn add(&mut self, ids: &[u32], trained: &[bool], row: usize, quality: Option<f32>) -> Result<(), DataError> {
+        self.put(ids, trained, (0, 0), row, quality)
+    }
+
+    /// Adds two answers to one prompt, each as tokens and whether they are targets, of line `row`. Both have a target, and
+    /// begin with the same token.
+    ///
+    /// # Errors
+    /// [`DataError::Write`].
+    pub fn add_pair(
+        &mut self,
+        chosen: (&[u32], &[bool]),
+        rejected: (&[u32], &[bool]),
+        row: usize,
+        quality: Option<f32>,
+    ) -> Result<(), DataError> {
+        let alike = chosen.0.iter().zip(rejected.0).take_while(|(a, b)| a == b).count();
+        // A target is predicted for each answer apart, even where both begin with the same word.
+        let before = |trained: &[bool]| trained.iter().position(|&trained| trained).unwrap_or(trained.len());
+        let common = alike.min(before(chosen.1)).min(before(rejected.1));
+        let ids = [chosen.0, &rejected.0[common..]].concat();
+        let trained = [chosen.1, &rejected.1[common..]].concat();
+        self.put(&ids, &trained, (chosen.0.len() as u32, common as u32), row, quality)
+    }
+
+    fn put(
+        &mut self,
+        ids: &[u32],
+        trained: &[bool],
+        (chosen, common): (u32, u32),
+        row: usize,
+        quality: Option<f32>,
+    ) -> Result<(), DataError> {
         let mut runs = Vec::new();
         for (at, &now) in trained.iter().enumerate() {
             if now != (runs.len() % 2 == 1) {
@@ -283,7 +365,7 @@ impl ExamplesWriter {
         let trained = trained.iter().filter(|&&trained| trained).count() as u32;
         let (ids, runs) = (ids.len() as u32, runs.len() as u32);
         let quality = quality.unwrap_or(f32::NAN);
-        self.places.push(Place { start: self.next, ids, runs, trained, row: row as u32, quality });
+        self.places.push(Place { start: self.next, ids, runs, trained, row: row as u32, quality, chosen, common });
         self.next += u64::from(ids) + u64::from(runs);
         Ok(())
     }
@@ -334,6 +416,20 @@ mod tests {
             assert_eq!(memory.trained_tokens(row), example.trained_tokens());
             assert_eq!(opened.quality(row), (row == 1).then_some(0.25));
         }
+        let pair = |chosen: &[u32], rejected: &[u32]| {
+            let mut writer = ExamplesWriter::in_memory();
+            let trained = |ids: &[u32]| (0..ids.len()).map(|at| at >= 3).collect::<Vec<_>>();
+            writer.add_pair((chosen, &trained(chosen)), (rejected, &trained(rejected)), 7, None).unwrap();
+            writer.finish().unwrap().pair(0, 0.5).unwrap()
+        };
+        // Both answers begin with 8, which is a target of each.
+        let both = pair(&[1, 2, 3, 8, 5], &[1, 2, 3, 8, 6, 7]);
+        assert_eq!((both.chosen, both.common, both.row), (5, 3, 7));
+        assert_eq!(both.ids, [1, 2, 3, 8, 5, 8, 6, 7]);
+        assert_eq!(both.weights, [0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 0.5]);
+        let [chosen, rejected] = both.answers().map(|answer| answer.ids);
+        assert_eq!((chosen, rejected), (vec![1, 2, 3, 8, 5], vec![1, 2, 3, 8, 6, 7]));
+        assert_eq!(pair(&[1, 2, 3, 8], &[1, 4, 3, 9]).common, 1, "prompts that differ share what is the same");
         // An index of another file, or a cut one, is none.
         std::fs::write(&path, [0; 8]).unwrap();
         assert!(Examples::open(&path, &file.index()).is_none());

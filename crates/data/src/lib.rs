@@ -11,7 +11,7 @@
 //! - [`schedule`]: which row is seen at which step, a pure function of sources, shares and seed.
 //! - [`convert`]: rows of one format as rows of another, with what is lost.
 //! - [`together`] and [`hold_out`]: which rows must stay together, and which are held out.
-//! - [`micro_batches`]: whole rows packed without padding, which do not see each other.
+//! - [`micro_batches`], [`pair_batches`]: whole rows, or pairs of answers, packed without padding, which do not see each other.
 //! - [`check_files`], [`Checker`]: what is wrong with rows, beside each other and beside what is held out; [`Filters`]: which
 //!   rows are left out for it, where the user asks for that.
 //!
@@ -43,13 +43,13 @@ pub use check::{
 };
 pub use convert::{Conversion, convert};
 pub use error::{DataError, RowProblem};
-pub use examples::{Example, Examples, ExamplesWriter};
+pub use examples::{Example, Examples, ExamplesWriter, Pair};
 pub use filter::{Filtered, Filtering, Filters, Treatment};
 pub use format::Format;
 pub use mix::{ExampleRef, Extent, MixError, MixUnit, Schedule, ShareReport, SourceShare, Units, schedule};
 pub use near::{NEAR_DUPLICATE, NearIndex, Prepared, SHINGLE, jaccard, shingles};
 pub use overlap::{HeldOut, HeldOutKind, RunIndex, SHARED_RUN, each_item};
-pub use pack::{MicroBatch, Target, micro_batches};
+pub use pack::{MicroBatch, PackedPair, PairBatch, Target, micro_batches, pair_batches};
 pub use prepare::{Preparing, RowOrder, RowRules, Source, prepare, prepare_file, prepare_filtered};
 pub use private::{Private, masked, private};
 pub use read::{FileRows, ReadOptions, expand, load_rows, parse_rows, read_rows};

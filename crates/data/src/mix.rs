@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use temper_run::Random;
 
 use crate::prepare::RowOrder;
-use crate::{DataError, Example, Examples, Source};
+use crate::{DataError, Example, Examples, Pair, Source};
 
 /// What the shares of a mix are counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +151,15 @@ impl Schedule {
     pub fn rows(&self, step: usize, sources: &[Source]) -> Result<Vec<(u16, Example)>, DataError> {
         let row = |r: &ExampleRef| Ok((r.source, sources[usize::from(r.source)].example(r.index as usize)?));
         self.steps[step].iter().map(row).collect()
+    }
+
+    /// As [`rows`](Self::rows), of sources of preference pairs: each with the place from which it was drawn.
+    ///
+    /// # Errors
+    /// [`DataError::Read`] where a file of tokens cannot be read any more.
+    pub fn pairs(&self, step: usize, sources: &[Source]) -> Result<Vec<(ExampleRef, Pair)>, DataError> {
+        let pair = |r: &ExampleRef| Ok((*r, sources[usize::from(r.source)].pair(r.index as usize)?));
+        self.steps[step].iter().map(pair).collect()
     }
 
     /// Planned and actual shares.

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
-use temper_text::{ChatRules, RenderError, Rendered, Renderer, Turns};
+use temper_text::{ChatRules, Conversation, Message, RenderError, Rendered, Renderer, Turns};
 
 use crate::error::{DataError, RowProblem};
-use crate::examples::{Example, Examples, ExamplesWriter};
+use crate::examples::{Example, Examples, ExamplesWriter, Pair};
 use crate::filter::{Filtered, Filtering};
 use crate::read::{FileRows, ReadOptions, read_rows};
 use crate::report::{DropReason, Dropped, LengthReport, SourceReport, Split, TurnsApart};
-use crate::row::{LoadedRows, Row, RowContent, RowKind};
+use crate::row::{LoadedRows, Passage, Preference, Row, RowContent};
 
 /// How rows become tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +22,13 @@ pub struct RowRules {
     pub max_length: usize,
     /// How conversations are rendered.
     pub chat: ChatRules,
+    /// Whether the rows are to be preference pairs; if not, they are to be anything else that holds an answer or a text.
+    pub pairs: bool,
 }
 
 impl From<usize> for RowRules {
     fn from(max_length: usize) -> Self {
-        Self { max_length, chat: ChatRules::default() }
+        Self { max_length, chat: ChatRules::default(), pairs: false }
     }
 }
 
@@ -66,16 +68,49 @@ impl Source {
     pub fn example(&self, index: usize) -> Result<Example, DataError> {
         self.examples.get(index, self.loss_weight)
     }
+
+    /// A preference pair with the weights of this source.
+    ///
+    /// # Errors
+    /// As [`Examples::get`].
+    ///
+    /// # Panics
+    /// When the row is no pair.
+    pub fn pair(&self, index: usize) -> Result<Pair, DataError> {
+        self.examples.pair(index, self.loss_weight)
+    }
 }
 
-/// A row as token ids, and which of them are trained: one row of tokens, or one for each turn of a conversation.
+/// A row as token ids, and which of them are trained: one row of tokens, one for each turn of a conversation, or the two of
+/// a pair, the better one first.
 pub(crate) fn render(renderer: &Renderer, row: &Row, chat: &ChatRules) -> Result<Vec<Rendered>, RenderError> {
     match &row.content {
         RowContent::Messages(conversation) => renderer.chat(conversation, chat),
         RowContent::Completion { prompt, completion } => renderer.completion(prompt, completion).map(|row| vec![row]),
         RowContent::Text(text) => renderer.text(text).map(|row| vec![row]),
-        RowContent::Preference(_) | RowContent::Task(_) => Err(RenderError::NoMessages),
+        RowContent::Preference(pair) => render_pair(renderer, pair, chat),
+        RowContent::Task(_) => Err(RenderError::NoMessages),
     }
+}
+
+/// Both answers of a pair, each after the prompt. Of turns, those of the answer are trained that are the assistant's.
+fn render_pair(renderer: &Renderer, pair: &Preference, chat: &ChatRules) -> Result<Vec<Rendered>, RenderError> {
+    let chat = ChatRules { turns: Turns::Together, ..*chat };
+    let answer = |answer: &Passage| match (&pair.prompt, answer) {
+        (Passage::Text(prompt), Passage::Text(answer)) => renderer.completion(prompt, answer),
+        (Passage::Messages(prompt), Passage::Messages(answer)) => {
+            let context = prompt.iter().map(|message| match message.role.as_str() {
+                "assistant" => Message { train: Some(false), ..message.clone() },
+                _ => message.clone(),
+            });
+            let messages = context.chain(answer.iter().cloned()).collect();
+            let rows = renderer.chat(&Conversation { messages, tools: pair.tools.clone() }, &chat)?;
+            rows.into_iter().next().ok_or(RenderError::NoMessages)
+        }
+        // The reader refuses pairs of two forms.
+        _ => Err(RenderError::NoMessages),
+    };
+    Ok(vec![answer(&pair.chosen)?, answer(&pair.rejected)?])
 }
 
 /// Renders rows as they come.
@@ -151,6 +186,9 @@ impl<'r> Preparing<'r> {
 
     /// What a row gave: one row of tokens, or one for each of its turns, of which it may keep some.
     fn take(&mut self, row: &Row, rendered: &[Rendered]) -> Result<(), DataError> {
+        if let (true, [chosen, rejected]) = (self.rules.pairs, rendered) {
+            return self.take_pair(row, chosen, rejected);
+        }
         let (mut kept, mut reason, mut tokens) = (0, DropReason::NoTarget, 0);
         for rendered in rendered {
             *self.lengths.entry(rendered.ids.len()).or_insert(0) += 1;
@@ -174,6 +212,38 @@ impl<'r> Preparing<'r> {
             self.turns_apart.too_long += rendered.len() - kept;
         }
         Ok(())
+    }
+
+    /// A pair is kept whole: where one answer cannot be, neither is.
+    fn take_pair(&mut self, row: &Row, chosen: &Rendered, rejected: &Rendered) -> Result<(), DataError> {
+        let both = [chosen, rejected];
+        for answer in both {
+            *self.lengths.entry(answer.ids.len()).or_insert(0) += 1;
+            self.reasoning_dropped += answer.reasoning_dropped;
+        }
+        let reason = if both.iter().any(|answer| !answer.trained.contains(&true)) {
+            Some(DropReason::NoTarget)
+        } else if chosen.ids == rejected.ids {
+            Some(DropReason::SameAnswers)
+        } else if both.iter().any(|answer| answer.ids.len() > self.rules.max_length) {
+            Some(DropReason::TooLong)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            let tokens = both.iter().map(|answer| answer.ids.len()).sum();
+            self.dropped.entry(reason).or_default().add(row.line, tokens);
+            return Ok(());
+        }
+        if chosen.ids.first() != rejected.ids.first() || chosen.trained[0] || rejected.trained[0] {
+            let message =
+                "the two answers share no first token of context: nothing predicts their first words".to_owned();
+            self.problems.push(RowProblem { line: row.line, message });
+            return Ok(());
+        }
+        self.kept += 1;
+        let (chosen, rejected) = ((&chosen.ids[..], &chosen.trained[..]), (&rejected.ids[..], &rejected.trained[..]));
+        self.examples.add_pair(chosen, rejected, row.line, row.quality)
     }
 
     /// Keeps a row of tokens, or says why not.
@@ -250,19 +320,36 @@ fn check_loss_weight(name: &str, weight: f32) -> Result<(), DataError> {
     Err(DataError::LossWeight { name: name.to_owned(), weight })
 }
 
-/// Whether rows of this kind can be trained by a stage that predicts tokens, and rendered for this model.
-fn check_kind(path: &Path, kind: RowKind, renderer: &Renderer) -> Result<(), DataError> {
-    match kind {
-        RowKind::Messages => {
-            renderer.check_trainable().map_err(|source| DataError::Template { path: path.to_owned(), source })
+/// Whether rows of this kind can be trained by these rules, and rendered for this model.
+fn check_kind(path: &Path, row: &RowContent, renderer: &Renderer, rules: &RowRules) -> Result<(), DataError> {
+    let unfit = |what: &str, hint: &str| {
+        let (path, problem) = (path.to_owned(), format!("it holds {}, {what}", row.kind()));
+        Err(DataError::Unreadable { path, problem, hint: hint.to_owned() })
+    };
+    let turns = match row {
+        RowContent::Preference(_) if !rules.pairs => {
+            return unfit(
+                "which are not for supervised training",
+                "`kind: dpo` trains on them; `temper data convert` makes conversations of the better answers",
+            );
         }
-        RowKind::Completion | RowKind::Text => Ok(()),
-        RowKind::Preference | RowKind::Task => Err(DataError::Unreadable {
-            path: path.to_owned(),
-            problem: format!("it holds {kind}, which are not for supervised training"),
-            hint: "`temper data convert` makes conversations of rows that hold an answer".to_owned(),
-        }),
+        RowContent::Task(_) => {
+            return unfit(
+                "which are not for supervised training",
+                "`temper data convert` makes conversations of rows that hold an answer",
+            );
+        }
+        RowContent::Messages(_) | RowContent::Completion { .. } | RowContent::Text(_) if rules.pairs => {
+            return unfit("not two answers to choose from", "each row needs `prompt`, `chosen` and `rejected`");
+        }
+        RowContent::Preference(pair) => matches!(pair.prompt, Passage::Messages(_)),
+        RowContent::Messages(_) => true,
+        RowContent::Completion { .. } | RowContent::Text(_) => false,
+    };
+    if turns {
+        renderer.check_trainable().map_err(|source| DataError::Template { path: path.to_owned(), source })?;
     }
+    Ok(())
 }
 
 /// Reads and renders a file, a piece at a time; the tokens go to `examples`.
@@ -295,7 +382,7 @@ pub fn prepare_filtered(
     let mut first = true;
     let file = read_rows(path, options, &mut |rows| {
         if let Some(row) = rows.first().filter(|_| first) {
-            check_kind(path, row.content.kind(), preparing.renderer)?;
+            check_kind(path, &row.content, preparing.renderer, &preparing.rules)?;
             first = false;
         }
         match &mut filtering {
@@ -318,8 +405,11 @@ pub fn prepare(
     loss_weight: f32,
 ) -> Result<Source, DataError> {
     check_loss_weight(name, loss_weight)?;
-    check_kind(&loaded.path, loaded.kind, renderer)?;
-    let mut preparing = Preparing::new(renderer, rules.into(), ExamplesWriter::in_memory());
+    let rules = rules.into();
+    if let Some(row) = loaded.rows.first() {
+        check_kind(&loaded.path, &row.content, renderer, &rules)?;
+    }
+    let mut preparing = Preparing::new(renderer, rules, ExamplesWriter::in_memory());
     preparing.add(&loaded.rows)?;
     let LoadedRows { path, format, kind, rows, ignored_fields } = loaded;
     let file = FileRows { format: *format, kind: *kind, rows: rows.len(), ignored_fields: ignored_fields.clone() };

@@ -19,6 +19,8 @@ pub enum DropReason {
     TooLong,
     /// No token is trained.
     NoTarget,
+    /// A pair of answers whose tokens are the same.
+    SameAnswers,
     /// A character has no token in the vocabulary and would be lost.
     Unencodable,
     /// Written by the base: the answer did not end within the limit of new tokens.
@@ -52,6 +54,7 @@ impl fmt::Display for DropReason {
         f.write_str(match self {
             DropReason::TooLong => "longer than the maximum length",
             DropReason::NoTarget => "no trained token",
+            DropReason::SameAnswers => "both answers the same",
             DropReason::Unencodable => "a character without a token",
             DropReason::CutOff => "not ended within max_new_tokens",
             DropReason::Wordless => "no words",

@@ -17,6 +17,10 @@ pub(crate) struct Board {
     stages: Vec<Stage>,
 }
 
+/// What a preference stage tells beside its loss, by TRL's names.
+const PREFERENCE: [&str; 6] =
+    ["rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected"];
+
 struct Stage {
     /// Planned steps of the stages before.
     offset: usize,
@@ -44,6 +48,9 @@ impl Board {
                 record["event"] = "general".into();
                 (*stage, record)
             }
+            Event::Branched { stage, lines, .. } => {
+                return lines.iter().try_for_each(|line| self.line(*stage, line));
+            }
             _ => return Ok(()),
         };
         self.line(stage, &record)
@@ -61,12 +68,16 @@ impl Board {
                     add(format!("train/{name}"), &line[name]);
                 }
                 let losses = line["loss_by_source"].as_array().into_iter().flatten();
+                PREFERENCE.iter().for_each(|name| add(format!("train/{name}"), &line[name]));
                 sources.iter().zip(losses).for_each(|(name, loss)| add(format!("train/loss/{name}"), loss));
                 if let (Some(tokens), Some(seconds)) = (line["processed_tokens"].as_f64(), line["seconds"].as_f64()) {
                     add("train/tokens_per_second".to_owned(), &(tokens / seconds).into());
                 }
             }
-            Some("validation") => add("validation/loss".to_owned(), &line["loss"]),
+            Some("validation") => {
+                add("validation/loss".to_owned(), &line["loss"]);
+                PREFERENCE.iter().for_each(|name| add(format!("validation/{name}"), &line[name]));
+            }
             Some("general") => {
                 let suite = line["suite"].as_str().unwrap_or_default();
                 add(format!("general/loss/{suite}"), &line["loss"]);

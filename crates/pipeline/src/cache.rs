@@ -16,6 +16,7 @@ use crate::PipelineError;
 use crate::checkpoints::io;
 
 mod stages;
+mod trunks;
 mod values;
 
 pub(crate) use values::Kept;
@@ -31,6 +32,8 @@ const LEFT_OVER: Duration = Duration::from_secs(3600);
 pub enum Kind {
     /// A finished stage.
     Stages,
+    /// The stable part of a WSD stage.
+    Trunks,
     /// A base's weights, packed for the products of this machine.
     Packed,
     /// A data file as tokens.
@@ -42,11 +45,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Stages, Self::Packed, Self::Rows, Self::Scores, Self::Speed];
+    const ALL: [Self; 6] = [Self::Stages, Self::Trunks, Self::Packed, Self::Rows, Self::Scores, Self::Speed];
 
     fn folder(self) -> &'static str {
         match self {
             Self::Stages => "stages",
+            Self::Trunks => "trunks",
             Self::Packed => "packed",
             Self::Rows => "rows",
             Self::Scores => "scores",

@@ -1,7 +1,7 @@
 //! The checkpoints of one stage, on disk: from which training goes on exactly, whatever stopped it.
 //!
 //! `checkpoints/stage-1/` holds `step-000040/` (`trainer.safetensors`: weights and moments in f32; `state.json`: where the
-//! loop stood), `best-000040/` (the weights of the lowest validation) and, when the stage is done, `result/`. Each folder
+//! loop stood), `best-000040/` (the weights of the lowest validation), of a preference stage `reference.json`, and, when the stage is done, `result/`. Each folder
 //! has a name of its own and appears whole or not at all, so none is ever replaced: whatever a crash leaves, the
 //! folders that were there are still there.
 
@@ -87,6 +87,54 @@ impl Checkpoints {
         Ok(Self { dir })
     }
 
+    /// The checkpoint of this step.
+    pub fn at(&self, step: usize) -> PathBuf {
+        self.dir.join(format!("step-{step:06}"))
+    }
+
+    /// The best weights that the checkpoint of this step refers to; none where it refers to none but the start.
+    pub fn best_of(&self, step: usize) -> Option<PathBuf> {
+        let best = read_state(&self.at(step)).ok()?.fit.best.filter(|best| best.step > 0)?;
+        Some(self.best(best.step))
+    }
+
+    /// Whether there is any checkpoint.
+    pub fn is_begun(&self) -> Result<bool, PipelineError> {
+        Ok(!self.numbered("step-")?.is_empty())
+    }
+
+    /// Whether the folder of a checkpoint is whole, with its best weights beside it where it refers to some.
+    pub fn is_whole(&self, checkpoint: &Path, best: bool) -> bool {
+        read_state(checkpoint).is_ok_and(|state| {
+            let hash = sha256_file(&checkpoint.join(TRAINER));
+            hash.is_ok_and(|hash| hash == state.trainer_sha256) && (best || state.fit.best.is_none_or(|b| b.step == 0))
+        })
+    }
+
+    /// Takes over a checkpoint of another run as one of this stage, whose key is `key`; `metrics.jsonl` has so many bytes.
+    pub fn adopt(&self, from: &Path, best: Option<&Path>, key: &str, metrics_bytes: u64) -> Result<(), PipelineError> {
+        let unread = |problem| PipelineError::Unfit {
+            path: from.display().to_string(),
+            problem,
+            hint: "remove it, or run with --no-cache".to_owned(),
+        };
+        let state = State { key: key.to_owned(), metrics_bytes, ..read_state(from).map_err(unread)? };
+        if let (Some(from), Some(best)) = (best, state.fit.best) {
+            write_dir_atomic(&self.best(best.step), |aside| -> Result<(), PipelineError> {
+                for entry in fs::read_dir(from).map_err(io("list", from))? {
+                    let file = entry.map_err(io("list", from))?.path();
+                    fs::copy(&file, aside.join(file.file_name().unwrap_or_default())).map_err(io("copy", &file))?;
+                }
+                Ok(())
+            })?;
+        }
+        write_dir_atomic(&self.at(state.fit.step), |aside| -> Result<(), PipelineError> {
+            let trainer = from.join(TRAINER);
+            fs::copy(&trainer, aside.join(TRAINER)).map_err(io("copy", &trainer))?;
+            write(&aside.join(STATE), &to_json_pretty(&state)?)
+        })
+    }
+
     /// The weights of the lowest validation, at this step.
     pub fn best(&self, step: usize) -> PathBuf {
         self.dir.join(format!("best-{step:06}"))
@@ -102,7 +150,7 @@ impl Checkpoints {
         metrics_bytes: u64,
         keep: usize,
     ) -> Result<(), PipelineError> {
-        let path = self.dir.join(format!("step-{:06}", fit.state().step));
+        let path = self.at(fit.state().step);
         write_dir_atomic(&path, |aside| -> Result<(), PipelineError> {
             let trainer = aside.join(TRAINER);
             fit.save(&trainer).map_err(PipelineError::Save)?;
@@ -194,6 +242,11 @@ impl Checkpoints {
             snapshot::save(model, tuning, 1.0, base, &weights(aside)).map_err(PipelineError::Save)?;
             write(&aside.join(OUTCOME), &to_json_pretty(finished)?)
         })
+    }
+
+    /// The folder of all of these.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The folder of the finished stage.

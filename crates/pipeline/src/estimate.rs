@@ -21,10 +21,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use temper_data::{MicroBatch, Target};
+use temper_data::{DataError, MicroBatch, PairBatch, Target};
 use temper_kernels::{Cpu, Device, Precision, Tensor, Write};
 use temper_model::{Beginnings, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
-use temper_train::{AdamWSettings, Optimizer, evaluate, step};
+use temper_train::{AdamWSettings, Batches, Optimizer, evaluate, step};
 
 use self::judging::Judging;
 pub(crate) use self::rates::Rates;
@@ -32,6 +32,7 @@ use crate::cache::Kind;
 use crate::identity::base_ingredients;
 use crate::judge::BATCH_TOKENS;
 use crate::prepare::{Prepared, PreparedStage};
+use crate::reference::{Pairs, References};
 use crate::saving::{self, Saved, validations};
 
 /// Rows of the vocabulary in the stand-in models: the head's time is proportional to them.
@@ -319,7 +320,7 @@ impl Measured {
             return rough;
         }
         let shape = format!("{config:?}");
-        let validating = prepared.stages.iter().any(|stage| stage.validation.is_some());
+        let validating = prepared.stages.iter().any(|stage| stage.validation.is_some() || stage.reference.is_some());
         let writing: Vec<(usize, usize)> = prepared.own_rows.iter().map(|own| own.report.to_write()).collect();
         let writes = writing.iter().any(|(_, answers)| *answers > 0);
         let forward = if validating || judging.tokens > 0 || writes {
@@ -364,8 +365,13 @@ impl Measured {
             let (tokens, rows) = (drawn(|u| u.processed_tokens), drawn(|u| u.trained_tokens));
             let validation =
                 stage.validation.as_ref().map_or((0, 0), |v| (v.report.processed_tokens, v.report.trained_tokens));
+            // Pairs go through the head once more, and are scored by the reference before.
+            let scored = Pairs::of(stage).map_or(0.0, |pairs| {
+                let (of_pairs, trained) = pairs.tokens();
+                seconds(2.0, 0, rows) + seconds(2.0, of_pairs, trained)
+            });
             StageSeconds {
-                training: seconds(if full { 6.0 } else { 4.0 }, tokens, rows),
+                training: seconds(if full { 6.0 } else { 4.0 }, tokens, rows) + scored,
                 validation: validations(stage) as f64 * seconds(2.0, validation.0, validation.1),
             }
         };
@@ -418,9 +424,15 @@ fn stage_seconds(
     let key = json!([format!("{config:?}"), format!("{:?}", stage.tuning), rows, layers]);
     let seconds =
         rates.get("a training step", key, || training_step(rates.device, config, &stage.tuning, &batches, layers));
-    let training = seconds * all as f64 / tokens(&batches).max(1) as f64;
+    let mut training = seconds * all as f64 / tokens(&batches).max(1) as f64;
+    if let Some(pairs) = Pairs::of(stage) {
+        // The head once more, for the log-probabilities that decide the gradient; and the reference, once a pair.
+        let rows: usize = stage.schedule.shares().sources.iter().map(|s| s.drawn.trained_tokens).sum();
+        let (scored, asked) = pairs.tokens();
+        training += scored as f64 * forward.token + (rows + asked) as f64 * forward.row;
+    }
 
-    let validation = stage.validation_batches().unwrap_or_default();
+    let validation = rows_of_batches(stage.validation_batches(&References::default()));
     let rows: usize = validation.iter().map(|batch| batch.targets.len()).sum();
     let rows_of =
         |batch: &MicroBatch| batch.segments.iter().map(|rows| batch.ids[rows.clone()].to_vec()).collect::<Vec<_>>();
@@ -429,9 +441,26 @@ fn stage_seconds(
     StageSeconds { training, validation: validations(stage) as f64 * once }
 }
 
-/// Rows that cannot be read any more are the run's to tell.
 fn batches_of(stage: &PreparedStage, step: usize) -> Vec<MicroBatch> {
-    stage.batches(step).unwrap_or_default()
+    rows_of_batches(stage.batches(step, &References::default()))
+}
+
+/// Batches as rows, the worse answer of a pair as one of its own: what it sees of the prompt takes little time. Rows that
+/// cannot be read any more are the run's to tell.
+fn rows_of_batches(batches: Result<Batches, DataError>) -> Vec<MicroBatch> {
+    let rows = |batch: PairBatch| {
+        let targets = batch.pairs.iter().flat_map(|pair| pair.targets.iter().flatten());
+        let target = |&(row, token): &(u32, u32)| Target { row, token, weight: 1.0, source: 0 };
+        let mut targets: Vec<Target> = targets.map(target).collect();
+        targets.sort_by_key(|target| target.row);
+        let segments = batch.segments.into_iter().map(|(rows, _)| rows).filter(|rows| !rows.is_empty()).collect();
+        MicroBatch { ids: batch.ids, positions: batch.positions, segments, targets }
+    };
+    match batches {
+        Ok(Batches::Tokens(batches)) => batches,
+        Ok(Batches::Pairs(batches)) => batches.into_iter().map(rows).collect(),
+        Err(_) => Vec::new(),
+    }
 }
 
 fn tokens(batches: &[MicroBatch]) -> usize {

@@ -132,6 +132,30 @@ pub(crate) fn ingredients(prepared: &Prepared, index: usize, before: Option<&str
     })
 }
 
+/// What the steps before the decay of a WSD stage depend on: all that [`ingredients`] has, but for the length of the stage,
+/// its decay, and what is done with its result. The warm-up counts in steps.
+pub(crate) fn trunk_ingredients(prepared: &Prepared, index: usize, before: Option<&str>) -> Value {
+    const AFTER: [&str; 8] = [
+        "max_steps",
+        "num_train_epochs",
+        "decay_steps",
+        "decay_ratio",
+        "min_lr",
+        "weight_average",
+        "warmup_steps",
+        "warmup_ratio",
+    ];
+    let mut all = ingredients(prepared, index, before);
+    if let Some(stage) = all["stage"].as_object_mut() {
+        AFTER.iter().for_each(|name| {
+            stage.shift_remove(*name);
+        });
+        let rate = &prepared.stages[index].settings.learning_rate;
+        stage.insert("warmup".to_owned(), rate.warmup_steps.into());
+    }
+    all
+}
+
 /// What a setting that names files says beside their paths; nothing where it only names them.
 fn without_paths(value: &Value) -> Option<Value> {
     match value {

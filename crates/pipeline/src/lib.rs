@@ -3,6 +3,7 @@
 //! [`prepare`] reads everything and computes nothing: base, rows, mix, schedule; [`Prepared::plan`] is what it found.
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
+mod average;
 mod base;
 mod board;
 mod cache;
@@ -17,6 +18,7 @@ mod phases;
 mod plan;
 mod prepare;
 mod provenance;
+mod reference;
 mod resume;
 mod rows;
 mod run;
@@ -27,6 +29,7 @@ mod stage;
 mod start;
 mod watch;
 
+pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
 pub use checkpoints::Skipped;
@@ -35,7 +38,7 @@ pub use files::find_rows;
 pub use identity::{Input, NUMERICS};
 pub use judge::{BATCH_TOKENS, Split, judge_adapter};
 pub use phases::{Phase, Phases};
-pub use plan::{BasePlan, Estimate, Plan, SelfPlan, StagePlan};
+pub use plan::{BasePlan, Estimate, Plan, ReferencePlan, SelfPlan, StagePlan};
 pub use prepare::{Prepared, prepare};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};

@@ -11,6 +11,7 @@ use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
 use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::provenance::Provenance;
+use crate::reference::Pairs;
 use crate::self_data::{KEPT_LENGTH, SelfReport};
 
 /// What a run will do.
@@ -72,7 +73,7 @@ pub struct BasePlan {
 /// One stage of a plan.
 #[derive(Debug, Serialize)]
 pub struct StagePlan {
-    /// `sft` or `cpt`.
+    /// `sft`, `cpt` or `dpo`.
     pub kind: String,
     /// Optimiser steps.
     pub steps: usize,
@@ -86,10 +87,24 @@ pub struct StagePlan {
     pub shares: ShareReport,
     /// Rates and optimiser.
     pub fit: FitSettings,
+    /// Of a preference stage: what is scored before training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<ReferencePlan>,
     /// The rate of every step.
     pub learning_rates: Vec<f64>,
     /// What it takes.
     pub estimate: Estimate,
+}
+
+/// What the reference of a preference stage scores before training.
+#[derive(Debug, Serialize)]
+pub struct ReferencePlan {
+    /// `start` or `base`.
+    pub model: String,
+    /// Different pairs, of training and validation.
+    pub pairs: usize,
+    /// Their tokens.
+    pub tokens: usize,
 }
 
 /// What a stage takes.
@@ -97,7 +112,7 @@ pub struct StagePlan {
 pub struct Estimate {
     /// Bytes of weights, gradients, moments and activations.
     pub memory_bytes: usize,
-    /// Seconds of training steps, measured for this plan on pieces of this shape (see [`crate::RunEstimate`]).
+    /// Seconds of training steps, and of what is scored before them, measured for this plan on pieces of this shape (see [`crate::RunEstimate`]).
     pub seconds: f64,
     /// Seconds of validation losses between them.
     pub validation_seconds: f64,
@@ -209,6 +224,11 @@ fn stage_plan(
         checks: checks.clone(),
         shares: stage.schedule.shares().clone(),
         fit: stage.settings,
+        reference: stage.reference.zip(Pairs::of(stage)).map(|(model, pairs)| ReferencePlan {
+            model: model.to_string(),
+            pairs: pairs.len(),
+            tokens: pairs.tokens().0,
+        }),
         learning_rates: (1..=rate.steps).map(|s| rate.at(s)).collect(),
         estimate,
     }
@@ -217,6 +237,9 @@ fn stage_plan(
 fn self_plan(report: &SelfReport, seconds: f64) -> SelfPlan {
     SelfPlan { report: report.clone(), seconds: (!report.written).then_some(seconds) }
 }
+
+/// Pairs that Amazon's guide to DPO of Nova advises at least.
+const ADVISED_PAIRS: usize = 1000;
 
 fn warn(index: usize, stage: &PreparedStage, warnings: &mut Vec<String>) {
     for (file, report) in &stage.reports {
@@ -227,6 +250,12 @@ fn warn(index: usize, stage: &PreparedStage, warnings: &mut Vec<String>) {
     }
     if stage.validation.is_none() {
         warnings.push(format!("stages.{index} has no validation rows: the last weights are taken, not the best"));
+    }
+    let pairs: usize = stage.sources.iter().map(|source| source.examples.len()).sum();
+    if stage.reference.is_some() && pairs < ADVISED_PAIRS {
+        warnings.push(format!(
+            "stages.{index} has {pairs} preference pairs; Amazon Nova's guide advises {ADVISED_PAIRS} or more"
+        ));
     }
     for source in &stage.schedule.shares().sources {
         if source.epochs > 4.0 {

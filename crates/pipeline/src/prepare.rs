@@ -3,14 +3,16 @@
 use std::cell::Cell;
 
 use temper_data::{
-    CheckReport, DataError, Extent, Format, MicroBatch, MixUnit, ReadOptions, RowOrder, RowRules, Schedule, Source,
-    SourceReport, micro_batches, schedule,
+    CheckReport, DataError, Extent, Format, MixUnit, ReadOptions, RowOrder, RowRules, Schedule, Source, SourceReport,
+    micro_batches, pair_batches, schedule,
 };
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, LoraSettings, Tuning, WeightsError};
-use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, RowFiles, RowFormat, Stage, StageKind};
+use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, ReferenceModel, RowFiles, RowFormat, Stage, StageKind};
 use temper_text::{Boundary, ChatRules, Turns};
-use temper_train::{AdamWSettings, FitSettings, LearningRate, Shape, StopSettings};
+use temper_train::{
+    AdamWSettings, Batches, FitSettings, LearningRate, PairLoss, PreferenceSettings, Shape, StopSettings,
+};
 
 use crate::base::open_base_by;
 use crate::cache::{Cache, Kept};
@@ -21,12 +23,14 @@ use crate::packed::Packed;
 use crate::phases::Phases;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
+use crate::reference::References;
 use crate::rows::{Asked, Tokens};
 use crate::run::{Event, Options};
 use crate::self_data::{OwnRows, Writer};
 use crate::{Base, PipelineError};
 
 /// A stage with its rows.
+#[derive(Clone)]
 pub(crate) struct PreparedStage {
     pub sources: Vec<Source>,
     /// A report per file: domain files first.
@@ -37,21 +41,40 @@ pub(crate) struct PreparedStage {
     pub tuning: Tuning,
     pub micro_batch_tokens: usize,
     pub weight_average: f64,
+    /// Of a preference stage: the model against which preferences are measured.
+    pub reference: Option<ReferenceModel>,
 }
 
 impl PreparedStage {
-    /// Micro-batches of a step, from 1.
-    pub fn batches(&self, step: usize) -> Result<Vec<MicroBatch>, DataError> {
+    /// Micro-batches of a step, from 1. `references` are those of a preference stage; others need none.
+    pub fn batches(&self, step: usize, references: &References) -> Result<Batches, DataError> {
+        if self.reference.is_some() {
+            let pairs = self.schedule.pairs(step - 1, &self.sources)?;
+            let pairs: Vec<_> = pairs.iter().map(|(at, pair)| (at.source, pair, references.of(at))).collect();
+            return Ok(Batches::Pairs(pair_batches(&pairs, self.micro_batch_tokens)));
+        }
         let rows = self.schedule.rows(step - 1, &self.sources)?;
         let rows: Vec<_> = rows.iter().map(|(source, row)| (*source, row)).collect();
-        Ok(micro_batches(&rows, self.micro_batch_tokens))
+        Ok(Batches::Tokens(micro_batches(&rows, self.micro_batch_tokens)))
     }
 
-    pub fn validation_batches(&self) -> Result<Vec<MicroBatch>, DataError> {
-        let Some(source) = &self.validation else { return Ok(Vec::new()) };
-        let rows: Vec<_> = (0..source.examples.len()).map(|index| source.example(index)).collect::<Result<_, _>>()?;
+    pub fn validation_batches(&self, references: &References) -> Result<Batches, DataError> {
+        let Some(source) = &self.validation else { return Ok(Batches::Tokens(Vec::new())) };
+        let rows = 0..source.examples.len();
+        if self.reference.is_some() {
+            let pairs: Vec<_> = rows.map(|index| source.pair(index)).collect::<Result<_, _>>()?;
+            let pairs: Vec<_> =
+                pairs.iter().enumerate().map(|(index, pair)| (0, pair, references.of_validation(index))).collect();
+            return Ok(Batches::Pairs(pair_batches(&pairs, self.micro_batch_tokens)));
+        }
+        let rows: Vec<_> = rows.map(|index| source.example(index)).collect::<Result<_, _>>()?;
         let rows: Vec<_> = rows.iter().map(|row| (0, row)).collect();
-        Ok(micro_batches(&rows, self.micro_batch_tokens))
+        Ok(Batches::Tokens(micro_batches(&rows, self.micro_batch_tokens)))
+    }
+
+    /// The stage with a result that lies at `weight` between its start and what it gives.
+    pub fn averaged(&self, weight: f64) -> Self {
+        Self { weight_average: self.weight_average * weight, ..self.clone() }
     }
 
     /// Tokens of the largest micro-batch: a row longer than `micro_batch_tokens` stands alone.
@@ -284,7 +307,7 @@ fn prepare_stage(
 ) -> Result<PreparedStage, PipelineError> {
     let seed = writer.recipe.seed.value;
     let max_length = stage.max_length.value as usize;
-    let rules = RowRules { max_length, chat: chat_rules(stage) };
+    let rules = RowRules { max_length, chat: chat_rules(stage), pairs: stage.kind.value == StageKind::Dpo };
     let found = writer.files;
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
     // What judges is never filtered.
@@ -335,8 +358,8 @@ fn prepare_stage(
                 (None, _) => {
                     return Err(PipelineError::Unfit {
                         path: general.path.path.clone(),
-                        problem: "cpt trains on text, but `self` writes conversations".to_owned(),
-                        hint: "use `kind: sft`, or a file of text".to_owned(),
+                        problem: format!("{} cannot train on the conversations that `self` writes", stage.kind.value),
+                        hint: "use `kind: sft`, or a file of rows of this kind".to_owned(),
                     });
                 }
             };
@@ -358,6 +381,7 @@ fn prepare_stage(
     let batch = stage.global_batch_size.value as usize;
     let schedule = schedule(&sources, &shares, unit, batch, extent, seed)
         .map_err(|error| PipelineError::Mix { path: format!("stages.{index}.mix"), error })?;
+    once(stage, &sources, &schedule)?;
     let steps = schedule.steps().len();
     let span = |span: &temper_recipe::Span| span.steps(steps as u64) as usize;
     let shape = match stage.lr_scheduler_type.value {
@@ -386,6 +410,7 @@ fn prepare_stage(
             early_stopping_patience: stage.early_stopping_patience.as_ref().map_or(0, |p| p.value as usize),
             early_stopping_threshold: stage.early_stopping_threshold.as_ref().map_or(0.0, |t| t.value),
         },
+        preference: stage.preference.as_ref().map(preference_settings),
     };
     let tuning = match (&stage.mode.value, &stage.lora) {
         (Mode::Lora, Some(lora)) => Tuning::Lora(LoraSettings {
@@ -404,5 +429,47 @@ fn prepare_stage(
         tuning,
         micro_batch_tokens: stage.micro_batch_tokens.value as usize,
         weight_average: stage.weight_average.value,
+        reference: stage.preference.as_ref().map(|preference| preference.reference.value),
     })
+}
+
+/// Continued pretraining reads its text once, unless the recipe counts in epochs, and so says how often.
+fn once(stage: &Stage, sources: &[Source], schedule: &Schedule) -> Result<(), PipelineError> {
+    let Duration::Steps(steps) = stage.duration.value else { return Ok(()) };
+    let shares = &schedule.shares().sources;
+    let again = sources.iter().zip(shares).find(|(source, share)| !source.general && share.repeated > 0);
+    let (StageKind::Cpt, Some((_, share))) = (stage.kind.value, again) else { return Ok(()) };
+    let mut seen = std::collections::HashSet::new();
+    let mut new = |step: &&Vec<temper_data::ExampleRef>| {
+        let domain = step.iter().filter(|row| !sources[usize::from(row.source)].general);
+        domain.fold(true, |new, row| seen.insert(*row) && new)
+    };
+    let enough = schedule.steps().iter().take_while(|step| new(step)).count();
+    let epochs = (share.epochs * 100.0).ceil() / 100.0;
+    Err(PipelineError::Unfit {
+        path: stage.duration.path.clone(),
+        problem: format!(
+            "{steps} steps read {} {:.2} times over, but text is read once in continued pretraining (Amazon Nova Forge: at \
+             most one epoch)",
+            share.name, share.epochs
+        ),
+        hint: format!(
+            "at most {enough} steps read nothing twice; `num_train_epochs: {epochs}` in place of `max_steps` says that \
+             reading again is wanted"
+        ),
+    })
+}
+
+fn preference_settings(preference: &temper_recipe::Preference) -> PreferenceSettings {
+    PreferenceSettings {
+        loss_type: match preference.loss_type.value {
+            temper_recipe::PairLoss::Sigmoid => PairLoss::Sigmoid,
+            temper_recipe::PairLoss::Ipo => PairLoss::Ipo,
+            temper_recipe::PairLoss::Hinge => PairLoss::Hinge,
+            temper_recipe::PairLoss::Robust => PairLoss::Robust,
+        },
+        beta: preference.beta.value,
+        label_smoothing: preference.label_smoothing.as_ref().map_or(0.0, |share| share.value),
+        rpo_alpha: preference.rpo_alpha.value,
+    }
 }

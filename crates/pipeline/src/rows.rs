@@ -22,6 +22,8 @@ use crate::identity::NUMERICS;
 const TOKENS: &str = "tokens";
 const INDEX: &str = "index";
 const REPORT: &str = "report.json";
+/// How an index lies on disk: raised whenever that changes.
+const LAYOUT: u32 = 2;
 
 /// A renderer, and where what it rendered is kept.
 #[derive(Clone, Copy)]
@@ -84,8 +86,14 @@ impl Tokens<'_> {
             return Ok(prepare(ExamplesWriter::in_temporary_file()?)?);
         };
         let chat = format!("{:?}", rules.chat);
-        let of =
-            json!({"max_length": rules.max_length, "chat": chat, "format": options.format, "columns": options.columns});
+        let of = json!({
+            "layout": LAYOUT,
+            "max_length": rules.max_length,
+            "chat": chat,
+            "pairs": rules.pairs,
+            "format": options.format,
+            "columns": options.columns,
+        });
         let mut ingredients = self.ingredients("tokens of", path, of)?;
         if let Some(filters) = filters {
             ingredients["filters"] = filters.ingredients()?;

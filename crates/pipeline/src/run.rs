@@ -96,7 +96,7 @@ pub enum Event {
         index: usize,
         /// Stages in all.
         of: usize,
-        /// `sft` or `cpt`.
+        /// `sft`, `cpt` or `dpo`.
         kind: String,
         /// Optimiser steps.
         steps: usize,
@@ -143,6 +143,18 @@ pub enum Event {
         key: String,
         /// `this run`, or the folder of the cache.
         from: String,
+    },
+    /// The first steps of a WSD stage were there already: those of another length of the same run.
+    Branched {
+        /// Stage, from 0.
+        stage: usize,
+        /// Steps that need not be made again.
+        step: usize,
+        /// The folder of the cache.
+        from: String,
+        /// Their lines of `metrics.jsonl`, which is where they are kept.
+        #[serde(skip)]
+        lines: Vec<serde_json::Value>,
     },
     /// Held-out text was scored while training.
     General {
@@ -291,9 +303,9 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
                     metrics_path: &metrics_path,
                     tell: &mut tell,
                 };
-                let finished = workshop.train(index, key, &start, watched, &checkpoints)?;
+                let before = index.checked_sub(1).map(|before| keys[before].as_str());
+                let finished = workshop.train(index, (key, before), &start, watched, &checkpoints)?;
                 if let Some(cache) = cache.as_ref().filter(|_| finished.key == *key) {
-                    let before = index.checked_sub(1).map(|before| keys[before].as_str());
                     // A cache that cannot be written costs a later run time, not this one its result.
                     if let Err(error) = cache.store_stage(key, &ingredients(prepared, index, before), &result) {
                         tell(Event::Warning { message: format!("the stage was not cached: {error}") })?;

@@ -11,8 +11,9 @@ use temper_train::{Fit, Progress};
 
 use crate::cache::Kind;
 use crate::checkpoints::{Checkpoints, Finished, MIXED, Restored};
-use crate::identity::{base_ingredients, hashes_of};
+use crate::identity::{base_ingredients, hashes_of, trunk_ingredients};
 use crate::prepare::{Prepared, PreparedStage};
+use crate::reference::references;
 use crate::run::{Event, Options};
 use crate::start::{Start, load};
 use crate::watch::{General, Watch, WatchState};
@@ -46,11 +47,12 @@ pub(crate) struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    /// Trains stage `index` from `start`, or goes on from its newest whole checkpoint, and writes its result folder.
+    /// Trains stage `index` from `start`, or goes on from its newest whole checkpoint, and writes its result folder. The keys
+    /// are those of the stage and of the one before.
     pub fn train(
         &mut self,
         index: usize,
-        key: &str,
+        (key, before): (&str, Option<&str>),
         start: &Start<'_>,
         mut watched: WatchState,
         checkpoints: &Checkpoints,
@@ -67,12 +69,17 @@ impl Workshop<'_> {
         let widths = model.adapter_widths();
         let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
         let workspace = Workspace::allocate(model.device(), model.config(), widths, Purpose::Train, tokens);
-        let mut fit = Fit::new(&model, &workspace, stage.settings, stage.validation_batches()?);
+        let made = (&model, &workspace);
+        let references = references(prepared, index, before, start, made, checkpoints.dir(), self.tell)?;
+        let mut fit = Fit::new(&model, &workspace, stage.settings, stage.validation_batches(&references)?);
         let of = stage.settings.learning_rate.steps;
         let (name, record) = (prepared.recipe.base.source.value.to_string(), prepared.base.record());
         let base = (name.as_str(), &record);
 
         prepared.phases.lap("workspace");
+        let trunk =
+            stage.settings.learning_rate.stable_end().map(|end| (end, trunk_ingredients(prepared, index, before)));
+        self.branch(index, key, trunk.as_ref(), checkpoints)?;
         let mut key = key;
         let Restored { from: resumed, skipped } = checkpoints.restore(&mut fit)?;
         let began = metrics_length(self.metrics_path, index);
@@ -90,7 +97,9 @@ impl Workshop<'_> {
 
         let watched_key = self.watch.ingredients(prepared, tokens);
         // Before its first step a stage over the base is the base: fresh adapters add nothing.
-        let start_key = matches!(start, Start::Base(_)).then(|| validation_ingredients(prepared, index, tokens));
+        // Of pairs it has more to say than a loss.
+        let is_base = matches!(start, Start::Base(_)) && stage.reference.is_none();
+        let start_key = is_base.then(|| validation_ingredients(prepared, index, tokens));
         let start_loss: Option<f64> = start_key.as_ref().and_then(|key| prepared.kept().get(Kind::Scores, key));
         loop {
             let before = fit.state().clone();
@@ -111,7 +120,7 @@ impl Workshop<'_> {
             let known = start_loss.filter(|_| before.validation_due && before.step == 0);
             let progress = match known {
                 Some(loss) => Ok(Some(fit.know_start(loss))),
-                None => fit.advance(|step| stage.batches(step)),
+                None => fit.advance(|step| stage.batches(step, &references)),
             };
             let progress =
                 progress.map_err(|error| PipelineError::Train { stage: index, step: before.step + 1, error })?;
@@ -137,12 +146,20 @@ impl Workshop<'_> {
 
             let state = fit.state();
             let over = state.stopped.is_some() || state.step == of;
-            let due = over || state.step.is_multiple_of(recipe.save_steps.value as usize);
+            let trunk = trunk.as_ref().filter(|(end, _)| state.step == *end && state.stopped.is_none() && key != MIXED);
+            let due = over || trunk.is_some() || state.step.is_multiple_of(recipe.save_steps.value as usize);
             let asked = self.options.interrupted();
             if !state.validation_due && state.step > 0 && (due || asked) {
                 let bytes = self.metrics.sync()?;
                 let keep = recipe.keep_checkpoints.value as usize;
                 checkpoints.save(&fit, key, &watched, bytes, keep)?;
+                if let (Some((end, ingredients)), Some(cache)) = (trunk, &self.options.cache) {
+                    let lines = stage_lines(self.metrics_path, index)?;
+                    // A cache that cannot be written costs a later run time, not this one its result.
+                    if let Err(error) = cache.store_trunk(ingredients, checkpoints, *end, &lines) {
+                        (self.tell)(Event::Warning { message: format!("the stable part was not cached: {error}") })?;
+                    }
+                }
             }
             if asked && !state.validation_due {
                 return Err(PipelineError::Interrupted { step: state.step, of });
@@ -175,6 +192,38 @@ impl Workshop<'_> {
         let finished = Finished::new(key, outcome, watched, lines);
         checkpoints.finish(&model, &stage.tuning, base, &finished)?;
         Ok(finished)
+    }
+
+    /// Takes over the stable part of a WSD stage, up to the step at which this one's decay begins, where an earlier run made
+    /// it and this one has not begun.
+    fn branch(
+        &mut self,
+        index: usize,
+        key: &str,
+        trunk: Option<&(usize, serde_json::Value)>,
+        checkpoints: &Checkpoints,
+    ) -> Result<(), PipelineError> {
+        let (Some((end, ingredients)), Some(cache)) = (trunk, &self.options.cache) else { return Ok(()) };
+        if checkpoints.is_begun()? {
+            return Ok(());
+        }
+        let began = metrics_length(self.metrics_path, index);
+        *self.metrics = JsonLog::resume(self.metrics_path, Some(began))?;
+        let (mut told, metrics) = (Vec::new(), &mut *self.metrics);
+        let mut bytes = |lines: &[serde_json::Value]| -> Result<u64, PipelineError> {
+            for line in lines {
+                let mut line = line.clone();
+                line["stage"] = (index + 1).into();
+                metrics.append(&line)?;
+                told.push(line);
+            }
+            Ok(metrics.sync()?)
+        };
+        if let Some(step) = cache.fetch_trunk(ingredients, *end, checkpoints, key, &mut bytes)? {
+            let from = cache.folder(Kind::Trunks).display().to_string();
+            (self.tell)(Event::Branched { stage: index, step, from, lines: told })?;
+        }
+        Ok(())
     }
 }
 

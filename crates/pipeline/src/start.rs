@@ -21,6 +21,8 @@ pub(crate) enum Start<'p> {
     Folder(Box<Checkpoint>),
     /// Weights with an adapter merged in.
     Merged(Box<Merged<'p>>),
+    /// `a + weight * (b - a)`, of two sets of weights.
+    Averaged(Box<(Start<'p>, Start<'p>, f32)>),
 }
 
 /// Weights, and the adapter that a stage trained over them. They are merged as they are read, one at a time.
@@ -44,6 +46,11 @@ impl Start<'_> {
                 let module = name.strip_suffix(".weight").and_then(|module| merged.modules.get(module));
                 let merge = |m: &AdapterModule| m.merge(&merged.device, merged.rank, merged.scale, &weight);
                 Ok(module.map(merge).unwrap_or(weight))
+            }
+            Self::Averaged(line) => {
+                let (a, b, weight) = &**line;
+                let (a, b) = (a.read(name, shape)?, b.read(name, shape)?);
+                Ok(a.iter().zip(&b).map(|(a, b)| a + weight * (b - a)).collect())
             }
         }
     }
@@ -82,7 +89,7 @@ impl<'p> Merged<'p> {
 pub(crate) fn load(prepared: &Prepared, start: &Start<'_>, tuning: &Tuning) -> Result<Llama<Cpu>, WeightsError> {
     match start {
         Start::Base(_) => prepared.load_base(tuning),
-        Start::Folder(_) | Start::Merged(_) => {
+        Start::Folder(_) | Start::Merged(_) | Start::Averaged(_) => {
             let read = |name: &str, shape: &[usize]| start.read(name, shape);
             Llama::load(prepared.device, prepared.base.checkpoint.config(), tuning, read)
         }

@@ -42,4 +42,7 @@ pub use reference::reference;
 pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
-pub use stage::{Boundary, Duration, Linear, Lora, LrScheduler, Mode, RowOrder, Span, Stage, StageKind, Turns};
+pub use stage::{
+    Boundary, Duration, Linear, Lora, LrScheduler, Mode, PairLoss, Preference, ReferenceModel, RowOrder, Span, Stage,
+    StageKind, Turns,
+};

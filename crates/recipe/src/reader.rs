@@ -304,6 +304,27 @@ impl<'c> Field<'_, 'c> {
         }
     }
 
+    /// Another tool's map below this one, whose keys are read as if they stood here.
+    pub fn spread(self, key: &str) -> Self {
+        let section = &mut *self.section;
+        if section.inactive.is_some() {
+            return self;
+        }
+        let Some(at) = section.entries.iter().position(|entry| entry.key == key) else { return self };
+        let Content::Map(below) = &section.entries[at].value.content else { return self };
+        let (below, place) = (below.clone(), section.entries[at].key_place.clone());
+        section.entries.remove(at);
+        section.entries.extend(below);
+        let message = format!("the keys of `{}` are read as keys of `{}`", section.path_of(key), section.path);
+        section.cx.notes.push(Note { place, message });
+        self
+    }
+
+    /// Reads fields of this same map in a way of the caller's.
+    pub fn in_section<T>(self, read: impl FnOnce(&mut Section<'c>) -> Option<T>) -> Option<T> {
+        read(self.section)
+    }
+
     /// Fields of this same map that belong together, as one value.
     pub fn group<T: Read>(self) -> Option<T> {
         T::read(self.section)

@@ -18,6 +18,8 @@ stages:
   - {kind: cpt, train: a}
   - {kind: sft, mode: full, train: a}
   - {kind: cpt, mode: full, train: a}
+  - {kind: dpo, train: a}
+  - {kind: dpo, mode: full, train: a}
 evaluation:
   domain: {task: classification, validation: b, test: d, labels: [x, y]}
   general: [{name: s, kind: chat_kl, path: e}, {name: t, kind: instruction_following, path: f}]

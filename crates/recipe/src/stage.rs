@@ -16,6 +16,33 @@ crate::kind::words! {
         Sft = "sft",
         /// Continued pretraining: next-token loss on all of plain text; takes rows with `text` only.
         Cpt = "cpt",
+        /// Direct preference optimisation: the better of two answers becomes likelier than the worse one; takes preference
+        /// pairs only.
+        Dpo = "dpo",
+    }
+}
+
+crate::kind::words! {
+    /// The loss of a preference pair.
+    pub enum PairLoss {
+        /// DPO (Rafailov et al. 2023); with label smoothing, cDPO (Mitchell 2023).
+        Sigmoid = "sigmoid",
+        /// IPO (Azar et al. 2023), over mean log-probabilities of tokens.
+        Ipo = "ipo",
+        /// SLiC (Zhao et al. 2023).
+        Hinge = "hinge",
+        /// DPO unbiased under flipped labels (Chowdhury et al. 2024).
+        Robust = "robust",
+    }
+}
+
+crate::kind::words! {
+    /// The model against which preferences are measured.
+    pub enum ReferenceModel {
+        /// What the stage starts from: of a LoRA stage the weights without the adapter.
+        Start = "start",
+        /// The recipe's base, whatever stages came before.
+        Base = "base",
     }
 }
 
@@ -137,19 +164,20 @@ impl Span {
     }
 }
 
-const DPO: &str = "preference training, which is not in this version";
 const RFT: &str = "reinforcement fine-tuning, which is not in this version";
 const RATE_LORA: &str = "LoRA wants about 10 times the rate of full fine-tuning (Thinking Machines, LoRA Without Regret, \
                          2025), and full SFT defaults to 2e-5 in TRL";
 const RATE_LORA_CPT: &str = "LoRA wants about 10 times the rate of full fine-tuning (Thinking Machines, LoRA Without \
                              Regret, 2025), and CPT defaults to 1e-5 in Amazon Nova Forge";
+const DPO_FULL: &str = "the default of TRL's DPOConfig";
+const DPO_LORA: &str = "DPO of Amazon Nova Forge";
 const HF: &str = "the default of Hugging Face's TrainingArguments";
 
 section! {
     /// One stage of training.
     pub struct Stage |f| {
-        /// What to train on: `sft` the answers of conversations, `cpt` all of plain text.
-        kind: Valued<StageKind> = f.required(choice_refusing(&[("dpo", DPO), ("rft", RFT), ("grpo", RFT)]));
+        /// What to train on: `sft` the answers of conversations, `cpt` all of plain text, `dpo` preference pairs.
+        kind: Valued<StageKind> = f.required(choice_refusing(&[("rft", RFT), ("grpo", RFT)]));
         /// Train low-rank adapters, or all weights.
         mode: Valued<Mode> = f.aliases(&["finetuning_type", "fine_tune_type"]).default(
             choice(),
@@ -158,6 +186,11 @@ section! {
         );
         /// The adapters; not for `mode: full`.
         lora: Option<Lora> = f.only_when(is(&mode) != Some(Mode::Full), "mode: full", |f| f.group());
+        /// What is made of preference pairs; only for `kind: dpo`.
+        preference: Option<Preference> = {
+            let because = format!("kind: {}", is(&kind).map_or("?".into(), |kind| kind.to_string()));
+            f.only_when(matches!(is(&kind), None | Some(StageKind::Dpo)), &because, |f| f.spread("dpo_cfg").group())
+        };
         /// Domain rows: files, folders, patterns with `*`, `hf:datasets/OWNER/NAME`; each as a path, or as a map of `path`,
         /// `name`, `weight`, `format`, `columns`. Sources with a `weight` are drawn in these proportions, others as they lie.
         train: Valued<Vec<RowFiles>> = f.required(row_sources());
@@ -171,7 +204,7 @@ section! {
         filters: Option<Filters> = f.section();
         /// Whether `temper run` refuses data in which the checks found errors, such as test rows among the trained ones.
         data_errors: Valued<DataErrors> = f.default(choice(), DataErrors::Refuse, "decision: what was trained on proves nothing");
-        /// Factor on the loss of each token of domain data.
+        /// Factor on the loss of each token of domain data; of each pair, for `dpo`.
         domain_loss_weight: Valued<f64> = f.default(number(above(0.0)), 1.0, "decision: every token counts alike");
         /// General data mixed in against forgetting; left out, the stage trains on domain data only.
         mix: Option<Mix> = f.section();
@@ -194,17 +227,36 @@ section! {
             .aliases(&["max_seq_length", "cutoff_len", "sequence_len", "max_seq_len", "seq_len", "block_size"])
             .default(integer(2..), 1024, "the default of TRL's SFTConfig");
         /// Rows of one optimiser step, all sources together.
-        global_batch_size: Valued<u64> = f.default(integer(1..), 32, "Amazon Nova Forge's recipe for SFT of Nova 2");
+        global_batch_size: Valued<u64> = {
+            let (rows, why) = match is(&kind) {
+                Some(StageKind::Dpo) => (64, "Amazon Nova Forge's recipe for DPO with LoRA"),
+                _ => (32, "Amazon Nova Forge's recipe for SFT of Nova 2"),
+            };
+            f.default(integer(1..), rows, why)
+        };
         /// Tokens of one packed micro-batch, which decides the memory; the last ones of a step are smaller.
         micro_batch_tokens: Valued<u64> = {
             let longest = max_length.as_ref().map_or(2, |length| length.value);
-            f.default(integer(2..), longest, "decision: max_length, the least memory in which the longest row fits")
+            let (tokens, why) = match is(&kind) {
+                Some(StageKind::Dpo) => (2 * longest, "decision: twice max_length, in which the longest pair fits"),
+                _ => (longest, "decision: max_length, the least memory in which the longest row fits"),
+            };
+            f.default(integer(2..), tokens, why)
         };
         /// How long to train.
-        duration: Valued<Duration> = f.group::<WithDuration>().map(|read| read.0);
+        duration: Valued<Duration> = {
+            let default = match (is(&kind), is(&mode)) {
+                (Some(StageKind::Dpo), Some(Mode::Full)) => (3.0, "Amazon Nova Forge's recipe for DPO of all weights"),
+                (Some(StageKind::Dpo), _) => (2.0, "Amazon Nova Forge's recipe for DPO with LoRA"),
+                _ => (1.0, "Amazon Nova Forge: at most one epoch for CPT, one for full SFT (AWS ML blog, June 2026)"),
+            };
+            f.in_section(|section| duration_of(section, default))
+        };
         /// The highest learning rate.
         learning_rate: Valued<f64> = {
             let (rate, why) = match (is(&mode), is(&kind)) {
+                (Some(Mode::Full), Some(StageKind::Dpo)) => (1e-6, DPO_FULL),
+                (_, Some(StageKind::Dpo)) => (1e-5, DPO_LORA),
                 (Some(Mode::Full), Some(StageKind::Cpt)) => (1e-5, "CPT of Amazon Nova Forge"),
                 (Some(Mode::Full), _) => (2e-5, "the default of TRL's SFTConfig"),
                 (_, Some(StageKind::Cpt)) => (1e-4, RATE_LORA_CPT),
@@ -306,6 +358,12 @@ section! {
                 }
             }
         }
+        if let (Some(StageKind::Dpo), Some(turns)) = (is(&kind), &turns)
+            && turns.value == Turns::Apart
+        {
+            let message = format!("`{}` has no effect with kind: dpo, where an answer is one row", turns.path);
+            r.problem(turns.place(), message, "remove it");
+        }
         if let (Some(tokens), Some(length)) = (&micro_batch_tokens, &max_length)
             && tokens.value < length.value
         {
@@ -339,32 +397,53 @@ section! {
     }
 }
 
+section! {
+    /// Preference pairs: which loss, and against which reference.
+    pub struct Preference |f| {
+        /// The loss of a pair.
+        loss_type: Valued<PairLoss> = f.aliases(&["pref_loss"]).default(choice(), PairLoss::Sigmoid, DPO_FULL);
+        /// How strongly the reference holds; lower lets the model go further. Of `ipo`, its tau. Nova's `dpo_cfg.beta`.
+        beta: Valued<f64> = f.aliases(&["dpo_beta", "pref_beta", "rl_beta"]).default(
+            number(above(0.0)),
+            0.1,
+            "TRL's DPOConfig and Amazon Nova Forge, which says 0.01 to 0.05 for bolder changes",
+        );
+        /// Share of the labels that are taken to be wrong; not for `ipo` and `hinge`.
+        label_smoothing: Option<Valued<f64>> = {
+            let loss = is(&loss_type);
+            let because = format!("loss_type: {}", loss.map_or("?".into(), |loss| loss.to_string()));
+            let smoothed = !matches!(loss, Some(PairLoss::Ipo | PairLoss::Hinge));
+            f.aliases(&["dpo_label_smoothing"])
+                .only_when(smoothed, &because, |f| f.default(number(0.0..0.5), 0.0, DPO_FULL))
+        };
+        /// Weight of the better answers' loss as in `sft`, in nats a token, beside the loss of the pairs.
+        rpo_alpha: Valued<f64> =
+            f.aliases(&["pref_ftx"]).default(number(0.0..), 0.0, "decision: DPO as it was published has no such term");
+        /// The model against which preferences are measured.
+        reference: Valued<ReferenceModel> =
+            f.default(choice(), ReferenceModel::Start, "what TRL does: the adapter off, or a copy of the start");
+    }
+}
+
 fn is<T: Copy>(value: &Option<Valued<T>>) -> Option<T> {
     value.as_ref().map(|value| value.value)
 }
 
-/// `max_steps` or `num_train_epochs`.
-struct WithDuration(Valued<Duration>);
-
-impl Read for WithDuration {
-    const DOC: &'static str = "";
-
-    fn read(r: &mut Section<'_>) -> Option<Self> {
-        let steps = Alternative {
-            name: "max_steps",
-            doc: "Optimiser steps to train; instead of `num_train_epochs`.",
-            aliases: &["iters"],
-            kind: integer(1..).map(Duration::Steps),
-        };
-        let epochs = Alternative {
-            name: "num_train_epochs",
-            doc: "Passes over the domain data; instead of `max_steps`.",
-            aliases: &["num_epochs", "epochs"],
-            kind: number(above(0.0)).map(Duration::Epochs),
-        };
-        let why = "Amazon Nova Forge: at most one epoch for CPT, one for full SFT (AWS ML blog, June 2026)";
-        r.field("duration", "").one_of(vec![steps, epochs], Some((1, Duration::Epochs(1.0), why))).map(Self)
-    }
+/// `max_steps` or `num_train_epochs`; left out, so many epochs for that reason.
+fn duration_of(r: &mut Section<'_>, (epochs, why): (f64, &'static str)) -> Option<Valued<Duration>> {
+    let steps = Alternative {
+        name: "max_steps",
+        doc: "Optimiser steps to train; instead of `num_train_epochs`.",
+        aliases: &["iters"],
+        kind: integer(1..).map(Duration::Steps),
+    };
+    let passes = Alternative {
+        name: "num_train_epochs",
+        doc: "Passes over the domain data; instead of `max_steps`.",
+        aliases: &["num_epochs", "epochs"],
+        kind: number(above(0.0)).map(Duration::Epochs),
+    };
+    r.field("duration", "").one_of(vec![steps, passes], Some((1, Duration::Epochs(epochs), why)))
 }
 
 /// `warmup_steps` or `warmup_ratio`.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::folder::RunFolder;
 use crate::intervals::Tick;
-use crate::metrics::{General, Step, Validation};
+use crate::metrics::{General, Preference, Step, Validation};
 use crate::number::{count, loss, place, scientific, signed_loss, signed_percent, tick_labels, ticks};
 
 /// Points of a line; more are averaged, so that the page stays small.
@@ -16,8 +16,8 @@ const BOX: f64 = 1000.0;
 /// One figure. Places are in percent of its sides, as text.
 #[derive(Serialize)]
 pub(crate) struct Chart {
-    title: &'static str,
-    unit: &'static str,
+    title: String,
+    unit: String,
     description: String,
     note: String,
     x_label: &'static str,
@@ -81,11 +81,12 @@ pub(crate) fn charts(run: &RunFolder) -> Vec<Chart> {
             count(last.at as u64)
         );
         let title = if several { "Train loss by source" } else { "Train loss" };
-        charts.extend(frame.chart(title, "nats per trained token", description, &series, false));
+        charts.extend(frame.chart(title, loss_unit(run), description, &series, false));
     }
     if !run.metrics.validations.is_empty() {
-        charts.extend(validation(&frame, &run.metrics.validations));
+        charts.extend(validation(&frame, &run.metrics.validations, loss_unit(run)));
     }
+    charts.extend(preferences(&frame, run));
     charts.extend(general(&frame, &run.metrics.general));
     if !steps.is_empty() {
         let rates = of(|step| step.learning_rate);
@@ -126,7 +127,75 @@ fn by_source(run: &RunFolder) -> Vec<Series> {
     series
 }
 
-fn validation(frame: &Frame, validations: &[Validation]) -> Option<Chart> {
+/// What losses are of: tokens, or preference pairs, or each in stages of its own.
+fn loss_unit(run: &RunFolder) -> &'static str {
+    let pairs = run.plan.stages.iter().filter(|stage| stage.kind == "dpo").count();
+    match pairs {
+        0 => "nats per trained token",
+        _ if pairs == run.plan.stages.len() => "mean loss of a pair",
+        _ => "nats per trained token; of dpo: mean loss of a pair",
+    }
+}
+
+/// Rewards, margin, accuracy and log-probabilities of the stages over preference pairs.
+fn preferences(frame: &Frame, run: &RunFolder) -> Vec<Chart> {
+    let steps: Vec<(usize, Preference)> =
+        run.metrics.steps.iter().filter_map(|step| Some((step.at, step.preference?))).collect();
+    let validations: Vec<(usize, Preference)> =
+        run.metrics.validations.iter().filter_map(|v| Some((v.at, v.preference?))).collect();
+    let (Some((_, first)), Some((at, last))) = (steps.first(), steps.last()) else { return Vec::new() };
+    let line = |name: &str, class: &str, points: &[(usize, Preference)], value: fn(&Preference) -> f64| Series {
+        name: name.to_owned(),
+        class: class.to_owned(),
+        values: points.iter().map(|(at, preference)| (*at, value(preference))).collect(),
+    };
+    let both = |value: fn(&Preference) -> f64| {
+        let all = [line("train", "c0", &steps, value), line("validation", "c1", &validations, value)];
+        all.into_iter().filter(|one| !one.values.is_empty()).collect::<Vec<_>>()
+    };
+    let answers = |chosen: fn(&Preference) -> f64, rejected: fn(&Preference) -> f64| {
+        [line("better answers", "c0", &steps, chosen), line("worse answers", "c1", &steps, rejected)]
+    };
+    let shown = validations.last().unwrap_or(&steps[steps.len() - 1]);
+    let whose = if validations.is_empty() { "training" } else { "validation" };
+    let accuracy = format!(
+        "The better answer had the higher reward in {:.0} % of the {whose} pairs at step {}.",
+        100.0 * shown.1.accuracy,
+        count(shown.0 as u64)
+    );
+    let margin = format!("Of the {whose} pairs {:.3} at step {}.", shown.1.margin, count(shown.0 as u64));
+    let rewards = format!(
+        "At step {}: better answers {:.3}, worse ones {:.3}.",
+        count(*at as u64),
+        last.rewards[0],
+        last.rewards[1]
+    );
+    let logps = format!(
+        "Better answers went from {} to {}, worse ones from {} to {}.",
+        loss(first.logps[0]),
+        loss(last.logps[0]),
+        loss(first.logps[1]),
+        loss(last.logps[1])
+    );
+    let unit = "beta times the log-ratio to the reference";
+    [
+        frame.chart("Rewards", unit, rewards, &answers(|p| p.rewards[0], |p| p.rewards[1]), false),
+        frame.chart("Reward margin", unit, margin, &both(|p| p.margin), false),
+        frame.chart("Reward accuracy", "share of the pairs", accuracy, &both(|p| p.accuracy), true),
+        frame.chart(
+            "Log-probability of answers",
+            "nats per answer",
+            logps,
+            &answers(|p| p.logps[0], |p| p.logps[1]),
+            false,
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn validation(frame: &Frame, validations: &[Validation], unit: &'static str) -> Option<Chart> {
     let values = validations.iter().map(|v| (v.at, v.loss)).collect();
     let best = validations.iter().rev().find(|v| v.best);
     let first = validations.first()?;
@@ -141,7 +210,7 @@ fn validation(frame: &Frame, validations: &[Validation]) -> Option<Chart> {
         None => "No validation loss was finite.".to_owned(),
     };
     let series = [Series { name: "validation".into(), class: "c0".into(), values }];
-    let mut chart = frame.chart("Validation loss", "nats per trained token", description, &series, false)?;
+    let mut chart = frame.chart("Validation loss", unit, description, &series, false)?;
     let scale = frame.scale(&series, false)?;
     let finite = validations.iter().filter(|v| v.loss.is_finite());
     let dot = |v: &Validation| Dot {
@@ -248,8 +317,8 @@ impl Frame {
             points: Vec::new(),
         });
         Some(Chart {
-            title,
-            unit,
+            title: title.to_owned(),
+            unit: unit.to_owned(),
             description,
             note: notes.join(" "),
             x_label: "optimiser step",
@@ -265,6 +334,65 @@ impl Frame {
         let points: Vec<String> = values.iter().map(point).collect();
         format!("M{}", points.join("L"))
     }
+}
+
+/// A point of a [`front`].
+pub(crate) struct Mark {
+    pub x: f64,
+    pub y: f64,
+    pub title: String,
+    pub best: bool,
+}
+
+/// Points that are joined in their order, of two measures against each other; nothing where fewer than two are finite.
+pub(crate) fn front(
+    title: String,
+    unit: String,
+    x_label: &'static str,
+    description: String,
+    marks: &[Mark],
+) -> Option<Chart> {
+    let marks: Vec<&Mark> = marks.iter().filter(|mark| mark.x.is_finite() && mark.y.is_finite()).collect();
+    if marks.len() < 2 {
+        return None;
+    }
+    let range = |of: fn(&Mark) -> f64| {
+        let (low, high) = marks
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), mark| (low.min(of(mark)), high.max(of(mark))));
+        let padding = if high > low { 0.06 * (high - low) } else { 0.5 * high.abs().max(1e-9) };
+        (low - padding, high + padding)
+    };
+    let (x_range, y_range) = (range(|mark| mark.x), range(|mark| mark.y));
+    let x = |value: f64| (value - x_range.0) / (x_range.1 - x_range.0);
+    let y = |value: f64| (y_range.1 - value) / (y_range.1 - y_range.0);
+    let axis = |(low, high): (f64, f64), at: &dyn Fn(f64) -> f64| {
+        let marks = ticks(low, high, 6);
+        let labels = tick_labels(&marks);
+        marks.iter().zip(labels).map(|(&mark, label)| Tick { at: place(100.0 * at(mark)), label }).collect::<Vec<_>>()
+    };
+    let path: Vec<String> = marks.iter().map(|m| format!("{:.1} {:.1}", BOX * x(m.x), BOX * y(m.y))).collect();
+    let dot = |mark: &&Mark| Dot {
+        x: place(100.0 * x(mark.x)),
+        y: place(100.0 * y(mark.y)),
+        title: mark.title.clone(),
+        best: mark.best,
+    };
+    let points = marks.iter().map(dot).collect();
+    let series =
+        vec![Line { name: "weights".into(), class: "c0".into(), path: format!("M{}", path.join("L")), points }];
+    let (x_ticks, y_ticks) = (axis(x_range, &x), axis(y_range, &y));
+    Some(Chart {
+        title,
+        unit,
+        description,
+        note: String::new(),
+        x_label,
+        x_ticks,
+        y_ticks,
+        stage_starts: Vec::new(),
+        series,
+    })
 }
 
 /// Steps are whole; between 0 and 3 there are no halves.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use temper_eval::compare::Comparison;
 use temper_eval::record::ItemRecord;
 
+use crate::averages::Averages;
 use crate::error::ReportError;
 use crate::metrics::{self, Metrics};
 
@@ -27,6 +28,8 @@ pub struct RunFolder {
     pub(crate) comparison: Option<Comparison>,
     /// What became of each item; none where the folder has no `judgement_items.jsonl`.
     pub(crate) items: Option<Vec<ItemRecord>>,
+    /// Points between base and tuned; none where `temper average` was not asked.
+    pub(crate) averages: Option<Averages>,
     /// Of a run that came to its end.
     pub(crate) summary: Option<Summary>,
 }
@@ -222,6 +225,10 @@ impl RunFolder {
                 "reused" if event.from != "this run" => {
                     history.push(format!("stage {number} was reused from the cache"))
                 }
+                "branched" => history.push(format!(
+                    "the first {} steps of stage {number} are those of an earlier run of another length",
+                    event.step
+                )),
                 "changed" => history.extend(event.changes.iter().map(|change| {
                     format!(
                         "changed when it went on: {}, {} to {} ({})",
@@ -244,6 +251,7 @@ impl RunFolder {
             history,
             comparison: json(&folder.join("judgement.json"))?,
             items: lines(&folder.join("judgement_items.jsonl"))?,
+            averages: json(&folder.join("average.json"))?,
             summary: json(&folder.join("summary.json"))?,
         })
     }

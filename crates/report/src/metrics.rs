@@ -32,6 +32,43 @@ pub(crate) struct Line {
     low: f64,
     #[serde(default = "nan", deserialize_with = "number")]
     high: f64,
+    /// Preference pairs; none in other lines.
+    #[serde(default)]
+    pairs: usize,
+    #[serde(default = "nan", rename = "rewards/chosen", deserialize_with = "number")]
+    rewards_chosen: f64,
+    #[serde(default = "nan", rename = "rewards/rejected", deserialize_with = "number")]
+    rewards_rejected: f64,
+    #[serde(default = "nan", rename = "rewards/margins", deserialize_with = "number")]
+    margins: f64,
+    #[serde(default = "nan", rename = "rewards/accuracies", deserialize_with = "number")]
+    accuracies: f64,
+    #[serde(default = "nan", rename = "logps/chosen", deserialize_with = "number")]
+    logps_chosen: f64,
+    #[serde(default = "nan", rename = "logps/rejected", deserialize_with = "number")]
+    logps_rejected: f64,
+}
+
+/// What a model makes of preference pairs, of a step or a validation.
+#[derive(Clone, Copy)]
+pub(crate) struct Preference {
+    pub rewards: [f64; 2],
+    pub margin: f64,
+    /// Share of the pairs whose better answer has the higher reward.
+    pub accuracy: f64,
+    /// Of the better and the worse answers, nats.
+    pub logps: [f64; 2],
+}
+
+impl Line {
+    fn preference(&self) -> Option<Preference> {
+        (self.pairs > 0).then_some(Preference {
+            rewards: [self.rewards_chosen, self.rewards_rejected],
+            margin: self.margins,
+            accuracy: self.accuracies,
+            logps: [self.logps_chosen, self.logps_rejected],
+        })
+    }
 }
 
 fn nan() -> f64 {
@@ -75,6 +112,7 @@ pub(crate) struct Step {
     pub gradient_norm: f64,
     pub processed_tokens: u64,
     pub seconds: f64,
+    pub preference: Option<Preference>,
 }
 
 /// One validation.
@@ -83,6 +121,7 @@ pub(crate) struct Validation {
     pub at: usize,
     pub loss: f64,
     pub best: bool,
+    pub preference: Option<Preference>,
 }
 
 /// Held-out text of a general suite, scored in passing.
@@ -129,8 +168,9 @@ pub(crate) fn read(lines: Vec<Line>, stage_steps: &[usize]) -> Metrics {
         while metrics.validations.last().is_some_and(|old| old.stage == stage && old.at >= at) {
             metrics.validations.pop();
         }
+        let preference = line.preference();
         if line.event == "validation" {
-            metrics.validations.push(Validation { stage, at, loss: line.loss, best: line.best });
+            metrics.validations.push(Validation { stage, at, loss: line.loss, best: line.best, preference });
             continue;
         }
         while metrics.steps.last().is_some_and(|old| old.at >= at) {
@@ -145,6 +185,7 @@ pub(crate) fn read(lines: Vec<Line>, stage_steps: &[usize]) -> Metrics {
             gradient_norm: line.gradient_norm,
             processed_tokens: line.processed_tokens,
             seconds: line.seconds,
+            preference,
         });
     }
     metrics
@@ -191,6 +232,17 @@ mod tests {
         let general: Vec<_> = metrics.general.iter().map(|g| (g.at, g.loss, g.relative)).collect();
         let relative = [0.05, 0.1, 0.2];
         assert_eq!(general, [(0, 3.0, relative), (3, 3.5, relative), (6, 4.5, relative)]);
+    }
+
+    #[test]
+    fn what_pairs_say_is_read_and_other_lines_say_none() {
+        let text = r#"{"event":"step","step":1,"loss":0.69,"pairs":4,"rewards/chosen":0.1,"rewards/rejected":-0.2,"rewards/margins":0.3,"rewards/accuracies":0.75,"logps/chosen":-9.0,"logps/rejected":-12.0}
+{"event":"step","step":2,"loss":2.0}"#;
+        let metrics = parse(text, &[2]);
+        let pairs = metrics.steps[0].preference.unwrap();
+        assert_eq!((pairs.rewards, pairs.margin, pairs.accuracy), ([0.1, -0.2], 0.3, 0.75));
+        assert_eq!(pairs.logps, [-9.0, -12.0]);
+        assert!(metrics.steps[1].preference.is_none());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use temper_run::write_atomic;
 
 use crate::error::ReportError;
 use crate::folder::RunFolder;
-use crate::{answer, curves, intervals, items, provenance};
+use crate::{answer, averages, curves, intervals, items, provenance};
 
 const TEMPLATE: &str = include_str!("../template/report.html");
 pub(crate) const STYLE: &str = include_str!("../template/report.css");
@@ -34,6 +34,7 @@ impl RunFolder {
             answer => value(answer::answer(self)),
             panels => value(comparison.map(intervals::panels).unwrap_or_default()),
             comparison => value(comparison.map(intervals::table).unwrap_or_default()),
+            averages => value(averages::section(self)),
             charts => value(curves::charts(self)),
             mixes => value(provenance::mixes(self)),
             items => value(items::items(records, comparison.is_some(), texts)),

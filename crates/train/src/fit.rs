@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use temper_data::{DataError, MicroBatch};
+use temper_data::{DataError, MicroBatch, PairBatch};
 use temper_kernels::Device;
 use temper_model::{Llama, WeightsError, Workspace};
 
 use crate::TrainError;
 use crate::optimizer::{AdamWSettings, Optimizer};
+use crate::preference::{PreferenceMetrics, PreferenceSettings, evaluate_pairs, preference_step};
 use crate::schedule::LearningRate;
 use crate::step::{LossSum, evaluate, step};
 use crate::stops::{Stop, StopSettings, Watch};
@@ -25,6 +26,34 @@ pub struct FitSettings {
     pub eval_steps: usize,
     /// When to end early.
     pub stops: StopSettings,
+    /// What is minimised over preference pairs; none to predict tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferenceSettings>,
+}
+
+/// The micro-batches of a step or a validation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Batches {
+    /// To predict tokens.
+    Tokens(Vec<MicroBatch>),
+    /// To prefer answers, with [`FitSettings::preference`].
+    Pairs(Vec<PairBatch>),
+}
+
+impl Batches {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Tokens(batches) => batches.is_empty(),
+            Self::Pairs(batches) => batches.is_empty(),
+        }
+    }
+}
+
+impl From<Vec<MicroBatch>> for Batches {
+    fn from(batches: Vec<MicroBatch>) -> Self {
+        Self::Tokens(batches)
+    }
 }
 
 /// One line of `metrics.jsonl`.
@@ -32,7 +61,7 @@ pub struct FitSettings {
 pub struct StepReport {
     /// From 1.
     pub step: usize,
-    /// The minimised loss, nats per unit of weight.
+    /// The minimised loss, nats per unit of weight; of preference pairs, the mean loss of a pair.
     pub loss: f64,
     /// Loss of each source, by index; NaN where the step had none of it.
     pub loss_by_source: Vec<f64>,
@@ -46,6 +75,9 @@ pub struct StepReport {
     pub trained_tokens: usize,
     /// Wall time.
     pub seconds: f64,
+    /// Of preference pairs, before the step.
+    #[serde(flatten)]
+    pub preference: Option<PreferenceMetrics>,
 }
 
 /// What the loop tells as it goes.
@@ -58,10 +90,13 @@ pub enum Progress {
     Validation {
         /// Steps done.
         step: usize,
-        /// Nats per trained token of the validation rows.
+        /// Nats per trained token of the validation rows; of preference pairs, the mean loss of a pair.
         loss: f64,
         /// Whether no earlier one was lower.
         best: bool,
+        /// Of preference pairs.
+        #[serde(flatten)]
+        preference: Option<PreferenceMetrics>,
     },
 }
 
@@ -111,7 +146,7 @@ pub struct Fit<'m, D: Device> {
     workspace: &'m Workspace<D::Buffer>,
     optimizer: Optimizer<D::Buffer>,
     settings: FitSettings,
-    validation: Vec<MicroBatch>,
+    validation: Batches,
     state: FitState,
 }
 
@@ -121,8 +156,9 @@ impl<'m, D: Device> Fit<'m, D> {
         model: &'m Llama<D>,
         workspace: &'m Workspace<D::Buffer>,
         settings: FitSettings,
-        validation: Vec<MicroBatch>,
+        validation: impl Into<Batches>,
     ) -> Self {
+        let validation = validation.into();
         let state = FitState {
             step: 0,
             validation_due: !validation.is_empty(),
@@ -151,9 +187,11 @@ impl<'m, D: Device> Fit<'m, D> {
     ///
     /// # Errors
     /// [`TrainError::NothingToTrain`], and what `batches` returns.
-    pub fn advance(
+    /// # Panics
+    /// When the batches are of pairs and the settings say nothing of those.
+    pub fn advance<B: Into<Batches>>(
         &mut self,
-        batches: impl FnOnce(usize) -> Result<Vec<MicroBatch>, DataError>,
+        batches: impl FnOnce(usize) -> Result<B, DataError>,
     ) -> Result<Option<Progress>, TrainError> {
         if self.state.validation_due {
             return Ok(Some(self.validate()));
@@ -165,7 +203,15 @@ impl<'m, D: Device> Fit<'m, D> {
         let (start, number) = (Instant::now(), self.state.step + 1);
         let learning_rate = self.settings.learning_rate.at(number);
         let batches = batches(number).map_err(|error| TrainError::Rows(error.to_string()))?;
-        let outcome = match step(self.model, self.workspace, &mut self.optimizer, &batches, learning_rate) {
+        let (model, workspace, optimizer) = (self.model, self.workspace, &mut self.optimizer);
+        let made = match (batches.into(), &self.settings.preference) {
+            (Batches::Tokens(batches), _) => step(model, workspace, optimizer, &batches, learning_rate),
+            (Batches::Pairs(batches), Some(settings)) => {
+                preference_step(model, workspace, optimizer, settings, &batches, learning_rate)
+            }
+            (Batches::Pairs(_), None) => panic!("pairs without settings of a preference loss"),
+        };
+        let outcome = match made {
             Ok(outcome) => outcome,
             Err(TrainError::NothingToTrain) => return Err(TrainError::NothingToTrain),
             Err(error) => {
@@ -187,12 +233,22 @@ impl<'m, D: Device> Fit<'m, D> {
             processed_tokens: outcome.processed_tokens,
             trained_tokens: outcome.trained_tokens,
             seconds: start.elapsed().as_secs_f64(),
+            preference: outcome.preference,
         })))
     }
 
     fn validate(&mut self) -> Progress {
-        let loss = evaluate(self.model, self.workspace, true, &self.validation).mean();
-        self.validated(loss)
+        match (&self.validation, &self.settings.preference) {
+            (Batches::Tokens(batches), _) => {
+                let loss = evaluate(self.model, self.workspace, true, batches).mean();
+                self.validated(loss, None)
+            }
+            (Batches::Pairs(batches), Some(settings)) => {
+                let (loss, metrics) = evaluate_pairs(self.model, self.workspace, settings, batches);
+                self.validated(loss, Some(metrics))
+            }
+            (Batches::Pairs(_), None) => panic!("pairs without settings of a preference loss"),
+        }
     }
 
     /// The validation before the first step, in place of [`Fit::advance`], where its loss is known already.
@@ -201,10 +257,10 @@ impl<'m, D: Device> Fit<'m, D> {
     /// When that validation is not what comes next.
     pub fn know_start(&mut self, loss: f64) -> Progress {
         assert!(self.state.validation_due && self.state.step == 0, "the validation before the first step comes next");
-        self.validated(loss)
+        self.validated(loss, None)
     }
 
-    fn validated(&mut self, loss: f64) -> Progress {
+    fn validated(&mut self, loss: f64, preference: Option<PreferenceMetrics>) -> Progress {
         let state = &mut self.state;
         state.validation_due = false;
         state.last = Some(loss).filter(|loss| loss.is_finite());
@@ -217,7 +273,7 @@ impl<'m, D: Device> Fit<'m, D> {
         if best {
             state.best = Some(Best { step: state.step, loss });
         }
-        Progress::Validation { step: state.step, loss, best }
+        Progress::Validation { step: state.step, loss, best, preference }
     }
 
     /// Ends the loop for a reason of the caller's.

@@ -1,16 +1,19 @@
 //! Objectives, optimiser, schedule, the loop.
 //!
-//! Read `step.rs` first: one optimiser step, from packed micro-batches to changed weights.
+//! Read `step.rs` first: one optimiser step, from packed micro-batches to changed weights. `preference.rs` has the step over
+//! pairs of answers.
 
 mod fit;
 mod optimizer;
+mod preference;
 mod schedule;
 mod step;
 mod stops;
 mod trials;
 
-pub use fit::{Best, Fit, FitOutcome, FitSettings, FitState, Progress, StepReport};
+pub use fit::{Batches, Best, Fit, FitOutcome, FitSettings, FitState, Progress, StepReport};
 pub use optimizer::{AdamWSettings, Optimizer};
+pub use preference::{PairLoss, PreferenceMetrics, PreferenceSettings, evaluate_pairs, pair_logprobs, preference_step};
 pub use schedule::{LearningRate, Shape};
 pub use step::{LossSum, StepOutcome, evaluate, step};
 pub use stops::{Stop, StopSettings, Watch};

@@ -35,6 +35,13 @@ pub struct LearningRate {
 }
 
 impl LearningRate {
+    /// Of [`Shape::Wsd`] the last step before the decay, whose weights and moments depend on nothing after it; none of other
+    /// shapes, and where there is no such step.
+    pub fn stable_end(&self) -> Option<usize> {
+        let Shape::Wsd { decay_steps } = self.shape else { return None };
+        Some(self.steps.saturating_sub(decay_steps)).filter(|&end| end > self.warmup_steps)
+    }
+
     /// The rate of a step, counted from 1. Beyond warm-up it is that of Hugging Face's schedulers, with `min_lr` for
     /// their 0: step s has progress `(s - 1 - warmup) / (steps - warmup)`, so the first step after warm-up has the peak.
     pub fn at(&self, step: usize) -> f64 {
@@ -77,6 +84,16 @@ mod tests {
         // 1 - sqrt(k / 4) over the last four
         let wsd = rates(Shape::Wsd { decay_steps: 4 });
         assert_eq!(wsd, [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.55, 0.3636, 0.2206]);
+        // Six steps of it are those of any longer run.
+        let of = |steps, decay_steps| LearningRate {
+            peak: 1.0,
+            min_lr: 0.1,
+            warmup_steps: 2,
+            steps,
+            shape: Shape::Wsd { decay_steps },
+        };
+        assert_eq!((of(10, 4).stable_end(), of(10, 8).stable_end(), of(10, 10).stable_end()), (Some(6), None, None));
+        assert!((1..=6).all(|step| of(10, 4).at(step) == of(100, 20).at(step)));
     }
 
     #[test]

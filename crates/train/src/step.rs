@@ -6,11 +6,12 @@ use temper_model::{Beginnings, Llama, Tokens, Workspace};
 
 use crate::TrainError;
 use crate::optimizer::Optimizer;
+use crate::preference::PreferenceMetrics;
 
-/// Sums over target tokens of one data source; dividing them is left to the last line.
+/// Sums over target tokens, or over preference pairs, of one data source; dividing them is left to the last line.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LossSum {
-    /// Sum of weight * negative log-likelihood, in nats.
+    /// Sum of weight * negative log-likelihood, in nats; of pairs, of weight * loss.
     pub nll: f64,
     /// Sum of weights.
     pub weight: f64,
@@ -20,6 +21,11 @@ impl LossSum {
     /// Mean loss in nats per unit of weight; NaN where nothing was summed.
     pub fn mean(&self) -> f64 {
         self.nll / self.weight
+    }
+
+    /// The sum of sums.
+    pub fn total(sums: &[Self]) -> Self {
+        sums.iter().fold(Self::default(), |a, b| Self { nll: a.nll + b.nll, weight: a.weight + b.weight })
     }
 }
 
@@ -34,16 +40,14 @@ pub struct StepOutcome {
     pub processed_tokens: usize,
     /// Tokens that were targets.
     pub trained_tokens: usize,
+    /// Of a step over preference pairs: rewards and log-probabilities, before the step.
+    pub preference: Option<PreferenceMetrics>,
 }
 
 impl StepOutcome {
     /// The loss that was minimised: `sum(weight * nll) / sum(weight)` over the whole global batch.
     pub fn loss(&self) -> f64 {
-        let total = self
-            .by_source
-            .iter()
-            .fold(LossSum::default(), |a, b| LossSum { nll: a.nll + b.nll, weight: a.weight + b.weight });
-        total.mean()
+        LossSum::total(&self.by_source).mean()
     }
 }
 
@@ -71,18 +75,29 @@ pub fn step<D: Device>(
     for batch in batches {
         forward_backward(model, ws, batch, total, &mut by_source);
     }
-    let outcome = |gradient_norm| StepOutcome {
-        gradient_norm,
+    let outcome = StepOutcome {
+        by_source,
+        gradient_norm: 0.0,
         processed_tokens: batches.iter().map(|b| b.ids.len()).sum(),
         trained_tokens: targets().count(),
-        by_source,
+        preference: None,
     };
-    let gradient_norm = optimizer.gradient_norm(d).map_err(|parameter| TrainError::GradientNotFinite { parameter })?;
-    let outcome = outcome(gradient_norm);
+    conclude(d, optimizer, outcome, learning_rate)
+}
+
+/// The end of every step: the gradient's norm, into `outcome`, then AdamW, unless a number is not finite.
+pub(crate) fn conclude<D: Device>(
+    d: &D,
+    optimizer: &mut Optimizer<D::Buffer>,
+    mut outcome: StepOutcome,
+    learning_rate: f64,
+) -> Result<StepOutcome, TrainError> {
+    let norm = optimizer.gradient_norm(d).map_err(|parameter| TrainError::GradientNotFinite { parameter })?;
+    outcome.gradient_norm = norm;
     if !outcome.loss().is_finite() {
         return Err(TrainError::LossNotFinite { loss: outcome.loss() });
     }
-    optimizer.step(d, learning_rate, gradient_norm);
+    optimizer.step(d, learning_rate, norm);
     Ok(outcome)
 }
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use temper_data::{ExamplesWriter, Extent, MixUnit, ReadOptions, RowRules, micro_batches, prepare_file, schedule};
-use temper_text::ChatRules;
 
 use crate::command::{DONE, Failure, Outcome, print};
 use crate::run::Reporter;
@@ -41,7 +40,7 @@ pub fn run(args: &DataArgs) -> Outcome {
     }
     let fail = |error: temper_data::DataError| Failure::input(error);
     let start = Instant::now();
-    let rules = RowRules { max_length: args.max_length, chat: ChatRules::default() };
+    let rules = RowRules::from(args.max_length);
     let examples = ExamplesWriter::in_temporary_file().map_err(fail)?;
     let options = ReadOptions::default();
     let source = prepare_file(&args.file, &options, &base.renderer, rules, ("data", 1.0), examples).map_err(fail)?;

@@ -45,6 +45,7 @@ pub(super) fn run(args: &TrialsArgs) -> Outcome {
         adamw: AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 },
         eval_steps: usize::MAX,
         stops: StopSettings { early_stopping_patience: 0, early_stopping_threshold: 0.0 },
+        preference: None,
     };
     let trial = |seed: usize| Trial {
         lora: &lora,

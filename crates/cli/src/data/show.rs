@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use temper_data::{Example, LoadedRows, Row, Source, load_rows, prepare};
+use temper_data::{Example, LoadedRows, Row, RowKind, RowRules, Source, load_rows, prepare};
 use temper_report::{ShownRow, ShownToken, count, rows_page};
 use temper_run::write_atomic;
 use temper_text::Tokenizer;
@@ -45,7 +45,8 @@ pub fn run(args: &Args) -> Outcome {
     let base = temper_pipeline::open_base(&args.base, None, args.offline, &mut |event| reporter.hear(event))?;
     reporter.finish();
     let rows = load_rows(&args.file, &args.input.options()).map_err(input)?;
-    let source = prepare(&rows, &base.renderer, args.max_length, "data", 1.0).map_err(input)?;
+    let rules = RowRules { pairs: rows.kind == RowKind::Preference, ..args.max_length.into() };
+    let source = prepare(&rows, &base.renderer, rules, "data", 1.0).map_err(input)?;
     let report = &source.report;
     let mut summary = format!(
         "{} rows of the format {}, {} kept, {} tokens, {} trained.",
@@ -77,7 +78,8 @@ pub fn run(args: &Args) -> Outcome {
     Ok(DONE)
 }
 
-/// The rows that are asked for; a document that is trained in parts comes in its parts.
+/// The rows that are asked for; a document that is trained in parts comes in its parts, a pair as its two answers, the better
+/// one first.
 fn shown(args: &Args, rows: &LoadedRows, source: &Source, tokenizer: &Tokenizer) -> Result<Vec<ShownRow>, Failure> {
     let examples = &source.examples;
     let wanted: Vec<usize> = if args.row.is_empty() {
@@ -96,7 +98,16 @@ fn shown(args: &Args, rows: &LoadedRows, source: &Source, tokenizer: &Tokenizer)
         }
         wanted
     };
-    wanted.into_iter().map(|index| Ok(row(&source.example(index).map_err(input)?, tokenizer))).collect()
+    let mut shown = Vec::new();
+    for index in wanted {
+        if source.report.kind == RowKind::Preference {
+            let answers = source.pair(index).map_err(input)?.answers();
+            shown.extend(answers.iter().map(|answer| row(answer, tokenizer)));
+        } else {
+            shown.push(row(&source.example(index).map_err(input)?, tokenizer));
+        }
+    }
+    Ok(shown)
 }
 
 fn row(example: &Example, tokenizer: &Tokenizer) -> ShownRow {

@@ -65,13 +65,17 @@ pub fn choose(data: &Data, base: &Base, device: &Cpu, memory: Memory) -> Result<
     if has_template && data.task != Task::Text {
         files.push(("chat", &general::CHAT));
     }
+    // A stage over pairs is mixed with pairs only, and there are no general ones.
+    if data.task == Task::Preference {
+        files.clear();
+    }
     let sources = files.iter().map(|(_, file)| read(file, base)).collect::<Result<Vec<Source>, Failure>>()?;
     let replay: Vec<Replay> = files
         .iter()
         .zip(&sources)
         .map(|((name, _), source)| Replay {
             name,
-            share: 100 / files.len(),
+            share: 100 / files.len().max(1),
             rows: source.report.kept,
             trained: source.report.trained_tokens,
         })
@@ -88,6 +92,7 @@ pub fn choose(data: &Data, base: &Base, device: &Cpu, memory: Memory) -> Result<
     let general_per_row = replay.iter().map(|r| r.trained as f64 / r.rows as f64 / replay.len() as f64).sum::<f64>();
 
     let epochs = match (data.task, train) {
+        (Task::Preference, _) => 2,
         (Task::Text, _) | (_, 2000..) => 1,
         (_, 500..) => 2,
         _ => 3,
@@ -98,12 +103,15 @@ pub fn choose(data: &Data, base: &Base, device: &Cpu, memory: Memory) -> Result<
         |size: fn(&Replay) -> usize| replay.iter().map(size).min().unwrap_or(0) as f64 * replay.len() as f64 * REPEATS;
     let (unit, usual, seen, available) = match data.task {
         Task::Classification => ("samples", 80.0, (train * epochs) as f64, bounded(|r| r.rows)),
-        Task::Chat | Task::Text => ("trained_tokens", 50.0, trained * epochs as f64, bounded(|r| r.trained)),
+        Task::Chat | Task::Text | Task::Preference => {
+            ("trained_tokens", 50.0, trained * epochs as f64, bounded(|r| r.trained))
+        }
     };
     let domain = (100.0 * seen / (seen + available)).ceil().clamp(usual, 99.0);
     // Rows of the domain among all rows of a step.
     let domain_rows = match data.task {
         Task::Classification => domain / 100.0,
+        Task::Preference => 1.0,
         Task::Chat | Task::Text => {
             let (own, other) = (domain / per_row, (100.0 - domain) / general_per_row);
             own / (own + other)
@@ -126,15 +134,18 @@ pub fn choose(data: &Data, base: &Base, device: &Cpu, memory: Memory) -> Result<
     let ranks = [16, 32, 64, 128];
     let holds = |rank: &usize| 2.0 * trained_parameters(config, &tuning(*rank)) as f64 >= trained;
     let rank = ranks.into_iter().find(holds).unwrap_or(128);
-    let rate =
+    let rule =
         5e-4 * (2000.0 / config.hidden_size as f64).powf(0.781) * if data.task == Task::Text { 0.5 } else { 1.0 };
+    let rate = if data.task == Task::Preference { 1e-5 } else { rule };
     let magnitude = 10f64.powf(rate.log10().floor() - 1.0);
     let learning_rate = (rate / magnitude).round() * magnitude;
 
+    // The longest pair: two answers.
+    let least = if data.task == Task::Preference { 2 * max_length } else { max_length };
     let takes = |tokens: usize| training_memory(device, config, &tuning(rank), tokens);
-    let roomy = max_length.max(1024);
+    let roomy = least.max(1024);
     let fits = |tokens: usize| takes(tokens) as f64 <= 0.7 * memory.available as f64;
-    let micro_batch_tokens = if fits(roomy) { roomy } else { max_length };
+    let micro_batch_tokens = if fits(roomy) { roomy } else { least };
     // Of a classification the trie of labels stands beside the row.
     let label_tokens = |label: &str| base.renderer.tokenizer().encode(label, temper_text::Specials::AsText).len() + 1;
     let labels: usize = data.labels.iter().map(|(label, _)| label_tokens(label)).sum();

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use temper_data::{
-    LengthReport, LoadedRows, Passage, ReadOptions, Row, RowContent, RowKind, Together, parse_rows, prepare, together,
+    LengthReport, LoadedRows, Passage, ReadOptions, Row, RowContent, RowKind, RowRules, Together, parse_rows, prepare,
+    together,
 };
 use temper_pipeline::{Base, PipelineError};
 use temper_text::Message;
@@ -77,7 +78,7 @@ pub fn look(paths: &[PathBuf], base: &Base, wanted: Option<Task>) -> Result<Data
             let tail = if text.contains("hint:") { String::new() } else { format!("\nhint: {hint}") };
             Failure::input(anyhow!("{text}{tail}"))
         })?;
-        if matches!(loaded.kind, RowKind::Preference | RowKind::Task) {
+        if loaded.kind == RowKind::Task {
             return Err(Failure::input(anyhow!(
                 "{}: rows of {} are for stages that are not in this version\nhint: `temper data convert` makes conversations of them where they hold answers",
                 path.display(),
@@ -156,14 +157,24 @@ fn measure(
     base: &Base,
     dropped: &mut BTreeMap<String, usize>,
 ) -> Result<Vec<Seen>, Failure> {
-    let source = prepare(&loaded, &base.renderer, usize::MAX, "data", 1.0)
+    let pairs = loaded.kind == RowKind::Preference;
+    let source = prepare(&loaded, &base.renderer, RowRules { pairs, ..usize::MAX.into() }, "data", 1.0)
         .map_err(|error| Failure::from(PipelineError::from(error)))?;
     for (reason, of) in &source.report.dropped {
         *dropped.entry(reason.to_string()).or_insert(0) += of.count;
     }
     let examples = &source.examples;
-    let size = |index| (examples.line(index), (examples.processed_tokens(index), examples.trained_tokens(index)));
-    let sizes: HashMap<usize, (usize, usize)> = (0..examples.len()).map(size).collect();
+    let size = |index| {
+        // Of a pair it is the longer answer, with its prompt, that must fit.
+        let tokens = if pairs {
+            let answers = source.pair(index).map_err(|error| Failure::from(PipelineError::from(error)))?.answers();
+            answers.iter().map(|answer| answer.ids.len()).max().unwrap_or(0)
+        } else {
+            examples.processed_tokens(index)
+        };
+        Ok((examples.line(index), (tokens, examples.trained_tokens(index))))
+    };
+    let sizes: HashMap<usize, (usize, usize)> = (0..examples.len()).map(size).collect::<Result<_, Failure>>()?;
     // A line is kept as it stands, with the fields that are not read; what is no line is written as its row is understood.
     let lines: Option<Vec<&str>> =
         std::str::from_utf8(bytes).ok().map(|text| text.trim_start_matches('\u{feff}').split('\n').collect());
@@ -236,6 +247,16 @@ fn task(first: &Path, kind: RowKind, rows: &[Seen], base: &Base, wanted: Option<
             None | Some(Task::Text) => Ok((Task::Text, why, Vec::new())),
             Some(other) => refuse(other.word(), "rows of `text` have no answers".to_owned()),
         };
+    }
+    if kind == RowKind::Preference {
+        let why = "rows with a better and a worse answer: the better one is to become likelier".to_owned();
+        return match wanted {
+            None | Some(Task::Preference) => Ok((Task::Preference, why, Vec::new())),
+            Some(other) => refuse(other.word(), "rows of preference pairs have two answers".to_owned()),
+        };
+    }
+    if wanted == Some(Task::Preference) {
+        return refuse("preference", format!("rows of {kind} have no two answers to choose from"));
     }
     if wanted == Some(Task::Text) {
         return refuse("text", format!("rows of {kind} are not plain text"));

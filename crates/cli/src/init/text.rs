@@ -148,6 +148,7 @@ fn stage(out: &mut String, found: &Found<'_>) {
     let hidden = base.checkpoint.config().hidden_size;
     let (kind, why) = match data.task {
         Task::Text => ("cpt", "the loss is on every token of the documents"),
+        Task::Preference => ("dpo", "the better answer is to become likelier than the worse one"),
         _ => ("sft", "the loss is on the answers only"),
     };
     line(out, 1, &format!("- kind: {kind}  # {why}"));
@@ -185,13 +186,24 @@ fn stage(out: &mut String, found: &Found<'_>) {
     };
     comment(out, 2, &format!("The longest row, yours and the general ones, rounded up to 64; at most 2048: {left}."));
     line(out, 2, &format!("max_length: {}", c.max_length));
-    mix(out, data, c);
+    if data.task == Task::Preference {
+        comment(
+            out,
+            2,
+            "How strongly the model is held to its start: 0.1 in TRL and Amazon Nova Forge; 0.01 to 0.05 lets it go further. \
+             General data cannot be mixed in, a stage over pairs takes pairs only: this is what keeps the rest.",
+        );
+        line(out, 2, "beta: 0.1");
+    } else {
+        mix(out, data, c);
+    }
     comment(
         out,
         2,
         &format!(
             "{} so about {} steps of {} rows: the largest of 32, 16 and 8 that gives at least 60 steps.",
             match (data.task, c.epochs) {
+                (Task::Preference, _) => "Two passes (Amazon Nova Forge's recipe for DPO with LoRA);".to_owned(),
                 (Task::Text, _) => "One pass over your text (Amazon Nova Forge: at most one for CPT);".to_owned(),
                 (_, 1) => "One pass over your rows is enough from 2000 rows on;".to_owned(),
                 (_, n) => format!("{n} passes: fewer than 2000 rows are seen too seldom in one;"),
@@ -213,15 +225,17 @@ fn stage(out: &mut String, found: &Found<'_>) {
         &format!("Tokens computed at once: about {} of memory, {room}. It changes no result.", bytes(c.memory as u64)),
     );
     line(out, 2, &format!("micro_batch_tokens: {}", c.micro_batch_tokens));
-    comment(
-        out,
-        2,
-        &format!(
+    let why = if data.task == Task::Preference {
+        "Amazon Nova Forge's recipe for DPO; TRL's default for all weights is a tenth of it. The first knob to turn."
+            .to_owned()
+    } else {
+        format!(
             "5e-4 * (2000 / {hidden}) ^ 0.781: the rule of Thinking Machines for LoRA on Llama models of width {hidden} (Tinker \
-         cookbook, 2025){}. The first knob to turn.",
+             cookbook, 2025){}. The first knob to turn.",
             if data.task == Task::Text { ", halved for plain text as the defaults are" } else { "" }
-        ),
-    );
+        )
+    };
+    comment(out, 2, &why);
     line(out, 2, &format!("learning_rate: {}", rate(c.learning_rate)));
     comment(out, 2, "Down to a tenth; five looks at the validation rows.");
     line(out, 2, "lr_scheduler_type: cosine");
@@ -307,6 +321,12 @@ fn evaluation(out: &mut String, data: &Data, c: &Choices, written: &Written) {
             "`domain` is left out: this version scores labels only, and your answers are free. What the model learns of your \
              data shows in the validation loss of the stage; the general axis is judged as always. split/test.jsonl is held \
              out and read by nothing yet: look at answers to it with `temper generate --file`.",
+        ),
+        Task::Preference => comment(
+            out,
+            1,
+            "`domain` is left out: what is learned of the pairs shows in the rewards and the accuracy of the validation pairs, \
+             while training and in the report. split/test.jsonl is held out and read by nothing yet.",
         ),
         Task::Text => comment(
             out,

@@ -189,7 +189,8 @@ impl Features {
             length = 0;
             match render(renderer, row, &ChatRules::default()) {
                 Ok(rendered) => {
-                    length = rendered.iter().map(|rendered| rendered.ids.len()).sum();
+                    // Of a pair the longer answer.
+                    length = rendered.iter().map(|rendered| rendered.ids.len()).max().unwrap_or(0);
                     trained =
                         rendered.iter().flat_map(|rendered| &rendered.trained).filter(|trained| **trained).count();
                     // A long document is trained in parts.

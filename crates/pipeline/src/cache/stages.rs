@@ -52,7 +52,7 @@ pub(super) fn what(ingredients: &Value, finished: &Finished) -> String {
     format!("{}, {}, {} steps", word("kind"), word("mode"), finished.outcome.steps)
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<(), PipelineError> {
+pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), PipelineError> {
     for entry in fs::read_dir(from).map_err(io("list", from))? {
         let source = entry.map_err(io("list", from))?.path();
         let target = to.join(source.file_name().unwrap_or_default());

@@ -105,10 +105,20 @@ refusals! {
         "15:13: `stages.0.mix.unit`: expected `processed_tokens` or `trained_tokens` or `samples`, got `litres`", "choose one of these";
     word_that_is_a_list: "unit: samples" => "unit: []",
         "15:13: `stages.0.mix.unit`: expected `processed_tokens` or `trained_tokens` or `samples`, got a list", "give one word";
-    dpo: "kind: sft" => "kind: dpo",
-        "6:11: `stages.0.kind`: `dpo` is preference training, which is not in this version", "choose `sft` or `cpt`";
     rft: "kind: sft" => "kind: rft",
-        "6:11: `stages.0.kind`: `rft` is reinforcement fine-tuning, which is not in this version", "choose `sft` or `cpt`";
+        "6:11: `stages.0.kind`: `rft` is reinforcement fine-tuning, which is not in this version", "choose `sft` or `cpt` or `dpo`";
+    pairs_without_dpo: "kind: sft" => "kind: sft\n    beta: 0.1",
+        "7:5: `stages.0.beta` has no effect with kind: sft", "remove it";
+    dpo_with_turns_apart: "kind: sft" => "kind: dpo\n    turns: apart",
+        "7:12: `stages.0.turns` has no effect with kind: dpo, where an answer is one row", "remove it";
+    dpo_with_a_beta_of_none: "kind: sft" => "kind: dpo\n    beta: 0",
+        "7:11: `stages.0.beta`: expected a number above 0, got `0`", "choose a value in this range";
+    dpo_that_takes_half_the_labels_for_wrong: "kind: sft" => "kind: dpo\n    label_smoothing: 0.5",
+        "7:22: `stages.0.label_smoothing`: expected a number from 0 to below 0.5, got `0.5`", "choose a value in this range";
+    smoothing_of_ipo: "kind: sft" => "kind: dpo\n    loss_type: ipo\n    label_smoothing: 0.1",
+        "8:5: `stages.0.label_smoothing` has no effect with loss_type: ipo", "remove it";
+    dpo_cfg_with_a_misspelt_key: "kind: sft" => "kind: dpo\n    dpo_cfg: {betta: 0.1}",
+        "7:15: unknown key `stages.0.betta`", "did you mean `beta`?";
     list_entry_unknown: "[q_proj, v_proj]" => "[q_proj, w_proj]",
         "10:30: `stages.0.target_modules.1`: expected `q_proj` or `k_proj` or `v_proj` or `o_proj` or `gate_proj` or `up_proj` \
          or `down_proj`, got `w_proj`", "did you mean `k_proj`?";

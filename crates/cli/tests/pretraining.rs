@@ -1,0 +1,143 @@
+//! Continued pretraining through the binary: text is read once, decays branch from one stable part, a finished model is
+//! trained on.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod tiny;
+
+use std::process::Output;
+
+use serde_json::Value;
+use tiny::{Folder, ends, root, stderr, stdout};
+
+fn folder() -> Folder {
+    let folder = Folder::new();
+    let tiny = root().join("data/tests").display().to_string();
+    folder.write_recipe(&format!(
+        "name: tiny
+base: {base}
+output: {run}
+stages:
+  - kind: cpt
+    train: {tiny}/tiny_prose.jsonl
+    validation: {tiny}/tiny_heldout.jsonl
+    max_length: 16
+    global_batch_size: 2
+    max_steps: 6
+    learning_rate: 1e-2
+    lr_scheduler_type: wsd
+    warmup_steps: 1
+    decay_steps: 2
+    min_lr: 1e-4
+    eval_steps: 2
+    early_stopping_patience: 0
+    lora_rank: 4
+evaluation:
+  general:
+    - {{name: heldout, kind: text_loss, path: {tiny}/tiny_heldout.jsonl}}
+  floors:
+    heldout: {{max_increase_percent: 50}}
+",
+        base = folder.path("base").display(),
+        run = folder.path("run").display(),
+    ));
+    folder
+}
+
+fn run(folder: &Folder, name: &str, more: &[&str]) -> Output {
+    let path = folder.path(name).display().to_string();
+    let output = folder.temper(&[&["run", &folder.recipe(), "--output", &path], more].concat());
+    ends(&output, 0, &[]);
+    output
+}
+
+/// What a run gave: the adapter, the merged model, the metrics without wall times.
+fn result(folder: &Folder, run: &str) -> Vec<(String, Vec<u8>)> {
+    let at = |name: &str| folder.path(run).join(name);
+    let weights = ["checkpoints/stage-1/result/weights/adapter_model.safetensors", "merged/model.safetensors"];
+    let mut all: Vec<(String, Vec<u8>)> =
+        weights.iter().map(|name| ((*name).to_owned(), std::fs::read(at(name)).unwrap())).collect();
+    let mut timeless = String::new();
+    for mut line in lines(folder, run) {
+        line.as_object_mut().unwrap().remove("seconds");
+        timeless.push_str(&format!("{line}\n"));
+    }
+    all.push(("metrics.jsonl".to_owned(), timeless.into_bytes()));
+    all
+}
+
+fn lines(folder: &Folder, run: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.path(run).join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn validations(folder: &Folder, run: &str) -> Vec<f64> {
+    let lines = lines(folder, run);
+    let of = lines.iter().filter(|line| line["event"] == "validation");
+    of.map(|line| line["loss"].as_f64().unwrap()).collect()
+}
+
+#[test]
+fn decays_branch_from_one_stable_part_to_the_bytes_of_runs_of_their_own() {
+    const BRANCHED: &str = "steps are those of an earlier run of another length";
+    let folder = folder();
+    let first = run(&folder, "short", &[]);
+    assert!(!stderr(&first).contains(BRANCHED));
+    let long = ["--set", "stages.0.max_steps=10"];
+    let branched = run(&folder, "branched", &long);
+    assert!(stderr(&branched).contains(&format!("the first 4 {BRANCHED}")), "{}", stderr(&branched));
+    run(&folder, "alone", &[&long[..], &["--no-cache"]].concat());
+    for ((name, alone), (_, branched)) in result(&folder, "alone").iter().zip(result(&folder, "branched")) {
+        assert!(*alone == branched, "{name} differs");
+    }
+    // Another decay of the same length, to another rate, begins at the same step.
+    let other = ["--set", "stages.0.min_lr=1e-3"];
+    assert!(stderr(&run(&folder, "other", &other)).contains(&format!("the first 4 {BRANCHED}")));
+    run(&folder, "other-alone", &[&other[..], &["--no-cache"]].concat());
+    assert_eq!(result(&folder, "other"), result(&folder, "other-alone"));
+    // A decay that begins earlier than any stable part that is kept, and another rate, are runs of their own.
+    for (name, set) in [("early", "stages.0.decay_steps=4"), ("rate", "stages.0.learning_rate=5e-3")] {
+        assert!(!stderr(&run(&folder, name, &["--set", set])).contains(BRANCHED), "{set}");
+    }
+    let list = folder.temper(&["cache", "list"]);
+    assert!(stdout(&list).contains("the first 8 steps of a WSD stage"), "{}", stdout(&list));
+    // A damaged one is as if it were not there.
+    for entry in std::fs::read_dir(folder.path("cache/trunks")).unwrap() {
+        std::fs::write(entry.unwrap().path().join("checkpoint/trainer.safetensors"), [0; 9]).unwrap();
+    }
+    assert!(!stderr(&run(&folder, "damaged", &["--set", "stages.0.max_steps=9"])).contains(BRANCHED));
+}
+
+#[test]
+fn text_is_read_once_unless_the_recipe_counts_in_epochs() {
+    let folder = folder();
+    let plan = |steps: &str| {
+        let set = format!("stages.0.max_steps={steps}");
+        folder.temper(&["plan", &folder.recipe(), "--set", &set])
+    };
+    let refused = plan("5000");
+    ends(&refused, 2, &["stages.0.max_steps: 5000 steps read domain", "times over", "num_train_epochs: "]);
+    let said = stderr(&refused);
+    let enough: usize = said.split("at most ").last().unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(enough > 10, "{said}");
+    let whole = plan(&enough.to_string());
+    ends(&whole, 0, &[]);
+    assert!(stdout(&whole).contains("a step sees"), "{}", stdout(&whole));
+    ends(&plan(&(enough + 1).to_string()), 2, &["read domain"]);
+    let epochs = ["--set", "stages.0.max_steps=null", "--set", "stages.0.num_train_epochs=2"];
+    ends(&folder.temper(&[&["plan", &folder.recipe()][..], &epochs].concat()), 0, &[]);
+}
+
+#[test]
+fn a_finished_model_is_warmed_up_again() {
+    let folder = folder();
+    run(&folder, "first", &[]);
+    let base = format!("base={}", folder.path("first/merged").display());
+    run(&folder, "second", &["--set", &base]);
+    let (first, second) = (validations(&folder, "first"), validations(&folder, "second"));
+    let lowest = first.iter().copied().fold(f64::INFINITY, f64::min);
+    // The second begins where the first ended: merging rounds.
+    assert!((second[0] - lowest).abs() < 1e-5 * lowest, "{first:?} {second:?}");
+    let lines = lines(&folder, "second");
+    let rates: Vec<f64> = lines.iter().filter_map(|line| line["learning_rate"].as_f64()).collect();
+    assert_eq!(rates[..4], [1e-2; 4], "a warm-up of one step, then the peak again");
+}

@@ -1,0 +1,307 @@
+//! Weights between the base and what a run made of it: `base + a * (tuned - base)`, each `a` judged on both axes.
+//!
+//! A point on the straight line between the two often keeps most of the gain and loses less of the rest (WiSE-FT, Wortsman
+//! et al. 2022), for the price of judging it. Of a run of one LoRA stage the line is walked by the adapter's scale, which
+//! gives the same merged weights; of any other, weight by weight. The rows that steer choose; the test rows are not read.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use temper_eval::compare::{Comparison, Metric, Row};
+use temper_eval::verdict::FloorDecision;
+use temper_kernels::Cpu;
+use temper_model::{Llama, Purpose, Tuning, Workspace};
+use temper_train::{Batches, PreferenceMetrics, evaluate, evaluate_pairs};
+
+use crate::PipelineError;
+use crate::checkpoints::{Checkpoints, Finished, io};
+use crate::identity::stage_keys;
+use crate::judge::{Models, Split, judge};
+use crate::prepare::Prepared;
+use crate::reference::{References, references};
+use crate::run::Event;
+use crate::start::{Start, load, load_result, start_after};
+
+/// One point between base and tuned.
+#[derive(Debug, Serialize)]
+pub struct AveragePoint {
+    /// `a`: 0 is the base, 1 the run's result.
+    pub weight: f64,
+    /// Loss on the last stage's validation rows; none where it has none.
+    pub validation: Option<f64>,
+    /// Of validation rows that are preference pairs.
+    #[serde(flatten)]
+    pub preference: Option<PreferenceMetrics>,
+    /// Both axes, the domain on its validation rows; none without an `evaluation`.
+    pub comparison: Option<Comparison>,
+    /// Whether every floor was kept; none without floors.
+    pub kept: Option<bool>,
+}
+
+/// All points, and which of them is proposed.
+#[derive(Debug, Serialize)]
+pub struct Averages {
+    /// By rising weight.
+    pub points: Vec<AveragePoint>,
+    /// The weight that is proposed; none where no point is worth it.
+    pub chosen: Option<f64>,
+    /// Why.
+    pub reason: String,
+    /// Folders that were written: adapter, merged model.
+    pub written: Vec<PathBuf>,
+}
+
+/// Judges the run in the folder `run` at these weights, and writes the proposed model to `run/averaged` where `export` says
+/// so, and all points to `run/average.json`.
+///
+/// # Errors
+/// When a stage of the run is not finished, a weight lies outside 0 to 1, or nothing can be scored.
+pub fn average(
+    prepared: &Prepared,
+    run: &Path,
+    weights: &[f64],
+    export: bool,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Averages, PipelineError> {
+    let mut weights = weights.to_vec();
+    if let Some(weight) = weights.iter().find(|weight| !(0.0..=1.0).contains(*weight)) {
+        return Err(PipelineError::Unfit {
+            path: "weights".to_owned(),
+            problem: format!("{weight} lies outside 0 to 1"),
+            hint: "0 is the base, 1 is the run's result".to_owned(),
+        });
+    }
+    weights.sort_by(f64::total_cmp);
+    weights.dedup();
+    let line = Line::of(prepared, run)?;
+    let validation = line.validation(prepared, run, on_event)?;
+    let base = match line.is_adapter() {
+        true => None,
+        false => Some(prepared.load_base(&Tuning::Frozen)?),
+    };
+    let mut points = Vec::new();
+    for &weight in &weights {
+        let model = line.model(prepared, weight)?;
+        let (validation, preference) = validation_of(prepared, &model, &validation);
+        let models = Models { base: base.as_ref().unwrap_or(&model), tuned: &model };
+        let comparison = match prepared.recipe.evaluation {
+            Some(_) => Some(judge(prepared, models, Split::Validation, false, on_event)?.comparison),
+            None => None,
+        };
+        let kept = comparison.as_ref().and_then(floors_kept);
+        points.push(AveragePoint { weight, validation, preference, comparison, kept });
+    }
+    if points.iter().all(|point| point.validation.is_none() && point.comparison.is_none()) {
+        return Err(PipelineError::Unfit {
+            path: "stages".to_owned(),
+            problem: "neither validation rows nor an `evaluation`: nothing tells one weight from another".to_owned(),
+            hint: "give the last stage `validation`, or the recipe an `evaluation`".to_owned(),
+        });
+    }
+    let (chosen, reason) = choose(&points);
+    let mut written = Vec::new();
+    if let Some(weight) = chosen.filter(|_| export) {
+        written = line.export(prepared, weight, &run.join("averaged"))?;
+    }
+    let averages = Averages { points, chosen, reason, written };
+    let text = temper_run::to_json_pretty(&averages)?;
+    temper_run::write_atomic(&run.join("average.json"), text.as_bytes())?;
+    Ok(averages)
+}
+
+/// The run between whose ends the points lie.
+struct Line<'p> {
+    /// What the last stage started from, and its result folder.
+    before: Start<'p>,
+    result: PathBuf,
+    /// The last stage.
+    index: usize,
+}
+
+impl<'p> Line<'p> {
+    fn of(prepared: &'p Prepared, run: &Path) -> Result<Self, PipelineError> {
+        let mut before = Start::Base(&prepared.base.checkpoint);
+        let last = prepared.stages.len() - 1;
+        for (index, stage) in prepared.stages.iter().enumerate() {
+            let result = Checkpoints::open(run, index)?.result();
+            if Finished::read(&result, None).is_none() {
+                return Err(PipelineError::Unfit {
+                    path: run.display().to_string(),
+                    problem: format!("stage {} is not finished", index + 1),
+                    hint: "`temper resume` ends it".to_owned(),
+                });
+            }
+            if index == last {
+                return Ok(Self { before, result, index });
+            }
+            before = start_after(prepared, stage, before, &result)?;
+        }
+        // A recipe has at least one stage.
+        Err(PipelineError::Unfit {
+            path: "stages".to_owned(),
+            problem: "there is none".to_owned(),
+            hint: "add one".to_owned(),
+        })
+    }
+
+    /// Whether the line is that of one adapter's scale.
+    fn is_adapter(&self) -> bool {
+        matches!(self.before, Start::Base(_))
+            && self.index == 0
+            && self.result.join("weights/adapter_config.json").is_file()
+    }
+
+    /// The weights at `weight`, as they are read one by one.
+    fn at(&self, prepared: &'p Prepared, weight: f64) -> Result<Start<'p>, PipelineError> {
+        let base = || Start::Base(&prepared.base.checkpoint);
+        let stage = &prepared.stages[self.index];
+        if self.is_adapter() {
+            return start_after(prepared, &stage.averaged(weight), base(), &self.result);
+        }
+        let again = Self::of(prepared, &self.run())?;
+        let tuned = start_after(prepared, stage, again.before, &self.result)?;
+        Ok(Start::Averaged(Box::new((base(), tuned, weight as f32))))
+    }
+
+    /// The run folder.
+    fn run(&self) -> PathBuf {
+        // RUN/checkpoints/stage-N/result
+        self.result.ancestors().nth(3).unwrap_or(Path::new(".")).to_owned()
+    }
+
+    fn model(&self, prepared: &'p Prepared, weight: f64) -> Result<Llama<Cpu>, PipelineError> {
+        if self.is_adapter() {
+            let stage = prepared.stages[self.index].averaged(weight);
+            return load_result(prepared, &stage, &self.before, &self.result);
+        }
+        Ok(load(prepared, &self.at(prepared, weight)?, &Tuning::Frozen)?)
+    }
+
+    /// The last stage's validation rows, with what their reference says where they are pairs.
+    fn validation(
+        &self,
+        prepared: &Prepared,
+        run: &Path,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> Result<Batches, PipelineError> {
+        let stage = &prepared.stages[self.index];
+        let mut known = References::default();
+        if stage.reference.is_some() && stage.validation.is_some() {
+            let start = load(prepared, &self.before, &Tuning::Frozen)?;
+            let tokens = stage.workspace_tokens();
+            let workspace = Workspace::allocate(start.device(), start.config(), [0; 4], Purpose::Infer, tokens);
+            let keys = stage_keys(prepared);
+            let before = self.index.checked_sub(1).map(|before| keys[before].as_str());
+            let dir = Checkpoints::open(run, self.index)?;
+            let mut tell = |event: Event| {
+                on_event(&event);
+                Ok(())
+            };
+            let made = (&start, &workspace);
+            known = references(prepared, self.index, before, &self.before, made, dir.dir(), &mut tell)?;
+        }
+        Ok(stage.validation_batches(&known)?)
+    }
+
+    /// Writes the model at `weight`: the adapter where there is one, and the merged weights.
+    fn export(&self, prepared: &'p Prepared, weight: f64, dir: &Path) -> Result<Vec<PathBuf>, PipelineError> {
+        std::fs::create_dir_all(dir).map_err(io("create", dir))?;
+        let mut written = Vec::new();
+        let stage = prepared.stages[self.index].averaged(weight);
+        if self.is_adapter() {
+            let path = dir.join("adapter");
+            let model = load_result(prepared, &prepared.stages[self.index], &self.before, &self.result)?;
+            let base = prepared.recipe.base.source.value.to_string();
+            let record = prepared.base.record();
+            crate::snapshot::save(&model, &stage.tuning, stage.weight_average, (&base, &record), &path)
+                .map_err(PipelineError::Save)?;
+            written.push(path);
+        }
+        let path = dir.join("merged");
+        let files = prepared.base.renderer.tokenizer().files();
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
+        crate::snapshot::save_merged(prepared.base.checkpoint.config(), &self.at(prepared, weight)?, &files, &path)
+            .map_err(PipelineError::Save)?;
+        written.push(path);
+        Ok(written)
+    }
+}
+
+fn validation_of(
+    prepared: &Prepared,
+    model: &Llama<Cpu>,
+    batches: &Batches,
+) -> (Option<f64>, Option<PreferenceMetrics>) {
+    if batches.is_empty() {
+        return (None, None);
+    }
+    let stage = &prepared.stages[prepared.stages.len() - 1];
+    let widths = model.adapter_widths();
+    let tokens = stage.workspace_tokens();
+    let workspace = Workspace::allocate(model.device(), model.config(), widths, Purpose::Infer, tokens);
+    match (batches, &stage.settings.preference) {
+        (Batches::Pairs(batches), Some(settings)) => {
+            let (loss, metrics) = evaluate_pairs(model, &workspace, settings, batches);
+            (Some(loss), Some(metrics))
+        }
+        (Batches::Tokens(batches), _) => (Some(evaluate(model, &workspace, true, batches).mean()), None),
+        (Batches::Pairs(_), None) => (None, None),
+    }
+}
+
+/// Whether all floors were kept; none without floors.
+fn floors_kept(comparison: &Comparison) -> Option<bool> {
+    let mut floors = comparison.rows.iter().filter_map(|row| row.floor).peekable();
+    floors.peek()?;
+    Some(floors.all(|floor| floor.decision == FloorDecision::Kept))
+}
+
+/// The row on which the domain is decided.
+fn domain(point: &AveragePoint) -> Option<&Row> {
+    let rows = point.comparison.iter().flat_map(|comparison| &comparison.rows);
+    rows.into_iter().find(|row| row.suite == "domain" && row.metric == Metric::Accuracy)
+}
+
+/// Of the points whose floors were all kept (or that have none) the one with the best domain: its accuracy, without one the
+/// lowest validation loss, without either the largest weight. Of equals the smaller weight, which changed less. The base
+/// itself is not proposed.
+fn choose(points: &[AveragePoint]) -> (Option<f64>, String) {
+    let kept: Vec<&AveragePoint> =
+        points.iter().filter(|point| point.weight > 0.0 && point.kept != Some(false)).collect();
+    if kept.is_empty() {
+        return (None, "no weight above 0 kept every floor".to_owned());
+    }
+    let score = |point: &AveragePoint| {
+        let loss = point.validation.filter(|loss| loss.is_finite());
+        let unscored = if point.validation.is_some() { f64::NEG_INFINITY } else { point.weight };
+        domain(point).map(|row| row.tuned).or(loss.map(|loss| -loss)).unwrap_or(unscored)
+    };
+    let best = kept.iter().copied().reduce(|a, b| if score(b) > score(a) { b } else { a });
+    let Some(best) = best else { return (None, "nothing was scored".to_owned()) };
+    let by = match (domain(best), best.validation) {
+        (Some(row), _) => format!("domain accuracy {:.1} %", 100.0 * row.tuned),
+        (None, Some(loss)) => format!("validation loss {loss:.4}"),
+        (None, None) => "the largest change".to_owned(),
+    };
+    let floors = if best.kept.is_some() { " of those that kept every floor" } else { "" };
+    (Some(best.weight), format!("{}: {by}, the best{floors}, on the rows that steer", best.weight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(weight: f64, validation: f64, kept: Option<bool>) -> AveragePoint {
+        AveragePoint { weight, validation: Some(validation), preference: None, comparison: None, kept }
+    }
+
+    #[test]
+    fn the_best_of_those_that_kept_is_proposed_and_never_the_base() {
+        let points = [point(0.0, 1.0, Some(true)), point(0.5, 2.0, Some(true)), point(1.0, 1.5, Some(false))];
+        assert_eq!(choose(&points).0, Some(0.5));
+        let points = [point(0.5, 2.0, Some(false)), point(1.0, 1.5, Some(false))];
+        assert_eq!(choose(&points), (None, "no weight above 0 kept every floor".to_owned()));
+        let points = [point(0.25, 2.0, None), point(0.5, 2.0, None), point(0.75, f64::NAN, None)];
+        assert_eq!(choose(&points).0, Some(0.25), "of equals the one that changed less; what is no number never wins");
+    }
+}
