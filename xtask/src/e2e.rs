@@ -36,17 +36,7 @@ pub fn architectures() -> Result<()> {
 /// The real Gemma 3 270M against transformers' numbers: the tests of `crates/train/tests/gemma.rs`.
 pub fn gemma() -> Result<()> {
     let mut tests = cargo()?;
-    tests.args([
-        "test",
-        "--package",
-        "temper-train",
-        "--test",
-        "gemma",
-        "--",
-        "--ignored",
-        "--nocapture",
-        "--test-threads=1",
-    ]);
+    tests.args(["test", "--package", "temper-train", "--test", "gemma", "--", "--nocapture", "--test-threads=1"]);
     check(tests.env("TEMPER_TEST_GEMMA", gemma_file()?))
 }
 

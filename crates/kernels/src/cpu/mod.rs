@@ -1,6 +1,7 @@
 //! The CPU device: threads of the global rayon pool, instructions chosen at run time, products in f32 or bf16.
 
 mod attention;
+mod gated;
 mod lanes;
 mod linear;
 mod logprob;
@@ -476,19 +477,19 @@ impl Device for Cpu {
     }
 
     fn swiglu(&self, gate_up: &Cells, out: &Cells) {
-        gated(gate_up, out, lanes::swiglu);
+        gated::forward(gate_up, out, lanes::swiglu);
     }
 
     fn swiglu_backward(&self, gate_up: &Cells, dout: &Cells, dgate_up: &Cells) {
-        gated_backward(gate_up, dout, dgate_up, lanes::swiglu_backward);
+        gated::backward(gate_up, dout, dgate_up, lanes::swiglu_backward);
     }
 
     fn geglu(&self, gate_up: &Cells, out: &Cells) {
-        gated(gate_up, out, lanes::geglu);
+        gated::forward(gate_up, out, lanes::geglu);
     }
 
     fn geglu_backward(&self, gate_up: &Cells, dout: &Cells, dgate_up: &Cells) {
-        gated_backward(gate_up, dout, dgate_up, lanes::geglu_backward);
+        gated::backward(gate_up, dout, dgate_up, lanes::geglu_backward);
     }
 
     fn linear_logprob(
@@ -548,45 +549,6 @@ impl Device for Cpu {
             }
         });
     }
-}
-
-/// A gated layer row by row: `row(gate, up, out)`.
-fn gated(gate_up: &Cells, out: &Cells, row: impl Fn(&[f32], &[f32], &mut [f32]) + Sync + Send) {
-    expect_shape("a gated layer's gate_up", gate_up, out.rows(), 2 * out.cols());
-    check_disjoint(out, &[gate_up]);
-    let (gate_up, out) = (Rows::of(gate_up), Rows::of(out));
-    deal(out.rows, GRAIN, |rows| {
-        for i in rows {
-            // SAFETY: each row of the output has one writer; the input is only read and does not overlap.
-            unsafe {
-                let (gate, up) = gate_up.row(i).split_at(out.cols);
-                row(gate, up, out.row_mut(i));
-            }
-        }
-    });
-}
-
-/// Its backward row by row: `row(gate, up, dout, dgate, dup)`.
-fn gated_backward(
-    gate_up: &Cells,
-    dout: &Cells,
-    dgate_up: &Cells,
-    row: impl Fn(&[f32], &[f32], &[f32], &mut [f32], &mut [f32]) + Sync + Send,
-) {
-    expect_shape("a gated layer's gate_up", gate_up, dout.rows(), 2 * dout.cols());
-    expect_shape("a gated layer's dgate_up", dgate_up, dout.rows(), 2 * dout.cols());
-    check_disjoint(dgate_up, &[gate_up, dout]);
-    let (gate_up, dout, target) = (Rows::of(gate_up), Rows::of(dout), Rows::of(dgate_up));
-    deal(dout.rows, GRAIN, |rows| {
-        for i in rows {
-            // SAFETY: each row of the output has one writer; the inputs are only read and do not overlap.
-            unsafe {
-                let (gate, up) = gate_up.row(i).split_at(dout.cols);
-                let (dgate, dup) = target.row_mut(i).split_at_mut(dout.cols);
-                row(gate, up, dout.row(i), dgate, dup);
-            }
-        }
-    });
 }
 
 fn check_attention(qkv: &Cells, segments: &[Segment], heads: Heads, out: &Cells, log_sum: &Cells) {
