@@ -441,8 +441,8 @@ fn once(stage: &Stage, sources: &[Source], schedule: &Schedule) -> Result<(), Pi
     let (StageKind::Cpt, Some((_, share))) = (stage.kind.value, again) else { return Ok(()) };
     let mut seen = std::collections::HashSet::new();
     let mut new = |step: &&Vec<temper_data::ExampleRef>| {
-        let domain = step.iter().filter(|row| !sources[usize::from(row.source)].general);
-        domain.fold(true, |new, row| seen.insert(*row) && new)
+        let mut domain = step.iter().filter(|row| !sources[usize::from(row.source)].general);
+        domain.all(|row| seen.insert(*row))
     };
     let enough = schedule.steps().iter().take_while(|step| new(step)).count();
     let epochs = (share.epochs * 100.0).ceil() / 100.0;
