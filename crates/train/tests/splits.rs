@@ -134,8 +134,8 @@ fn accumulation_equals_one_batch_transformers_35203() {
 }
 
 /// Rows that begin alike share the rows of their beginning where they share a micro-batch; trained alone they cannot. Targets
-/// lie in the shared part, at its end, where one row predicts another token for each, and behind it. In f64: measured loss
-/// LOSS, gradient norm NORM, weights WEIGHTS; allowed 1e-7, 1e-12, 1e-6.
+/// lie in the shared part, at its end, where one row predicts another token for each, and behind it. In f64, with the
+/// tolerances of the test above.
 #[test]
 fn rows_that_begin_alike_train_as_each_alone() {
     let row = |(r, ids): (usize, &[u32])| {
