@@ -15,7 +15,7 @@ use crate::prepare::Prepared;
 use crate::{Base, PipelineError};
 
 /// Raised whenever the engine's results change in any bit: kernels, order of sums, schedule, packing, rendering.
-pub const NUMERICS: u32 = 5;
+pub const NUMERICS: u32 = 6;
 
 /// The settings of a stage that cannot change what it computes.
 const WITHOUT_EFFECT: [&str; 5] = ["data_errors", "save_steps", "keep_checkpoints", "data_licence", "licence"];
