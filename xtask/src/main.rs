@@ -37,6 +37,7 @@ usage: cargo xtask TASK
   fuzz [SECONDS] [TARGET]  our own readers of rows, recipes and GGUF files, fed what no writer writes (fuzz/README.md)
   e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
+  e2e gguf                 GGUF exports of a small run, loaded by transformers and, where installed, by llama.cpp
   e2e tensorboard          the events of a small run and of a resumed one, read back by TensorBoard itself
   e2e report [RUN] [ARGS...]
                            the report of RUN (left out: of a small run) in a browser, narrow and wide, light and dark
@@ -74,6 +75,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["bench", "rows", rest @ ..] => bench::rows(rest),
         ["bench", "data", rest @ ..] => bench::data(rest),
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
+        ["e2e", "gguf", rest @ ..] => e2e::gguf(rest),
         ["e2e", "tensorboard"] => e2e::tensorboard(),
         ["e2e", "report", rest @ ..] => e2e::report(rest),
         ["e2e", "avx512", rest @ ..] => e2e::avx512(rest),

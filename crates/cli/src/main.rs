@@ -11,6 +11,7 @@ mod completions;
 mod data;
 mod doctor;
 mod eval;
+mod export;
 mod generate;
 mod init;
 mod interrupt;
@@ -48,6 +49,7 @@ enum Command {
     Resume(resume::Args),
     Report(report::Args),
     Eval(eval::Args),
+    Export(export::Args),
     Generate(generate::Args),
     Chat(chat::Args),
     #[command(subcommand)]
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Resume(args) => resume::run(args),
         Command::Report(args) => report::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Data(command) => data::run(&command),

@@ -18,7 +18,8 @@ use crate::{Base, PipelineError};
 pub const NUMERICS: u32 = 5;
 
 /// The settings of a stage that cannot change what it computes.
-const WITHOUT_EFFECT: [&str; 5] = ["data_errors", "save_steps", "keep_checkpoints", "data_licence", "licence"];
+const WITHOUT_EFFECT: [&str; 6] =
+    ["data_errors", "save_steps", "keep_checkpoints", "data_licence", "licence", "activation_checkpointing"];
 
 /// A file that a run reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,6 +53,10 @@ pub(crate) fn inputs(recipe: &temper_recipe::Recipe, found: &Files) -> Result<Ve
         };
         stage.train.value.iter().for_each(|train| files(&stage.train.path, train));
         stage.validation.iter().for_each(|validation| files(&validation.path, &validation.value));
+        // Its settings are in the first, its numbers in the second.
+        for file in ["adapter_config.json", "adapter_model.safetensors"] {
+            named.extend(stage.adapter.iter().map(|adapter| (adapter.path.clone(), adapter.value.join(file))));
+        }
         let general = stage.mix.iter().flat_map(|mix| &mix.general);
         for source in general {
             source.path.files().into_iter().for_each(|general| files(&source.path.path, general));

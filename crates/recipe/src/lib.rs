@@ -14,6 +14,7 @@
 
 mod catalog;
 mod evaluation;
+mod export;
 mod field_doc;
 mod filters;
 mod kind;
@@ -33,6 +34,7 @@ mod tree;
 
 pub use catalog::Catalog;
 pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
+pub use export::Export;
 pub use filters::{DataErrors, Filters, Found, Private};
 pub use mix::{GeneralRows, GeneralSource, Mix, MixUnit, SelfData};
 pub use precision::Precision;
@@ -42,4 +44,7 @@ pub use reference::reference;
 pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
-pub use stage::{Boundary, Duration, Linear, Lora, LrScheduler, Mode, RowOrder, Span, Stage, StageKind, Turns};
+pub use stage::{
+    AdapterUse, Boundary, Duration, InitLora, Linear, Lora, LrScheduler, Mode, RowOrder, Span, Stage, StageKind, Table,
+    Turns,
+};

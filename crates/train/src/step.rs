@@ -69,7 +69,7 @@ pub fn step<D: Device>(
     optimizer.clear_gradients(d);
     let mut by_source = vec![LossSum::default(); sources];
     for batch in batches {
-        forward_backward(model, ws, batch, total, &mut by_source);
+        forward_backward(model, ws, batch, total, optimizer.steps(), &mut by_source);
     }
     let outcome = |gradient_norm| StepOutcome {
         gradient_norm,
@@ -83,15 +83,17 @@ pub fn step<D: Device>(
         return Err(TrainError::LossNotFinite { loss: outcome.loss() });
     }
     optimizer.step(d, learning_rate, gradient_norm);
+    model.adapters_changed();
     Ok(outcome)
 }
 
-/// Adds the gradients of one micro-batch.
+/// Adds the gradients of one micro-batch. `step`: steps made before this one.
 fn forward_backward<D: Device>(
     model: &Llama<D>,
     ws: &Workspace<D::Buffer>,
     batch: &MicroBatch,
     total: f64,
+    step: usize,
     by_source: &mut [LossSum],
 ) {
     let (Some(hidden_gradient), Some(picked_gradient)) = (&ws.hidden_gradient, &ws.picked_gradient) else {
@@ -100,7 +102,8 @@ fn forward_backward<D: Device>(
     let d = model.device();
     let segments = segments(batch);
     let tokens = Tokens { ids: &batch.ids, positions: &batch.positions, segments: &segments };
-    let hidden = model.forward(ws, tokens, true);
+    let noise = model.noise(step, batch.places());
+    let hidden = model.forward_noised(ws, tokens, noise.as_ref());
 
     // Only the positions that predict a trained token go through the head.
     let (rows, picks) = picks(batch);
@@ -118,7 +121,7 @@ fn forward_backward<D: Device>(
     let dhidden = hidden_gradient.first_rows(batch.ids.len());
     d.fill(&dhidden, 0.0);
     d.scatter_rows(&dpicked, &rows, &dhidden);
-    model.backward(ws, tokens);
+    model.backward_noised(ws, tokens, noise.as_ref());
 }
 
 /// Sums of the loss over micro-batches, nothing trained: validation and held-out text. The rows are laid out anew, so that

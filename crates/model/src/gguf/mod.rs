@@ -1,6 +1,7 @@
 //! Llama models in GGUF files: metadata to [`LlamaConfig`] and tokenizer, tensors under their Hugging Face names.
 
 mod read;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,6 +12,7 @@ use crate::Encoding;
 use crate::checkpoint::WeightsError;
 use crate::config::LlamaConfig;
 use read::{Container, Value};
+pub use write::{GgufAbout, write_gguf};
 
 /// An open GGUF file of a Llama-family model.
 #[derive(Debug)]
