@@ -48,15 +48,15 @@ pub(crate) fn inputs(recipe: &temper_recipe::Recipe, found: &Files) -> Result<Ve
         for source in stage.mix.iter().flat_map(|mix| &mix.general) {
             licences.insert(&source.path.path, source.licence.as_ref().map(|licence| licence.as_str()));
         }
+        // Its settings are in the first, its numbers in the second.
+        for file in ["adapter_config.json", "adapter_model.safetensors"] {
+            named.extend(stage.adapter.iter().map(|adapter| (adapter.path.clone(), adapter.value.join(file))));
+        }
         let mut files = |setting: &str, files: &RowFiles| {
             named.extend(found.of(&files.path).iter().map(|path| (setting.to_owned(), path.clone())));
         };
         stage.train.value.iter().for_each(|train| files(&stage.train.path, train));
         stage.validation.iter().for_each(|validation| files(&validation.path, &validation.value));
-        // Its settings are in the first, its numbers in the second.
-        for file in ["adapter_config.json", "adapter_model.safetensors"] {
-            named.extend(stage.adapter.iter().map(|adapter| (adapter.path.clone(), adapter.value.join(file))));
-        }
         let general = stage.mix.iter().flat_map(|mix| &mix.general);
         for source in general {
             source.path.files().into_iter().for_each(|general| files(&source.path.path, general));
