@@ -6,6 +6,7 @@
 
 mod models;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use models::workspace;
@@ -16,6 +17,18 @@ use temper_model::{
     Dropout, LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Tokens, Tuning, Workspace, read_adapter,
 };
 use temper_train::{AdamWSettings, Optimizer, step};
+
+/// Largest differences that are allowed, relative; as measured on two threads with AVX-512 beside each.
+const ALLOWED: [(&str, f64); 8] = [
+    ("logits", 1e-5),
+    ("losses", 1e-5),
+    ("gradient norms", 1e-4),
+    ("first gradients", 1e-4),
+    ("weights", 1e-3),
+    ("logits after three steps", 1e-4),
+    ("loaded", 1e-5),
+    ("merged", 1e-5),
+];
 
 fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/adapters").join(name)
@@ -108,26 +121,47 @@ fn logits<D: Device>(model: &Llama<D>, ws: &Workspace<D::Buffer>, batch: &MicroB
     d.read(&logits)
 }
 
-fn close(what: &str, got: f64, expected: f64, scale: f64, tolerance: f64) {
-    let error = (got - expected).abs() / scale.max(1e-12);
-    assert!(error <= tolerance, "{what}: got {got}, expected {expected}, error {error:.1e} > {tolerance:.0e}");
-}
+/// The largest difference of each sort, and where it was.
+#[derive(Default)]
+struct Worst(BTreeMap<&'static str, (f64, String)>);
 
-fn close_all(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
-    assert_eq!(got.len(), expected.len(), "{what}");
-    let scale = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
-    got.iter().zip(expected).for_each(|(&got, &expected)| close(what, got.into(), expected, scale, tolerance));
-}
-
-/// Norm, first numbers and last, relative to the largest that they could be.
-fn summarised(what: &str, got: &[f32], expected: &Value, tolerance: f64) {
-    let norm = expected["norm"].as_f64().unwrap();
-    close(what, got.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt(), norm, norm, tolerance);
-    let typical = norm / (got.len() as f64).sqrt();
-    for (&got, expected) in got.iter().zip(numbers(&expected["first"])) {
-        close(what, got.into(), expected, typical, tolerance);
+impl Worst {
+    /// Relative to `scale`.
+    fn near(&mut self, sort: &'static str, what: &str, got: f64, expected: f64, scale: f64) {
+        let error = (got - expected).abs() / scale.max(1e-12);
+        let worst = self.0.entry(sort).or_default();
+        if error > worst.0 || error.is_nan() {
+            *worst = (error, format!("{what}: got {got}, expected {expected}"));
+        }
     }
-    close(what, (*got.last().unwrap()).into(), expected["last"].as_f64().unwrap(), typical, tolerance);
+
+    /// Relative to the largest number expected.
+    fn all(&mut self, sort: &'static str, what: &str, got: &[f32], expected: &[f64]) {
+        assert_eq!(got.len(), expected.len(), "{what}");
+        let scale = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+        got.iter().zip(expected).for_each(|(&got, &expected)| self.near(sort, what, got.into(), expected, scale));
+    }
+
+    /// Norm, first numbers and last, relative to the root of their mean square.
+    fn summary(&mut self, sort: &'static str, what: &str, got: &[f32], expected: &Value) {
+        let norm = expected["norm"].as_f64().unwrap();
+        self.near(sort, what, got.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt(), norm, norm);
+        let typical = norm / (got.len() as f64).sqrt();
+        for (&got, expected) in got.iter().zip(numbers(&expected["first"])) {
+            self.near(sort, what, got.into(), expected, typical);
+        }
+        self.near(sort, what, (*got.last().unwrap()).into(), expected["last"].as_f64().unwrap(), typical);
+    }
+
+    fn within(&self, allowed: &[(&str, f64)]) {
+        for (sort, (error, what)) in &self.0 {
+            println!("{sort}: {error:.1e}, {what}");
+        }
+        for (sort, (error, what)) in &self.0 {
+            let allowed = allowed.iter().find(|(name, _)| name == sort).map_or(0.0, |(_, allowed)| *allowed);
+            assert!(*error <= allowed, "{sort}: {error:.1e} > {allowed:.0e}: {what}");
+        }
+    }
 }
 
 #[test]
@@ -135,13 +169,13 @@ fn every_kind_trains_as_in_peft() {
     let golden = golden();
     let ids: Vec<u32> = numbers(&golden["ids"]).iter().map(|&id| id as u32).collect();
     let batch = batch(&ids);
+    let mut worst = Worst::default();
     for (name, expected) in golden["variants"].as_object().unwrap() {
         let lora = settings(&golden, &expected["settings"]);
         let model = model(Cpu::new(2), &lora, expected["settings"]["tied"] == true);
         let d = *model.device();
         let ws = workspace(&model, Purpose::Train, ids.len());
-        // Measured over all kinds: 4.7e-7.
-        close_all(&format!("{name}: logits"), &logits(&model, &ws, &batch, true), &numbers(&expected["logits"]), 2e-6);
+        worst.all("logits", name, &logits(&model, &ws, &batch, true), &numbers(&expected["logits"]));
 
         let adamw = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 0.0 };
         let mut optimizer = Optimizer::new(&model, adamw);
@@ -152,23 +186,24 @@ fn every_kind_trains_as_in_peft() {
             numbers(&expected["losses"]).into_iter().zip(numbers(&expected["gradient_norms"])).enumerate()
         {
             let outcome = step(&model, &ws, &mut optimizer, std::slice::from_ref(&batch), 1e-2).unwrap();
-            close(&format!("{name}: loss {s}"), outcome.loss(), loss, loss, 1e-5);
-            close(&format!("{name}: gradient norm {s}"), outcome.gradient_norm, norm, norm, 4e-5);
+            worst.near("losses", &format!("{name}, {s}"), outcome.loss(), loss, loss);
+            worst.near("gradient norms", &format!("{name}, {s}"), outcome.gradient_norm, norm, norm);
             if s == 0 {
                 for (tensor, parameter) in model.trained() {
-                    let what = format!("{name}: gradient of {tensor}");
                     let gradient = d.read(parameter.gradient.as_ref().unwrap());
-                    summarised(&what, &gradient, &expected["gradients"][&tensor], 2e-5);
+                    let what = format!("{name}: {tensor}");
+                    worst.summary("first gradients", &what, &gradient, &expected["gradients"][&tensor]);
                 }
             }
         }
         for (tensor, parameter) in model.trained() {
-            let what = format!("{name}: {tensor} after three steps");
-            summarised(&what, &d.read(&parameter.value), &expected["weights"][&tensor], 5e-4);
+            let what = format!("{name}: {tensor}");
+            worst.summary("weights", &what, &d.read(&parameter.value), &expected["weights"][&tensor]);
         }
         let trained = logits(&model, &ws, &batch, false);
-        close_all(&format!("{name}: logits after three steps"), &trained, &numbers(&expected["trained_logits"]), 5e-5);
+        worst.all("logits after three steps", name, &trained, &numbers(&expected["trained_logits"]));
     }
+    worst.within(&ALLOWED);
 }
 
 /// Logits of the merged weights are those with the adapter on, and those of PEFT.
@@ -177,6 +212,7 @@ fn adapters_that_peft_saved_load_and_merge() {
     let golden = golden();
     let ids: Vec<u32> = numbers(&golden["ids"]).iter().map(|&id| id as u32).collect();
     let batch = batch(&ids);
+    let mut worst = Worst::default();
     for (variant, name) in [("dora", "peft-dora"), ("rslora", "peft-rslora"), ("embedding and head", "peft-tables")] {
         let expected = numbers(&golden["variants"][variant]["trained_logits"]);
         let mut adapter = read_adapter(&folder(name)).unwrap();
@@ -186,7 +222,7 @@ fn adapters_that_peft_saved_load_and_merge() {
         let Ok(model) = Llama::load(Cpu::new(2), &config(false), &Tuning::Lora(adapter.config.lora.clone()), weight);
         model.load_adapter(&folder(name)).unwrap();
         let ws = workspace(&model, Purpose::Infer, ids.len());
-        close_all(&format!("{name}, loaded"), &logits(&model, &ws, &batch, false), &expected, 2e-6);
+        worst.all("loaded", name, &logits(&model, &ws, &batch, false), &expected);
 
         let lora = &adapter.config.lora;
         let merged = |name: &str, shape: &[usize]| {
@@ -201,8 +237,9 @@ fn adapters_that_peft_saved_load_and_merge() {
         };
         let Ok(model) = Llama::load(Cpu::new(2), &config(false), &Tuning::Frozen, merged);
         let ws = workspace(&model, Purpose::Infer, ids.len());
-        close_all(&format!("{name}, merged"), &logits(&model, &ws, &batch, false), &expected, 2e-6);
+        worst.all("merged", name, &logits(&model, &ws, &batch, false), &expected);
     }
+    worst.within(&ALLOWED);
 }
 
 /// The row drops the same elements in whatever micro-batch it comes, and other ones at another step: its own gradient is the

@@ -192,18 +192,20 @@ fn tokenizer(header: &mut Header, path: &Path, c: &LlamaConfig, vocab: &GgufVoca
     for id in tokens.len()..c.vocab_size {
         tokens.push(format!("[PAD{id}]"));
         types.push(UNUSED);
-        if vocab.model == "llama" {
-            scores.push(f32::MIN);
-        }
+    }
+    if !scores.is_empty() {
+        scores.resize(tokens.len(), f32::MIN);
     }
     header.text("tokenizer.ggml.model", &vocab.model);
     header.text("tokenizer.ggml.pre", if vocab.pre.is_empty() { "default" } else { &vocab.pre });
     header.texts("tokenizer.ggml.tokens", &tokens);
     header.array("tokenizer.ggml.token_type", 5, &types, |bytes, kind| bytes.extend(kind.to_le_bytes()));
-    if vocab.model == "llama" {
+    // Byte-level vocabularies do not need them; some files have them.
+    if !scores.is_empty() {
         header.array("tokenizer.ggml.scores", 6, &scores, |bytes, score| bytes.extend(score.to_le_bytes()));
-        header.flag("tokenizer.ggml.add_space_prefix", vocab.add_space_prefix);
-    } else {
+    }
+    header.flag("tokenizer.ggml.add_space_prefix", vocab.add_space_prefix);
+    if vocab.model != "llama" {
         header.texts("tokenizer.ggml.merges", &vocab.merges);
     }
     for (key, id) in [
