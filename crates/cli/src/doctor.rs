@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use temper_kernels::{Cpu, Device, Precision};
-use temper_model::{LINEAR_MODULES, LlamaConfig, LoraSettings, Tuning, default_cache_dir, hub_location};
+use temper_model::{LINEAR_MODULES, LlamaConfig, LoraSettings, Purpose, Tuning, default_cache_dir, hub_location};
 use temper_pipeline::{measure_products, measure_training, parameters, training_memory};
 use temper_report::{bytes, count};
 
@@ -109,7 +109,7 @@ pub fn run(args: &Args) -> Outcome {
         .warn_if(gflops < SLOW_GFLOPS, "other programs take the processor, or it is throttled: look at its load"),
     );
     let targets = LINEAR_MODULES.map(str::to_owned).to_vec();
-    let lora = Tuning::Lora(LoraSettings { rank: 16, alpha: 32.0, targets });
+    let lora = Tuning::Lora(LoraSettings::new(16, 32.0, targets));
     let rate = measure_training(device, &config, &lora, gflops);
     findings.push(Finding::new(
         "training",
@@ -198,7 +198,7 @@ fn size(folder: &Path) -> u64 {
 
 /// The largest of the usual shapes of Llama models whose training fits.
 fn fits(what: &'static str, device: &Cpu, tuning: &Tuning, room: usize) -> Finding {
-    let takes = |config: &LlamaConfig| training_memory(device, config, tuning, TOKENS);
+    let takes = |config: &LlamaConfig| training_memory(device, config, tuning, Purpose::Train, TOKENS);
     let shapes = usual_shapes();
     let best = shapes.iter().filter(|(_, config)| takes(config) <= room).max_by_key(|(_, config)| parameters(config));
     let at = format!("at {TOKENS} tokens a micro-batch");
@@ -218,7 +218,7 @@ fn fits(what: &'static str, device: &Cpu, tuning: &Tuning, room: usize) -> Findi
 }
 
 fn needs(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, room: usize, what: &'static str) -> Finding {
-    let takes = training_memory(device, config, tuning, TOKENS);
+    let takes = training_memory(device, config, tuning, Purpose::Train, TOKENS);
     Finding::new(
         what,
         format!("this base needs {}", bytes(takes as u64)),

@@ -12,6 +12,7 @@ mod completions;
 mod data;
 mod doctor;
 mod eval;
+mod export;
 mod generate;
 mod init;
 mod interrupt;
@@ -50,6 +51,7 @@ enum Command {
     Average(average::Args),
     Report(report::Args),
     Eval(eval::Args),
+    Export(export::Args),
     Generate(generate::Args),
     Chat(chat::Args),
     #[command(subcommand)]
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Average(args) => average::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Data(command) => data::run(&command),

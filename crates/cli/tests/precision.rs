@@ -6,7 +6,7 @@ mod tiny;
 use std::path::Path;
 
 use serde_json::Value;
-use temper_model::{Checkpoint, read_adapter};
+use temper_model::{Adapter, Checkpoint, read_adapter};
 use tiny::{Folder, ends, stderr};
 
 fn json(path: &Path) -> Value {
@@ -32,7 +32,8 @@ fn a_merged_bf16_run_is_the_f32_base_with_its_adapter() {
 
     let (base, run) = (Checkpoint::open(&folder.path("base")).unwrap(), folder.path("run"));
     let merged = Checkpoint::open(&run.join("merged")).unwrap();
-    let (config, modules) = read_adapter(&run.join("adapter")).unwrap();
+    let Adapter { config, modules, .. } = read_adapter(&run.join("adapter")).unwrap();
+    let config = config.lora;
     let (scale, mut adapted) = (f64::from(config.alpha) / config.rank as f64, 0);
     for (name, shape) in base.config().tensor_shapes() {
         let (was, is) = (base.tensor(&name, &shape).unwrap(), merged.tensor(&name, &shape).unwrap());

@@ -27,8 +27,19 @@ pub struct MicroBatch {
     pub positions: Vec<u32>,
     /// Where each row lies in `ids`; attention stays within.
     pub segments: Vec<Range<usize>>,
+    /// The place of each of these rows among those that were packed: what is random in training goes by it, and not by the
+    /// micro-batch that the row came into.
+    pub rows: Vec<u32>,
     /// What is trained.
     pub targets: Vec<Target>,
+}
+
+impl MicroBatch {
+    /// Of each token, the place of its row among those that were packed, and its position in the row.
+    pub fn places(&self) -> impl Iterator<Item = (usize, u32)> {
+        let rows = self.rows.iter().zip(&self.segments).flat_map(|(row, of)| of.clone().map(|_| *row as usize));
+        rows.zip(self.positions.iter().copied())
+    }
 }
 
 /// Pairs that go through the model together. The worse answer of a pair sees the rows that both begin with as context.
@@ -65,11 +76,13 @@ pub fn micro_batches(rows: &[(u16, &Example)], max_tokens: usize) -> Vec<MicroBa
     let lengths: Vec<usize> = rows.iter().map(|(_, example)| example.ids.len()).collect();
     let pack = |indices: Vec<usize>| {
         let mut batch = MicroBatch::default();
-        for (source, example) in indices.into_iter().map(|i| rows[i]) {
+        for i in indices {
+            let (source, example) = rows[i];
             let (start, length) = (batch.ids.len(), example.ids.len());
             batch.ids.extend_from_slice(&example.ids);
             batch.positions.extend(0..length as u32);
             batch.segments.push(start..start + length);
+            batch.rows.push(i as u32);
             for at in (1..length).filter(|&at| example.weights[at] > 0.0) {
                 let row = (start + at - 1) as u32;
                 batch.targets.push(Target { row, token: example.ids[at], weight: example.weights[at], source });

@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::dropout::Dropout;
 use crate::encoding::Encoding;
 use crate::tensor::Tensor;
 
@@ -467,6 +468,72 @@ pub trait Device {
         q: (&Tensor<Self::Buffer>, &Tensor<Self::Buffer>),
         logits: (&Tensor<Self::Buffer>, &Tensor<Self::Buffer>),
     ) -> Vec<f32>;
+
+    /// Inverted dropout (Srivastava et al., 2014): `y[i][j] (+)= x[i][j] / (1 - rate)` for the elements that are kept, 0 for
+    /// the others, which are a function of `keys[i]` and j. With `Write::Add` on gradients it is its own backward.
+    /// x, y: [n, d]; keys: n.
+    fn dropout(&self, x: &Tensor<Self::Buffer>, keys: &[u64], rate: f32, write: Write, y: &Tensor<Self::Buffer>) {
+        let (dropout, cols) = (Dropout::new(rate), x.cols());
+        let kept = self.read(x).into_iter().enumerate();
+        let kept = kept.map(|(k, x)| x * dropout.factor(keys[k / cols], (k % cols) as u32));
+        let before = if write == Write::Add { self.read(y) } else { vec![0.0; y.len()] };
+        self.write(y, &kept.zip(before).map(|(x, y)| y + x).collect::<Vec<f32>>());
+    }
+
+    /// Norms of the rows of an adapted weight: `norms[j] = |weight[j] + scale * sum_r b[j][r] a[r]|`. weight: [out, in],
+    /// frozen or not, whole rows; a: [rank, in]; b: [out, rank]; norms: [out, 1].
+    fn adapted_row_norms(
+        &self,
+        weight: &Tensor<Self::Buffer>,
+        a: &Tensor<Self::Buffer>,
+        b: &Tensor<Self::Buffer>,
+        scale: f32,
+        norms: &Tensor<Self::Buffer>,
+    ) {
+        let (w, a_values, b_values, rank) = (self.read(weight), self.read(a), self.read(b), a.rows());
+        let row = |(row, b): (&[f32], &[f32])| {
+            let mut row = row.to_vec();
+            for (a, b) in a_values.chunks(a.cols()).zip(b) {
+                row.iter_mut().zip(a).for_each(|(w, a)| *w += scale * b * a);
+            }
+            row.iter().map(|w| f64::from(w * w)).sum::<f64>().sqrt() as f32
+        };
+        let rows = w.chunks(weight.cols()).zip(b_values.chunks(rank.max(1)));
+        self.write(norms, &rows.map(row).collect::<Vec<f32>>());
+    }
+
+    /// `y[i][j] = from[i][j] + x[i][j] * numerators[j] / denominators[j]`; `from` none: from zero. x, from, y: [n, d];
+    /// numerators, denominators: [d, 1].
+    fn scale_columns(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        numerators: &Tensor<Self::Buffer>,
+        denominators: &Tensor<Self::Buffer>,
+        from: Option<&Tensor<Self::Buffer>>,
+        y: &Tensor<Self::Buffer>,
+    ) {
+        let (over, under, cols) = (self.read(numerators), self.read(denominators), x.cols());
+        let from = from.map_or_else(|| vec![0.0; x.len()], |from| self.read(from));
+        let scaled = self.read(x).into_iter().zip(from).enumerate();
+        let scaled = scaled.map(|(k, (x, from))| from + x * (over[k % cols] / under[k % cols]));
+        self.write(y, &scaled.collect::<Vec<f32>>());
+    }
+
+    /// `dots[j] += sum_i x[i][j] * y[i][j] / denominators[j]`: the gradient of [`Device::scale_columns`] by its numerators,
+    /// where y is that by its result. x, y: [n, d]; denominators, dots: [d, 1].
+    fn column_dots(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        y: &Tensor<Self::Buffer>,
+        denominators: &Tensor<Self::Buffer>,
+        dots: &Tensor<Self::Buffer>,
+    ) {
+        let (under, mut sums, cols) = (self.read(denominators), self.read(dots), x.cols());
+        for (k, (x, y)) in self.read(x).into_iter().zip(self.read(y)).enumerate() {
+            sums[k % cols] += x * y / under[k % cols];
+        }
+        self.write(dots, &sums);
+    }
 
     /// The sum of squares, in f64.
     fn sum_squares(&self, tensor: &Tensor<Self::Buffer>) -> f64;

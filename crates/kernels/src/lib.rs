@@ -16,8 +16,10 @@ mod arena;
 mod check;
 mod cpu;
 mod device;
+mod dropout;
 mod encoding;
 mod profile;
+mod quantise;
 mod reference;
 mod tensor;
 

@@ -399,6 +399,47 @@ impl<D: Device> Device for Profiled<D> {
         self.measure("linear_kl", shape_of(p.1), flops, &[p.0, p.1, q.0, q.1], |d| d.linear_kl(p, q, logits))
     }
 
+    fn dropout(&self, x: &Tensor<Self::Buffer>, keys: &[u64], rate: f32, write: Write, y: &Tensor<Self::Buffer>) {
+        self.measure("dropout", String::new(), 0.0, &[x, y], |d| d.dropout(x, keys, rate, write, y));
+    }
+
+    fn adapted_row_norms(
+        &self,
+        weight: &Tensor<Self::Buffer>,
+        a: &Tensor<Self::Buffer>,
+        b: &Tensor<Self::Buffer>,
+        scale: f32,
+        norms: &Tensor<Self::Buffer>,
+    ) {
+        let flops = product_flops(weight.rows(), weight.cols(), a.rows());
+        self.measure("adapted_row_norms", shape_of(weight), flops, &[weight, a, b], |d| {
+            d.adapted_row_norms(weight, a, b, scale, norms);
+        });
+    }
+
+    fn scale_columns(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        numerators: &Tensor<Self::Buffer>,
+        denominators: &Tensor<Self::Buffer>,
+        from: Option<&Tensor<Self::Buffer>>,
+        y: &Tensor<Self::Buffer>,
+    ) {
+        self.measure("scale_columns", String::new(), 0.0, &[x, y], |d| {
+            d.scale_columns(x, numerators, denominators, from, y);
+        });
+    }
+
+    fn column_dots(
+        &self,
+        x: &Tensor<Self::Buffer>,
+        y: &Tensor<Self::Buffer>,
+        denominators: &Tensor<Self::Buffer>,
+        dots: &Tensor<Self::Buffer>,
+    ) {
+        self.measure("column_dots", String::new(), 0.0, &[x, y], |d| d.column_dots(x, y, denominators, dots));
+    }
+
     fn sum_squares(&self, tensor: &Tensor<Self::Buffer>) -> f64 {
         self.measure("sum_squares", String::new(), 0.0, &[tensor], |d| d.sum_squares(tensor))
     }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use num_traits::Float;
 
 use crate::device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, Pick, Segment, Write};
+use crate::dropout::Dropout;
 use crate::tensor::Tensor;
 
 /// A number that the reference device computes with: `f32` or `f64`.
@@ -509,6 +510,43 @@ impl<T: Real> Device for Reference<T> {
         let kl =
             |(p, q): (&Vec<T>, &Vec<T>)| p.iter().zip(q).map(|(&p, &q)| p.exp() * (p - q)).sum::<T>().double() as f32;
         log_softmax(p.0, p.1).iter().zip(&log_softmax(q.0, q.1)).map(kl).collect()
+    }
+
+    fn dropout(&self, x: &Matrix<T>, keys: &[u64], rate: f32, write: Write, y: &Matrix<T>) {
+        let (dropout, cols) = (Dropout::new(rate), x.cols());
+        let factor = |k: usize| T::of(f64::from(dropout.factor(keys[k / cols], (k % cols) as u32)));
+        update(y, write, &load(x).iter().enumerate().map(|(k, &x)| x * factor(k)).collect::<Vec<T>>());
+    }
+
+    fn adapted_row_norms(&self, weight: &Matrix<T>, a: &Matrix<T>, b: &Matrix<T>, scale: f32, norms: &Matrix<T>) {
+        let (w, a_values, b_values, scale) = (load(weight), load(a), load(b), T::of(f64::from(scale)));
+        let (cols, rank) = (weight.cols(), a.rows());
+        let at = |j: usize, k: usize| {
+            let low = (0..rank).map(|r| b_values[j * rank + r] * a_values[r * cols + k]).sum::<T>();
+            w[j * cols + k] + scale * low
+        };
+        let norm = |j: usize| (0..cols).map(|k| at(j, k) * at(j, k)).sum::<T>().sqrt();
+        store(norms, &(0..weight.rows()).map(norm).collect::<Vec<T>>());
+    }
+
+    fn scale_columns(
+        &self,
+        x: &Matrix<T>,
+        numerators: &Matrix<T>,
+        denominators: &Matrix<T>,
+        from: Option<&Matrix<T>>,
+        y: &Matrix<T>,
+    ) {
+        let (over, under, cols) = (load(numerators), load(denominators), x.cols());
+        let from = from.map_or_else(|| vec![T::zero(); x.len()], load);
+        let scaled = |(k, &x): (usize, &T)| from[k] + x * over[k % cols] / under[k % cols];
+        store(y, &load(x).iter().enumerate().map(scaled).collect::<Vec<T>>());
+    }
+
+    fn column_dots(&self, x: &Matrix<T>, y: &Matrix<T>, denominators: &Matrix<T>, dots: &Matrix<T>) {
+        let (xs, ys, under, cols) = (load(x), load(y), load(denominators), x.cols());
+        let dot = |j: usize| (0..x.rows()).map(|i| xs[i * cols + j] * ys[i * cols + j]).sum::<T>() / under[j];
+        update(dots, Write::Add, &(0..cols).map(dot).collect::<Vec<T>>());
     }
 
     fn sum_squares(&self, tensor: &Matrix<T>) -> f64 {

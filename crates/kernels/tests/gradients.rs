@@ -215,3 +215,33 @@ fn linear_logprob_with_repeated_picks_and_entropy() {
     check("hidden", &hidden, &dhidden, loss);
     check("head", &head, &dhead, loss);
 }
+
+#[test]
+fn dropout_is_its_own_backward() {
+    let d = DEVICE();
+    let (x, dy, y, dx) = (tensor(1, 3, 6), tensor(2, 3, 6), zeros(3, 6), zeros(3, 6));
+    let keys = [7, 1 << 40, 9];
+    d.dropout(&dy, &keys, 0.4, Write::Add, &dx);
+    check("x", &x, &dx, || {
+        d.dropout(&x, &keys, 0.4, Write::Set, &y);
+        weighted(&y, &dy)
+    });
+}
+
+/// DoRA's magnitudes; its norms are constants of the gradient, so only they are held.
+#[test]
+fn scaled_columns() {
+    let d = DEVICE();
+    let (x, m, from, dy) = (tensor(1, 3, 5), tensor(2, 5, 1), tensor(3, 3, 5), tensor(4, 3, 5));
+    let (w, a, b, norms) = (tensor(5, 5, 7), tensor(6, 2, 7), tensor(7, 5, 2), zeros(5, 1));
+    d.adapted_row_norms(&w, &a, &b, 0.7, &norms);
+    let (y, dx, dm) = (zeros(3, 5), zeros(3, 5), zeros(5, 1));
+    d.scale_columns(&dy, &m, &norms, None, &dx);
+    d.column_dots(&x, &dy, &norms, &dm);
+    let loss = || {
+        d.scale_columns(&x, &m, &norms, Some(&from), &y);
+        weighted(&y, &dy)
+    };
+    check("x", &x, &dx, loss);
+    check("magnitudes", &m, &dm, loss);
+}

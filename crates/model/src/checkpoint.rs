@@ -105,6 +105,18 @@ pub enum WeightsError {
         /// The first such number.
         value: f32,
     },
+    /// A number that the encoding of a GGUF tensor cannot hold.
+    #[error("{}: tensor `{tensor}`: {value} cannot be stored as {encoding}\nhint: a finite value is needed; F32 has the widest range", file.display())]
+    Unstorable {
+        /// The file that was being written.
+        file: PathBuf,
+        /// Hugging Face name.
+        tensor: String,
+        /// The stored type.
+        encoding: Encoding,
+        /// The first such number.
+        value: f32,
+    },
     /// A path that is no model.
     #[error("{}: {problem}\nhint: a model is a .gguf file, or a folder with config.json and .safetensors files", path.display())]
     NotAModel {

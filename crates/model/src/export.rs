@@ -48,8 +48,12 @@ impl Dtype {
     }
 }
 
-/// Writes a folder with `config.json`, `model.safetensors` and the `side_files` (name, content: tokenizer, model card). The
-/// folder appears whole or not at all; an older one of that name is replaced. Its parent must exist.
+/// Bytes of weights above which a model is written in several files: the limit of transformers' `save_pretrained` (4.x).
+const SHARD_BYTES: u64 = 5_000_000_000;
+
+/// Writes a folder with `config.json`, the weights and the `side_files` (name, content: tokenizer, model card). The
+/// folder appears whole or not at all; an older one of that name is replaced. Its parent must exist. The weights are
+/// `model.safetensors`, or, above 5 GB, files of at most so many bytes with an index, as transformers names them.
 ///
 /// `tensors` gives (Hugging Face name, row-major shape, values) in any order, each weight of
 /// [`LlamaConfig::tensor_shapes`] once. They are written as they come: one is held at a time.
@@ -64,6 +68,21 @@ pub fn write_model(
     dtype: Dtype,
     side_files: &[(&str, &[u8])],
 ) -> Result<(), WeightsError> {
+    write_model_in_shards(dir, config, tensors, dtype, side_files, SHARD_BYTES)
+}
+
+/// [`write_model`] in files of at most `most` bytes of weights, a larger weight alone in one.
+///
+/// # Errors
+/// As for [`write_model`].
+pub fn write_model_in_shards(
+    dir: &Path,
+    config: &LlamaConfig,
+    tensors: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>,
+    dtype: Dtype,
+    side_files: &[(&str, &[u8])],
+    most: u64,
+) -> Result<(), WeightsError> {
     write_dir_atomic(dir, |aside| {
         for (name, content) in side_files {
             let path = aside.join(name);
@@ -73,13 +92,53 @@ pub fn write_model(
         let content = format!("{:#}\n", config.to_hf(dtype.torch_name()));
         fs::write(&path, content).map_err(|e| WeightsError::io(&path, "write", e))?;
 
-        let path = aside.join("model.safetensors");
-        let mut file = SafetensorsWriter::create(&path, config.tensor_shapes(), dtype)?;
-        for (name, shape, values) in tensors {
-            file.write(&name, &shape, &values)?;
+        let shards = shards(config.tensor_shapes(), dtype, most);
+        let name = |shard: usize| match shards.len() {
+            1 => "model.safetensors".to_owned(),
+            count => format!("model-{:05}-of-{count:05}.safetensors", shard + 1),
+        };
+        let (mut files, mut place) = (Vec::new(), BTreeMap::new());
+        for (shard, shapes) in shards.iter().enumerate() {
+            place.extend(shapes.iter().map(|(tensor, _)| (tensor.clone(), shard)));
+            files.push(SafetensorsWriter::create(&aside.join(name(shard)), shapes.clone(), dtype)?);
         }
-        file.finish()
+        for (tensor, shape, values) in tensors {
+            // One that has no place is refused by the first file.
+            let shard = place.get(&tensor).copied().unwrap_or(0);
+            files[shard].write(&tensor, &shape, &values)?;
+        }
+        files.into_iter().try_for_each(SafetensorsWriter::finish)?;
+        if shards.len() > 1 {
+            let total: u64 = shards.iter().flatten().map(|(_, shape)| bytes_of(shape, dtype)).sum();
+            let map: Map<String, Value> =
+                place.into_iter().map(|(tensor, shard)| (tensor, json!(name(shard)))).collect();
+            let path = aside.join("model.safetensors.index.json");
+            let content = format!("{:#}\n", json!({"metadata": {"total_size": total}, "weight_map": map}));
+            fs::write(&path, content).map_err(|e| WeightsError::io(&path, "write", e))?;
+        }
+        Ok(())
     })
+}
+
+fn bytes_of(shape: &[usize], dtype: Dtype) -> u64 {
+    shape.iter().product::<usize>() as u64 * dtype.width()
+}
+
+/// Weights in order, in runs of at most `most` bytes.
+fn shards(shapes: Vec<(String, Vec<usize>)>, dtype: Dtype, most: u64) -> Vec<Vec<(String, Vec<usize>)>> {
+    let (mut shards, mut filled) = (vec![Vec::new()], 0);
+    for (name, shape) in shapes {
+        let bytes = bytes_of(&shape, dtype);
+        if filled > 0 && filled + bytes > most {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += bytes;
+        if let Some(shard) = shards.last_mut() {
+            shard.push((name, shape));
+        }
+    }
+    shards
 }
 
 /// Writes one `.safetensors` file of f32 tensors, in place: for a file within a folder that appears as a whole. `tensors`

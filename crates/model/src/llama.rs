@@ -3,6 +3,7 @@
 //!
 //! `forward` and `backward` read top to bottom, one line an operation of `temper_kernels::Device`.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -11,12 +12,12 @@ use temper_kernels::{Cached, Device, FrozenWeight, Heads, Segment, Tensor};
 use temper_run::Random;
 
 use crate::fused::Fused;
-use crate::linear::Linear;
+use crate::linear::{Adapters, Linear, Noise};
 use crate::norm::Norm;
 use crate::parameters::Parameter;
 use crate::stored::Stored;
 use crate::workspace::{Gradients, LayerActivations, Workspace};
-use crate::{Activation, LlamaConfig, RopeScaling, Tuning};
+use crate::{Activation, AdapterInit, AdapterSpace, Dropout, LlamaConfig, RopeScaling, Tuning};
 
 impl LlamaConfig {
     /// The attention heads of a layer without a window.
@@ -37,6 +38,18 @@ pub struct Llama<D: Device> {
     /// None where the head is the embedding.
     head: Option<Parameter<D::Buffer>>,
     rotations: Vec<Rotation<D::Buffer>>,
+    adaptation: Adaptation,
+}
+
+/// What of its settings a model with adapters keeps.
+struct Adaptation {
+    init: AdapterInit,
+    dora: bool,
+    dropout: Option<Dropout>,
+    /// Whether tables are trained beside the adapters: with these off it is not the base.
+    keeps_base: bool,
+    /// Whether DoRA's lengths are those of the adapters as they are.
+    measured: Cell<bool>,
 }
 
 /// Cosines and sines: [positions, dim / 2] each.
@@ -134,7 +147,6 @@ impl HeadPart {
 }
 
 /// How a forward attends, and where keys and values go.
-#[derive(Clone, Copy)]
 enum Attend<'a, B> {
     Packed(&'a [Segment]),
     Cached { cache: &'a KvCache<B>, own: &'a [u32], runs: &'a [Cached] },
@@ -154,6 +166,15 @@ impl<B> Rotation<B> {
         Self { cos: table(f64::cos), sin: table(f64::sin) }
     }
 }
+
+// By hand, since a derived copy would ask one of the buffer.
+impl<B> Clone for Attend<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Attend<'_, B> {}
 
 impl<D: Device> Llama<D> {
     /// Builds the model from tensors by HF name and shape (`[out, in]`, or `[width]` for a norm). Frozen weights that come
@@ -229,9 +250,14 @@ impl<D: Device> Llama<D> {
             let heads = Heads { window: kind.window, ..c.heads() };
             layers.push(Layer { heads, rotation, norms, qkv, o, gate_up, down });
         }
-        let mut table = |fused: &Fused| {
+        let lora = match tuning {
+            Tuning::Lora(lora) => Some(lora),
+            Tuning::Full | Tuning::Frozen => None,
+        };
+        let mut table = |fused: &Fused, name: &str| {
+            let trained = trained || lora.is_some_and(|lora| lora.trains_table(c, name));
             let FrozenWeight { rows, cols, .. } = fused.weight;
-            Ok(match packed(&fused.weight) {
+            Ok(match packed(&fused.weight).filter(|_| !trained) {
                 Some(value) => Parameter::constant(value),
                 None => {
                     let value = weight_of(&device, fused.stored(&mut tensor)?, rows, cols, trained);
@@ -239,12 +265,19 @@ impl<D: Device> Llama<D> {
                 }
             })
         };
-        let embedding = table(&Fused::embedding(c))?;
-        let head = Fused::head(c).map(|fused| table(&fused)).transpose()?;
+        let embedding = table(&Fused::embedding(c), "embed_tokens")?;
+        let head = Fused::head(c).map(|fused| table(&fused, "lm_head")).transpose()?;
+        let adaptation = Adaptation {
+            init: lora.map_or(AdapterInit::Kaiming, |lora| lora.init),
+            dora: lora.is_some_and(|lora| lora.dora),
+            dropout: lora.and_then(|lora| lora.dropout),
+            keeps_base: lora.is_none_or(|lora| lora.keeps_base()),
+            measured: Cell::new(false),
+        };
 
         let rotation = |(theta, scaling)| Rotation::new(&device, c, theta, scaling);
         let rotations = c.rotations().into_iter().map(rotation).collect();
-        let model = Self { config: c.clone(), embedding, layers, norm: last_norm, head, rotations, device };
+        let model = Self { config: c.clone(), embedding, layers, norm: last_norm, head, rotations, adaptation, device };
         model.refresh_norms();
         Ok(model)
     }
@@ -264,18 +297,64 @@ impl<D: Device> Llama<D> {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Inner widths of the adapters of four fused linears, of each the widest of all layers, for [`Workspace::allocate`].
-    pub fn adapter_widths(&self) -> [usize; 4] {
-        self.layers.iter().fold([0; 4], |widest, l| {
+    /// What the adapters need of a [`Workspace`].
+    pub fn adapter_widths(&self) -> AdapterSpace {
+        let inner = self.layers.iter().fold([0; 4], |widest, l| {
             let own = [&l.qkv, &l.o, &l.gate_up, &l.down].map(Linear::inner_width);
             std::array::from_fn(|i| widest[i].max(own[i]))
-        })
+        });
+        AdapterSpace { inner, dora: self.adaptation.dora, dropout: self.adaptation.dropout.is_some() }
+    }
+
+    /// What the adapters drop in a training step, where they do: for each token, by `of(row, position)`, the place of its row
+    /// among the step's rows and its own place in the row. A token drops the same in whatever micro-batch it stands.
+    pub fn noise(&self, step: usize, tokens: impl Iterator<Item = (usize, u32)>) -> Option<Noise> {
+        let Dropout { rate, seed } = self.adaptation.dropout?;
+        let stream = Random::new(seed, "lora_dropout").within(step as u64);
+        let keys = tokens.map(|(row, position)| stream.within(row as u64).bits(position.into())).collect();
+        Some(Noise { rate, keys })
+    }
+
+    /// Whether the model with its adapters off is the one they were trained over: no table is trained beside them.
+    pub fn holds_base(&self) -> bool {
+        self.adaptation.keeps_base
+    }
+
+    /// Says that adapters were written: what is derived from them is then derived anew before it is next read.
+    pub fn adapters_changed(&self) {
+        self.adaptation.measured.set(false);
+    }
+
+    fn linears(&self) -> impl Iterator<Item = &Linear<D::Buffer>> {
+        self.layers.iter().flat_map(|layer| [&layer.qkv, &layer.o, &layer.gate_up, &layer.down])
+    }
+
+    fn measure_norms(&self) {
+        if self.adaptation.dora {
+            self.linears().for_each(|linear| linear.measure_norms(&self.device));
+            self.adaptation.measured.set(true);
+        }
     }
 
     /// Final hidden states, normed, of a packed micro-batch: [n, d], in the workspace. `adapter` turns the LoRA
     /// adapters on; off gives the base model. A workspace for training keeps what `backward` needs.
     pub fn forward(&self, ws: &Workspace<D::Buffer>, tokens: Tokens<'_>, adapter: bool) -> Tensor<D::Buffer> {
-        self.run(ws, tokens.ids, tokens.positions, Attend::Packed(tokens.segments), adapter)
+        // Whoever changed the adapters may not have said so; beside a whole pass, their lengths cost little.
+        self.adapters_changed();
+        let adapters = Adapters { on: adapter, noise: None };
+        self.run(ws, tokens.ids, tokens.positions, Attend::Packed(tokens.segments), adapters)
+    }
+
+    /// [`Llama::forward`] of a training step: with adapters, and with what they drop.
+    pub fn forward_noised(
+        &self,
+        ws: &Workspace<D::Buffer>,
+        tokens: Tokens<'_>,
+        noise: Option<&Noise>,
+    ) -> Tensor<D::Buffer> {
+        self.adapters_changed();
+        let adapters = Adapters { on: true, noise };
+        self.run(ws, tokens.ids, tokens.positions, Attend::Packed(tokens.segments), adapters)
     }
 
     /// Final hidden states, normed, of tokens that see a cache: keys and values of token i first go to row `own[i]` of it, and
@@ -290,7 +369,8 @@ impl<D: Device> Llama<D> {
         runs: &[Cached],
         adapter: bool,
     ) -> Tensor<D::Buffer> {
-        self.run(ws, ids, positions, Attend::Cached { cache, own, runs }, adapter)
+        let adapters = Adapters { on: adapter, noise: None };
+        self.run(ws, ids, positions, Attend::Cached { cache, own, runs }, adapters)
     }
 
     fn run(
@@ -299,67 +379,117 @@ impl<D: Device> Llama<D> {
         ids: &[u32],
         positions: &[u32],
         attend: Attend<'_, D::Buffer>,
-        adapter: bool,
+        adapters: Adapters<'_>,
     ) -> Tensor<D::Buffer> {
+        assert!(adapters.on || self.adaptation.keeps_base, "without its adapters this model is not its base");
+        if adapters.on && !self.adaptation.measured.get() {
+            self.measure_norms();
+        }
         let (d, n) = (&self.device, ids.len());
         assert!(n <= ws.tokens(), "{n} tokens in a workspace for {}", ws.tokens());
-        let epsilon = self.config.rms_norm_eps as f32;
-        let normed = ws.normed.first_rows(n);
         self.refresh_norms();
         let embedded = ws.layers[0].x.first_rows(n);
         d.gather_rows(&self.embedding.value, ids, &embedded);
         if let Some(factor) = self.embedding_factor() {
             d.scale(factor, &embedded);
         }
-        for (i, layer) in self.layers.iter().enumerate() {
-            let (a, heads) = (ws.layer(i, n), layer.heads);
-            d.rms_norm(&a.x, layer.norms.attention.factor(), epsilon, &normed, &a.inv_rms_attention);
-            layer.qkv.forward(d, &normed, None, &a.qkv, &a.inner[0], adapter);
-            if let Some(norms) = &layer.norms.heads {
-                d.copy(&a.qkv.col_range(0..heads.query_width() + heads.kv_width()), &a.heads);
-                for (norm, part) in norms.iter().zip(HeadPart::both(heads)) {
-                    let (from, inverse) =
-                        (a.heads.col_range(part.columns.clone()), a.inv_rms_heads.col_range(part.heads));
-                    d.rms_norm_heads(&from, norm.factor(), epsilon, &a.qkv.col_range(part.columns), &inverse);
-                }
-            }
-            self.turn(layer, &a.qkv, positions, false);
-            let keys_values = a.qkv.col_range(heads.query_width()..heads.row_width());
-            match attend {
-                Attend::Packed(segments) => d.attention(&a.qkv, segments, heads, &a.attended, &a.log_sum),
-                Attend::Cached { cache, own, runs } => {
-                    d.scatter_rows(&keys_values, own, &cache.layers[i]);
-                    let q = a.qkv.col_range(0..heads.query_width());
-                    d.attention_cached(&q, &cache.layers[i], runs, heads, &a.attended);
-                }
-            }
-            // A linear goes on from the residual stream, unless a norm stands between.
-            match layer.norms.behind(0) {
-                None => layer.o.forward(d, &a.attended, Some(&a.x), &a.middle, &a.inner[1], adapter),
-                Some(norm) => {
-                    layer.o.forward(d, &a.attended, None, &a.branches[0], &a.inner[1], adapter);
-                    d.rms_norm(&a.branches[0], norm.factor(), epsilon, &a.middle, &a.inv_rms_branches[0]);
-                    d.add(&a.x, &a.middle);
-                }
-            }
-
-            d.rms_norm(&a.middle, layer.norms.mlp.factor(), epsilon, &normed, &a.inv_rms_mlp);
-            layer.gate_up.forward(d, &normed, None, &a.gate_up, &a.inner[2], adapter);
-            let activated = ws.activated.first_rows(n);
-            self.gate(&a.gate_up, &activated);
-            let next = if i + 1 < self.layers.len() { ws.layer(i + 1, n).x } else { ws.last.first_rows(n) };
-            match layer.norms.behind(1) {
-                None => layer.down.forward(d, &activated, Some(&a.middle), &next, &a.inner[3], adapter),
-                Some(norm) => {
-                    layer.down.forward(d, &activated, None, &a.branches[1], &a.inner[3], adapter);
-                    d.rms_norm(&a.branches[1], norm.factor(), epsilon, &next, &a.inv_rms_branches[1]);
-                    d.add(&a.middle, &next);
-                }
-            }
+        for i in 0..self.layers.len() {
+            self.run_layer(ws, i, positions, attend, adapters);
         }
         let hidden = ws.hidden.first_rows(n);
+        let epsilon = self.config.rms_norm_eps as f32;
         d.rms_norm(&ws.last.first_rows(n), self.norm.factor(), epsilon, &hidden, &ws.inv_rms_last.first_rows(n));
         hidden
+    }
+
+    /// Layer i over what the workspace holds as its input; its output becomes the input of the next one.
+    fn run_layer(
+        &self,
+        ws: &Workspace<D::Buffer>,
+        i: usize,
+        positions: &[u32],
+        attend: Attend<'_, D::Buffer>,
+        adapters: Adapters<'_>,
+    ) {
+        let (d, n, layer) = (&self.device, positions.len(), &self.layers[i]);
+        let heads = layer.heads;
+        let epsilon = self.config.rms_norm_eps as f32;
+        let normed = ws.normed.first_rows(n);
+        let a = ws.layer(i, n);
+        d.rms_norm(&a.x, layer.norms.attention.factor(), epsilon, &normed, &a.inv_rms_attention);
+        layer.qkv.forward(d, &normed, None, &a.qkv, (&a.adapters[0], &ws.scratch), adapters, 4 * i);
+        if let Some(norms) = &layer.norms.heads {
+            d.copy(&a.qkv.col_range(0..heads.query_width() + heads.kv_width()), &a.heads);
+            for (norm, part) in norms.iter().zip(HeadPart::both(heads)) {
+                let (from, inverse) = (a.heads.col_range(part.columns.clone()), a.inv_rms_heads.col_range(part.heads));
+                d.rms_norm_heads(&from, norm.factor(), epsilon, &a.qkv.col_range(part.columns), &inverse);
+            }
+        }
+        self.turn(layer, &a.qkv, positions, false);
+        let keys_values = a.qkv.col_range(heads.query_width()..heads.row_width());
+        match attend {
+            Attend::Packed(segments) => d.attention(&a.qkv, segments, heads, &a.attended, &a.log_sum),
+            Attend::Cached { cache, own, runs } => {
+                d.scatter_rows(&keys_values, own, &cache.layers[i]);
+                let q = a.qkv.col_range(0..heads.query_width());
+                d.attention_cached(&q, &cache.layers[i], runs, heads, &a.attended);
+            }
+        }
+        // A linear goes on from the residual stream, unless a norm stands between.
+        match layer.norms.behind(0) {
+            None => layer.o.forward(
+                d,
+                &a.attended,
+                Some(&a.x),
+                &a.middle,
+                (&a.adapters[1], &ws.scratch),
+                adapters,
+                4 * i + 1,
+            ),
+            Some(norm) => {
+                layer.o.forward(
+                    d,
+                    &a.attended,
+                    None,
+                    &a.branches[0],
+                    (&a.adapters[1], &ws.scratch),
+                    adapters,
+                    4 * i + 1,
+                );
+                d.rms_norm(&a.branches[0], norm.factor(), epsilon, &a.middle, &a.inv_rms_branches[0]);
+                d.add(&a.x, &a.middle);
+            }
+        }
+
+        d.rms_norm(&a.middle, layer.norms.mlp.factor(), epsilon, &normed, &a.inv_rms_mlp);
+        layer.gate_up.forward(d, &normed, None, &a.gate_up, (&a.adapters[2], &ws.scratch), adapters, 4 * i + 2);
+        let activated = ws.activated.first_rows(n);
+        self.gate(&a.gate_up, &activated);
+        let next = if i + 1 < self.layers.len() { ws.layer(i + 1, n).x } else { ws.last.first_rows(n) };
+        match layer.norms.behind(1) {
+            None => layer.down.forward(
+                d,
+                &activated,
+                Some(&a.middle),
+                &next,
+                (&a.adapters[3], &ws.scratch),
+                adapters,
+                4 * i + 3,
+            ),
+            Some(norm) => {
+                layer.down.forward(
+                    d,
+                    &activated,
+                    None,
+                    &a.branches[1],
+                    (&a.adapters[3], &ws.scratch),
+                    adapters,
+                    4 * i + 3,
+                );
+                d.rms_norm(&a.branches[1], norm.factor(), epsilon, &next, &a.inv_rms_branches[1]);
+                d.add(&a.middle, &next);
+            }
+        }
     }
 
     /// Embeddings are multiplied by this.
@@ -410,6 +540,14 @@ impl<D: Device> Llama<D> {
     /// # Panics
     /// When the workspace is not for training.
     pub fn backward(&self, ws: &Workspace<D::Buffer>, tokens: Tokens<'_>) {
+        self.backward_noised(ws, tokens, None);
+    }
+
+    /// [`Llama::backward`] of [`Llama::forward_noised`] with the same noise.
+    ///
+    /// # Panics
+    /// When the workspace is not for training.
+    pub fn backward_noised(&self, ws: &Workspace<D::Buffer>, tokens: Tokens<'_>, noise: Option<&Noise>) {
         let (Some(g), Some(dhidden)) = (&ws.gradients, &ws.hidden_gradient) else {
             panic!("backward needs a workspace for training");
         };
@@ -421,8 +559,14 @@ impl<D: Device> Llama<D> {
         let dnorm = self.norm.gradient();
         d.rms_norm_backward(&last, self.norm.factor(), &inv_rms, &dhidden.first_rows(n), &g.residual, dnorm);
         let lowest = self.lowest_trained();
+        let scratch = |linear: usize| (&g.inner[linear], &ws.scratch);
         for (i, layer) in self.layers.iter().enumerate().skip(lowest).rev() {
             let (a, heads, norms) = (ws.layer(i, n), layer.heads, &layer.norms);
+            if ws.recomputes && i + 1 < self.layers.len() {
+                // The last layer's are still there. What goes into the next layer is written again, the same.
+                let adapters = Adapters { on: true, noise };
+                self.run_layer(ws, i, tokens.positions, Attend::Packed(tokens.segments), adapters);
+            }
             // Whether anything is trained below the layer, and at or below each of its parts, from the bottom up.
             let below = i > lowest || self.embedding.gradient.is_some();
             let [attention_norm, mlp_norm] = [&norms.attention, &norms.mlp].map(Norm::gradient);
@@ -438,7 +582,7 @@ impl<D: Device> Llama<D> {
             }
             let dactivated = into_down.then_some(&g.activated);
             let dbranch = self.branch_gradient(norms.behind(1), 1, &a, &g);
-            layer.down.backward(d, &activated, &a.inner[3], &dbranch, &g.inner[3], dactivated);
+            layer.down.backward(d, &activated, &a.adapters[3], &dbranch, scratch(3), dactivated, noise, 4 * i + 3);
             if into_down {
                 match self.config.design.activation {
                     Activation::Silu => d.swiglu_backward(&a.gate_up, &g.activated, &g.gate_up),
@@ -448,7 +592,7 @@ impl<D: Device> Llama<D> {
                     d.rms_norm_again(&a.middle, norms.mlp.factor(), &a.inv_rms_mlp, &normed);
                 }
                 let dnormed = into_gate_up.then_some(&g.normed);
-                layer.gate_up.backward(d, &normed, &a.inner[2], &g.gate_up, &g.inner[2], dnormed);
+                layer.gate_up.backward(d, &normed, &a.adapters[2], &g.gate_up, scratch(2), dnormed, noise, 4 * i + 2);
             }
             if into_gate_up {
                 let norm = norms.mlp.factor();
@@ -458,7 +602,7 @@ impl<D: Device> Llama<D> {
             if into_mlp {
                 let dattended = into_attention.then_some(&g.attended);
                 let dbranch = self.branch_gradient(norms.behind(0), 0, &a, &g);
-                layer.o.backward(d, &a.attended, &a.inner[1], &dbranch, &g.inner[1], dattended);
+                layer.o.backward(d, &a.attended, &a.adapters[1], &dbranch, scratch(1), dattended, noise, 4 * i + 1);
             }
             if into_attention {
                 d.attention_backward(&a.qkv, &a.attended, &a.log_sum, &g.attended, tokens.segments, heads, &g.qkv);
@@ -475,7 +619,8 @@ impl<D: Device> Llama<D> {
                 if layer.qkv.is_trained() {
                     d.rms_norm_again(&a.x, norm, &a.inv_rms_attention, &normed);
                 }
-                layer.qkv.backward(d, &normed, &a.inner[0], &g.qkv, &g.inner[0], into_qkv.then_some(&g.normed));
+                let dnormed = into_qkv.then_some(&g.normed);
+                layer.qkv.backward(d, &normed, &a.adapters[0], &g.qkv, scratch(0), dnormed, noise, 4 * i);
                 if into_qkv {
                     d.rms_norm_backward(&a.x, norm, &a.inv_rms_attention, &g.normed, &g.residual, attention_norm);
                 }
@@ -526,14 +671,12 @@ impl<D: Device> Llama<D> {
         all
     }
 
-    /// Every adapter matrix under PEFT's name without its prefix: `....q_proj.lora_A.weight` [rank, in] and
-    /// `....lora_B.weight` [out, rank].
+    /// Every adapter matrix under PEFT's name without its prefix: `....q_proj.lora_A.weight` [rank, in],
+    /// `....lora_B.weight` [out, rank] and, with DoRA, `....lora_magnitude_vector` [out, 1].
     pub fn adapters(&self) -> Vec<(String, Parameter<D::Buffer>)> {
         let mut all = Vec::new();
-        for layer in &self.layers {
-            for linear in [&layer.qkv, &layer.o, &layer.gate_up, &layer.down] {
-                linear.visit_adapters(&mut |name, parameter| all.push((name, parameter)));
-            }
+        for linear in self.linears() {
+            linear.visit_adapters(&mut |name, parameter| all.push((name, parameter)));
         }
         all
     }
@@ -546,20 +689,25 @@ impl<D: Device> Llama<D> {
         all
     }
 
-    /// Starts the adapters as PEFT does: A uniform in +-1/sqrt(in) (`kaiming_uniform_(a=sqrt(5))`), B zero, so that
+    /// Starts the adapters as PEFT does: A by [`AdapterInit`], B zero, magnitudes the lengths of the base's rows, so that
     /// the model begins as the base. The numbers are a function of seed and name.
     pub fn init_adapters(&self, seed: u64) {
         for (name, adapter) in self.adapters() {
             let tensor = &adapter.value;
             if name.ends_with("lora_A.weight") {
-                let (stream, bound) = (Random::new(seed, &name), 1.0 / (tensor.cols() as f64).sqrt());
-                let values: Vec<f32> =
-                    (0..tensor.len() as u64).map(|i| ((2.0 * stream.unit(i) - 1.0) * bound) as f32).collect();
+                let stream = Random::new(seed, &name);
+                let number = |i: u64| match self.adaptation.init {
+                    AdapterInit::Kaiming => (2.0 * stream.unit(i) - 1.0) / (tensor.cols() as f64).sqrt(),
+                    AdapterInit::Gaussian => normal(stream, i) / tensor.rows() as f64,
+                };
+                let values: Vec<f32> = (0..tensor.len() as u64).map(|i| number(i) as f32).collect();
                 self.device.write(tensor, &values);
-            } else {
+            } else if name.ends_with("lora_B.weight") {
                 self.device.fill(tensor, 0.0);
             }
         }
+        self.measure_norms();
+        self.linears().for_each(|linear| linear.reset_magnitudes(&self.device));
     }
 
     /// Multiplies what the adapters add: averaging a LoRA run with its start, `start + factor * (tuned - start)`.
@@ -570,4 +718,11 @@ impl<D: Device> Llama<D> {
             }
         }
     }
+}
+
+/// The index-th number of a standard normal distribution (Box and Muller, 1958).
+fn normal(stream: Random, index: u64) -> f64 {
+    // In (0, 1], so that its logarithm is finite.
+    let (radius, angle) = (1.0 - stream.unit(2 * index), stream.unit(2 * index + 1));
+    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }

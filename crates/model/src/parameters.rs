@@ -18,21 +18,95 @@ pub enum Tuning {
     Full,
 }
 
-/// The adapters of a LoRA run.
+/// The adapters of a LoRA run. Names and defaults are PEFT's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraSettings {
     /// Inner width r.
     pub rank: usize,
-    /// What the adapter adds is scaled by `alpha / rank`.
+    /// What the adapter adds is scaled by [`LoraSettings::scale`].
     pub alpha: f32,
     /// Which linears, by PEFT's rule: any of [`LINEAR_MODULES`] for all of that name, or the end of a path, such as
     /// `layers.29.mlp.down_proj`, for those of some layers.
     pub targets: Vec<String>,
+    /// `alpha / sqrt(rank)` in place of `alpha / rank` (rsLoRA, Kalajdzievski 2023).
+    pub rank_stabilised: bool,
+    /// Direction and magnitude of each weight row apart (DoRA, Liu et al. 2024).
+    pub dora: bool,
+    /// Elements of an adapter's input that a training step drops.
+    pub dropout: Option<Dropout>,
+    /// Tables that are trained whole beside the adapters: any of [`TABLES`]. Where they are one, naming either names it.
+    pub modules_to_save: Vec<String>,
+    /// How A begins.
+    pub init: AdapterInit,
+    /// Rate of B, and of DoRA's magnitudes, as a multiple of the run's (LoRA+, Hayou et al. 2024).
+    pub b_rate: f32,
+}
+
+/// Dropout in front of the adapters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Share of elements dropped, from 0 to below 1.
+    pub rate: f32,
+    /// Of which elements.
+    pub seed: u64,
+}
+
+/// How A begins; B begins at zero, so that the model begins as its base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdapterInit {
+    /// Uniform in +-1/sqrt(in): PEFT's `init_lora_weights: true`, `kaiming_uniform_(a=sqrt(5))`.
+    Kaiming,
+    /// Normal with deviation 1/rank: PEFT's `gaussian`.
+    Gaussian,
 }
 
 impl LoraSettings {
+    /// Plain LoRA.
+    pub fn new(rank: usize, alpha: f32, targets: Vec<String>) -> Self {
+        Self {
+            rank,
+            alpha,
+            targets,
+            rank_stabilised: false,
+            dora: false,
+            dropout: None,
+            modules_to_save: Vec::new(),
+            init: AdapterInit::Kaiming,
+            b_rate: 1.0,
+        }
+    }
+
+    /// The factor on what an adapter adds.
+    pub fn scale(&self) -> f32 {
+        let rank = self.rank as f32;
+        self.alpha / if self.rank_stabilised { rank.sqrt() } else { rank }
+    }
+
+    /// Paths of the linears that have an adapter in a model of this shape.
+    pub fn modules(&self, config: &LlamaConfig) -> Vec<String> {
+        let linears = (0..config.num_hidden_layers).flat_map(|layer| Fused::of_layer(config, layer));
+        let parts = linears.flat_map(|fused| fused.parts());
+        parts.filter(|part| part.is_adapted(self)).map(|part| part.path).collect()
+    }
+
+    /// Whether the table of this name is trained in a model of this shape.
+    pub fn trains_table(&self, config: &LlamaConfig, table: &str) -> bool {
+        let named = |table: &str| self.modules_to_save.iter().any(|name| name == table);
+        named(table) || config.tie_word_embeddings && TABLES.iter().any(|table| named(table))
+    }
+
+    /// Whether the adapters, turned off, leave the model they were trained over: no table is trained beside them.
+    pub fn keeps_base(&self) -> bool {
+        self.modules_to_save.is_empty()
+    }
+
+    /// What a workspace holds for them in a model of this shape.
+    pub fn space(&self, config: &LlamaConfig) -> AdapterSpace {
+        AdapterSpace { inner: self.sizes(config).0, dora: self.dora, dropout: self.dropout.is_some() }
+    }
+
     /// Inner widths of the adapters of a layer's four fused linears, of each the widest of all layers, and the numbers of all
-    /// adapters together, in a model of this shape.
+    /// adapters and tables together, in a model of this shape.
     pub fn sizes(&self, config: &LlamaConfig) -> ([usize; 4], usize) {
         let (mut widths, mut numbers) = ([0; 4], 0);
         for layer in 0..config.num_hidden_layers {
@@ -40,16 +114,39 @@ impl LoraSettings {
                 let parts = fused.parts();
                 let adapted = parts.iter().filter(|part| part.is_adapted(self));
                 let inner = self.rank * adapted.clone().count();
-                numbers += inner * fused.weight.cols + self.rank * adapted.map(|part| part.rows.len()).sum::<usize>();
+                let outs = adapted.map(|part| part.rows.len()).sum::<usize>();
+                numbers += inner * fused.weight.cols + (self.rank + usize::from(self.dora)) * outs;
                 *width = inner.max(*width);
             }
         }
-        (widths, numbers)
+        let tables = if config.tie_word_embeddings { &TABLES[..1] } else { &TABLES[..] };
+        let trained = tables.iter().filter(|table| self.trains_table(config, table)).count();
+        (widths, numbers + trained * config.vocab_size * config.hidden_size)
     }
 }
 
 /// The linear layers of a Llama block: what `target_modules: all-linear` means.
 pub const LINEAR_MODULES: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// The tables that `modules_to_save` can name.
+pub const TABLES: [&str; 2] = ["embed_tokens", "lm_head"];
+
+/// What a workspace holds for adapters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdapterSpace {
+    /// Inner widths of a layer's four fused linears, of each the widest of all layers.
+    pub inner: [usize; 4],
+    /// Outputs before DoRA scales them.
+    pub dora: bool,
+    /// Inputs of which elements are dropped.
+    pub dropout: bool,
+}
+
+impl From<[usize; 4]> for AdapterSpace {
+    fn from(inner: [usize; 4]) -> Self {
+        Self { inner, ..Self::default() }
+    }
+}
 
 /// A tensor of the model.
 pub struct Parameter<B> {
@@ -57,24 +154,26 @@ pub struct Parameter<B> {
     pub value: Tensor<B>,
     /// Where its gradient is summed; none for a frozen weight.
     pub gradient: Option<Tensor<B>>,
+    /// Its learning rate as a multiple of the run's.
+    pub rate: f32,
 }
 
 impl<B> Parameter<B> {
     /// A weight that will not change, alone in its buffer; `parts`: its rows by projection.
     pub(crate) fn frozen<D: Device<Buffer = B>>(device: &D, value: Tensor<B>, parts: &[Range<usize>]) -> Self {
         device.freeze(&value, parts);
-        Self { value, gradient: None }
+        Self { value, gradient: None, rate: 1.0 }
     }
 
     /// Values that will not change and that no product reads: a norm's.
     pub(crate) fn constant(value: Tensor<B>) -> Self {
-        Self { value, gradient: None }
+        Self { value, gradient: None, rate: 1.0 }
     }
 
     /// A trained parameter that begins at `value`.
     pub(crate) fn trained<D: Device<Buffer = B>>(device: &D, value: Tensor<B>) -> Self {
         let gradient = Tensor::new(device.zeros(value.len()), 0, value.rows(), value.cols());
-        Self { value, gradient: Some(gradient) }
+        Self { value, gradient: Some(gradient), rate: 1.0 }
     }
 
     /// A trained parameter of zeros.
@@ -84,11 +183,13 @@ impl<B> Parameter<B> {
 
     /// A run of columns of value and gradient.
     pub(crate) fn cols(&self, cols: Range<usize>) -> Self {
-        Self { value: self.value.col_range(cols.clone()), gradient: self.gradient.as_ref().map(|g| g.col_range(cols)) }
+        let gradient = self.gradient.as_ref().map(|g| g.col_range(cols.clone()));
+        Self { value: self.value.col_range(cols), gradient, rate: self.rate }
     }
 
     /// A run of rows of value and gradient.
     pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
-        Self { value: self.value.row_range(rows.clone()), gradient: self.gradient.as_ref().map(|g| g.row_range(rows)) }
+        let gradient = self.gradient.as_ref().map(|g| g.row_range(rows.clone()));
+        Self { value: self.value.row_range(rows), gradient, rate: self.rate }
     }
 }

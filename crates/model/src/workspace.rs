@@ -2,7 +2,8 @@
 
 use temper_kernels::{Arena, Device, Tensor};
 
-use crate::LlamaConfig;
+use crate::linear::{AdapterRows, AdapterScratch};
+use crate::{AdapterSpace, LlamaConfig};
 
 /// Rows of logits that exist at a time: the whole vocabulary is wide, so losses and scores go through it in chunks.
 pub const LOGIT_ROWS: usize = 256;
@@ -12,6 +13,9 @@ pub const LOGIT_ROWS: usize = 256;
 pub enum Purpose {
     /// Activations of every layer are kept for the backward.
     Train,
+    /// Of each layer only what goes into it is kept; the backward computes the rest again, to the same bits (Chen et al.,
+    /// 2016). About a third more time, a fraction of the memory.
+    TrainRecomputing,
     /// One layer's activations, reused; with a second chunk of logits for comparing two models.
     Infer,
 }
@@ -36,8 +40,28 @@ pub(crate) struct LayerActivations<B> {
     /// there are no such norms.
     pub branches: [Tensor<B>; 2],
     pub inv_rms_branches: [Tensor<B>; 2],
-    /// Adapters' inner activations of qkv, o, gate_up, down.
-    pub inner: [Tensor<B>; 4],
+    /// What the adapters of qkv, o, gate_up and down keep.
+    pub adapters: [AdapterRows<B>; 4],
+}
+
+impl<B> LayerActivations<B> {
+    fn first_rows(&self, n: usize) -> Self {
+        Self {
+            x: self.x.first_rows(n),
+            inv_rms_attention: self.inv_rms_attention.first_rows(n),
+            qkv: self.qkv.first_rows(n),
+            heads: self.heads.first_rows(n),
+            inv_rms_heads: self.inv_rms_heads.first_rows(n),
+            attended: self.attended.first_rows(n),
+            log_sum: self.log_sum.first_rows(n),
+            middle: self.middle.first_rows(n),
+            inv_rms_mlp: self.inv_rms_mlp.first_rows(n),
+            gate_up: self.gate_up.first_rows(n),
+            branches: self.branches.each_ref().map(|t| t.first_rows(n)),
+            inv_rms_branches: self.inv_rms_branches.each_ref().map(|t| t.first_rows(n)),
+            adapters: self.adapters.each_ref().map(|rows| rows.first_rows(n)),
+        }
+    }
 }
 
 /// Scratch of the backward.
@@ -56,10 +80,13 @@ pub(crate) struct Gradients<B> {
 /// The memory of a step over at most [`Workspace::tokens`] tokens.
 pub struct Workspace<B> {
     tokens: usize,
+    /// Whether the backward computes a layer's activations again: then all layers share them but for `x`.
+    pub(crate) recomputes: bool,
     /// One entry per layer to train; one for all to infer.
     pub(crate) layers: Vec<LayerActivations<B>>,
     pub(crate) normed: Tensor<B>,
     pub(crate) activated: Tensor<B>,
+    pub(crate) scratch: AdapterScratch<B>,
     pub(crate) last: Tensor<B>,
     pub(crate) inv_rms_last: Tensor<B>,
     /// Final hidden states, normed: [tokens, d].
@@ -76,27 +103,29 @@ pub struct Workspace<B> {
 }
 
 impl<B> Workspace<B> {
-    /// Allocates for micro-batches of at most `tokens` tokens. `inner`: the adapters' inner widths of a layer
-    /// (see [`crate::Llama::adapter_widths`]).
+    /// Allocates for micro-batches of at most `tokens` tokens. `adapters`: what they need (see
+    /// [`crate::Llama::adapter_widths`]).
     pub fn allocate<D: Device<Buffer = B>>(
         device: &D,
         config: &LlamaConfig,
-        inner: [usize; 4],
+        adapters: impl Into<AdapterSpace>,
         purpose: Purpose,
         tokens: usize,
     ) -> Self {
-        Arena::allocate(device, |arena| Self::lay_out(arena, config, inner, purpose, tokens))
+        let adapters = adapters.into();
+        Arena::allocate(device, |arena| Self::lay_out(arena, config, adapters, purpose, tokens))
     }
 
     /// Bytes that [`Workspace::allocate`] would take; nothing is allocated.
     pub fn bytes<D: Device<Buffer = B>>(
         device: &D,
         config: &LlamaConfig,
-        inner: [usize; 4],
+        adapters: impl Into<AdapterSpace>,
         purpose: Purpose,
         tokens: usize,
     ) -> usize {
-        4 * Arena::measure(device, |arena| Self::lay_out(arena, config, inner, purpose, tokens))
+        let adapters = adapters.into();
+        4 * Arena::measure(device, |arena| Self::lay_out(arena, config, adapters, purpose, tokens))
     }
 
     /// The most tokens of a micro-batch.
@@ -106,29 +135,17 @@ impl<B> Workspace<B> {
 
     /// The activations of layer i for n tokens: its own to train, the shared ones to infer.
     pub(crate) fn layer(&self, i: usize, n: usize) -> LayerActivations<B> {
-        let a = &self.layers[if self.gradients.is_some() { i } else { 0 }];
-        LayerActivations {
-            x: a.x.first_rows(n),
-            inv_rms_attention: a.inv_rms_attention.first_rows(n),
-            qkv: a.qkv.first_rows(n),
-            heads: a.heads.first_rows(n),
-            inv_rms_heads: a.inv_rms_heads.first_rows(n),
-            attended: a.attended.first_rows(n),
-            log_sum: a.log_sum.first_rows(n),
-            middle: a.middle.first_rows(n),
-            inv_rms_mlp: a.inv_rms_mlp.first_rows(n),
-            gate_up: a.gate_up.first_rows(n),
-            branches: a.branches.each_ref().map(|t| t.first_rows(n)),
-            inv_rms_branches: a.inv_rms_branches.each_ref().map(|t| t.first_rows(n)),
-            inner: a.inner.each_ref().map(|t| t.first_rows(n)),
-        }
+        self.layers[if self.gradients.is_some() { i } else { 0 }].first_rows(n)
     }
 
-    fn lay_out(arena: &mut Arena<B>, c: &LlamaConfig, inner: [usize; 4], purpose: Purpose, tokens: usize) -> Self {
+    fn lay_out(arena: &mut Arena<B>, c: &LlamaConfig, adapters: AdapterSpace, purpose: Purpose, tokens: usize) -> Self {
         let (d, f, heads) = (c.hidden_size, c.intermediate_size, c.heads());
         let with = |there: bool, width: usize| if there { width } else { 0 };
         let (of_heads, of_branches) = (c.design.qk_norm, c.design.branch_norms);
-        let train = purpose == Purpose::Train;
+        // Inputs and outputs of qkv, o, gate_up, down.
+        let (ins, outs) = ([d, heads.query_width(), d, f], [heads.row_width(), d, 2 * f, d]);
+        let widest = |widths: [usize; 4], needed: bool| if needed { widths.into_iter().max().unwrap_or(0) } else { 0 };
+        let (train, recomputes) = (purpose != Purpose::Infer, purpose == Purpose::TrainRecomputing);
         let layer = |arena: &mut Arena<B>| LayerActivations {
             x: arena.take(tokens, d),
             inv_rms_attention: arena.take(tokens, 1),
@@ -142,14 +159,28 @@ impl<B> Workspace<B> {
             gate_up: arena.take(tokens, 2 * f),
             branches: [(); 2].map(|()| arena.take(tokens, with(of_branches, d))),
             inv_rms_branches: [(); 2].map(|()| arena.take(tokens, with(of_branches, 1))),
-            inner: inner.map(|width| arena.take(tokens, width)),
+            adapters: std::array::from_fn(|i| AdapterRows {
+                inner: arena.take(tokens, adapters.inner[i]),
+                unscaled: arena.take(tokens, if adapters.dora { outs[i] } else { 0 }),
+            }),
         };
-        let layers = (0..if train { c.num_hidden_layers } else { 1 }).map(|_| layer(arena)).collect();
+        let count = if train { c.num_hidden_layers } else { 1 };
+        let layers = if recomputes {
+            let shared = layer(arena);
+            (0..count).map(|_| LayerActivations { x: arena.take(tokens, d), ..shared.first_rows(tokens) }).collect()
+        } else {
+            (0..count).map(|_| layer(arena)).collect()
+        };
         Self {
             tokens,
+            recomputes,
             layers,
             normed: arena.take(tokens, d),
             activated: arena.take(tokens, f),
+            scratch: AdapterScratch {
+                dropped: arena.take(tokens, widest(ins, train && adapters.dropout)),
+                unscaled: arena.take(tokens, widest(outs, train && adapters.dora)),
+            },
             last: arena.take(tokens, d),
             inv_rms_last: arena.take(tokens, 1),
             hidden: arena.take(tokens, d),
@@ -161,7 +192,7 @@ impl<B> Workspace<B> {
                 gate_up: arena.take(tokens, 2 * f),
                 activated: arena.take(tokens, f),
                 branch: arena.take(tokens, with(of_branches, d)),
-                inner: inner.map(|width| arena.take(tokens, width)),
+                inner: adapters.inner.map(|width| arena.take(tokens, width)),
             }),
             hidden_gradient: train.then(|| arena.take(tokens, d)),
             picked: arena.take(tokens, d),

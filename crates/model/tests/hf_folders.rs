@@ -11,8 +11,8 @@ use half::{bf16, f16};
 use images::{GgufImage, safetensors_image, tiny_config};
 use serde_json::{Value, json};
 use temper_model::{
-    AdapterConfig, AdapterModule, BaseRecord, Checkpoint, Dtype, LlamaConfig, WeightsError, read_adapter,
-    write_adapter, write_model,
+    Adapter, AdapterConfig, AdapterInit, AdapterModule, AdapterTable, BaseRecord, Checkpoint, Dropout, Dtype,
+    LlamaConfig, LoraSettings, WeightsError, read_adapter, write_adapter, write_model,
 };
 
 fn assert_has(message: &str, parts: &[&str]) {
@@ -321,11 +321,9 @@ fn folders_that_are_no_model_or_several_are_refused() {
     assert_has(&Checkpoint::open(&dir.path().join("nowhere")).unwrap_err().to_string(), &["no such file or folder"]);
 }
 
-fn adapter() -> (AdapterConfig, Vec<AdapterModule>) {
+fn adapter() -> Adapter {
     let config = AdapterConfig {
-        rank: 2,
-        alpha: 4.0,
-        target_modules: vec!["q_proj".into(), "down_proj".into()],
+        lora: LoraSettings::new(2, 4.0, vec!["q_proj".into(), "down_proj".into()]),
         base_name: "tiny".into(),
         base: Some(BaseRecord {
             source: "pypi:tiny==1".into(),
@@ -340,17 +338,18 @@ fn adapter() -> (AdapterConfig, Vec<AdapterModule>) {
         outputs,
         a: (0..2 * inputs).map(|i| 0.1 + i as f32).collect(),
         b: (0..2 * outputs).map(|i| -0.1 - i as f32).collect(),
+        magnitude: None,
     };
-    (config, vec![module("mlp.down_proj", 64, 32), module("self_attn.q_proj", 32, 8)])
+    let modules = vec![module("mlp.down_proj", 64, 32), module("self_attn.q_proj", 32, 8)];
+    Adapter { config, modules, tables: Vec::new() }
 }
 
 #[test]
 fn adapter_is_written_as_peft_names_it_and_reads_back_equal() {
-    let (config, modules) = adapter();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("adapter");
-    write_adapter(&path, &config, &modules).unwrap();
-    assert_eq!(read_adapter(&path).unwrap(), (config, modules));
+    write_adapter(&path, &adapter()).unwrap();
+    assert_eq!(read_adapter(&path).unwrap(), adapter());
 
     let written: Value = serde_json::from_slice(&fs::read(path.join("adapter_config.json")).unwrap()).unwrap();
     assert_eq!((&written["peft_type"], &written["r"], &written["lora_alpha"]), (&json!("LORA"), &json!(2), &json!(4)));
@@ -361,31 +360,58 @@ fn adapter_is_written_as_peft_names_it_and_reads_back_equal() {
     assert_eq!((a.shape(), b.shape()), (&[2, 32][..], &[8, 2][..]));
 }
 
+/// Every kind that the settings name, and the tables beside them.
 #[test]
-fn adapters_of_another_kind_or_incomplete_are_refused() {
-    let (config, modules) = adapter();
+fn adapters_of_each_kind_read_back_equal() {
+    let mut adapter = adapter();
+    let lora = &mut adapter.config.lora;
+    (lora.rank_stabilised, lora.dora, lora.init) = (true, true, AdapterInit::Gaussian);
+    lora.dropout = Some(Dropout { rate: 0.25, seed: 0 });
+    lora.modules_to_save = vec!["embed_tokens".into(), "lm_head".into()];
+    adapter.modules.iter_mut().for_each(|m| m.magnitude = Some((0..m.outputs).map(|i| 1.5 + i as f32).collect()));
+    let table = |name: &str| AdapterTable { name: name.into(), shape: [3, 2], values: vec![0.5; 6] };
+    adapter.tables = vec![table("lm_head.weight"), table("model.embed_tokens.weight")];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("adapter");
-    let mut short = modules.clone();
-    short[0].a.pop();
-    assert_has(
-        &write_adapter(&path, &config, &short).unwrap_err().to_string(),
-        &["lora_A", "expected shape [2, 64], got"],
-    );
+    write_adapter(&path, &adapter).unwrap();
+    let mut read = read_adapter(&path).unwrap();
+    read.config.lora.modules_to_save.sort();
+    assert_eq!(read, adapter);
+    let bytes = fs::read(path.join("adapter_model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let magnitude = file.tensor("base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector").unwrap();
+    assert_eq!(magnitude.shape(), [8]);
+    assert_eq!(file.tensor("base_model.model.lm_head.weight").unwrap().shape(), [3, 2]);
+}
+
+#[test]
+fn adapters_of_another_kind_or_incomplete_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("adapter");
+    let mut short = adapter();
+    short.modules[0].a.pop();
+    assert_has(&write_adapter(&path, &short).unwrap_err().to_string(), &["lora_A", "expected shape [2, 64], got"]);
     assert!(!path.exists());
 
-    write_adapter(&path, &config, &modules).unwrap();
+    write_adapter(&path, &adapter()).unwrap();
     let file = path.join("adapter_config.json");
     let sound = fs::read_to_string(&file).unwrap();
-    let mut other: Value = serde_json::from_str(&sound).unwrap();
-    other["use_dora"] = json!(true);
-    other["rank_pattern"] = json!({"q_proj": 4});
-    other["r"] = json!(0);
-    fs::write(&file, other.to_string()).unwrap();
-    assert_has(&read_adapter(&path).unwrap_err().to_string(), &["use_dora", "rank_pattern", "r: expected"]);
-    fs::write(&file, sound.replace("\"r\": 2", "\"r\": 3")).unwrap();
-    assert_has(&read_adapter(&path).unwrap_err().to_string(), &["rank 3 as in adapter_config.json, got ranks 2 and 2"]);
-    fs::write(&file, sound).unwrap();
+    let refused = |changes: Value, pieces: &[&str]| {
+        let mut other: Value = serde_json::from_str(&sound).unwrap();
+        changes.as_object().unwrap().iter().for_each(|(key, value)| other[key] = value.clone());
+        fs::write(&file, other.to_string()).unwrap();
+        assert_has(&read_adapter(&path).unwrap_err().to_string(), pieces);
+    };
+    refused(json!({"use_qalora": true, "rank_pattern": {"q_proj": 4}, "r": 0}), &["use_qalora", "rank_pattern", "r: "]);
+    refused(json!({"peft_type": "IA3"}), &["peft_type: only LORA is supported, got \"IA3\""]);
+    refused(json!({"init_lora_weights": "pissa_niter_4"}), &["pissa_niter_4", "changes the base's weights"]);
+    refused(json!({"modules_to_save": ["score"]}), &["modules_to_save: only embed_tokens and lm_head"]);
+    refused(json!({"use_dora": true}), &["module `model.layers.0.mlp.down_proj`", "lora_magnitude_vector"]);
+    refused(json!({"modules_to_save": ["lm_head"]}), &["modules_to_save `lm_head`", "a tensor of its weight"]);
+    refused(json!({"r": 3}), &["rank 3 as in adapter_config.json, got ranks 2 and 2"]);
+    // What nobody knows yet is not passed over.
+    refused(json!({"lora_of_tomorrow": "yes"}), &["lora_of_tomorrow: not supported here"]);
+    fs::write(&file, sound.clone()).unwrap();
 
     let lone = json!({
         "base_model.model.x.lora_A.weight": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]},
@@ -393,6 +419,29 @@ fn adapters_of_another_kind_or_incomplete_are_refused() {
     });
     fs::write(path.join("adapter_model.safetensors"), safetensors_image(&lone, &[0; 12])).unwrap();
     assert_has(&read_adapter(&path).unwrap_err().to_string(), &["module `x`", "no lora_B", "lora_magnitude_vector"]);
+}
+
+/// Names that the model has not and other shapes are listed, all of them.
+#[test]
+fn an_adapter_of_another_model_is_refused_with_the_list() {
+    let config = LlamaConfig { num_hidden_layers: 1, ..LlamaConfig::smollm2_135m() };
+    let mut other = adapter();
+    other.modules[0].module = "model.layers.7.mlp.down_proj".into();
+    other.modules.push(AdapterModule { module: "model.layers.0.mlp.fc1".into(), ..other.modules[1].clone() });
+    let error = other.fit(&config, "elsewhere".as_ref()).unwrap_err().to_string();
+    assert_has(
+        &error,
+        &["layers.7.mlp.down_proj", "mlp.fc1", "self_attn.q_proj.weight`: expected shape [576, 576], got [8, 32]"],
+    );
+    let mut own = adapter();
+    own.modules.retain(|m| m.module.ends_with("down_proj"));
+    (own.modules[0].inputs, own.modules[0].outputs) = (1536, 576);
+    own.config.lora.targets = vec!["all-linear".into()];
+    own.fit(&config, "elsewhere".as_ref()).unwrap();
+    assert_eq!(own.config.lora.targets, ["down_proj"]);
+    let table = |name: &str, value: f32| AdapterTable { name: name.into(), shape: [49_152, 576], values: vec![value] };
+    own.tables = vec![table("lm_head.weight", 1.0), table("model.embed_tokens.weight", 2.0)];
+    assert_has(&own.fit(&config, "elsewhere".as_ref()).unwrap_err().to_string(), &["the base ties them"]);
 }
 
 #[test]

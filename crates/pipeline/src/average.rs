@@ -10,14 +10,15 @@ use serde::Serialize;
 use temper_eval::compare::{Comparison, Metric, Row};
 use temper_eval::verdict::FloorDecision;
 use temper_kernels::Cpu;
-use temper_model::{Llama, Purpose, Tuning, Workspace};
+use temper_model::{Dtype, Llama, Purpose, Tuning, Workspace};
 use temper_train::{Batches, PreferenceMetrics, evaluate, evaluate_pairs};
 
 use crate::PipelineError;
 use crate::checkpoints::{Checkpoints, Finished, io};
+use crate::export::Form;
 use crate::identity::stage_keys;
 use crate::judge::{Models, Split, judge};
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, PreparedStage};
 use crate::reference::{References, references};
 use crate::run::Event;
 use crate::start::{Start, load, load_result, start_after};
@@ -109,6 +110,16 @@ pub fn average(
     Ok(averages)
 }
 
+/// Why a stage's result cannot be averaged with what it started from.
+fn off_the_line(stage: &PreparedStage) -> Option<&'static str> {
+    match &stage.tuning {
+        Tuning::Lora(lora) if lora.dora => Some("`use_dora` trains lengths of weights"),
+        Tuning::Lora(lora) if !lora.modules_to_save.is_empty() => Some("`modules_to_save` trains tables whole"),
+        _ if stage.adapter.is_some() => Some("the stage begins with another `adapter`"),
+        _ => None,
+    }
+}
+
 /// The run between whose ends the points lie.
 struct Line<'p> {
     /// What the last stage started from, and its result folder.
@@ -123,6 +134,13 @@ impl<'p> Line<'p> {
         let mut before = Start::Base(&prepared.base.checkpoint);
         let last = prepared.stages.len() - 1;
         for (index, stage) in prepared.stages.iter().enumerate() {
+            if let Some(why) = off_the_line(stage) {
+                return Err(PipelineError::Unfit {
+                    path: format!("stages.{index}"),
+                    problem: format!("{why}, so that no factor leads back from it to the base"),
+                    hint: "judge the run as it is: `temper report`".to_owned(),
+                });
+            }
             let result = Checkpoints::open(run, index)?.result();
             if Finished::read(&result, None).is_none() {
                 return Err(PipelineError::Unfit {
@@ -217,11 +235,8 @@ impl<'p> Line<'p> {
                 .map_err(PipelineError::Save)?;
             written.push(path);
         }
-        let path = dir.join("merged");
-        let files = prepared.base.renderer.tokenizer().files();
-        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
-        crate::snapshot::save_merged(prepared.base.checkpoint.config(), &self.at(prepared, weight)?, &files, &path)
-            .map_err(PipelineError::Save)?;
+        let (form, name) = (Form::Folder(Dtype::F32), &prepared.recipe.name.value);
+        let path = crate::export::write(&prepared.base, &self.at(prepared, weight)?, form, name, dir)?;
         written.push(path);
         Ok(written)
     }

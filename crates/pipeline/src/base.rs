@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use temper_kernels::Cpu;
 use temper_model::{
-    BaseRecord, Checkpoint, Llama, LoraSettings, ResolvedBase, Tuning, default_cache_dir, read_adapter, resolve_base,
+    AdapterConfig, BaseRecord, Checkpoint, Llama, ResolvedBase, Tuning, default_cache_dir, read_adapter, resolve_base,
 };
 use temper_text::{Renderer, Tokenizer};
 
@@ -94,9 +94,26 @@ impl Base {
         adapter: &Path,
         any_base: bool,
     ) -> Result<(Llama<Cpu>, Option<String>), PipelineError> {
-        let (config, _) = read_adapter(adapter)?;
+        let mut read = read_adapter(adapter)?;
+        read.fit(self.checkpoint.config(), adapter)?;
+        let warning = self.suits(&read.config, adapter, any_base)?;
+        let model = packed.load(self, device, &Tuning::Lora(read.config.lora))?;
+        model.load_adapter(adapter)?;
+        Ok((model, warning))
+    }
+
+    /// Whether an adapter was trained over these very weights: what is to be known of it as a warning.
+    ///
+    /// # Errors
+    /// When it recorded other weights, unless `any_base`.
+    pub(crate) fn suits(
+        &self,
+        config: &AdapterConfig,
+        adapter: &Path,
+        any_base: bool,
+    ) -> Result<Option<String>, PipelineError> {
         let own = self.record();
-        let warning = match &config.base {
+        Ok(match &config.base {
             Some(base) if base.same_weights(&own) => None,
             Some(base) if any_base => Some(format!(
                 "{} was trained over {base}, not over {own}: it may add something else than it learnt",
@@ -117,11 +134,7 @@ impl Base {
                 adapter.display(),
                 if config.base_name.is_empty() { String::new() } else { format!(" (it names {})", config.base_name) }
             )),
-        };
-        let lora = LoraSettings { rank: config.rank, alpha: config.alpha, targets: config.target_modules };
-        let model = packed.load(self, device, &Tuning::Lora(lora))?;
-        model.load_adapter(adapter)?;
-        Ok((model, warning))
+        })
     }
 }
 

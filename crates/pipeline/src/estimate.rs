@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use temper_data::{DataError, MicroBatch, PairBatch, Target};
 use temper_kernels::{Cpu, Device, Precision, Tensor, Write};
-use temper_model::{Beginnings, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
+use temper_model::{AdapterSpace, Beginnings, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
 use temper_train::{AdamWSettings, Batches, Optimizer, evaluate, step};
 
 use self::judging::Judging;
@@ -116,10 +116,10 @@ pub fn trained_parameters(config: &LlamaConfig, tuning: &Tuning) -> usize {
     }
 }
 
-fn adapter_widths(config: &LlamaConfig, tuning: &Tuning) -> [usize; 4] {
+fn adapter_space(config: &LlamaConfig, tuning: &Tuning) -> AdapterSpace {
     match tuning {
-        Tuning::Lora(lora) => lora.sizes(config).0,
-        Tuning::Full | Tuning::Frozen => [0; 4],
+        Tuning::Lora(lora) => lora.space(config),
+        Tuning::Full | Tuning::Frozen => AdapterSpace::default(),
     }
 }
 
@@ -134,14 +134,14 @@ fn packed(device: &Cpu) -> usize {
 /// Bytes of training at micro-batches of `tokens` tokens: what is trained in f32 with its gradient and two moments, the
 /// weights that products read, rotary tables, activations. A frozen weight is packed twice, for the forward and for the backward; a
 /// trained one is packed for each product, the widest of them, the head, taking the most.
-pub fn training_memory(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, tokens: usize) -> usize {
+pub fn training_memory(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, purpose: Purpose, tokens: usize) -> usize {
     let read = match tuning {
         Tuning::Full => config.vocab_size * config.hidden_size,
         Tuning::Lora(_) | Tuning::Frozen => 2 * parameters(config),
     };
     let tables = 4 * config.rotary_numbers();
     let weights = 4 * 4 * trained_parameters(config, tuning) + packed(device) * read + tables;
-    weights + Workspace::bytes(device, config, adapter_widths(config, tuning), Purpose::Train, tokens)
+    weights + Workspace::bytes(device, config, adapter_space(config, tuning), purpose, tokens)
 }
 
 /// The rate of the device's products of the shape of a block, in 10^9 operations a second, over about 0.2 seconds.
@@ -194,7 +194,13 @@ fn fastest(calls: usize, mut call: impl FnMut()) -> f64 {
 }
 
 /// Seconds of a step of `batches`, by layer and for the rest, scaled to the base's vocabulary.
-fn training_step(device: Cpu, config: &LlamaConfig, tuning: &Tuning, batches: &[MicroBatch], layers: usize) -> f64 {
+fn training_step(
+    device: Cpu,
+    config: &LlamaConfig,
+    (tuning, purpose): (&Tuning, Purpose),
+    batches: &[MicroBatch],
+    layers: usize,
+) -> f64 {
     let vocabulary = config.vocab_size.min(VOCABULARY) as u32;
     let longest = batches.iter().map(|b| b.ids.len()).max().unwrap_or(1);
     let positions = batches.iter().flat_map(|b| &b.positions).max().map_or(1, |&p| p as usize + 1);
@@ -206,7 +212,7 @@ fn training_step(device: Cpu, config: &LlamaConfig, tuning: &Tuning, batches: &[
     let settings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
     let time = |layers: usize| {
         let model = stand_in(device, config, tuning, layers, positions);
-        let ws = Workspace::allocate(&device, model.config(), model.adapter_widths(), Purpose::Train, longest);
+        let ws = Workspace::allocate(&device, model.config(), model.adapter_widths(), purpose, longest);
         let mut optimizer = Optimizer::new(&model, settings);
         fastest(2, || {
             // A loss of stand-in weights is finite; if it were not, the time would still be that of the step.
@@ -262,6 +268,7 @@ fn even_batch(tokens: usize, length: usize) -> MicroBatch {
         ids: (0..tokens).map(id).collect(),
         positions: (0..tokens).map(|i| (i % length) as u32).collect(),
         segments: (0..tokens / length).map(|row| row * length..(row + 1) * length).collect(),
+        rows: (0..(tokens / length) as u32).collect(),
         targets: (0..tokens).filter(|i| i % length > 0).map(target).collect(),
     }
 }
@@ -415,15 +422,16 @@ fn stage_seconds(
         while batch.segments.len() > 1 && cost(batch.ids.len(), layers) > 2.0 * STEP_SECONDS {
             let keep = batch.segments[batch.segments.len() / 2 - 1].end;
             batch.segments.retain(|segment| segment.end <= keep);
+            batch.rows.truncate(batch.segments.len());
             batch.ids.truncate(keep);
             batch.positions.truncate(keep);
             batch.targets.retain(|target| (target.row as usize) < keep);
         }
     }
     let rows: Vec<_> = batches.iter().map(|batch| (&batch.segments, batch.targets.len())).collect();
-    let key = json!([format!("{config:?}"), format!("{:?}", stage.tuning), rows, layers]);
-    let seconds =
-        rates.get("a training step", key, || training_step(rates.device, config, &stage.tuning, &batches, layers));
+    let kind = (&stage.tuning, stage.purpose);
+    let key = json!([format!("{config:?}"), format!("{kind:?}"), rows, layers]);
+    let seconds = rates.get("a training step", key, || training_step(rates.device, config, kind, &batches, layers));
     let mut training = seconds * all as f64 / tokens(&batches).max(1) as f64;
     if let Some(pairs) = Pairs::of(stage) {
         // The head once more, for the log-probabilities that decide the gradient; and the reference, once a pair.
@@ -453,8 +461,10 @@ fn rows_of_batches(batches: Result<Batches, DataError>) -> Vec<MicroBatch> {
         let target = |&(row, token): &(u32, u32)| Target { row, token, weight: 1.0, source: 0 };
         let mut targets: Vec<Target> = targets.map(target).collect();
         targets.sort_by_key(|target| target.row);
-        let segments = batch.segments.into_iter().map(|(rows, _)| rows).filter(|rows| !rows.is_empty()).collect();
-        MicroBatch { ids: batch.ids, positions: batch.positions, segments, targets }
+        let segments: Vec<_> =
+            batch.segments.into_iter().map(|(rows, _)| rows).filter(|rows| !rows.is_empty()).collect();
+        let rows = (0..segments.len() as u32).collect();
+        MicroBatch { ids: batch.ids, positions: batch.positions, segments, rows, targets }
     };
     match batches {
         Ok(Batches::Tokens(batches)) => batches,
@@ -474,7 +484,7 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
     let (mut memory, mut disk, mut run) = (0, 4 * parameters, RunEstimate::default());
     for ((stage, recipe), seconds) in prepared.stages.iter().zip(&prepared.recipe.stages).zip(&measured.stages) {
         let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
-        memory = memory.max(training_memory(device, config, &stage.tuning, tokens));
+        memory = memory.max(training_memory(device, config, &stage.tuning, stage.purpose, tokens));
         run.seconds += seconds.training + seconds.validation;
         run.validation_seconds += seconds.validation;
         let checkpoint = 4 * trained_parameters(config, &stage.tuning);
@@ -488,8 +498,7 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
         }
     }
     if prepared.recipe.evaluation.is_some() {
-        let own_base = prepared.stages.len() == 1 && matches!(prepared.stages[0].tuning, Tuning::Lora(_));
-        let models = if own_base { 1 } else { 2 };
+        let models = if prepared.tuned_holds_base() { 1 } else { 2 };
         memory = memory.max(models * packed(device) * parameters + measured.judging.memory(device, config));
     }
     let from_base = |(index, stage): (usize, &PreparedStage)| index == 0 && !matches!(stage.tuning, Tuning::Full);
@@ -512,5 +521,5 @@ pub fn measure_training(device: Cpu, config: &LlamaConfig, tuning: &Tuning, gflo
     let per_layer = 4.0 * 4.0 * layer_parameters(config) as f64 / (gflops * 1e9);
     let tokens = ((STEP_SECONDS / per_layer) as usize / 64 * 64).clamp(64, 512);
     let batch = even_batch(tokens, 64);
-    tokens as f64 / training_step(device, config, tuning, std::slice::from_ref(&batch), 4)
+    tokens as f64 / training_step(device, config, (tuning, Purpose::Train), std::slice::from_ref(&batch), 4)
 }

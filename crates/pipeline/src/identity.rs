@@ -18,7 +18,8 @@ use crate::{Base, PipelineError};
 pub const NUMERICS: u32 = 6;
 
 /// The settings of a stage that cannot change what it computes.
-const WITHOUT_EFFECT: [&str; 5] = ["data_errors", "save_steps", "keep_checkpoints", "data_licence", "licence"];
+const WITHOUT_EFFECT: [&str; 6] =
+    ["data_errors", "save_steps", "keep_checkpoints", "data_licence", "licence", "activation_checkpointing"];
 
 /// A file that a run reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +47,10 @@ pub(crate) fn inputs(recipe: &temper_recipe::Recipe, found: &Files) -> Result<Ve
         licences.insert(&stage.train.path, stage.data_licence.as_ref().map(|licence| licence.as_str()));
         for source in stage.mix.iter().flat_map(|mix| &mix.general) {
             licences.insert(&source.path.path, source.licence.as_ref().map(|licence| licence.as_str()));
+        }
+        // Its settings are in the first, its numbers in the second.
+        for file in ["adapter_config.json", "adapter_model.safetensors"] {
+            named.extend(stage.adapter.iter().map(|adapter| (adapter.path.clone(), adapter.value.join(file))));
         }
         let mut files = |setting: &str, files: &RowFiles| {
             named.extend(found.of(&files.path).iter().map(|path| (setting.to_owned(), path.clone())));

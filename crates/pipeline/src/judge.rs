@@ -9,7 +9,7 @@ use temper_eval::record::{self, ItemRecord};
 use temper_eval::stats::Bootstrap;
 use temper_eval::suite::{Bench, Encoder, EvalError, Side, chat_kl};
 use temper_kernels::Cpu;
-use temper_model::{Llama, Purpose, Workspace};
+use temper_model::{Llama, Purpose, Tuning, Workspace};
 use temper_recipe::{Bound, DomainEvaluation, Evaluation, Recipe, Suite, SuiteKind, Valued};
 use temper_run::sha256_file;
 
@@ -377,5 +377,7 @@ pub fn judge_adapter(
     let (model, warning) = prepared.base.with_adapter_over(prepared.packed(), prepared.device, adapter, any_base)?;
     prepared.packed_problem().into_iter().for_each(|message| on_event(&Event::Warning { message }));
     warning.into_iter().for_each(|message| on_event(&Event::Warning { message }));
-    Ok(judge(prepared, Models { base: &model, tuned: &model }, split, false, on_event)?.comparison)
+    let apart = if model.holds_base() { None } else { Some(prepared.load_base(&Tuning::Frozen)?) };
+    let models = Models { base: apart.as_ref().unwrap_or(&model), tuned: &model };
+    Ok(judge(prepared, models, split, false, on_event)?.comparison)
 }

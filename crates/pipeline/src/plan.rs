@@ -136,7 +136,8 @@ impl Plan {
                 warn(i, stage, &mut warnings);
                 let seconds = measured.stages.get(i).copied().unwrap_or_default();
                 let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
-                let memory_bytes = estimate::training_memory(&prepared.device, config, &stage.tuning, tokens);
+                let memory_bytes =
+                    estimate::training_memory(&prepared.device, config, &stage.tuning, stage.purpose, tokens);
                 let StageSeconds { training, validation } = seconds;
                 let estimate = Estimate {
                     memory_bytes,
@@ -248,6 +249,7 @@ fn warn(index: usize, stage: &PreparedStage, warnings: &mut Vec<String>) {
             warnings.push(format!("{file}: {dropped} of {} rows are dropped, more than 5 %", report.rows));
         }
     }
+    warnings.extend(stage.adapter.iter().filter_map(|adapter| adapter.warning.clone()));
     if stage.validation.is_none() {
         warnings.push(format!("stages.{index} has no validation rows: the last weights are taken, not the best"));
     }

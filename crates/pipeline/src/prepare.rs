@@ -1,14 +1,20 @@
 //! Reading everything that a recipe names, before anything is trained.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 
 use temper_data::{
     CheckReport, DataError, Extent, Format, MixUnit, ReadOptions, RowOrder, RowRules, Schedule, Source, SourceReport,
     micro_batches, pair_batches, schedule,
 };
 use temper_kernels::{Cpu, Precision};
-use temper_model::{Llama, LoraSettings, Tuning, WeightsError};
-use temper_recipe::{Duration, LrScheduler, Mode, Note, Recipe, ReferenceModel, RowFiles, RowFormat, Stage, StageKind};
+use temper_model::{
+    AdapterInit, Dropout, Llama, LlamaConfig, LoraSettings, Purpose, TABLES, Tuning, WeightsError, read_adapter,
+};
+use temper_recipe::{
+    AdapterUse, Duration, InitLora, Lora, LrScheduler, Mode, Note, Recipe, ReferenceModel, RowFiles, RowFormat, Stage,
+    StageKind, Valued,
+};
 use temper_text::{Boundary, ChatRules, Turns};
 use temper_train::{
     AdamWSettings, Batches, FitSettings, LearningRate, PairLoss, PreferenceSettings, Shape, StopSettings,
@@ -17,6 +23,7 @@ use temper_train::{
 use crate::base::open_base_by;
 use crate::cache::{Cache, Kept};
 use crate::checks::{self, StageFilters};
+use crate::estimate::training_memory;
 use crate::files::Files;
 use crate::identity::{Input, inputs, tokenizer_sha256};
 use crate::packed::Packed;
@@ -43,6 +50,19 @@ pub(crate) struct PreparedStage {
     pub weight_average: f64,
     /// Of a preference stage: the model against which preferences are measured.
     pub reference: Option<ReferenceModel>,
+    pub adapter: Option<StartAdapter>,
+    /// Of the workspace: whether activations are computed again.
+    pub purpose: Purpose,
+}
+
+/// An adapter that a stage begins with.
+#[derive(Clone)]
+pub(crate) struct StartAdapter {
+    pub path: PathBuf,
+    /// Merged into the base, or trained on.
+    pub merge: bool,
+    /// What is to be known of how it fits the base.
+    pub warning: Option<String>,
 }
 
 impl PreparedStage {
@@ -145,6 +165,17 @@ impl Prepared {
         packed.load(&self.base, self.device, tuning)
     }
 
+    /// Whether the tuned model, its adapters off, is the base: after one LoRA stage that trained nothing else.
+    pub(crate) fn tuned_holds_base(&self) -> bool {
+        self.leaves_adapter() && matches!(&self.stages[0].tuning, Tuning::Lora(lora) if lora.keeps_base())
+    }
+
+    /// Whether what is tuned is the base with one adapter: one LoRA stage, over the base itself.
+    pub(crate) fn leaves_adapter(&self) -> bool {
+        let over_base = |stage: &PreparedStage| !stage.adapter.as_ref().is_some_and(|adapter| adapter.merge);
+        matches!(&self.stages[..], [stage] if matches!(stage.tuning, Tuning::Lora(_)) && over_base(stage))
+    }
+
     pub(crate) fn kept(&self) -> Kept<'_> {
         Kept(self.cache.as_ref())
     }
@@ -155,7 +186,7 @@ impl Prepared {
 /// # Errors
 /// [`PipelineError`], before anything is written.
 pub fn prepare(
-    recipe: Recipe,
+    mut recipe: Recipe,
     notes: Vec<Note>,
     options: &Options,
     on_event: &mut dyn FnMut(&Event),
@@ -197,6 +228,11 @@ pub fn prepare(
     phases.lap("rows");
     let watch_tokens = crate::watch::Watch::of(&recipe)?.longest(&base.renderer)?;
     phases.lap("watched text");
+    if let Some(limit) = recipe.memory_limit.clone() {
+        for (stage, own) in stages.iter_mut().zip(&mut recipe.stages) {
+            fit_memory(&device, base.checkpoint.config(), stage, own, watch_tokens, &limit)?;
+        }
+    }
     let mut inputs = inputs(&recipe, &files)?;
     let written = own_rows.iter().enumerate().filter(|(_, own)| own.report.written);
     inputs.extend(written.map(|(index, own)| own.input(recipe.output.value.join(OwnRows::file_name(index)), &base)));
@@ -223,6 +259,57 @@ pub fn prepare(
         packed: std::cell::OnceCell::new(),
         measured: std::cell::OnceCell::new(),
     })
+}
+
+/// Holds a stage against `memory_limit`, and gives it the most tokens a micro-batch that fit where the recipe gives none.
+fn fit_memory(
+    device: &Cpu,
+    config: &LlamaConfig,
+    stage: &mut PreparedStage,
+    own: &mut Stage,
+    watch_tokens: usize,
+    limit: &Valued<u64>,
+) -> Result<(), PipelineError> {
+    let takes = |tokens: usize| {
+        let tokens = tokens.max(watch_tokens);
+        training_memory(device, config, &stage.tuning, stage.purpose, tokens) as u64
+    };
+    let least = stage.workspace_tokens();
+    if takes(least) > limit.value {
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let recomputes = stage.purpose == Purpose::TrainRecomputing;
+        return Err(PipelineError::Unfit {
+            path: limit.path.clone(),
+            problem: format!(
+                "training at {least} tokens a micro-batch takes {:.2} GiB, more than {:.2} GiB",
+                gib(takes(least)),
+                gib(limit.value)
+            ),
+            hint: format!(
+                "lower max_length or micro_batch_tokens{}{}",
+                if recomputes { "" } else { ", or set activation_checkpointing: true" },
+                if stage.tuning == Tuning::Full { ", or mode: lora" } else { "" }
+            ),
+        });
+    }
+    if matches!(own.micro_batch_tokens.source, temper_recipe::Source::Default { .. }) {
+        // More than all rows of a step at their longest is never filled. In runs of 64 tokens.
+        let most =
+            (own.global_batch_size.value.saturating_mul(own.max_length.value) as usize / 64).max(least.div_ceil(64));
+        let (mut fits, mut over) = (least.div_ceil(64), most + 1);
+        while fits + 1 < over {
+            let middle = fits.midpoint(over);
+            *(if takes(64 * middle) <= limit.value { &mut fits } else { &mut over }) = middle;
+        }
+        let tokens = (64 * fits).max(least);
+        if takes(tokens) <= limit.value {
+            stage.micro_batch_tokens = tokens;
+            own.micro_batch_tokens.value = tokens as u64;
+            own.micro_batch_tokens.source =
+                temper_recipe::Source::Default { why: "the most that fit into memory_limit" };
+        }
+    }
+    Ok(())
 }
 
 /// How the files of a source are read.
@@ -296,6 +383,79 @@ fn domain_sources(stage: &Stage, read: ReadSource<'_>) -> Result<(Vec<Source>, V
     };
     let total: f64 = weights.iter().sum();
     Ok((sources, weights.into_iter().map(|weight| weight / total).collect()))
+}
+
+/// The adapter that a stage begins with, held against the base and, where it is trained on, against the recipe.
+fn start_adapter(
+    stage: &Stage,
+    index: usize,
+    tuning: &Tuning,
+    base: &Base,
+) -> Result<Option<StartAdapter>, PipelineError> {
+    let (Some(folder), Some(adapter_use)) = (&stage.adapter, &stage.adapter_use) else { return Ok(None) };
+    let unfit = |problem: String, hint: String| PipelineError::Unfit { path: folder.path.clone(), problem, hint };
+    if index > 0 {
+        return Err(unfit(
+            "only the first stage begins with an adapter: each later one begins where the one before ended".to_owned(),
+            "move it to the first stage".to_owned(),
+        ));
+    }
+    let (path, config) = (folder.value.clone(), base.checkpoint.config());
+    let mut adapter = read_adapter(&path)?;
+    adapter.fit(config, &path)?;
+    let warning = base.suits(&adapter.config, &path, false)?;
+    let merge = adapter_use.value == AdapterUse::Merge;
+    if let (false, Tuning::Lora(own)) = (merge, tuning) {
+        let given = &adapter.config.lora;
+        let tables = |lora: &LoraSettings| TABLES.map(|table| lora.trains_table(config, table));
+        let mut different = Vec::new();
+        let mut differs = |differs: bool, field: String| different.extend(differs.then_some(field));
+        differs(own.rank != given.rank, format!("lora_rank: {}", given.rank));
+        differs(own.alpha != given.alpha, format!("lora_alpha: {}", given.alpha));
+        let targets = format!("target_modules: [{}]", given.targets.join(", "));
+        differs(own.modules(config) != given.modules(config), targets);
+        differs(own.rank_stabilised != given.rank_stabilised, format!("use_rslora: {}", given.rank_stabilised));
+        differs(own.dora != given.dora, format!("use_dora: {}", given.dora));
+        let saved = format!("modules_to_save: [{}]", given.modules_to_save.join(", "));
+        differs(tables(own) != tables(given), saved);
+        if !different.is_empty() {
+            return Err(unfit(
+                format!("{} is trained on as it is, but the recipe asks for another", path.display()),
+                format!("write {}; or adapter_use: merge", different.join(", ")),
+            ));
+        }
+    }
+    Ok(Some(StartAdapter { path, merge, warning }))
+}
+
+/// The adapters of a stage; every entry of `target_modules` must name a linear that there is.
+fn lora_settings(lora: &Lora, seed: u64, config: &LlamaConfig) -> Result<LoraSettings, PipelineError> {
+    let rate = lora.lora_dropout.value as f32;
+    let settings = LoraSettings {
+        rank_stabilised: lora.use_rslora.value,
+        dora: lora.use_dora.value,
+        dropout: (rate > 0.0).then_some(Dropout { rate, seed }),
+        modules_to_save: lora.modules_to_save.value.iter().map(ToString::to_string).collect(),
+        init: match lora.init_lora_weights.value {
+            InitLora::Kaiming => AdapterInit::Kaiming,
+            InitLora::Gaussian => AdapterInit::Gaussian,
+        },
+        b_rate: lora.loraplus_lr_ratio.value as f32,
+        ..LoraSettings::new(
+            lora.lora_rank.value as usize,
+            lora.lora_alpha.value as f32,
+            lora.target_modules.value.clone(),
+        )
+    };
+    let alone = |target: &&String| LoraSettings::new(1, 1.0, vec![(*target).clone()]).sizes(config).1 == 0;
+    if let Some(target) = settings.targets.iter().find(alone) {
+        return Err(PipelineError::Unfit {
+            path: lora.target_modules.path.clone(),
+            problem: format!("`{target}` names no linear of the base, which has {} layers", config.num_hidden_layers),
+            hint: "a path ends as in `layers.0.self_attn.q_proj` or `layers.0.mlp.down_proj`".to_owned(),
+        });
+    }
+    Ok(settings)
 }
 
 fn prepare_stage(
@@ -413,13 +573,10 @@ fn prepare_stage(
         preference: stage.preference.as_ref().map(preference_settings),
     };
     let tuning = match (&stage.mode.value, &stage.lora) {
-        (Mode::Lora, Some(lora)) => Tuning::Lora(LoraSettings {
-            rank: lora.lora_rank.value as usize,
-            alpha: lora.lora_alpha.value as f32,
-            targets: lora.target_modules.value.iter().map(ToString::to_string).collect(),
-        }),
+        (Mode::Lora, Some(lora)) => Tuning::Lora(lora_settings(lora, seed, writer.base.checkpoint.config())?),
         _ => Tuning::Full,
     };
+    let adapter = start_adapter(stage, index, &tuning, writer.base)?;
     Ok(PreparedStage {
         sources,
         reports,
@@ -430,6 +587,8 @@ fn prepare_stage(
         micro_batch_tokens: stage.micro_batch_tokens.value as usize,
         weight_average: stage.weight_average.value,
         reference: stage.preference.as_ref().map(|preference| preference.reference.value),
+        adapter,
+        purpose: if stage.activation_checkpointing.value { Purpose::TrainRecomputing } else { Purpose::Train },
     })
 }
 

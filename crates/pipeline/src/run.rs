@@ -2,7 +2,7 @@
 //!
 //! The folder: `recipe.json` (the resolved recipe), `plan.json`, `self.jsonl` (what the base wrote for `path: self`),
 //! `metrics.jsonl` (a line per step), `events.jsonl`, `tensorboard/`, `checkpoints/stage-N/`, `adapter/` (PEFT, where one
-//! LoRA stage was run), `merged/` (safetensors), `judgement_items.jsonl`, `judgement.json`, a model card beside each model,
+//! LoRA stage was run), `merged/` (safetensors), `gguf-TYPE/`, `judgement_items.jsonl`, `judgement.json`, a model card beside each model,
 //! `report.html`, and at the very end `summary.json`. A run that was stopped goes on from what of this is there.
 
 use std::cell::RefCell;
@@ -14,6 +14,7 @@ use serde::Serialize;
 use temper_eval::compare::Comparison;
 use temper_kernels::Cpu;
 use temper_model::{Llama, Tuning};
+use temper_recipe::Export;
 use temper_report::RunFolder;
 use temper_run::{Existing, RunDir, utc_now, write_atomic};
 use temper_train::{FitOutcome, Progress};
@@ -28,9 +29,9 @@ use crate::prepare::Prepared;
 use crate::resume::Change;
 use crate::self_data::{OwnRows, SelfReport};
 use crate::stage::Workshop;
-use crate::start::{Start, load_result, start_after};
+use crate::start::{Start, first, load_result, start_after};
 use crate::watch::{General, Watch, WatchState};
-use crate::{PipelineError, snapshot};
+use crate::{PipelineError, export, snapshot};
 
 /// What the caller decides, as against the recipe.
 #[derive(Clone, Debug, Default)]
@@ -261,7 +262,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         tell(Event::Written { report: own.report.clone() })?;
     }
     let (keys, watch) = (stage_keys(prepared), Watch::of(recipe)?);
-    let mut start = Start::Base(&prepared.base.checkpoint);
+    let mut start = first(prepared)?;
     let mut watched = WatchState::default();
     let (mut outcomes, mut tuned) = (Vec::new(), None);
     for (index, (stage, key)) in prepared.stages.iter().zip(&keys).enumerate() {
@@ -330,8 +331,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
     let comparison = match &recipe.evaluation {
         None => None,
         Some(_) => {
-            // One LoRA stage: the base is the same model with its adapters off.
-            let own_base = prepared.stages.len() == 1 && matches!(prepared.stages[0].tuning, Tuning::Lora(_));
+            let own_base = prepared.tuned_holds_base();
             let loaded = if own_base { None } else { Some(prepared.load_base(&Tuning::Frozen)?) };
             let models = Models { base: loaded.as_ref().unwrap_or(&tuned), tuned: &tuned };
             let texts = !prepared.provenance.no_samples;
@@ -353,7 +353,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
     Ok(summary)
 }
 
-/// The adapter and the merged model, the latter with its tokenizer. `merged`: the same weights as `tuned`, unrounded.
+/// What the recipe's `export` asks for. `merged`: the same weights as `tuned`, unrounded.
 fn save_result(
     prepared: &Prepared,
     tuned: &Llama<Cpu>,
@@ -361,8 +361,10 @@ fn save_result(
     folder: &Path,
     tell: &mut dyn FnMut(Event) -> Result<(), temper_run::RunError>,
 ) -> Result<(), PipelineError> {
+    let asked = &prepared.recipe.export.value;
     if let [stage] = &prepared.stages[..]
-        && matches!(stage.tuning, Tuning::Lora(_))
+        && prepared.leaves_adapter()
+        && asked.contains(&Export::Adapter)
     {
         let path = folder.join("adapter");
         let base = prepared.recipe.base.source.value.to_string();
@@ -370,10 +372,9 @@ fn save_result(
             .map_err(PipelineError::Save)?;
         tell(Event::Saved { what: "PEFT adapter", path })?;
     }
-    let path = folder.join("merged");
-    let tokenizer = prepared.base.renderer.tokenizer().files();
-    let side_files: Vec<(&str, &[u8])> = tokenizer.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
-    snapshot::save_merged(tuned.config(), merged, &side_files, &path).map_err(PipelineError::Save)?;
-    tell(Event::Saved { what: "merged model", path })?;
+    for (what, form) in asked.iter().filter_map(|asked| export::form(*asked)) {
+        let path = export::write(&prepared.base, merged, form, &prepared.recipe.name.value, folder)?;
+        tell(Event::Saved { what, path })?;
+    }
     Ok(())
 }

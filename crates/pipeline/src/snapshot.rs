@@ -4,11 +4,8 @@ use std::path::Path;
 
 use temper_kernels::{Device, Tensor};
 use temper_model::{
-    AdapterConfig, BaseRecord, Checkpoint, Dtype, Llama, LlamaConfig, LoraSettings, Tuning, WeightsError,
-    write_adapter, write_model,
+    AdapterConfig, BaseRecord, Checkpoint, Dtype, Llama, LoraSettings, Tuning, WeightsError, write_adapter, write_model,
 };
-
-use crate::start::Start;
 
 /// Writes what `model` trains: a PEFT adapter, whose alpha is `settings.alpha * scale`, or the whole model in f32. `base` is
 /// the base as the recipe names it, and the record of its weights.
@@ -20,7 +17,7 @@ pub(crate) fn save<D: Device>(
     dir: &Path,
 ) -> Result<(), WeightsError> {
     match tuning {
-        Tuning::Lora(settings) => write_adapter(dir, &config(settings, scale, base), &model.adapter_modules()),
+        Tuning::Lora(settings) => write_adapter(dir, &model.adapter(config(settings, scale, base))),
         Tuning::Full | Tuning::Frozen => {
             let d = model.device();
             let tensors = model.weights().into_iter().map(|(name, p)| host(d, name, &p.value));
@@ -31,9 +28,7 @@ pub(crate) fn save<D: Device>(
 
 fn config(settings: &LoraSettings, scale: f64, (name, record): (&str, &BaseRecord)) -> AdapterConfig {
     AdapterConfig {
-        rank: settings.rank,
-        alpha: (f64::from(settings.alpha) * scale) as f32,
-        target_modules: settings.targets.clone(),
+        lora: LoraSettings { alpha: (f64::from(settings.alpha) * scale) as f32, ..settings.clone() },
         base_name: name.to_owned(),
         base: Some(record.clone()),
     }
@@ -51,25 +46,6 @@ pub(crate) fn restore<D: Device>(model: &Llama<D>, dir: &Path) -> Result<(), Wei
         return Ok(());
     }
     model.load_adapter(dir).map(|_| ())
-}
-
-/// Writes the merged model, in f32: merging in fewer bits loses part of what a small adapter adds.
-pub(crate) fn save_merged(
-    config: &LlamaConfig,
-    merged: &Start<'_>,
-    side_files: &[(&str, &[u8])],
-    dir: &Path,
-) -> Result<(), WeightsError> {
-    let mut failed = None;
-    let tensors = config.tensor_shapes().into_iter().map_while(|(name, shape)| match merged.read(&name, &shape) {
-        Ok(values) => Some((name, shape, values)),
-        Err(error) => {
-            failed = Some(error);
-            None
-        }
-    });
-    let written = write_model(dir, config, tensors, Dtype::F32, side_files);
-    failed.map_or(written, Err)
 }
 
 fn host<D: Device>(d: &D, name: String, tensor: &Tensor<D::Buffer>) -> (String, Vec<usize>, Vec<f32>) {

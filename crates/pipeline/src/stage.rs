@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 use temper_kernels::{Cpu, Device};
-use temper_model::{Llama, Purpose, Tuning, WeightsError, Workspace};
+use temper_model::{Llama, Tuning, WeightsError, Workspace};
 use temper_run::JsonLog;
 use temper_train::{Fit, Progress};
 
-use crate::cache::Kind;
+use crate::cache::{Kept, Kind};
 use crate::checkpoints::{Checkpoints, Finished, MIXED, Restored};
 use crate::identity::{base_ingredients, hashes_of, trunk_ingredients};
 use crate::prepare::{Prepared, PreparedStage};
@@ -65,10 +65,14 @@ impl Workshop<'_> {
             (self.tell)(Event::Warning { message })?;
         }
         prepared.phases.lap("weights");
-        model.init_adapters(prepared.recipe.seed.value);
+        let continued = stage.adapter.as_ref().filter(|adapter| !adapter.merge);
+        match continued {
+            Some(adapter) => drop(model.load_adapter(&adapter.path)?),
+            None => model.init_adapters(prepared.recipe.seed.value),
+        }
         let widths = model.adapter_widths();
         let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
-        let workspace = Workspace::allocate(model.device(), model.config(), widths, Purpose::Train, tokens);
+        let workspace = Workspace::allocate(model.device(), model.config(), widths, stage.purpose, tokens);
         let made = (&model, &workspace);
         let references = references(prepared, index, before, start, made, checkpoints.dir(), self.tell)?;
         let mut fit = Fit::new(&model, &workspace, stage.settings, stage.validation_batches(&references)?);
@@ -98,7 +102,7 @@ impl Workshop<'_> {
         let watched_key = self.watch.ingredients(prepared, tokens);
         // Before its first step a stage over the base is the base: fresh adapters add nothing.
         // Of pairs it has more to say than a loss.
-        let is_base = matches!(start, Start::Base(_)) && stage.reference.is_none();
+        let is_base = matches!(start, Start::Base(_)) && stage.reference.is_none() && continued.is_none();
         let start_key = is_base.then(|| validation_ingredients(prepared, index, tokens));
         let start_loss: Option<f64> = start_key.as_ref().and_then(|key| prepared.kept().get(Kind::Scores, key));
         loop {
@@ -107,7 +111,9 @@ impl Workshop<'_> {
             if before.validation_due {
                 let step = before.step;
                 let renderer = &prepared.base.renderer;
-                let (kept, key) = (prepared.kept(), &watched_key);
+                // What is known of the base says nothing of a stage that begins with an adapter.
+                let kept = if stage.adapter.is_some() { Kept(None) } else { prepared.kept() };
+                let key = &watched_key;
                 let (lines, stop) = self.watch.look(&mut watched, &model, &workspace, renderer, step, kept, key)?;
                 for general in &lines {
                     self.metrics.append(&Line { stage: index + 1, record: &Record::General(general) })?;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use temper_kernels::{Cpu, Precision};
-use temper_model::{AdapterModule, Checkpoint, Llama, LoraSettings, Tuning, WeightsError, read_adapter};
+use temper_model::{Adapter, AdapterModule, Checkpoint, Llama, LlamaConfig, Tuning, WeightsError, read_adapter};
 
 use crate::PipelineError;
 use crate::checkpoints::weights;
@@ -29,6 +29,8 @@ pub(crate) enum Start<'p> {
 pub(crate) struct Merged<'p> {
     start: Start<'p>,
     modules: HashMap<String, AdapterModule>,
+    /// By name; a tied head is the embedding.
+    tables: HashMap<String, Vec<f32>>,
     rank: usize,
     scale: f32,
     /// In f32, whatever the run's precision.
@@ -42,6 +44,9 @@ impl Start<'_> {
             Self::Base(checkpoint) => checkpoint.tensor(name, shape),
             Self::Folder(checkpoint) => checkpoint.tensor(name, shape),
             Self::Merged(merged) => {
+                if let Some(table) = merged.tables.get(name) {
+                    return Ok(table.clone());
+                }
                 let weight = merged.start.read(name, shape)?;
                 let module = name.strip_suffix(".weight").and_then(|module| merged.modules.get(module));
                 let merge = |m: &AdapterModule| m.merge(&merged.device, merged.rank, merged.scale, &weight);
@@ -58,30 +63,33 @@ impl Start<'_> {
 
 impl<'p> Merged<'p> {
     /// `start` with the adapter of the folder `dir`, whose modules must be weights of the base, of its shapes.
-    fn new(
-        prepared: &Prepared,
-        lora: &LoraSettings,
+    pub(crate) fn new(
+        config: &LlamaConfig,
+        device: Cpu,
         weight_average: f64,
         start: Start<'p>,
         dir: &Path,
     ) -> Result<Self, WeightsError> {
-        let (_, modules) = read_adapter(dir)?;
+        let mut adapter = read_adapter(dir)?;
+        adapter.fit(config, dir)?;
+        let Adapter { config, modules, tables } = adapter;
         let modules: HashMap<String, AdapterModule> = modules.into_iter().map(|m| (m.module.clone(), m)).collect();
-        let shapes: HashMap<String, Vec<usize>> =
-            prepared.base.checkpoint.config().tensor_shapes().into_iter().collect();
-        for m in modules.values() {
-            let (file, tensor, got) = (dir.to_owned(), format!("{}.weight", m.module), vec![m.outputs, m.inputs]);
-            match shapes.get(&tensor) {
-                None => return Err(WeightsError::UnexpectedTensor { file, tensor }),
-                Some(expected) if *expected != got => {
-                    return Err(WeightsError::WrongShape { file, tensor, expected: expected.clone(), got });
-                }
-                Some(_) => {}
-            }
+        let tables = tables.into_iter().map(|table| (table.name, table.values)).collect();
+        let scale = config.lora.scale() * weight_average as f32;
+        let device = device.with_precision(Precision::F32);
+        Ok(Self { start, modules, tables, rank: config.lora.rank, scale, device })
+    }
+}
+
+/// What the first stage starts from: the base, or the base with an adapter that the recipe merges into it.
+pub(crate) fn first(prepared: &Prepared) -> Result<Start<'_>, WeightsError> {
+    let base = Start::Base(&prepared.base.checkpoint);
+    match prepared.stages.first().and_then(|stage| stage.adapter.as_ref()) {
+        Some(adapter) if adapter.merge => {
+            let config = prepared.base.checkpoint.config();
+            Ok(Start::Merged(Box::new(Merged::new(config, prepared.device, 1.0, base, &adapter.path)?)))
         }
-        let scale = lora.alpha / lora.rank as f32 * weight_average as f32;
-        let device = prepared.device.with_precision(Precision::F32);
-        Ok(Self { start, modules, rank: lora.rank, scale, device })
+        _ => Ok(base),
     }
 }
 
@@ -124,7 +132,10 @@ pub(crate) fn start_after<'p>(
 ) -> Result<Start<'p>, PipelineError> {
     let dir = weights(result);
     Ok(match &stage.tuning {
-        Tuning::Lora(lora) => Start::Merged(Box::new(Merged::new(prepared, lora, stage.weight_average, start, &dir)?)),
+        Tuning::Lora(_) => {
+            let config = prepared.base.checkpoint.config();
+            Start::Merged(Box::new(Merged::new(config, prepared.device, stage.weight_average, start, &dir)?))
+        }
         Tuning::Full | Tuning::Frozen => Start::Folder(Box::new(Checkpoint::open(&dir)?)),
     })
 }

@@ -179,6 +179,35 @@ pub(crate) fn text() -> Kind<String> {
     Kind { text: "text".into(), schema: json!({"type": "string", "pattern": "\\S"}), read: Box::new(read) }
 }
 
+/// A size of memory: `8GiB`, `500 MB`, or a number of bytes.
+pub(crate) fn memory() -> Kind<u64> {
+    const UNITS: [(&str, u64); 8] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+    ];
+    let expected = "a size, such as `8GiB` or `500MB`";
+    let read = move |node: &Node, path: &str, cx: &mut Context| {
+        let bytes = match node.scalar() {
+            Some(Scalar::Integer(bytes)) => u64::try_from(bytes).ok(),
+            Some(Scalar::Text(text)) => UNITS.iter().find_map(|(unit, bytes)| {
+                let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+                (number > 0.0 && number < 1e9).then_some((number * *bytes as f64) as u64)
+            }),
+            _ => None,
+        };
+        bytes
+            .filter(|&bytes| bytes > 0)
+            .or_else(|| cx.expected(node, path, expected, "write a number and KiB, MiB, GiB or TiB"))
+    };
+    Kind { text: expected.into(), schema: json!({"type": ["string", "integer"]}), read: Box::new(read) }
+}
+
 /// The name of a source or suite, which becomes part of setting paths and metric names.
 pub(crate) fn name() -> Kind<String> {
     let first_letter = |name: &str| name.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -306,6 +335,23 @@ pub(crate) fn data_file() -> Kind<PathBuf> {
         None
     };
     Kind { text: "a path".into(), schema, read: Box::new(read) }
+}
+
+/// A folder with an adapter as PEFT saves it. A relative path starts at the folder of the recipe file.
+pub(crate) fn adapter_folder() -> Kind<PathBuf> {
+    let inner = text();
+    let schema = inner.schema.clone();
+    let read = move |node: &Node, path: &str, cx: &mut Context| {
+        let given = (inner.read)(node, path, cx)?;
+        let folder = cx.folder.join(given);
+        if !cx.check_files || folder.join("adapter_config.json").is_file() {
+            return Some(folder);
+        }
+        let found = format!("`{path}`: there is no adapter_config.json in {}", folder.display());
+        cx.problem(node.place.clone(), found, "name the folder that PEFT saved, or `adapter` in the folder of a run");
+        None
+    };
+    Kind { text: "a folder with adapter_config.json".into(), schema, read: Box::new(read) }
 }
 
 pub(crate) const FOLDER_HINT: &str = "check the spelling; a relative path starts at the folder of the recipe file";

@@ -14,6 +14,7 @@
 
 mod catalog;
 mod evaluation;
+mod export;
 mod field_doc;
 mod filters;
 mod kind;
@@ -33,6 +34,7 @@ mod tree;
 
 pub use catalog::Catalog;
 pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
+pub use export::Export;
 pub use filters::{DataErrors, Filters, Found, Private};
 pub use mix::{GeneralRows, GeneralSource, Mix, MixUnit, SelfData};
 pub use precision::Precision;
@@ -43,6 +45,6 @@ pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
 pub use stage::{
-    Boundary, Duration, Linear, Lora, LrScheduler, Mode, PairLoss, Preference, ReferenceModel, RowOrder, Span, Stage,
-    StageKind, Turns,
+    AdapterUse, Boundary, Duration, InitLora, Linear, Lora, LrScheduler, Mode, PairLoss, Preference, ReferenceModel,
+    RowOrder, Span, Stage, StageKind, Table, Turns,
 };

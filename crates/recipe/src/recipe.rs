@@ -8,8 +8,9 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::evaluation::Evaluation;
+use crate::export::Export;
 
-use crate::kind::{FOLDER_HINT, Kind, integer, run_name, text};
+use crate::kind::{FOLDER_HINT, Kind, choice, integer, list, memory, run_name, text};
 use crate::mix::GeneralRows;
 use crate::precision::{Precision, precision};
 use crate::problem::{Note, Place, Problem, RecipeErrors};
@@ -34,6 +35,9 @@ section! {
             .aliases(&["dtype", "torch_dtype", "bf16"])
             .switch("bf16", ["f32", "bf16"])
             .default(precision(), Precision::F32, "decision: rounds nothing, and bf16 is faster on few processors");
+        /// Memory that training may take, such as `8GiB`. Where a stage gives no `micro_batch_tokens`, it gets the most that fit;
+        /// what does not fit at all is refused.
+        memory_limit: Option<Valued<u64>> = f.aliases(&["memory"]).optional(memory());
         /// Folder of the run, relative to the working directory.
         output: Valued<PathBuf> = {
             let folder = name.as_ref().map_or("NAME", |name| name.value.as_str());
@@ -41,6 +45,13 @@ section! {
         };
         /// What to train, in order; each stage starts from the weights of the one before.
         stages: Vec<Stage> = f.sections(1);
+        /// What the run leaves of the tuned model, each in a folder of its name: `adapter` (for PEFT; after one LoRA stage),
+        /// `merged` (safetensors, tokenizer, for transformers), `gguf:TYPE` (for llama.cpp).
+        export: Valued<Vec<Export>> = f.default(
+            list(1, choice()),
+            vec![Export::Adapter, Export::Merged],
+            "decision: what other tools go on from",
+        );
         /// How to judge the tuned model against its base.
         evaluation: Option<Evaluation> = f.section();
     }
@@ -300,6 +311,7 @@ impl Recipe {
         for stage in &mut self.stages {
             let files = stage.train.value.iter_mut().chain(stage.validation.iter_mut().map(|files| &mut files.value));
             files.filter(|files| !is_remote(&files.path)).try_for_each(|files| pin(&mut files.path))?;
+            stage.adapter.iter_mut().try_for_each(|adapter| pin(&mut adapter.value))?;
             for source in stage.mix.iter_mut().flat_map(|mix| &mut mix.general) {
                 if let GeneralRows::Files(files) = &mut source.path.value
                     && !is_remote(&files.path)

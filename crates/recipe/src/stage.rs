@@ -1,13 +1,19 @@
 //! A stage: checkpoint + data + settings -> checkpoint.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::filters::{DataErrors, Filters};
-use crate::kind::{above, above_to, choice, choice_refusing, integer, number, one_or_list, text, truth};
+use crate::kind::{
+    Choice, Kind, above, above_to, adapter_folder, choice, choice_refusing, closest, integer, list, number,
+    one_or_list, text, truth,
+};
 use crate::mix::Mix;
-use crate::reader::{Alternative, Read, Section, section};
+use crate::reader::{Alternative, Context, Read, Section, section};
 use crate::rows::{RowFiles, row_files, row_sources};
 use crate::settings::Valued;
+use crate::tree::Node;
 
 crate::kind::words! {
     /// What a stage does.
@@ -107,10 +113,65 @@ crate::kind::words! {
 }
 
 impl Linear {
-    /// All seven, which a recipe calls `all-linear`.
-    pub const ALL: [Self; 7] =
-        [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
+    /// The names of all seven, which a recipe calls `all-linear`.
+    pub fn all() -> Vec<String> {
+        Self::ALL.iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
 }
+
+/// The end of a module's path: one of [`Linear`], perhaps with what stands before it.
+fn linear_path() -> Kind<String> {
+    let one = choice::<Linear>();
+    let expected = format!("{}, or a path that ends so, such as `layers.29.mlp.down_proj`", one.text);
+    let inner = text();
+    let shown = expected.clone();
+    let read = move |node: &Node, path: &str, cx: &mut Context| {
+        let given = (inner.read)(node, path, cx)?;
+        let name = given.rsplit('.').next().unwrap_or(&given);
+        let known = Linear::ALL.iter().any(|(linear, _)| *linear == name);
+        if known && given.split('.').all(|part| !part.is_empty()) {
+            return Some(given);
+        }
+        let close = closest(name, Linear::ALL.iter().map(|(linear, _)| *linear));
+        let hint = close.map_or_else(|| "choose one of these".into(), |linear| format!("did you mean `{linear}`?"));
+        cx.expected(node, path, &expected, &hint)
+    };
+    Kind { text: shown, schema: serde_json::json!({"type": "string", "pattern": LINEAR_PATTERN}), read: Box::new(read) }
+}
+
+const LINEAR_PATTERN: &str = r"^([^.]+\.)*(q|k|v|o|gate|up|down)_proj$";
+
+crate::kind::words! {
+    /// What is done with an adapter that a stage begins with.
+    pub enum AdapterUse {
+        /// Trained on.
+        Continue = "continue",
+        /// Merged into the weights, which the stage then begins with.
+        Merge = "merge",
+    }
+}
+
+crate::kind::words! {
+    /// A table of the model.
+    pub enum Table {
+        /// The embedding.
+        EmbedTokens = "embed_tokens",
+        /// The output head.
+        LmHead = "lm_head",
+    }
+}
+
+crate::kind::words! {
+    /// How the adapters' first matrix begins.
+    pub enum InitLora {
+        /// Uniform, as `kaiming_uniform_(a=sqrt(5))` does it.
+        Kaiming = "kaiming",
+        /// Normal with deviation 1/rank.
+        Gaussian = "gaussian",
+    }
+}
+
+const INIT: &str = "an initialisation that is not in this version";
 
 crate::kind::words! {
     /// The word that stands for all linear maps.
@@ -184,6 +245,15 @@ section! {
             Mode::Lora,
             "Amazon Nova Forge: LoRA first, it forgives poor hyperparameters (AWS ML blog, June 2026)",
         );
+        /// Adapter that the first stage begins with: a folder that PEFT saved, or `adapter` of an earlier run.
+        adapter: Option<Valued<PathBuf>> = f.optional(adapter_folder());
+        /// What is done with `adapter`: trained on, which keeps its rank, scale and modules, or merged into the base first.
+        adapter_use: Option<Valued<AdapterUse>> = f.only_when(!matches!(adapter, Some(None)), "no `adapter`", |f| {
+            match is(&mode) {
+                Some(Mode::Full) => f.default(choice(), AdapterUse::Merge, "full rank has no adapters to train on"),
+                _ => f.default(choice(), AdapterUse::Continue, "decision: one adapter in the end, as there was one before"),
+            }
+        });
         /// The adapters; not for `mode: full`.
         lora: Option<Lora> = f.only_when(is(&mode) != Some(Mode::Full), "mode: full", |f| f.group());
         /// What is made of preference pairs; only for `kind: dpo`.
@@ -243,6 +313,11 @@ section! {
             };
             f.default(integer(2..), tokens, why)
         };
+        /// Keep of each layer only what goes into it, and compute the rest again for the backward: the same gradients to the bit,
+        /// less memory, about a third more time.
+        activation_checkpointing: Valued<bool> = f
+            .aliases(&["gradient_checkpointing", "enable_activation_checkpointing", "grad_checkpoint"])
+            .default(truth(), false, "the default of Hugging Face's TrainingArguments");
         /// How long to train.
         duration: Valued<Duration> = {
             let default = match (is(&kind), is(&mode)) {
@@ -364,6 +439,54 @@ section! {
             let message = format!("`{}` has no effect with kind: dpo, where an answer is one row", turns.path);
             r.problem(turns.place(), message, "remove it");
         }
+        if is(&kind) == Some(StageKind::Dpo) {
+            // The reference of a pair is the start with its adapters off, and is computed once.
+            let mut refuse = |place, path: &str, instead: &str| {
+                r.problem(place, format!("`{path}` together with kind: dpo is not in this version"), instead);
+            };
+            if let Some(Some(adapter)) = &adapter {
+                refuse(adapter.place(), &adapter.path, "merge it first: `temper export --to merged`, then name that as base.source");
+            }
+            if let Some(Some(lora)) = &lora {
+                if lora.lora_dropout.value > 0.0 {
+                    refuse(lora.lora_dropout.place(), &lora.lora_dropout.path, "set lora_dropout: 0");
+                }
+                if !lora.modules_to_save.value.is_empty() {
+                    refuse(lora.modules_to_save.place(), &lora.modules_to_save.path, "leave modules_to_save out");
+                }
+            }
+        }
+        if let (Some(Mode::Full), Some(Some(adapter_use))) = (is(&mode), &adapter_use)
+            && adapter_use.value == AdapterUse::Continue
+        {
+            let message = format!("`{}`: full rank does not train adapters", adapter_use.path);
+            r.problem(adapter_use.place(), message, "write adapter_use: merge, or mode: lora");
+        }
+        if let (Some(Some(adapter_use)), Some(average)) = (&adapter_use, &weight_average)
+            && adapter_use.value == AdapterUse::Continue
+            && average.value != 1.0
+        {
+            let message = format!("`{}`: the average would be with the base, not with the adapter that is trained on", average.path);
+            r.problem(average.place(), message, "set weight_average: 1, or adapter_use: merge");
+        }
+        if let Some(Some(lora)) = &lora {
+            let refuse = |r: &mut Section<'_>, field: &Valued<bool>, what: &str, hint: &str| {
+                r.problem(field.place(), format!("`{}`: {what}", field.path), hint);
+            };
+            if lora.use_dora.value && lora.lora_dropout.value > 0.0 {
+                let hint = "set lora_dropout: 0, or use_dora: false";
+                refuse(r, &lora.use_dora, "DoRA together with lora_dropout is not in this version", hint);
+            }
+            let averaged = weight_average.as_ref().is_some_and(|average| average.value != 1.0);
+            if lora.use_dora.value && averaged {
+                let hint = "set weight_average: 1, or use_dora: false";
+                refuse(r, &lora.use_dora, "no factor leads from a DoRA adapter back to its start", hint);
+            }
+            if !lora.modules_to_save.value.is_empty() && averaged {
+                let message = format!("`{}`: tables that are trained whole are not averaged with the start", lora.modules_to_save.path);
+                r.problem(lora.modules_to_save.place(), message, "set weight_average: 1, or leave modules_to_save out");
+            }
+        }
         if let (Some(tokens), Some(length)) = (&micro_batch_tokens, &max_length)
             && tokens.value < length.value
         {
@@ -374,7 +497,7 @@ section! {
 }
 
 section! {
-    /// Low-rank adapters: W + (alpha / rank) * B * A.
+    /// Low-rank adapters: W + (alpha / rank) * B * A. Field names are PEFT's.
     pub struct Lora |f| {
         /// Rank of the adapters.
         lora_rank: Valued<u64> = f.aliases(&["lora_r", "r", "lora_dim"]).default(
@@ -388,11 +511,49 @@ section! {
             32.0,
             "fixed at 32, so that rank and learning rate stay two knobs (LoRA Without Regret, 2025)",
         );
-        /// The linear maps that get an adapter.
-        target_modules: Valued<Vec<Linear>> = f.aliases(&["lora_target_modules", "lora_target"]).default(
-            one_or_list(choice::<AllLinear>().map(|_| Linear::ALL.to_vec()), choice()),
-            Linear::ALL.to_vec(),
+        /// The linear maps that get an adapter; a name stands for all of that name, the end of a path, such as
+        /// `layers.29.mlp.down_proj`, for those of some layers.
+        target_modules: Valued<Vec<String>> = f.aliases(&["lora_target_modules", "lora_target"]).default(
+            one_or_list(choice::<AllLinear>().map(|_| Linear::all()), linear_path()),
+            Linear::all(),
             "all-linear: adapters on attention alone fall behind (LoRA Without Regret, 2025; Biderman et al. 2024)",
+        );
+        /// Share of the elements of an adapter's input that a training step drops. What is dropped goes by seed, step, row and
+        /// position: not by the micro-batch, and the same after a resume.
+        lora_dropout: Valued<f64> = f.default(number(0.0..1.0), 0.0, "the default of PEFT's LoraConfig");
+        /// Scale by lora_alpha / sqrt(lora_rank) in place of lora_alpha / lora_rank (rsLoRA, Kalajdzievski 2023).
+        use_rslora: Valued<bool> = f.aliases(&["peft_use_rslora"]).default(truth(), false, "the default of PEFT's LoraConfig");
+        /// Train the length of each weight row apart from its direction (DoRA, Liu et al. 2024). Takes more time and memory.
+        use_dora: Valued<bool> = f.aliases(&["peft_use_dora"]).default(truth(), false, "the default of PEFT's LoraConfig");
+        /// Learning rate of the adapters' second matrix, B, as a multiple of `learning_rate` (LoRA+, Hayou et al. 2024); also
+        /// that of DoRA's lengths, as in PEFT.
+        loraplus_lr_ratio: Valued<f64> = f.aliases(&["lora_plus_ratio", "lora_plus_lr_ratio"]).default(
+            number(above_to(0.0, 1000.0)),
+            1.0,
+            "decision: one rate for both, plain LoRA",
+        );
+        /// Tables that are trained whole beside the adapters, as new tokens need. Where the base ties its head to the embedding
+        /// they are one, either name stands for it, and it stays one.
+        modules_to_save: Valued<Vec<Table>> = f.aliases(&["lora_modules_to_save", "additional_target"]).default(
+            list(0, choice()),
+            Vec::new(),
+            "the default of PEFT's LoraConfig",
+        );
+        /// How the adapters' first matrix, A, begins: uniform in +-1/sqrt(inputs), or normal with deviation 1/lora_rank. B begins
+        /// at zero, so the model begins as its base.
+        init_lora_weights: Valued<InitLora> = f.default(
+            choice_refusing(&[
+                ("true", "PEFT's word for `kaiming`"),
+                ("false", "PEFT's word for adapters that change the model before training, which makes no sense here"),
+                ("pissa", INIT),
+                ("olora", INIT),
+                ("eva", INIT),
+                ("corda", INIT),
+                ("loftq", INIT),
+                ("orthogonal", INIT),
+            ]),
+            InitLora::Kaiming,
+            "the default of PEFT's LoraConfig, `true`",
         );
     }
 }

@@ -21,15 +21,17 @@ struct DataRow {
     licence: String,
 }
 
-/// Which of the two models that a run leaves.
+/// Which of the forms of the model that a run leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Model {
+enum Model<'a> {
     Adapter,
     Merged,
+    /// The file's name.
+    Gguf(&'a str),
 }
 
 impl RunFolder {
-    /// Writes a model card into `adapter/` and `merged/`, where they are.
+    /// Writes a model card into `adapter/`, `merged/` and every `gguf-TYPE/`, where they are.
     ///
     /// # Errors
     /// [`ReportError::Write`], or [`ReportError::Template`], which no run folder should cause.
@@ -40,10 +42,48 @@ impl RunFolder {
                 write_atomic(&folder.join("README.md"), self.card(model)?.as_bytes())?;
             }
         }
+        for kind in ["f32", "f16", "bf16", "q8_0", "q4_0"] {
+            let folder = self.path.join(format!("gguf-{kind}"));
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+            if let Some(file) = names.into_iter().find(|name| name.ends_with(".gguf")) {
+                write_atomic(&folder.join("README.md"), self.card(Model::Gguf(&file))?.as_bytes())?;
+            }
+        }
         Ok(())
     }
 
-    fn card(&self, model: Model) -> Result<String, ReportError> {
+    /// What kind of adapters the stages trained, in words.
+    fn adapter_kinds(&self) -> Vec<String> {
+        let of = |stage: usize, field: &str| {
+            let path = format!("stages.{stage}.{field}");
+            self.plan.settings.iter().find(|setting| setting.path == path).map(|setting| &setting.value)
+        };
+        let kind = |stage: usize| {
+            let (rank, alpha) = (of(stage, "lora_rank")?.as_u64()?, of(stage, "lora_alpha")?.as_f64()?);
+            let is = |field: &str| of(stage, field).is_some_and(|value| *value == true);
+            let names = |field: &str| {
+                let list = of(stage, field).and_then(|value| value.as_array()).into_iter().flatten();
+                list.filter_map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+            };
+            let root = if is("use_rslora") { "the root of its rank (rsLoRA)" } else { "its rank" };
+            let mut text = format!("rank {rank}, scaled by {alpha} over {root}, on {}", names("target_modules"));
+            if is("use_dora") {
+                text += "; with trained magnitudes (DoRA)";
+            }
+            if let Some(rate) = of(stage, "lora_dropout").and_then(|rate| rate.as_f64()).filter(|rate| *rate > 0.0) {
+                text += &format!("; {:.0} % dropout in training", 100.0 * rate);
+            }
+            let tables = names("modules_to_save");
+            if !tables.is_empty() {
+                text += &format!("; beside it {tables}, trained whole");
+            }
+            Some(text)
+        };
+        (0..self.plan.stages.len()).filter_map(kind).collect()
+    }
+
+    fn card(&self, model: Model<'_>) -> Result<String, ReportError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.add_filter("md", markdown);
@@ -68,12 +108,18 @@ impl RunFolder {
         }
         let kinds = plan.stages.iter().map(|stage| stage.kind.as_str()).collect::<Vec<_>>().join(" then ");
         let what = if adapter { "A LoRA adapter (PEFT) over" } else { "A fine-tuned copy of" };
+        let gguf = match model {
+            Model::Gguf(file) => Some(file),
+            Model::Adapter | Model::Merged => None,
+        };
         let what = format!(
             "{what} {base}, trained by {kinds} ({} steps).",
             number::count(plan.stages.iter().map(|stage| stage.steps as u64).sum::<u64>())
         );
         let mut card = environment.get_template("card.md")?.render(context! {
             adapter, license_id, what,
+            gguf => value(gguf),
+            adapters => value(self.adapter_kinds()),
             base_model => value(base_model),
             license_name => value(license_name),
             tags => value(tags),

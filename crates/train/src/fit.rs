@@ -303,6 +303,7 @@ impl<'m, D: Device> Fit<'m, D> {
     /// partly overwritten.
     pub fn restore(&mut self, path: &Path, state: FitState) -> Result<(), WeightsError> {
         self.optimizer.restore(self.model.device(), path, state.step as u32)?;
+        self.model.adapters_changed();
         self.state = state;
         Ok(())
     }

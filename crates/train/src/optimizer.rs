@@ -65,6 +65,11 @@ impl<B> Optimizer<B> {
         self.entries.iter().map(|e| e.parameter.value.len()).sum()
     }
 
+    /// Steps made.
+    pub fn steps(&self) -> usize {
+        self.steps as usize
+    }
+
     /// Sets every gradient to zero.
     pub fn clear_gradients<D: Device<Buffer = B>>(&self, device: &D) {
         self.entries.iter().filter_map(|e| e.parameter.gradient.as_ref()).for_each(|g| device.fill(g, 0.0));
@@ -83,7 +88,7 @@ impl<B> Optimizer<B> {
         Ok(total.sqrt())
     }
 
-    /// One step at this rate. `norm` is the gradient's, for clipping: PyTorch's `clip_grad_norm_`, which scales by
+    /// One step at this rate, or its multiple where a parameter has one. `norm` is the gradient's, for clipping: PyTorch's `clip_grad_norm_`, which scales by
     /// `max_norm / (norm + 1e-6)` where that is below 1.
     pub fn step<D: Device<Buffer = B>>(&mut self, device: &D, learning_rate: f64, norm: f64) {
         self.steps += 1;
@@ -100,6 +105,7 @@ impl<B> Optimizer<B> {
         };
         for e in &self.entries {
             if let Some(gradient) = &e.parameter.gradient {
+                let step = AdamW { learning_rate: (learning_rate * f64::from(e.parameter.rate)) as f32, ..step };
                 device.adamw(&step, &e.parameter.value, gradient, &e.mean, &e.square);
             }
         }

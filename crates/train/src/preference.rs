@@ -218,7 +218,7 @@ pub fn preference_step<D: Device>(
         processed_tokens: batches.iter().map(|batch| batch.ids.len()).sum(),
         trained_tokens: batches.iter().flat_map(|batch| &batch.pairs).map(targets).sum(),
     };
-    conclude(model.device(), optimizer, outcome, learning_rate)
+    conclude(model, optimizer, outcome, learning_rate)
 }
 
 /// Loss and metrics over pairs, nothing trained.

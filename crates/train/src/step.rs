@@ -1,7 +1,7 @@
 //! One optimiser step: micro-batches forward and backward, one division, clip, AdamW.
 
 use temper_data::{MicroBatch, Target};
-use temper_kernels::{Device, LogProbGrad, Pick};
+use temper_kernels::{Device, LogProbGrad, Pick, Segment};
 use temper_model::{Beginnings, Llama, Tokens, Workspace};
 
 use crate::TrainError;
@@ -73,7 +73,7 @@ pub fn step<D: Device>(
     optimizer.clear_gradients(d);
     let mut by_source = vec![LossSum::default(); sources];
     for batch in batches {
-        forward_backward(model, ws, batch, total, &mut by_source);
+        forward_backward(model, ws, batch, total, optimizer.steps(), &mut by_source);
     }
     let outcome = StepOutcome {
         by_source,
@@ -82,40 +82,44 @@ pub fn step<D: Device>(
         trained_tokens: targets().count(),
         preference: None,
     };
-    conclude(d, optimizer, outcome, learning_rate)
+    conclude(model, optimizer, outcome, learning_rate)
 }
 
 /// The end of every step: the gradient's norm, into `outcome`, then AdamW, unless a number is not finite.
 pub(crate) fn conclude<D: Device>(
-    d: &D,
+    model: &Llama<D>,
     optimizer: &mut Optimizer<D::Buffer>,
     mut outcome: StepOutcome,
     learning_rate: f64,
 ) -> Result<StepOutcome, TrainError> {
+    let d = model.device();
     let norm = optimizer.gradient_norm(d).map_err(|parameter| TrainError::GradientNotFinite { parameter })?;
     outcome.gradient_norm = norm;
     if !outcome.loss().is_finite() {
         return Err(TrainError::LossNotFinite { loss: outcome.loss() });
     }
     optimizer.step(d, learning_rate, norm);
+    model.adapters_changed();
     Ok(outcome)
 }
 
-/// Adds the gradients of one micro-batch.
+/// Adds the gradients of one micro-batch. `step`: steps made before this one.
 fn forward_backward<D: Device>(
     model: &Llama<D>,
     ws: &Workspace<D::Buffer>,
     batch: &MicroBatch,
     total: f64,
+    step: usize,
     by_source: &mut [LossSum],
 ) {
     let (Some(hidden_gradient), Some(picked_gradient)) = (&ws.hidden_gradient, &ws.picked_gradient) else {
         panic!("a step needs a workspace for training");
     };
     let d = model.device();
-    let laid = Laid::out(batch);
+    let noise = model.noise(step, batch.places());
+    let laid = if noise.is_none() { Laid::shared(batch) } else { Laid::apart(batch) };
     let tokens = laid.tokens();
-    let hidden = model.forward(ws, tokens, true);
+    let hidden = model.forward_noised(ws, tokens, noise.as_ref());
 
     // Only the positions that predict a trained token go through the head.
     let targets = || laid.order.iter().map(|&place| &batch.targets[place]);
@@ -133,11 +137,11 @@ fn forward_backward<D: Device>(
     let dhidden = hidden_gradient.first_rows(tokens.ids.len());
     d.fill(&dhidden, 0.0);
     d.scatter_rows(&dpicked, &laid.asked, &dhidden);
-    model.backward(ws, tokens);
+    model.backward_noised(ws, tokens, noise.as_ref());
 }
 
-/// A micro-batch as it goes through the model: what its rows begin with in common is computed once, forward and backward.
-/// That changes rounding only.
+/// A micro-batch as it goes through the model. What its rows begin with in common is computed once, forward and backward,
+/// which changes rounding only.
 struct Laid {
     rows: Beginnings,
     /// The rows of hidden states that predict something, ascending.
@@ -149,12 +153,27 @@ struct Laid {
 }
 
 impl Laid {
-    fn out(batch: &MicroBatch) -> Self {
+    /// What rows begin with in common has one run of rows.
+    fn shared(batch: &MicroBatch) -> Self {
         let ids = |i: usize| &batch.ids[batch.segments[i].clone()];
         let (mut rows, mut row_of) = (Beginnings::default(), vec![0; batch.ids.len()]);
         for i in Beginnings::order(batch.segments.len(), ids) {
             row_of[batch.segments[i].clone()].copy_from_slice(&rows.add(ids(i)));
         }
+        Self::of(batch, rows, &row_of)
+    }
+
+    /// Each row by itself, as where every token of a row has something of its own dropped.
+    fn apart(batch: &MicroBatch) -> Self {
+        let mut rows = Beginnings::default();
+        rows.ids.clone_from(&batch.ids);
+        rows.positions.clone_from(&batch.positions);
+        rows.segments = batch.segments.iter().cloned().map(Segment::alone).collect();
+        let row_of: Vec<u32> = (0..batch.ids.len() as u32).collect();
+        Self::of(batch, rows, &row_of)
+    }
+
+    fn of(batch: &MicroBatch, rows: Beginnings, row_of: &[u32]) -> Self {
         let row = |place: &usize| row_of[batch.targets[*place].row as usize];
         let mut order: Vec<usize> = (0..batch.targets.len()).collect();
         order.sort_by_key(row);

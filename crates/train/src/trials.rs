@@ -117,8 +117,8 @@ pub enum TrialError {
 impl TrialBase<'_> {
     /// Bytes that a trial takes beside the base: activations, and value, gradient and two moments of each adapter.
     pub fn bytes(&self, trial: &Trial<'_>) -> usize {
-        let (widths, adapters) = trial.lora.sizes(self.config);
-        16 * adapters + Workspace::bytes(&self.device, self.config, widths, Purpose::Train, trial.tokens)
+        let (space, adapters) = (trial.lora.space(self.config), trial.lora.sizes(self.config).1);
+        16 * adapters + Workspace::bytes(&self.device, self.config, space, Purpose::Train, trial.tokens)
     }
 
     /// Trains one adapter on the calling thread's pool. `hear` is told of each step and validation.

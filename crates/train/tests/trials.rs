@@ -93,7 +93,7 @@ fn what_a_trial_takes_is_what_it_allocates() {
         });
         let Tuning::Lora(lora) = &tuning else { unreachable!() };
         let (widths, numbers) = lora.sizes(&config);
-        assert_eq!(widths, model.adapter_widths());
+        assert_eq!(widths, model.adapter_widths().inner);
         assert_eq!(numbers, model.adapters().iter().map(|(_, a)| a.value.len()).sum::<usize>());
     }
 }

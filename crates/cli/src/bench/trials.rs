@@ -33,7 +33,7 @@ pub(super) fn run(args: &TrialsArgs) -> Outcome {
     let batch = random_batch(&config, &args.shape);
     let batches = |_: usize| vec![batch.clone()];
     let targets = LINEAR_MODULES.map(str::to_owned).to_vec();
-    let lora = LoraSettings { rank: args.shape.rank, alpha: args.shape.alpha, targets };
+    let lora = LoraSettings::new(args.shape.rank, args.shape.alpha, targets);
     let settings = FitSettings {
         learning_rate: LearningRate {
             peak: 1e-4,

@@ -2,7 +2,7 @@
 
 use temper_data::{ReadOptions, RowKind, Source, parse_rows, prepare};
 use temper_kernels::Cpu;
-use temper_model::{LINEAR_MODULES, LoraSettings, Tuning};
+use temper_model::{LINEAR_MODULES, LoraSettings, Purpose, Tuning};
 use temper_pipeline::{BATCH_TOKENS, Base, PipelineError, trained_parameters, training_memory};
 
 use super::look::Data;
@@ -128,9 +128,7 @@ pub fn choose(data: &Data, base: &Base, device: &Cpu, memory: Memory) -> Result<
     let batch = [32, 16].into_iter().find(|&batch| steps_of(batch) >= 60).unwrap_or(8);
     let steps = steps_of(batch).max(1);
 
-    let tuning = |rank: usize| {
-        Tuning::Lora(LoraSettings { rank, alpha: 32.0, targets: LINEAR_MODULES.map(str::to_owned).to_vec() })
-    };
+    let tuning = |rank: usize| Tuning::Lora(LoraSettings::new(rank, 32.0, LINEAR_MODULES.map(str::to_owned).to_vec()));
     let ranks = [16, 32, 64, 128];
     let holds = |rank: &usize| 2.0 * trained_parameters(config, &tuning(*rank)) as f64 >= trained;
     let rank = ranks.into_iter().find(holds).unwrap_or(128);
@@ -142,7 +140,7 @@ pub fn choose(data: &Data, base: &Base, device: &Cpu, memory: Memory) -> Result<
 
     // The longest pair: two answers.
     let least = if data.task == Task::Preference { 2 * max_length } else { max_length };
-    let takes = |tokens: usize| training_memory(device, config, &tuning(rank), tokens);
+    let takes = |tokens: usize| training_memory(device, config, &tuning(rank), Purpose::Train, tokens);
     let roomy = least.max(1024);
     let fits = |tokens: usize| takes(tokens) as f64 <= 0.7 * memory.available as f64;
     let micro_batch_tokens = if fits(roomy) { roomy } else { least };

@@ -4,6 +4,8 @@
 
 use multiversion::multiversion;
 
+use crate::dropout::Dropout;
+
 const LANES: usize = 16;
 
 /// e^x for x <= 88, within 3e-7 relative of the true value; 0 below -87.3. Cephes' reduction and polynomial (Moshier).
@@ -280,6 +282,41 @@ pub(super) fn geglu_backward(gate: &[f32], up: &[f32], dout: &[f32], dgate: &mut
         let (s, slope) = gelu_gate(gate);
         *dup = dout * gate * s;
         *dgate = dout * up * s * (1.0 + gate * (1.0 - s) * slope);
+    }
+}
+
+/// y = x with elements dropped, or y += that.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn dropout(dropout: Dropout, key: u64, x: &[f32], add: bool, y: &mut [f32]) {
+    for (j, (y, &x)) in (0u32..).zip(y.iter_mut().zip(x)) {
+        let before = if add { *y } else { 0.0 };
+        *y = before + x * dropout.factor(key, j);
+    }
+}
+
+/// y += scale * x.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn add_scaled(x: &[f32], scale: f32, y: &mut [f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += scale * x;
+    }
+}
+
+/// y = from + x * w; `from` empty: y = x * w.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn weighted(x: &[f32], w: &[f32], from: &[f32], y: &mut [f32]) {
+    if from.is_empty() {
+        y.iter_mut().zip(x).zip(w).for_each(|((y, &x), &w)| *y = x * w);
+    } else {
+        y.iter_mut().zip(x).zip(w).zip(from).for_each(|(((y, &x), &w), &from)| *y = from + x * w);
+    }
+}
+
+/// sums += x * y.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn add_products(x: &[f32], y: &[f32], sums: &mut [f32]) {
+    for ((sum, &x), &y) in sums.iter_mut().zip(x).zip(y) {
+        *sum += x * y;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The CPU device: threads of the global rayon pool, instructions chosen at run time, products in f32 or bf16.
 
+mod adapters;
 mod attention;
 mod gated;
 mod lanes;
@@ -509,6 +510,22 @@ impl Device for Cpu {
 
     fn linear_kl(&self, p: (&Cells, &Cells), q: (&Cells, &Cells), logits: (&Cells, &Cells)) -> Vec<f32> {
         logprob::kl(self, p, q, logits)
+    }
+
+    fn dropout(&self, x: &Cells, keys: &[u64], rate: f32, write: Write, y: &Cells) {
+        adapters::dropout(x, keys, rate, write, y)
+    }
+
+    fn adapted_row_norms(&self, weight: &Cells, a: &Cells, b: &Cells, scale: f32, norms: &Cells) {
+        adapters::row_norms(weight, a, b, scale, norms)
+    }
+
+    fn scale_columns(&self, x: &Cells, numerators: &Cells, denominators: &Cells, from: Option<&Cells>, y: &Cells) {
+        adapters::scale_columns(x, numerators, denominators, from, y)
+    }
+
+    fn column_dots(&self, x: &Cells, y: &Cells, denominators: &Cells, dots: &Cells) {
+        adapters::column_dots(x, y, denominators, dots)
     }
 
     fn sum_squares(&self, tensor: &Cells) -> f64 {

@@ -34,6 +34,8 @@ macro_rules! parity_suite {
             geglu_both_ways
             linear_logprob_in_chunks
             kl_of_two_heads
+            dropout_by_keys
+            adapted_magnitudes
             adamw_ten_steps
             rows_do_not_depend_on_those_beside_them
             packed_rows_do_not_leak_trl_3067
@@ -372,6 +374,34 @@ fn run_adamw<D: Device>(d: &D) -> Outputs {
         d.adamw(&settings, &w, &g, &m, &v);
     }
     vec![d.read(&w), d.read(&m), d.read(&v)]
+}
+
+parity!(dropout_by_keys, 0.0, run_dropout);
+fn run_dropout<D: Device>(d: &D) -> Outputs {
+    let (x, y) = (tensor(d, 1, 20, 37), tensor(d, 2, 20, 37));
+    let keys: Vec<u64> = (0..20).map(|i| i * 0x1234_5678_9abc).collect();
+    d.dropout(&x, &keys, 0.25, Write::Set, &y);
+    let set = d.read(&y);
+    let sum = tensor(d, 3, 20, 37);
+    d.fill(&sum, 0.0);
+    d.dropout(&x, &keys, 0.25, Write::Add, &sum);
+    vec![set, d.read(&sum)]
+}
+
+// A sum of 300 rows: runs of them are added in another order.
+parity!(adapted_magnitudes, 2e-6, run_magnitudes);
+fn run_magnitudes<D: Device>(d: &D) -> Outputs {
+    let (w, a, b) = (tensor(d, 1, 90, 33), tensor(d, 2, 4, 33), tensor(d, 3, 40, 4));
+    d.freeze(&w, &[0..40, 40..90]);
+    let (norms, m) = (tensor(d, 4, 40, 1), tensor(d, 5, 40, 1));
+    d.adapted_row_norms(&w.row_range(0..40), &a, &b, 0.5, &norms);
+    let (x, dy, from, y) = (tensor(d, 6, 300, 40), tensor(d, 7, 300, 40), tensor(d, 8, 300, 40), tensor(d, 9, 300, 40));
+    d.scale_columns(&x, &m, &norms, Some(&from), &y);
+    let dots = tensor(d, 10, 40, 1);
+    d.column_dots(&x, &dy, &norms, &dots);
+    let added = d.read(&y);
+    d.scale_columns(&x, &m, &norms, None, &y);
+    vec![d.read(&norms), added, d.read(&y), d.read(&dots)]
 }
 
 /// The same bits for a row alone, and when the same work is done again.

@@ -1,6 +1,7 @@
 //! Decoders in GGUF files: metadata to [`LlamaConfig`] and tokenizer, tensors under their Hugging Face names.
 
 mod read;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::config::{Design, LayerKind, LlamaConfig};
 use crate::family::{Family, GGUF_ARCHITECTURES};
 use crate::rope::RopeScaling;
 use read::{Container, Value};
+pub use write::{GgufAbout, write_gguf};
 
 /// An open GGUF file of a decoder.
 #[derive(Debug)]

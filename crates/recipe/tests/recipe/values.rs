@@ -35,7 +35,7 @@ fn every_value_of_a_whole_recipe() {
     let stage = &recipe.stages[0];
     let lora = stage.lora.as_ref().unwrap();
     assert_eq!((*lora.lora_rank, *lora.lora_alpha), (8, 16.0));
-    assert_eq!(lora.target_modules.value, [Linear::QProj, Linear::VProj]);
+    assert_eq!(lora.target_modules.value, ["q_proj", "v_proj"]);
     assert_eq!(stage.train.value, [RowFiles::plain(folder.path("train.jsonl"))]);
     let mix = stage.mix.as_ref().unwrap();
     assert_eq!((*mix.unit, *mix.domain, *mix.general[0].loss_weight), (MixUnit::Samples, 75.0, 0.5));
@@ -77,7 +77,7 @@ fn defaults_carry_their_reason_and_fit_the_mode() {
     let stage = &recipe.stages[0];
     assert_eq!(recipe.output.value, PathBuf::from("runs/a"));
     assert_eq!(*stage.mode, Mode::Lora);
-    assert_eq!(stage.lora.as_ref().unwrap().target_modules.value, Linear::ALL);
+    assert_eq!(stage.lora.as_ref().unwrap().target_modules.value, Linear::all());
     assert_eq!((*stage.max_length, *stage.micro_batch_tokens), (1024, 1024));
     assert_eq!((*stage.duration, *stage.warmup), (Duration::Epochs(1.0), Span::Ratio(0.03)));
     assert!(stage.mix.is_none() && stage.decay.is_none() && stage.eval_steps.is_none() && recipe.evaluation.is_none());
@@ -158,7 +158,7 @@ fn set_lies_over_the_file() {
     assert_eq!((*stage.duration, *stage.warmup), (Duration::Epochs(3.0), Span::Ratio(0.1)));
     let lora = stage.lora.as_ref().unwrap();
     assert!(matches!(lora.lora_rank.source, Source::Default { .. }));
-    assert_eq!(lora.target_modules.value, [Linear::UpProj]);
+    assert_eq!(lora.target_modules.value, ["up_proj"]);
     assert_eq!(*stage.mix.as_ref().unwrap().general[1].loss_weight, 3.0);
     let floors = &recipe.evaluation.as_ref().unwrap().floors;
     assert_eq!((*floors[2].bound, *floors[3].bound), (Bound::MaxKl(0.3), Bound::MaxDropPoints(5.0)));

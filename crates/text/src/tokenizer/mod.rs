@@ -8,6 +8,7 @@
 mod gguf;
 mod json;
 mod specials;
+mod to_gguf;
 mod words;
 
 use std::borrow::Cow;

@@ -25,12 +25,12 @@ pub fn real(tuning: &Tuning) -> Llama<Cpu> {
 
 /// Adapters on every linear.
 pub fn lora(rank: usize, alpha: f32) -> Tuning {
-    Tuning::Lora(LoraSettings { rank, alpha, targets: LINEAR_MODULES.map(str::to_owned).to_vec() })
+    Tuning::Lora(LoraSettings::new(rank, alpha, LINEAR_MODULES.map(str::to_owned).to_vec()))
 }
 
 /// Adapters on some linears, by PEFT's rule.
 pub fn lora_on(targets: &[&str]) -> Tuning {
-    Tuning::Lora(LoraSettings { rank: 2, alpha: 3.0, targets: targets.iter().map(|&t| t.to_owned()).collect() })
+    Tuning::Lora(LoraSettings::new(2, 3.0, targets.iter().map(|&t| t.to_owned()).collect()))
 }
 
 pub fn workspace<D: Device>(model: &Llama<D>, purpose: Purpose, tokens: usize) -> Workspace<D::Buffer> {

