@@ -136,7 +136,8 @@ fn an_adapter_is_trained_on_or_merged_first() {
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("\"LORA\"", "\"IA3\"")).unwrap();
     ends(&second("ia3", &[]), 2, &["peft_type: only LORA is supported, got \"IA3\""]);
-    ends(&second("nowhere", &["stages.0.adapter=nowhere"]), 2, &["there is no adapter_config.json in", "hint:"]);
+    let nowhere = folder.temper(&["plan", &folder.recipe(), "--set", "stages.0.adapter=nowhere"]);
+    ends(&nowhere, 2, &["there is no adapter_config.json in", "hint:"]);
 }
 
 #[test]

@@ -14,9 +14,9 @@ const EXAMPLE: &str = "
 name: example
 base: model.gguf
 stages:
-  - {kind: sft, train: a, validation: b, filters: {secrets: mask}, lr_scheduler_type: wsd, mix: {general: [{name: g, path: self, share: 100}]}}
+  - {kind: sft, adapter: z, train: a, validation: b, filters: {secrets: mask}, lr_scheduler_type: wsd, mix: {general: [{name: g, path: self, share: 100}]}}
   - {kind: cpt, train: a}
-  - {kind: sft, mode: full, train: a}
+  - {kind: sft, mode: full, adapter: z, train: a}
   - {kind: cpt, mode: full, train: a}
   - {kind: dpo, train: a}
   - {kind: dpo, mode: full, train: a}

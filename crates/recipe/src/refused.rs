@@ -34,8 +34,7 @@ pub(crate) fn reason(key: &str) -> Option<&'static str> {
         "load_in_4bit" | "load_in_8bit" | "quantization_bit" => {
             "a quantised GGUF is read as it is, and computed with in the recipe's `precision`: remove it"
         }
-        "gradient_checkpointing" | "activation_checkpointing" => LATER,
-        "lora_dropout" | "use_rslora" | "use_dora" | "loraplus_lr_ratio" | "modules_to_save" => LATER,
+        "rank_pattern" | "alpha_pattern" => LATER,
         "load_best_model_at_end" => "with `validation` a stage always ends with its best weights: remove it",
         "report_to" | "wandb_project" | "logging_steps" => "every step is written to metrics.jsonl: remove it",
         "<<" => "merge keys are not part of YAML 1.2; write the values out, or use an anchor for a whole value",

@@ -3,10 +3,9 @@ saves them (`peft-*`).
 
 usage: python make.py        (torch 2.15.0, transformers 5.24.0, peft 0.21.2)
 
-The model is a tiny Llama whose weights are formulas, so that no file holds them: element (i, j) of the tensor NAME is
-`amplitude * sin(0.37 i + 0.11 j + phase)`, where the phase is the sum of the bytes of NAME modulo 97, over 7; the amplitude is
-0.4 for matrices; norms are `1 + 0.3 sin(...)`. A and B of the adapters are set by the same formula under their own names
-(amplitude 0.2), DoRA's lengths stay what PEFT makes them. Three steps of AdamW (lr 1e-2, weight decay 0.01) over one row.
+The model is a tiny Llama whose weights are functions of their names, so that no file holds them: see `formula`; amplitude 0.4
+for matrices, norms are 1 plus such numbers of amplitude 0.3. A and B of the adapters are set by the same function under their
+own names (amplitude 0.2), DoRA's lengths stay what PEFT makes them. Three steps of AdamW (lr 1e-2, weight decay 0.01) over one row.
 For LoRA+ the optimiser is PEFT's own. Dropout: PEFT's modules are replaced by ones with the masks that the engine draws.
 """
 
@@ -42,13 +41,6 @@ VARIANTS = {
 SAVED = {"dora": "peft-dora", "embedding and head": "peft-tables", "rslora": "peft-rslora"}
 
 
-def formula(name, shape, amplitude):
-    phase = (sum(name.encode()) % 97) / 7
-    i = np.arange(shape[0], dtype=np.float64)[:, None]
-    j = np.arange(shape[1], dtype=np.float64)[None, :]
-    return torch.from_numpy((amplitude * np.sin(0.37 * i + 0.11 * j + phase)).astype(np.float32))
-
-
 def own(name):
     """The engine's name of a PEFT parameter."""
     name = name.removeprefix("base_model.model.").replace("modules_to_save.default.", "").replace(".default", "")
@@ -80,6 +72,18 @@ def bits(key, index):
     return mix((key + index * 0x9E3779B97F4A7C15) & M64)
 
 
+def formula(name, shape, amplitude):
+    """Numbers of the stream of the tensor's name under seed 0: the upper 24 bits, as -1 to 1, times the amplitude."""
+    k = np.arange(shape[0] * shape[1], dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        z = np.uint64(stream(0, name)) + k * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    unit = (z >> np.uint64(40)).astype(np.float64) / (1 << 24)
+    return torch.from_numpy((amplitude * (2 * unit - 1)).astype(np.float32).reshape(shape))
+
+
 def spread(x):
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
     x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
@@ -107,7 +111,7 @@ class Drawn(torch.nn.Module):
         self.site = site
 
     def forward(self, x):
-        return x * mask(Drawn.step, self.site, x.shape[-1])
+        return x if not self.training else x * mask(Drawn.step, self.site, x.shape[-1])
 
 
 def site_of(name):

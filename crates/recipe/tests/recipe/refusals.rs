@@ -29,7 +29,10 @@ refusals! {
         "21:5: `stages.0.batch_size` is not accepted",
         "ambiguous: tools disagree whether it counts one device or all. Use `global_batch_size`: the rows of one optimiser \
          step, all sources together";
-    lora_dropout: "    lora_alpha: 16" => "    lora_dropout: 0.1", "9:5: `stages.0.lora_dropout` is not accepted", "not in this version";
+    lora_dropout: "    lora_alpha: 16" => "    lora_dropout: 1.0",
+        "9:19: `stages.0.lora_dropout`: expected a number from 0 to below 1, got `1.0`", "choose a value in this range";
+    ranks_by_module: "    lora_alpha: 16" => "    rank_pattern: {q_proj: 4}",
+        "9:5: `stages.0.rank_pattern` is not accepted", "not in this version";
     fp16: "seed: 7" => "fp16: true", "3:1: `fp16` is not accepted",
         "f16 has too small a range to train in without scaling the loss: say `precision: bf16`, which is as small, or remove it";
     precision_of_f16: "seed: 7" => "precision: fp16",
@@ -128,12 +131,13 @@ refusals! {
         "7:15: unknown key `stages.0.betta`", "did you mean `beta`?";
     list_entry_unknown: "[q_proj, v_proj]" => "[q_proj, w_proj]",
         "10:30: `stages.0.target_modules.1`: expected `q_proj` or `k_proj` or `v_proj` or `o_proj` or `gate_proj` or `up_proj` \
-         or `down_proj`, got `w_proj`", "did you mean `k_proj`?";
+         or `down_proj`, or a path that ends so, such as `layers.29.mlp.down_proj`, got `w_proj`", "did you mean `k_proj`?";
     list_entry_twice: "[q_proj, v_proj]" => "[q_proj, q_proj]",
         "10:30: `stages.0.target_modules.1`: `q_proj` is in the list twice", "remove one of them";
     list_that_is_empty: "[q_proj, v_proj]" => "[]",
         "10:21: `stages.0.target_modules`: expected a list of at least 1, each `q_proj` or `k_proj` or `v_proj` or `o_proj` or \
-         `gate_proj` or `up_proj` or `down_proj`, got 0", "add the missing ones";
+         `gate_proj` or `up_proj` or `down_proj`, or a path that ends so, such as `layers.29.mlp.down_proj`, got 0",
+        "add the missing ones";
     labels_twice: "[Infectious, No, Other]" => "[Other, No, Other]",
         "41:25: `evaluation.domain.labels.2`: `Other` is in the list twice", "remove one of them";
     one_label: "[Infectious, No, Other]" => "[Infectious]",

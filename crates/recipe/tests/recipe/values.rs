@@ -185,6 +185,14 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
         ("stages.0.lora_rank", "4"),
         ("stages.0.lora_alpha", "1"),
         ("stages.0.target_modules", "all-linear"),
+        ("stages.0.lora_dropout", "0.5"),
+        ("stages.0.use_rslora", "true"),
+        ("stages.0.use_dora", ""),
+        ("stages.0.loraplus_lr_ratio", "2"),
+        ("stages.0.modules_to_save", ""),
+        ("stages.0.init_lora_weights", "gaussian"),
+        ("stages.0.activation_checkpointing", "true"),
+        ("export", "[merged, \"gguf:q8_0\"]"),
         ("stages.0.train", "[train.jsonl, more.jsonl]"),
         ("stages.0.row_order", "best_last"),
         ("stages.0.mask_history", "true"),
@@ -264,6 +272,14 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
     let (flipped, _) = folder.load(WHOLE, &full).unwrap();
     assert_eq!(by_path(&flipped)["stages.0.mode"].value, "full");
     assert!(!by_path(&flipped).keys().any(|path| path.contains("lora") || path.contains("target_modules")));
+    // These are not averaged with the start.
+    let whole_result = "stages.0.weight_average=1";
+    let (flipped, _) = folder.load(WHOLE, &[whole_result, "stages.0.use_dora=true"]).unwrap();
+    assert_eq!(by_path(&flipped)["stages.0.use_dora"].value, true);
+    let (flipped, _) = folder.load(WHOLE, &[whole_result, "stages.0.modules_to_save=[lm_head]"]).unwrap();
+    assert_eq!(by_path(&flipped)["stages.0.modules_to_save"].value, serde_json::json!(["lm_head"]));
+    let (flipped, _) = folder.load(WHOLE, &["memory_limit=1.5 GiB"]).unwrap();
+    assert_eq!(by_path(&flipped)["memory_limit"].value, 3 << 29);
     // A checkpoint is saved with every validation unless it is said.
     let (flipped, _) = folder.load(WHOLE, &["stages.0.eval_steps=9"]).unwrap();
     let steps = ["stages.0.eval_steps", "stages.0.save_steps"].map(|path| by_path(&flipped)[path].value.clone());
