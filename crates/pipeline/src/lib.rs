@@ -30,6 +30,7 @@ mod watch;
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
 pub use checkpoints::Skipped;
+pub use checks::check_stage;
 pub use estimate::{RunEstimate, measure_products, measure_training, parameters, trained_parameters, training_memory};
 pub use files::find_rows;
 pub use identity::{Input, NUMERICS};
