@@ -377,10 +377,10 @@ fn what_describes_a_table_is_looked_at_first() {
 
 #[test]
 fn an_encoding_in_which_few_bytes_stand_for_many_texts_is_refused_by_name() {
-    let batch = RecordBatch::try_from_iter([("text", Arc::new(StringArray::from(vec!["aaa", "aab"])) as ArrayRef)]).unwrap();
+    let batch =
+        RecordBatch::try_from_iter([("text", Arc::new(StringArray::from(vec!["aaa", "aab"])) as ArrayRef)]).unwrap();
     let properties = WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BYTE_ARRAY);
-    let mut writer =
-        ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build())).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build())).unwrap();
     writer.write(&batch).unwrap();
     refused("rows.parquet", &writer.into_inner().unwrap(), &["DELTA_BYTE_ARRAY", "as JSONL"]);
 }

@@ -13,7 +13,7 @@ use crate::python;
 
 /// Steps that a template may take over a conversation; a step is about an operator, a name or a turn of a loop. A published
 /// template takes some hundred a message.
-const STEPS: u64 = 50_000_000;
+const STEPS: u64 = 20_000_000;
 
 /// A chat template failed to compile or to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

