@@ -60,11 +60,11 @@ fn with_a_recipe_the_rules_are_those_of_its_stage() {
             )
         })
         .collect();
-    let train = folder.write("train.jsonl", &rows.concat());
+    let train = folder.write("train.jsonl", rows.concat());
     let validation = folder.write("validation.jsonl", &rows[0]);
     let recipe = folder.write(
         "recipe.yaml",
-        &format!(
+        format!(
             "name: r\nbase: {}\nstages:\n  - kind: sft\n    train: {train}\n    validation: {validation}\n    max_steps: 2\n    \
              learning_rate: 1e-3\n    max_length: 512\n",
             gguf()

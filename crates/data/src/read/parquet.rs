@@ -147,7 +147,9 @@ fn check_footer<C: ChunkReader>(chunks: &C) -> Result<()> {
             // An element without children closes those whose last child it was.
             while open.last() == Some(&0) {
                 open.pop();
-                open.last_mut().map(|left| *left = left.saturating_sub(1));
+                if let Some(left) = open.last_mut() {
+                    *left = left.saturating_sub(1);
+                }
             }
         }
         Some(true)
