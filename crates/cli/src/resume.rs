@@ -47,15 +47,17 @@ pub fn run(args: Args) -> Outcome {
     }
     let mut sets = args.sets;
     sets.push(format!("output={}", args.run.display()));
+    let recorded = Provenance::recorded(&args.run);
     let mut options = Options {
         resume: true,
         write_self: true,
         cache: cache(args.no_cache),
         interrupt: Some(&STOP),
+        began: recorded.as_ref().and_then(|recorded| recorded.began.clone()),
         ..args.machine.options()
     };
     let mut prepared = prepare(&file, &sets, &options)?;
-    prepared.provenance = Provenance::recorded(&args.run).unwrap_or_default();
+    prepared.provenance = recorded.unwrap_or_default();
     let mut differs = changes(&args.run, &prepared.plan())?;
     // The run folder is the one that was named, wherever it lies now.
     differs.retain(|change| change.what != "output");

@@ -81,3 +81,53 @@ fn filters_that_differ_give_other_rows_from_the_same_cache() {
     assert_eq!(kept("{min_chars: 60}"), few);
     assert_eq!(kept("{}"), all);
 }
+
+/// Duplicates were looked for within each file, since each file is kept as tokens by itself.
+#[test]
+fn duplicates_are_filtered_across_files_and_counted_where_they_are() {
+    let folder = Folder::new();
+    folder.keep_first_stage();
+    let tiny = root().join("data/tests");
+    let rows = std::fs::read_to_string(tiny.join("tiny_train.jsonl")).unwrap();
+    let lines: Vec<&str> = rows.lines().collect();
+    let write = |name: &str, rows: &[&str]| {
+        std::fs::write(folder.path(name), rows.join("\n") + "\n").unwrap();
+        folder.path(name).display().to_string()
+    };
+    // The second file repeats three rows of the first, the third one of the second.
+    let (first, second) =
+        (write("first.jsonl", &lines[..8]), write("second.jsonl", &[&lines[5..8], &lines[8..12]].concat()));
+    let third = write("third.jsonl", &[&lines[11..12], &lines[12..16]].concat());
+    let text = std::fs::read_to_string(folder.path("recipe.yaml")).unwrap();
+    let one = format!("train: {}/tiny_train.jsonl", tiny.display());
+    let filters = "\n    filters: {exact_duplicates: drop}";
+    folder.write_recipe(&text.replace(&one, &format!("train: [{first}, {second}, {third}]{filters}")));
+    let recipe = folder.recipe();
+    let dropped = |more: &[&str]| -> Vec<(u64, u64, Value)> {
+        let plan = folder.temper(&[&["plan", &recipe, "--json"], more].concat());
+        ends(&plan, 0, &[]);
+        let plan: Value = serde_json::from_str(&stdout(&plan)).unwrap();
+        let files = plan["stages"][0]["files"].as_array().unwrap().iter().take(3);
+        let of = |file: &Value| {
+            let duplicate = &file[1]["dropped"]["duplicate"];
+            (
+                file[1]["rows"].as_u64().unwrap(),
+                duplicate["count"].as_u64().unwrap_or(0),
+                duplicate["first_lines"].clone(),
+            )
+        };
+        files.map(of).collect()
+    };
+    let expected = vec![(8, 0, Value::Null), (7, 3, serde_json::json!([1, 2, 3])), (5, 1, serde_json::json!([1]))];
+    assert_eq!(dropped(&[]), expected);
+    // The same from the cache, and where only the last file is not in it.
+    assert_eq!(dropped(&[]), expected);
+    let other = write("third.jsonl", &[&lines[12..16], &lines[11..12], &lines[0..1]].concat());
+    assert_eq!(other, third);
+    let last = (6, 2, serde_json::json!([5, 6]));
+    assert_eq!(dropped(&[]), [&expected[..2], std::slice::from_ref(&last)].concat());
+    // Another first file: what is left of the others depends on it, and is not taken from the cache.
+    write("first.jsonl", &lines[..7]);
+    let all = dropped(&[]);
+    assert_eq!((&all[1], &all[2]), (&(7, 2, serde_json::json!([1, 2])), &last));
+}

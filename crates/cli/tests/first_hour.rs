@@ -316,3 +316,35 @@ fn size(path: &Path) -> u64 {
     }
     std::fs::read_dir(path).unwrap().map(|entry| size(&entry.unwrap().path())).sum()
 }
+
+/// The same rows as JSONL, CSV and Parquet make the same split and the same plan.
+#[test]
+fn init_takes_tables_as_it_takes_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = std::fs::read_to_string(data("icd10/train.jsonl")).unwrap();
+    let some: Vec<&str> = lines.lines().step_by(8).collect();
+    let rows = folder.path().join("rows.jsonl");
+    std::fs::write(&rows, some.join("\n") + "\n").unwrap();
+    let mut plans = Vec::new();
+    for kind in ["jsonl", "csv", "parquet"] {
+        let own = folder.path().join(kind);
+        std::fs::create_dir(&own).unwrap();
+        let file = own.join(format!("rows.{kind}"));
+        let (from, to) = (rows.display().to_string(), file.display().to_string());
+        let converted = temper(&["data", "convert", &from, "--to", "messages", "-o", &to]);
+        assert_eq!(converted.status.code(), Some(0), "{}", String::from_utf8_lossy(&converted.stderr));
+        let found = json(&init(&own, &[&file], &["--json"]));
+        assert_eq!(
+            (&found["task"], found["labels"].as_array().unwrap().len()),
+            (&"classification".into(), 21),
+            "{kind}"
+        );
+        let counts = SPLITS.map(|split| read(&own, split).lines().count());
+        assert_eq!(counts.iter().sum::<usize>(), some.len(), "{kind}");
+        let planned = plan(&own);
+        let file = &planned["stages"][0]["files"][0][1];
+        plans.push((counts, file["rows"].clone(), file["kept"].clone(), file["trained_tokens"].clone()));
+    }
+    assert_eq!(plans[0], plans[1]);
+    assert_eq!(plans[0], plans[2]);
+}

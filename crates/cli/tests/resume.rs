@@ -312,3 +312,37 @@ fn a_finished_stage_is_reused_by_a_later_run_and_the_cache_can_be_pruned() {
     let list = folder.temper(&["cache", "list", "--json"]);
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&list.stdout).unwrap(), serde_json::json!([]));
 }
+
+/// A template that prints the date would make other tokens of the same rows on another day: a run that goes on prints the day on
+/// which it began.
+#[test]
+fn a_run_that_goes_on_another_day_prints_the_day_on_which_it_began() {
+    let folder = Folder::new();
+    folder.keep_first_stage();
+    let dated = concat!(
+        "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n",
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    );
+    std::fs::write(folder.path("base/chat_template.jinja"), dated).unwrap();
+    let run = folder.path("run").display().to_string();
+    ends(&folder.temper(&["run", &folder.recipe()]), 0, &[]);
+    let plan = |began: &str| {
+        let text = std::fs::read_to_string(folder.path("run/plan.json")).unwrap();
+        let mut plan: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let before = plan["provenance"]["began"].as_str().unwrap().to_owned();
+        plan["provenance"]["began"] = began.into();
+        std::fs::write(folder.path("run/plan.json"), plan.to_string()).unwrap();
+        before
+    };
+    std::fs::remove_file(folder.path("run/summary.json")).unwrap();
+    // As if it had begun on another day: then the rows of today are not those that it was planned with.
+    let today = plan("2001-02-03T04:05:06Z");
+    ends(
+        &folder.temper(&["resume", &run]),
+        2,
+        &["changed (needs --accept): tokenizer", "the same text is other tokens"],
+    );
+    // On the day on which it began it goes on, at whatever time.
+    plan(&format!("{}T00:00:01Z", &today[..10]));
+    ends(&folder.temper(&["resume", &run]), 0, &[]);
+}

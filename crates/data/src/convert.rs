@@ -7,10 +7,12 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::columns::Shape;
 use crate::error::{DataError, RowProblem};
 use crate::format::Format;
 use crate::read::{ReadOptions, read_rows};
 use crate::report::Dropped;
+use crate::row::Row;
 
 /// What became of the rows of some files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -25,14 +27,15 @@ pub struct Conversion {
     pub left_out: BTreeMap<String, Dropped>,
 }
 
-/// Writes every row of `files` in the format `target`: `write` is handed each row as a JSON object, in order.
+/// Writes every row of `files` in the format `target`, as it lies in a file of this `shape`: `write` is handed each row as a JSON
+/// object, in order.
 ///
 /// # Errors
 /// As [`read_rows`], and what `write` returns; with `skip` false also [`DataError::BadRows`] where a row cannot be written so.
 pub fn convert<E: From<DataError>>(
     files: &[PathBuf],
     options: &ReadOptions,
-    target: Format,
+    (target, shape): (Format, Shape),
     skip: bool,
     write: &mut dyn FnMut(&Value) -> Result<(), E>,
 ) -> Result<Conversion, E> {
@@ -40,7 +43,8 @@ pub fn convert<E: From<DataError>>(
     for path in files {
         let mut problems = Vec::new();
         let file = read_rows(path, options, &mut |rows| {
-            let written: Vec<_> = rows.par_iter().map(|row| (row.line, target.write(row))).collect();
+            let held = |row: &Row| target.write(row).and_then(|(row, lost)| Ok((shape.hold(target, row)?, lost)));
+            let written: Vec<_> = rows.par_iter().map(|row| (row.line, held(row))).collect();
             for (line, row) in written {
                 match row {
                     Ok((row, lost)) => {

@@ -10,7 +10,7 @@ use temper_text::Message;
 
 use crate::check::text::{is_mojibake, repetition_of};
 use crate::near::{Frame, NearIndex, Prepared};
-use crate::overlap::HeldOut;
+use crate::overlap::{HeldOut, compared_runs};
 use crate::private::{Private, masked, private};
 use crate::report::DropReason;
 use crate::row::{Passage, Row, RowContent};
@@ -32,9 +32,9 @@ pub enum Treatment {
 /// What is left out or masked.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Filters {
-    /// Rows that say what an earlier row of the file says.
+    /// Rows that say what an earlier row says, of the file or of one before it.
     pub exact_duplicates: bool,
-    /// Rows that are nearly the same as an earlier one of the file.
+    /// Rows that are nearly the same as an earlier one, of the file or of one before it.
     pub near_duplicates: bool,
     /// Rows that share words with held-out files.
     pub overlap: bool,
@@ -55,9 +55,14 @@ impl Filters {
     pub fn any(&self) -> bool {
         *self != Filters::default()
     }
+
+    /// Whether what is left of a file depends on the files before it.
+    pub fn look_back(&self) -> bool {
+        self.exact_duplicates || self.near_duplicates
+    }
 }
 
-/// Filters at work on one file.
+/// Filters at work on files, one after the other: duplicates are looked for across all of them.
 pub struct Filtering {
     filters: Filters,
     held_out: Vec<HeldOut>,
@@ -100,6 +105,11 @@ impl Filtering {
         }
     }
 
+    /// The rows that come from here on are of another file, which has a frame of its own.
+    pub fn next_file(&mut self) {
+        self.frame = None;
+    }
+
     /// The next rows of the file.
     pub fn apply(&mut self, rows: Vec<Row>) -> Filtered {
         let this = &*self;
@@ -136,7 +146,10 @@ impl Filtering {
         };
         let chars = || view.said().map(|turn| turn.text.chars().count()).sum::<usize>();
         let (verbatim, folded) = (view.verbatim(), view.folded());
-        let met = || self.held_out.iter().any(|held_out| held_out.meets(&view, folded).is_some());
+        let met = || {
+            let runs = compared_runs(&view);
+            self.held_out.iter().any(|held_out| held_out.meets(&runs, folded).is_some())
+        };
         let reason = if let Some(what) = held(Treatment::Drop) {
             Some(if what.is_secret() { DropReason::Secret } else { DropReason::PersonalData })
         } else if filters.mojibake && view.turns.iter().any(|turn| is_mojibake(&turn.text)) {

@@ -19,6 +19,7 @@
 //! batch, and the one division is made where that is computed.
 
 mod check;
+mod columns;
 mod convert;
 mod error;
 mod examples;
@@ -41,6 +42,7 @@ mod write;
 pub use check::{
     Action, Check, CheckOptions, CheckReport, Checker, Finding, LengthUnit, Lengths, Place, Severity, check_files,
 };
+pub use columns::Shape;
 pub use convert::{Conversion, convert};
 pub use error::{DataError, RowProblem};
 pub use examples::{Example, Examples, ExamplesWriter, Pair};

@@ -56,21 +56,20 @@ fn of_least(a: &[u32], b: &[u32], least: usize) -> f64 {
     both as f64 / all.max(1) as f64
 }
 
-/// What is kept of a text: its smallest hashes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Sketch {
-    least: Box<[u32]>,
-    /// Whether these are all.
+/// What is kept of a text: its smallest hashes, and whether these are all.
+#[derive(Debug, Clone, Copy)]
+struct Sketch<'s> {
+    least: &'s [u32],
     whole: bool,
 }
 
-impl Sketch {
-    fn of(set: &[u32]) -> Sketch {
-        Sketch { least: set[..set.len().min(KEPT)].into(), whole: set.len() <= KEPT }
+impl<'s> Sketch<'s> {
+    fn of(set: &'s [u32]) -> Self {
+        Sketch { least: &set[..set.len().min(KEPT)], whole: set.len() <= KEPT }
     }
 
-    fn jaccard(&self, other: &Sketch) -> f64 {
-        of_least(&self.least, &other.least, if self.whole && other.whole { usize::MAX } else { KEPT })
+    fn jaccard(self, other: Sketch<'_>) -> f64 {
+        of_least(self.least, other.least, if self.whole && other.whole { usize::MAX } else { KEPT })
     }
 }
 
@@ -82,13 +81,10 @@ static FUNCTIONS: LazyLock<[(u64, u64); BANDS * ROWS]> = LazyLock::new(|| {
 
 /// The least value of each function over a set.
 fn signature(set: &[u32]) -> [u32; BANDS * ROWS] {
-    let mut least = [u32::MAX; BANDS * ROWS];
-    for &shingle in set {
-        for (least, (a, b)) in least.iter_mut().zip(FUNCTIONS.iter()) {
-            *least = (*least).min((a.wrapping_mul(u64::from(shingle)).wrapping_add(*b) >> 32) as u32);
-        }
-    }
-    least
+    FUNCTIONS.map(|(a, b)| {
+        let value = |&shingle: &u32| (a.wrapping_mul(u64::from(shingle)).wrapping_add(b) >> 32) as u32;
+        set.iter().map(value).min().unwrap_or(u32::MAX)
+    })
 }
 
 /// Shingles that more than this share of at least [`COMMON_FROM`] texts have are a frame.
@@ -124,8 +120,9 @@ impl Frame {
 /// A text as it is looked up: pure, so that texts are prepared in parallel.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    sketch: Sketch,
-    bands: Box<[u64]>,
+    least: Box<[u32]>,
+    whole: bool,
+    bands: [u32; BANDS],
 }
 
 impl Prepared {
@@ -135,64 +132,100 @@ impl Prepared {
             return None;
         }
         let signature = signature(set);
-        let bands = signature
-            .chunks_exact(ROWS)
-            .zip(0u64..)
-            .map(|(band, at)| hash_of(std::iter::once(at).chain(band.iter().map(|&least| u64::from(least)))));
-        Some(Prepared { sketch: Sketch::of(set), bands: bands.collect() })
+        // Half of a hash will do: what meets by chance is compared all the same.
+        let band = |at: usize| {
+            let least = &signature[ROWS * at..ROWS * (at + 1)];
+            let values = std::iter::once(at as u64).chain(least.iter().map(|&least| u64::from(least)));
+            (hash_of(values) >> 32) as u32
+        };
+        let Sketch { least, whole } = Sketch::of(set);
+        Some(Prepared { least: least.into(), whole, bands: std::array::from_fn(band) })
     }
 }
 
-/// The texts so far, of which none is near another. At most 1.7 KB a text.
+/// The texts so far, of which none is near another. Kept of each are the hashes of its bands and its smallest hashes: 320 bytes
+/// and 4 for each of these, at most 1.4 KB.
 #[derive(Debug, Default)]
 pub struct NearIndex {
-    /// By the hash of a band: the newest of its entries.
-    newest: HashMap<u64, u32>,
-    /// A text, and the entry before this one in its bucket, from 1; 0 is none.
+    /// By the lowest bits of a band's hash: the newest entry with these, from 1; 0 is none. A power of two long.
+    newest: Vec<u32>,
+    /// Of each entry, of which a text has [`BANDS`], one after the other: its band's hash, and the entry before it that has the
+    /// same lowest bits.
     entries: Vec<(u32, u32)>,
-    sketches: Vec<Sketch>,
+    /// The smallest hashes of all texts, one text after the other.
+    least: Vec<u32>,
+    /// Where those of each text end, and whether they are all.
+    ends: Vec<(usize, bool)>,
 }
 
 impl NearIndex {
     /// The number of the earlier text that this one is near to; where there is none, it becomes the next text.
     pub fn add(&mut self, text: Prepared) -> Option<usize> {
-        let mut best: Option<(f64, u32)> = None;
-        for band in &text.bands {
-            let mut at = self.newest.get(band).copied().unwrap_or(0);
-            for _ in 0..COMPARED {
-                let Some(&(other, before)) = (at as usize).checked_sub(1).and_then(|at| self.entries.get(at)) else {
-                    break;
-                };
+        let sketch = Sketch { least: &text.least, whole: text.whole };
+        let mut best: Option<(f64, usize)> = None;
+        for &band in &text.bands {
+            let mut at = self.newest.get(self.place(band)).copied().unwrap_or(0);
+            let mut compared = 0;
+            while let Some(&(hash, before)) = (at as usize).checked_sub(1).and_then(|at| self.entries.get(at)) {
+                let other = (at as usize - 1) / BANDS;
                 at = before;
-                let near = text.sketch.jaccard(&self.sketches[other as usize]);
+                if hash != band {
+                    continue;
+                }
+                let near = sketch.jaccard(self.sketch(other));
                 if near >= NEAR_DUPLICATE
                     && best.is_none_or(|(most, first)| near > most || near == most && other < first)
                 {
                     best = Some((near, other));
                 }
+                compared += 1;
+                if compared == COMPARED {
+                    break;
+                }
             }
         }
         if let Some((_, other)) = best {
-            return Some(other as usize);
+            return Some(other);
         }
-        let number = self.sketches.len() as u32;
-        for &band in &text.bands {
-            let newest = self.newest.entry(band).or_insert(0);
-            self.entries.push((number, *newest));
-            *newest = self.entries.len() as u32;
+        self.entries.extend(text.bands.map(|band| (band, 0)));
+        self.least.extend_from_slice(&text.least);
+        self.ends.push((self.least.len(), text.whole));
+        if self.entries.len() > self.newest.len() {
+            self.newest = vec![0; self.entries.len().next_power_of_two()];
+            self.link(0);
+        } else {
+            self.link(self.entries.len() - BANDS);
         }
-        self.sketches.push(text.sketch);
         None
+    }
+
+    fn place(&self, band: u32) -> usize {
+        band as usize & self.newest.len().wrapping_sub(1)
+    }
+
+    /// Puts the entries from this one on into their places, the newest first.
+    fn link(&mut self, from: usize) {
+        for at in from..self.entries.len() {
+            let place = self.place(self.entries[at].0);
+            self.entries[at].1 = self.newest[place];
+            self.newest[place] = at as u32 + 1;
+        }
+    }
+
+    fn sketch(&self, text: usize) -> Sketch<'_> {
+        let start = text.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        let (end, whole) = self.ends[text];
+        Sketch { least: &self.least[start..end], whole }
     }
 
     /// How many texts are kept.
     pub fn len(&self) -> usize {
-        self.sketches.len()
+        self.ends.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.sketches.is_empty()
+        self.ends.is_empty()
     }
 }
 
@@ -227,7 +260,7 @@ mod tests {
                 let deviation = (exact * (1.0 - exact) / x.len() as f64).sqrt();
                 assert!((agree - exact).abs() < 5.0 * deviation, "{size} {both}: {agree} for {exact}");
                 sum += agree - exact;
-                let sketched = Sketch::of(&a).jaccard(&Sketch::of(&b));
+                let sketched = Sketch::of(&a).jaccard(Sketch::of(&b));
                 let error = if size <= KEPT { 0.0 } else { 5.0 * (exact * (1.0 - exact) / KEPT as f64).sqrt() };
                 assert!((sketched - exact).abs() <= error, "{size} {both}: {sketched} for {exact}");
             }

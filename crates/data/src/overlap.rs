@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{DataError, RowProblem};
 use crate::read::{ReadOptions, read_rows};
 use crate::row::Row;
-use crate::view::View;
+use crate::view::{Turn, View};
 use crate::words::{each_text, hash_of, runs, word_hashes};
 
 /// Words of a run that training and evaluation may not share: those of GPT-3's check (Brown et al. 2020, appendix C).
@@ -43,7 +43,11 @@ impl RunIndex {
 
     /// Adds a text of the item.
     pub fn add(&mut self, text: &str) {
-        for run in runs_of(&word_hashes(text), self.length) {
+        self.add_words(&word_hashes(text));
+    }
+
+    fn add_words(&mut self, words: &[u64]) {
+        for run in runs_of(words, self.length) {
             let (count, last) = self.runs.entry(run).or_insert((0, u32::MAX));
             if *last != self.items {
                 (*count, *last) = (*count + 1, self.items);
@@ -61,12 +65,7 @@ impl RunIndex {
 
     /// Whether the text shares a run.
     pub fn shares(&self, text: &str) -> bool {
-        self.shared(&word_hashes(text)).is_some()
-    }
-
-    /// The last item that has a run of these words.
-    fn shared(&self, words: &[u64]) -> Option<u32> {
-        runs_of(words, self.length).find_map(|run| self.runs.get(&run)).map(|(_, item)| *item)
+        runs_of(&word_hashes(text), self.length).any(|run| self.runs.contains_key(&run))
     }
 }
 
@@ -157,28 +156,31 @@ impl HeldOut {
         self.next(row.line);
         self.labels.extend(row.label.clone());
         self.whole.extend(view.folded().map(|whole| (whole, row.line)));
-        compared(&view).for_each(|text| self.runs.add(text));
+        compared(&view).for_each(|turn| self.runs.add_words(turn.words()));
     }
 
-    /// Whether a row is one of these, or shares a run of words with one.
-    pub(crate) fn meets(&self, view: &View<'_>, folded: Option<u64>) -> Option<Met> {
+    /// Whether a row is one of these, or shares a run of words with one; `runs` are its [`compared_runs`].
+    pub(crate) fn meets(&self, runs: &[u64], folded: Option<u64>) -> Option<Met> {
         if let Some(&line) = folded.and_then(|whole| self.whole.get(&whole)) {
             return Some(Met::Whole(line));
         }
-        let item = compared(view).find_map(|text| self.runs.shared(&word_hashes(text)))?;
+        let (_, item) = runs.iter().find_map(|run| self.runs.runs.get(run))?;
         // Items are numbered from 1.
-        Some(Met::Run(self.lines.get(item as usize - 1).copied().unwrap_or_default()))
+        Some(Met::Run(self.lines.get(*item as usize - 1).copied().unwrap_or_default()))
     }
+}
+
+/// The runs of words by which a row is compared with held-out files, each of which would make them again.
+pub(crate) fn compared_runs(view: &View<'_>) -> Vec<u64> {
+    compared(view).flat_map(|turn| runs_of(turn.words(), SHARED_RUN)).collect()
 }
 
 /// The texts by which rows are compared. A short answer says nothing of where it comes from: of answers only runs would count, and
 /// texts of fewer words are left out.
-fn compared<'v>(view: &'v View<'_>) -> impl Iterator<Item = &'v str> {
+fn compared<'v, 'r>(view: &'v View<'r>) -> impl Iterator<Item = &'v Turn<'r>> {
     let answer = view.answer.unwrap_or(view.turns.len());
     let texts = view.turns.iter().enumerate().filter(|(_, turn)| turn.role != "system");
-    texts
-        .filter(move |(at, turn)| *at < answer || word_hashes(&turn.text).len() >= SHARED_RUN)
-        .map(|(_, turn)| turn.text.as_ref())
+    texts.filter(move |(at, turn)| *at < answer || turn.words().len() >= SHARED_RUN).map(|(_, turn)| turn)
 }
 
 /// The texts of each line of JSON, with its number from 1. Blank lines count as none.

@@ -374,11 +374,14 @@ pub fn prepare_file(
 pub fn prepare_filtered(
     path: &Path,
     options: &ReadOptions,
-    mut filtering: Option<Filtering>,
+    mut filtering: Option<&mut Filtering>,
     mut preparing: Preparing<'_>,
     (name, loss_weight): (&str, f32),
 ) -> Result<Source, DataError> {
     check_loss_weight(name, loss_weight)?;
+    if let Some(filtering) = &mut filtering {
+        filtering.next_file();
+    }
     let mut first = true;
     let file = read_rows(path, options, &mut |rows| {
         if let Some(row) = rows.first().filter(|_| first) {

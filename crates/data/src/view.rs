@@ -1,6 +1,7 @@
 //! A row as checks and filters see it: its texts in order, what is asked and what is answered.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use serde_json::Value;
 use temper_text::Message;
@@ -14,6 +15,19 @@ pub(crate) struct Turn<'r> {
     /// Who says it; `text` in a document, `rejected` of the worse answer, `reference` of a task's.
     pub role: &'r str,
     pub text: Cow<'r, str>,
+    /// The hashes of its words, once they were asked for.
+    words: OnceCell<Vec<u64>>,
+}
+
+impl<'r> Turn<'r> {
+    fn new(role: &'r str, text: Cow<'r, str>) -> Self {
+        Self { role, text, words: OnceCell::new() }
+    }
+
+    /// The hashes of its words.
+    pub fn words(&self) -> &[u64] {
+        self.words.get_or_init(|| word_hashes(&self.text))
+    }
 }
 
 /// The texts of a row.
@@ -62,7 +76,7 @@ impl<'r> View<'r> {
     }
 
     fn put(&mut self, role: &'r str, text: &'r str) {
-        self.turns.push(Turn { role, text: Cow::Borrowed(text) });
+        self.turns.push(Turn::new(role, Cow::Borrowed(text)));
     }
 
     fn put_messages(&mut self, messages: &'r [Message]) {
@@ -70,11 +84,11 @@ impl<'r> View<'r> {
     }
 
     fn put_message(&mut self, message: &'r Message, role: &'r str) {
-        self.turns.extend(message.reasoning.as_deref().map(|text| Turn { role, text: Cow::Borrowed(text) }));
+        self.turns.extend(message.reasoning.as_deref().map(|text| Turn::new(role, Cow::Borrowed(text))));
         self.put(role, &message.content);
         for call in &message.tool_calls {
             let arguments = Value::Object(call.arguments.clone());
-            self.turns.push(Turn { role, text: Cow::Owned(format!("{} {arguments}", call.name)) });
+            self.turns.push(Turn::new(role, Cow::Owned(format!("{} {arguments}", call.name))));
         }
     }
 
@@ -106,7 +120,7 @@ impl<'r> View<'r> {
 
     /// What near duplicates are known by.
     pub fn shingles(&self) -> Vec<u32> {
-        let words: Vec<u64> = self.said().flat_map(|turn| word_hashes(&turn.text)).collect();
+        let words: Vec<u64> = self.said().flat_map(Turn::words).copied().collect();
         shingles(&words)
     }
 
@@ -126,5 +140,5 @@ impl<'r> View<'r> {
 
 /// The words of turns, system turns left out.
 pub(crate) fn words_of(turns: &[Turn<'_>]) -> Vec<u64> {
-    turns.iter().filter(|turn| turn.role != "system").flat_map(|turn| word_hashes(&turn.text)).collect()
+    turns.iter().filter(|turn| turn.role != "system").flat_map(Turn::words).copied().collect()
 }

@@ -10,17 +10,48 @@ pub fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// The hashes of [`words`].
+/// The hashes of [`words`], without making these.
 pub fn word_hashes(text: &str) -> Vec<u64> {
-    let mut hashes = Vec::new();
-    each_word(text, |word| hashes.push(hash(word.as_bytes())));
+    let mut hashes = Vec::with_capacity(text.len() / 5 + 1);
+    let (mut word, mut rest) = (None, text);
+    let mut letters = [0; 4];
+    while let Some(&byte) = rest.as_bytes().first() {
+        if byte.is_ascii() {
+            if byte.is_ascii_alphanumeric() {
+                word = Some(add(word.unwrap_or(BASIS), byte.to_ascii_lowercase()));
+            } else {
+                hashes.extend(word.take().map(mix));
+            }
+            rest = &rest[1..];
+            continue;
+        }
+        let Some(c) = rest.chars().next() else { break };
+        if c.is_alphanumeric() && !stands_alone(c) {
+            for lower in c.to_lowercase() {
+                let bytes = lower.encode_utf8(&mut letters).bytes();
+                word = Some(bytes.fold(word.unwrap_or(BASIS), add));
+            }
+        } else {
+            hashes.extend(word.take().map(mix));
+            if stands_alone(c) {
+                hashes.push(hash(c.encode_utf8(&mut letters).as_bytes()));
+            }
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    hashes.extend(word.map(mix));
     hashes
+}
+
+/// Whether a character is of a script without spaces, and so a word of its own.
+fn stands_alone(c: char) -> bool {
+    matches!(c as u32, 0x0E00..=0x0EFF | 0x1780..=0x17FF | 0x3040..=0x30FF | 0x3400..=0x9FFF | 0x20000..=0x3FFFF)
 }
 
 fn each_word(text: &str, mut tell: impl FnMut(&str)) {
     let mut word = String::new();
     for c in text.chars() {
-        let alone = matches!(c as u32, 0x0E00..=0x0EFF | 0x1780..=0x17FF | 0x3040..=0x30FF | 0x3400..=0x9FFF | 0x20000..=0x3FFFF);
+        let alone = stands_alone(c);
         if c.is_alphanumeric() && !alone {
             if c.is_ascii() {
                 word.push(c.to_ascii_lowercase());
@@ -44,7 +75,14 @@ fn each_word(text: &str, mut tell: impl FnMut(&str)) {
 
 /// A hash that is the same on every machine and in every version: FNV-1a, its bits spread.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    mix(bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)))
+    mix(bytes.iter().copied().fold(BASIS, add))
+}
+
+/// FNV's offset basis, and a step of it.
+const BASIS: u64 = 0xCBF2_9CE4_8422_2325;
+
+fn add(hash: u64, byte: u8) -> u64 {
+    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
 }
 
 /// One hash of several, in their order.
@@ -60,11 +98,31 @@ pub(crate) fn runs(words: &[u64], length: usize) -> impl Iterator<Item = u64> {
 /// The share of runs of `length` items, given by their hashes, that repeat an earlier run: 0 where each comes once, or where there
 /// is none.
 pub fn repetition(items: &[u64], length: usize) -> f64 {
-    let mut all: Vec<u64> = runs(items, length).collect();
-    let count = all.len();
-    all.sort_unstable();
-    all.dedup();
-    if count == 0 { 0.0 } else { (count - all.len()) as f64 / count as f64 }
+    // A polynomial over the run, which the next item moves on (Karp and Rabin 1987): two runs of a text share one with a
+    // probability of about 2^-64.
+    const BASE: u64 = 0x9E37_79B9_7F4A_7C15;
+    let count = (items.len() + 1).saturating_sub(length.max(1));
+    if count == 0 {
+        return 0.0;
+    }
+    let leaves = (1..length).fold(1u64, |power, _| power.wrapping_mul(BASE));
+    let step = |run: u64, item: u64| run.wrapping_mul(BASE).wrapping_add(item);
+    let mut run = items[..length - 1].iter().fold(0, |run, &item| step(run, item));
+    // Zero is an empty place.
+    let mut seen = vec![0u64; (2 * count).next_power_of_two()];
+    let mut distinct = 0;
+    for at in 0..count {
+        run = step(run, items[at + length - 1]);
+        let key = mix(run) | 1;
+        run = run.wrapping_sub(items[at].wrapping_mul(leaves));
+        let mut place = (key >> 20) as usize & (seen.len() - 1);
+        while seen[place] != 0 && seen[place] != key {
+            place = (place + 1) & (seen.len() - 1);
+        }
+        distinct += usize::from(seen[place] == 0);
+        seen[place] = key;
+    }
+    (count - distinct) as f64 / count as f64
 }
 
 /// The script of a letter, roughly: the first code point of its range in Unicode's order of blocks.
@@ -111,6 +169,11 @@ mod tests {
         assert_eq!(words("Don't stop at 3.5!"), ["don", "t", "stop", "at", "3", "5"]);
         assert_eq!(words("海は青い"), ["海", "は", "青", "い"]);
         assert_eq!(word_hashes("One ONE"), [hash(b"one"); 2]);
+        for text in ["", " a", "İstanbul ẞ Ünï-x9_y", "Don't stop at 3.5!", "海は青いand blue ไทย x", "e\u{301}té №7 ½"]
+        {
+            let each: Vec<u64> = words(text).iter().map(|word| hash(word.as_bytes())).collect();
+            assert_eq!(word_hashes(text), each, "{text}");
+        }
         assert_eq!(script('é'), script('a'));
         assert_eq!((script('海') == script('は'), script('я') == script('я')), (false, true));
         assert_ne!(script('я'), script('a'));
@@ -123,5 +186,15 @@ mod tests {
         assert_eq!(repetition(&[1, 2, 1, 2, 1, 2], 2), 0.6);
         assert_eq!(repetition(&[1], 2), 0.0);
         assert_eq!(repetition(&[], 1), 0.0);
+        // As a set of the runs themselves says.
+        let random = temper_run::Random::new(3, "repetition");
+        for kinds in [1, 2, 3, 50] {
+            let items: Vec<u64> = (0..400).map(|at| random.bits(at) % kinds).collect();
+            for length in [1, 2, 10] {
+                let all: std::collections::HashSet<&[u64]> = items.windows(length).collect();
+                let count = items.len() + 1 - length;
+                assert_eq!(repetition(&items, length), (count - all.len()) as f64 / count as f64, "{kinds} {length}");
+            }
+        }
     }
 }

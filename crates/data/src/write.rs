@@ -1,4 +1,4 @@
-//! Rows to files: JSONL or a JSON list, packed or not. A file takes its name when it is whole.
+//! Rows to files: JSONL, a JSON list, CSV, TSV or Parquet, packed or not. A file takes its name when it is whole.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -9,67 +9,80 @@ use flate2::write::GzEncoder;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+use crate::columns::{Shape, Table};
 use crate::error::DataError;
 
-/// Writes rows as JSON objects.
+/// Writes rows, as [`Shape::hold`] gave them.
 pub struct RowsWriter {
     path: PathBuf,
     /// The file under its first name; none for the standard output.
     aside: Option<NamedTempFile>,
     sink: Box<dyn Sink>,
-    list: bool,
+    layout: Layout,
     any: bool,
+}
+
+/// How rows are laid out.
+enum Layout {
+    Lines,
+    List,
+    Table(Shape, Table),
 }
 
 impl RowsWriter {
     /// Writes lines to the standard output.
     pub fn to_stdout() -> Self {
         let sink = Box::new(BufWriter::new(std::io::stdout()));
-        Self { path: PathBuf::from("-"), aside: None, sink, list: false, any: false }
+        Self { path: PathBuf::from("-"), aside: None, sink, layout: Layout::Lines, any: false }
     }
 
-    /// Writes a file: `.jsonl` an object a line, `.json` a list; packed where `.gz` or `.zst` follows.
+    /// Writes a file: `.jsonl` an object a line, `.json` a list, `.csv` and `.tsv` a table of texts, each packed where `.gz` or
+    /// `.zst` follows; `.parquet` a table.
     ///
     /// # Errors
     /// [`DataError::Unreadable`] for other endings, [`DataError::Write`] where no file can be made there.
     pub fn create(path: &Path) -> Result<Self, DataError> {
-        let ending = |path: &Path| path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        let packing = ending(path);
-        let packed = matches!(packing.as_str(), "gz" | "gzip" | "zst" | "zstd");
-        let inner = if packed { ending(Path::new(path.file_stem().unwrap_or_default())) } else { packing.clone() };
-        let list = match inner.as_str() {
-            "jsonl" | "ndjson" => false,
-            "json" => true,
-            other => {
-                let problem = format!("`.{other}` cannot be written");
-                let hint = "rows are written as .jsonl or .json, and .gz or .zst after it".to_owned();
-                return Err(DataError::Unreadable { path: path.to_owned(), problem, hint });
-            }
-        };
         let cannot = |source| DataError::Write { path: path.to_owned(), source };
+        let shape = Shape::of(path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let layout = match shape {
+            Shape::Json if name.contains(".json") && !name.contains(".jsonl") => Layout::List,
+            Shape::Json => Layout::Lines,
+            table => Layout::Table(table, Table::new().map_err(cannot)?),
+        };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let aside = NamedTempFile::new_in(folder).map_err(cannot)?;
         let file = BufWriter::with_capacity(1 << 18, aside.reopen().map_err(cannot)?);
+        let packing = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         let sink: Box<dyn Sink> = match packing.as_str() {
             "gz" | "gzip" => Box::new(GzEncoder::new(file, Compression::default())),
             "zst" | "zstd" => Box::new(zstd::Encoder::new(file, 0).map_err(cannot)?),
             _ => Box::new(file),
         };
-        Ok(Self { path: path.to_owned(), aside: Some(aside), sink, list, any: false })
+        Ok(Self { path: path.to_owned(), aside: Some(aside), sink, layout, any: false })
     }
 
     /// Adds a row.
     ///
     /// # Errors
-    /// [`DataError::Write`].
+    /// [`DataError::Write`]; [`DataError::Unreadable`] where a table has another type in one of its columns.
     pub fn row(&mut self, row: &Value) -> Result<(), DataError> {
-        let (before, after) = match (self.list, self.any) {
-            (false, _) => ("", "\n"),
-            (true, false) => ("[\n", ""),
-            (true, true) => (",\n", ""),
+        let cannot = |source| DataError::Write { path: self.path.clone(), source };
+        let (before, after) = match (&mut self.layout, row) {
+            (Layout::Lines, _) => ("", "\n"),
+            (Layout::List, _) if self.any => (",\n", ""),
+            (Layout::List, _) => ("[\n", ""),
+            (Layout::Table(_, table), Value::Object(fields)) => {
+                return table.row(fields).map_err(cannot)?.map_err(|problem| DataError::Unreadable {
+                    path: self.path.clone(),
+                    problem,
+                    hint: "write it as .jsonl".to_owned(),
+                });
+            }
+            (Layout::Table(..), _) => return Ok(()),
         };
         self.any = true;
-        write!(self.sink, "{before}{row}{after}").map_err(|source| DataError::Write { path: self.path.clone(), source })
+        write!(self.sink, "{before}{row}{after}").map_err(cannot)
     }
 
     /// Ends the file and gives it its name.
@@ -79,9 +92,13 @@ impl RowsWriter {
     pub fn finish(mut self) -> Result<(), DataError> {
         let path = self.path;
         let cannot = |source| DataError::Write { path: path.clone(), source };
-        if self.list {
-            self.sink.write_all(if self.any { b"\n]\n" } else { b"[]\n" }).map_err(cannot)?;
+        match self.layout {
+            Layout::Lines => Ok(()),
+            Layout::List => self.sink.write_all(if self.any { b"\n]\n" } else { b"[]\n" }),
+            Layout::Table(Shape::Text(delimiter), table) => table.write_text(delimiter, &mut self.sink),
+            Layout::Table(_, table) => table.write_parquet(&mut self.sink),
         }
+        .map_err(cannot)?;
         self.sink.end().map_err(cannot)?;
         let Some(aside) = self.aside else { return Ok(()) };
         as_others_are(aside.as_file()).and_then(|()| aside.as_file().sync_all()).map_err(cannot)?;
@@ -103,11 +120,11 @@ fn as_others_are(_: &File) -> std::io::Result<()> {
 }
 
 /// A writer that ends what it wrote.
-trait Sink: Write {
+trait Sink: Write + Send {
     fn end(self: Box<Self>) -> std::io::Result<()>;
 }
 
-impl<W: Write> Sink for BufWriter<W> {
+impl<W: Write + Send> Sink for BufWriter<W> {
     fn end(mut self: Box<Self>) -> std::io::Result<()> {
         self.flush()
     }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use temper_model::Checkpoint;
+use temper_model::{Checkpoint, gguf_vocab};
 use temper_text::{ChatRules, Message, Renderer, Specials, Tokenizer};
 
 fn tokenizer() -> Tokenizer {
@@ -51,6 +51,46 @@ fn text_becomes_the_ids_of_the_reference() {
     assert_eq!(tokenizer.decode(&ids(&greedy["new_ids"]), false), greedy["text"].as_str().unwrap());
     for top in list(&reference["plain"]["top5"]) {
         assert_eq!(tokenizer.id(top[1].as_str().unwrap()), top[0].as_u64().map(|id| id as u32));
+    }
+}
+
+/// Gemma 3's vocabulary as a GGUF file carries it, without merges and with runs of spaces that it defines, against the ids of
+/// its `tokenizer.json`. Of the file only the first part is fetched, in which the vocabulary lies.
+#[test]
+fn gemmas_gguf_gives_the_ids_of_its_tokenizer_json() {
+    let folder = std::env::var_os("TEMPER_TEST_TOKENIZERS").expect(
+        "TEMPER_TEST_TOKENIZERS is not set: run these tests with `cargo xtask test`, which fetches tokenizers, or set it to \
+         `none` to leave them out",
+    );
+    if folder == "none" {
+        return;
+    }
+    let folder = PathBuf::from(folder);
+    let vocab = gguf_vocab(&folder.join("gemma/gemma-3-270m-q4_k_m.gguf.part00")).unwrap();
+    assert_eq!((vocab.model.as_str(), vocab.tokens.len(), vocab.merges.len()), ("llama", 262_144, 0));
+    let (tokenizer, own) = (
+        Tokenizer::from_gguf(&vocab).unwrap(),
+        Tokenizer::from_file(folder.join("tokenizers/gemma3/tokenizer.json")).unwrap(),
+    );
+    let golden = |name: &str| -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/chat").join(name);
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let (cases, expected) = (golden("cases.json"), golden("ids.json"));
+    let expected = list(&expected["tokenizers"]["gemma3"]["texts"]);
+    assert_eq!((list(&cases["texts"]).len(), expected.len()), (22, 22));
+    for (text, expected) in list(&cases["texts"]).iter().zip(expected) {
+        let text = text.as_str().unwrap();
+        let encoded = tokenizer.encode(text, Specials::Parse);
+        assert_eq!(encoded, ids(expected), "{text:?}");
+        assert_eq!(tokenizer.decode(&encoded, false), own.decode(&encoded, false), "{text:?}");
+    }
+    // Runs of spaces of every length, alone, in a text and written as SentencePiece writes them.
+    for count in 1..70 {
+        for text in [" ".repeat(count), format!("a{}b", " ".repeat(count)), format!("a {}\n", "\u{2581}".repeat(count))]
+        {
+            assert_eq!(tokenizer.encode(&text, Specials::AsText), own.encode(&text, Specials::AsText), "{text:?}");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use temper_kernels::Cpu;
 use temper_model::{
     AdapterConfig, BaseRecord, Checkpoint, Llama, ResolvedBase, Tuning, default_cache_dir, read_adapter, resolve_base,
 };
+use temper_run::{day, utc_now};
 use temper_text::{Renderer, Tokenizer};
 
 use crate::PipelineError;
@@ -33,15 +34,17 @@ pub fn open_base(
     offline: bool,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Base, PipelineError> {
-    open_base_by(&Phases::default(), spec, sha256, offline, on_event)
+    open_base_by(&Phases::default(), spec, sha256, offline, &utc_now(), on_event)
 }
 
-/// [`open_base`] with a clock.
+/// [`open_base`] with a clock, for a run that began at `began`: a template that prints the date prints that day's, whenever the
+/// run goes on.
 pub(crate) fn open_base_by(
     phases: &Phases,
     spec: &str,
     sha256: Option<&str>,
     offline: bool,
+    began: &str,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Base, PipelineError> {
     let cache = default_cache_dir().unwrap_or_else(|| PathBuf::from(".temper-cache"));
@@ -56,7 +59,10 @@ pub(crate) fn open_base_by(
         Some(vocab) => Tokenizer::from_gguf(&vocab)?,
         None => Tokenizer::from_file(tokenizer_file(&resolved.path))?,
     };
-    let renderer = Renderer::new(tokenizer, None)?;
+    let renderer = match day(began) {
+        Some(day) => Renderer::new_at(tokenizer, None, day)?,
+        None => Renderer::new(tokenizer, None)?,
+    };
     phases.lap("tokenizer");
     Ok(Base { resolved, checkpoint, renderer })
 }

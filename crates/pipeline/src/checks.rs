@@ -1,20 +1,24 @@
 //! Checks of the rows that a stage trains on, beside all that judges it; kept by content.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use temper_data::{
-    CheckOptions, CheckReport, DataError, Filters, HeldOut, HeldOutKind, ReadOptions, Treatment, check_files,
+    CheckOptions, CheckReport, DataError, Filtering, Filters, HeldOut, HeldOutKind, ReadOptions, Treatment,
+    check_files, read_rows,
 };
 use temper_recipe::{DataErrors, Found, Private, Recipe, Stage};
 use temper_run::sha256_file;
 
 use crate::PipelineError;
+use crate::base::open_base;
 use crate::cache::{Kept, Kind};
 use crate::files::Files;
 use crate::identity::Input;
-use crate::prepare::read_options;
+use crate::prepare::{chat_rules, read_options};
+use crate::run::Event;
 
 /// What may not be trained on: a file, what it is for, how it is read.
 #[derive(Debug, Clone)]
@@ -83,11 +87,24 @@ fn filters(stage: &Stage) -> Filters {
     }
 }
 
+/// The files that a stage trains on, in the order of the recipe: those of the domain, then general ones.
+fn trained(stage: &Stage, found: &Files) -> Vec<(PathBuf, ReadOptions)> {
+    let general = stage.mix.iter().flat_map(|mix| &mix.general).filter_map(|source| source.path.files());
+    let mut trained = Vec::new();
+    for files in stage.train.value.iter().chain(general) {
+        trained.extend(found.of(&files.path).iter().map(|path| (path.clone(), read_options(files))));
+    }
+    trained
+}
+
 /// Filters of the files that a stage trains on, and what they need to know.
 pub(crate) struct StageFilters {
     filters: Filters,
     /// Nothing where no filter looks at it.
     held_out: Vec<HeldOutFile>,
+    trained: Vec<(PathBuf, ReadOptions)>,
+    /// The filters as they are after so many of these files.
+    after: RefCell<Option<(usize, Filtering)>>,
 }
 
 impl StageFilters {
@@ -95,19 +112,49 @@ impl StageFilters {
     pub fn of(recipe: &Recipe, stage: &Stage, found: &Files) -> Option<Self> {
         let filters = filters(stage);
         let held_out = if filters.overlap { held_out(recipe, stage, found) } else { Vec::new() };
-        filters.any().then_some(Self { filters, held_out })
+        let trained = trained(stage, found);
+        filters.any().then_some(Self { filters, held_out, trained, after: RefCell::new(None) })
     }
 
-    /// What their result depends on.
-    pub fn ingredients(&self) -> Result<Value, PipelineError> {
+    /// What their result on the file of this number depends on, beside the file: where duplicates are looked for, also the
+    /// files before it.
+    pub fn ingredients(&self, number: usize) -> Result<Value, PipelineError> {
         let hashes = self.held_out.iter().map(|file| sha256_file(&file.path)).collect::<Result<Vec<_>, _>>()?;
-        Ok(json!({"filters": self.filters, "held_out": hashes}))
+        let looked_at = if self.filters.look_back() { &self.trained[..number] } else { &[] };
+        let before = looked_at
+            .iter()
+            .map(|(path, options)| Ok(json!([sha256_file(path)?, options.format, options.columns])))
+            .collect::<Result<Vec<Value>, PipelineError>>()?;
+        Ok(json!({"filters": self.filters, "held_out": hashes, "before": before}))
     }
 
-    /// At work on one file.
-    pub fn begin(&self) -> Result<temper_data::Filtering, DataError> {
-        let held_out = self.held_out.iter().map(HeldOutFile::read).collect::<Result<Vec<_>, _>>()?;
-        Ok(temper_data::Filtering::new(self.filters.clone(), held_out))
+    /// At work on the file of this number; what they know of the files before it is read from them, where they are not at
+    /// hand from having filtered these.
+    pub fn work<T>(
+        &self,
+        number: usize,
+        work: impl FnOnce(&mut Filtering) -> Result<T, DataError>,
+    ) -> Result<T, DataError> {
+        // What fails on its way is begun anew: it has seen some rows of the file.
+        let known = self.after.borrow_mut().take().filter(|(after, _)| *after <= number || !self.filters.look_back());
+        let (after, mut filtering) = match known {
+            Some(known) => known,
+            None => {
+                let held_out = self.held_out.iter().map(HeldOutFile::read).collect::<Result<Vec<_>, _>>()?;
+                (0, Filtering::new(self.filters.clone(), held_out))
+            }
+        };
+        let missed = if self.filters.look_back() { &self.trained[after.min(number)..number] } else { &[] };
+        for (path, options) in missed {
+            filtering.next_file();
+            read_rows(path, options, &mut |rows| {
+                filtering.apply(rows);
+                Ok::<_, DataError>(())
+            })?;
+        }
+        let done = work(&mut filtering)?;
+        *self.after.borrow_mut() = Some((number + 1, filtering));
+        Ok(done)
     }
 }
 
@@ -120,11 +167,7 @@ pub(crate) fn check(
 ) -> Result<CheckReport, PipelineError> {
     let stage = &recipe.stages[index];
     let held_out = held_out(recipe, stage, found);
-    let general = stage.mix.iter().flat_map(|mix| &mix.general).filter_map(|source| source.path.files());
-    let mut trained: Vec<(PathBuf, ReadOptions)> = Vec::new();
-    for files in stage.train.value.iter().chain(general) {
-        trained.extend(found.of(&files.path).iter().map(|path| (path.clone(), read_options(files))));
-    }
+    let trained = trained(stage, found);
     let hash = |path: &Path| inputs.iter().find(|input| input.path == path).map(|input| input.sha256.as_str());
     let read = |path: &Path, options: &ReadOptions| json!([path, hash(path), options.format, options.columns]);
     let (filters, errors_stand) = (filters(stage), stage.data_errors.value == DataErrors::Allow);
@@ -143,6 +186,40 @@ pub(crate) fn check(
         let options = CheckOptions { held_out, filters, errors_stand, ..CheckOptions::default() };
         Ok(check_files(trained.iter().map(|(path, options)| (path.as_path(), options)), options)?)
     })
+}
+
+/// Checks what a stage of a recipe trains on, or `files` in its place, by the rules of the stage: its base, template, length,
+/// filters, and all that judges it; `more` is held out as well.
+///
+/// # Errors
+/// As [`crate::prepare`], of the base and of the files.
+pub fn check_stage(
+    recipe: &Recipe,
+    index: usize,
+    files: Option<Vec<(PathBuf, ReadOptions)>>,
+    more: Vec<HeldOut>,
+    offline: bool,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<CheckReport, PipelineError> {
+    let stage = recipe.stages.get(index).ok_or_else(|| PipelineError::Unfit {
+        path: format!("stages.{index}"),
+        problem: format!("there is no such stage: the recipe has {}", recipe.stages.len()),
+        hint: "stages are numbered from 0, as in --set stages.0.max_length=512".to_owned(),
+    })?;
+    let sha256 = recipe.base.sha256.as_ref().map(|sha256| sha256.value.as_str());
+    let base = open_base(&recipe.base.source.value.to_string(), sha256, offline, on_event)?;
+    let found = Files::find(recipe, offline, on_event)?;
+    let held_out = held_out(recipe, stage, &found).iter().map(HeldOutFile::read).collect::<Result<Vec<_>, _>>()?;
+    let options = CheckOptions {
+        held_out: held_out.into_iter().chain(more).collect(),
+        renderer: Some(&base.renderer),
+        chat: chat_rules(stage),
+        max_length: Some(stage.max_length.value as usize),
+        filters: filters(stage),
+        errors_stand: stage.data_errors.value == DataErrors::Allow,
+    };
+    let files = files.unwrap_or_else(|| trained(stage, &found));
+    Ok(check_files(files.iter().map(|(path, options)| (path.as_path(), options)), options)?)
 }
 
 /// Refuses data in which errors were found that nothing takes out and the recipe does not allow.

@@ -92,11 +92,19 @@ pub(crate) fn inputs(recipe: &temper_recipe::Recipe, found: &Files) -> Result<Ve
     Ok(inputs)
 }
 
-/// The hash of tokenizer and chat template.
+/// The hash of tokenizer and chat template, and of the day that a template prints.
 pub(crate) fn tokenizer_sha256(base: &Base) -> String {
     let tokenizer = base.renderer.tokenizer();
     let template = tokenizer.chat_template().unwrap_or_default();
-    let all = json!([tokenizer.json(), template, tokenizer.bos(), tokenizer.eos(), tokenizer.add_bos()]);
+    let mut all = vec![
+        json!(tokenizer.json()),
+        json!(template),
+        json!(tokenizer.bos()),
+        json!(tokenizer.eos()),
+        json!(tokenizer.add_bos()),
+    ];
+    all.extend(base.renderer.dated().map(|day| json!(day.to_string())));
+    let all = Value::from(all);
     sha256_bytes(all.to_string().as_bytes())
 }
 

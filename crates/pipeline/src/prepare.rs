@@ -202,7 +202,8 @@ pub fn prepare(
         temper_recipe::Precision::Bf16 => Precision::Bf16,
     });
     let sha256 = recipe.base.sha256.as_ref().map(|s| s.value.as_str());
-    let base = open_base_by(&phases, &recipe.base.source.value.to_string(), sha256, options.offline, on_event)?;
+    let began = options.began.clone().unwrap_or_else(temper_run::utc_now);
+    let base = open_base_by(&phases, &recipe.base.source.value.to_string(), sha256, options.offline, &began, on_event)?;
     let context = base.checkpoint.config().max_position_embeddings;
     let (mut stages, mut own_rows) = (Vec::new(), Vec::new());
     // Evaluation files are read now, so that a fault in them costs no training.
@@ -240,7 +241,7 @@ pub fn prepare(
     let checks = (0..recipe.stages.len()).map(|index| checks::check(&recipe, index, (&files, &inputs), kept));
     let checks = checks.collect::<Result<_, _>>()?;
     phases.lap("checks of the rows");
-    let provenance = Provenance::default();
+    let provenance = Provenance { began: Some(began), ..Provenance::default() };
     Ok(Prepared {
         recipe,
         notes,
@@ -471,11 +472,12 @@ fn prepare_stage(
     let found = writer.files;
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
     // What judges is never filtered.
-    let (filters, trained) = (StageFilters::of(writer.recipe, stage, found), Cell::new(true));
+    let (filters, trained, mut number) = (StageFilters::of(writer.recipe, stage, found), Cell::new(true), 0);
     let mut read = |files: &RowFiles, name: &str, weight: f64| -> Result<Source, PipelineError> {
         let (options, mut whole) = (read_options(files), None::<Source>);
         for path in found.of(&files.path) {
-            let filters = filters.as_ref().filter(|_| trained.get());
+            let filters = filters.as_ref().filter(|_| trained.get()).map(|filters| (filters, number));
+            number += 1;
             let loss_weight = weight as f32;
             let source = tokens.source(&Asked { path, options: &options, rules, name, loss_weight, filters })?;
             let kind = source.report.kind;

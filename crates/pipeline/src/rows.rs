@@ -41,8 +41,8 @@ pub(crate) struct Asked<'a> {
     pub rules: RowRules,
     pub name: &'a str,
     pub loss_weight: f32,
-    /// What is left out of it.
-    pub filters: Option<&'a StageFilters>,
+    /// What is left out of it, and its number among the files that are filtered together.
+    pub filters: Option<(&'a StageFilters, usize)>,
 }
 
 /// What is kept beside the tokens: what was dropped is in the report, so the same reasons are told again.
@@ -77,9 +77,14 @@ impl Tokens<'_> {
     pub fn source(self, asked: &Asked<'_>) -> Result<Source, PipelineError> {
         let Asked { path, options, rules, name, loss_weight, filters } = *asked;
         let prepare = |examples| {
-            let filtering = filters.map(StageFilters::begin).transpose()?;
             let preparing = Preparing::new(self.renderer, rules, examples);
-            prepare_filtered(path, options, filtering, preparing, (name, loss_weight))
+            let named = (name, loss_weight);
+            match filters {
+                Some((filters, number)) => {
+                    filters.work(number, |filtering| prepare_filtered(path, options, Some(filtering), preparing, named))
+                }
+                None => prepare_filtered(path, options, None, preparing, named),
+            }
         };
         // What cannot be read is refused by the reader, in its own words.
         let Some(cache) = self.kept.0.filter(|_| path.is_file()) else {
@@ -95,8 +100,8 @@ impl Tokens<'_> {
             "columns": options.columns,
         });
         let mut ingredients = self.ingredients("tokens of", path, of)?;
-        if let Some(filters) = filters {
-            ingredients["filters"] = filters.ingredients()?;
+        if let Some((filters, number)) = filters {
+            ingredients["filters"] = filters.ingredients(number)?;
         }
         let entry = cache.folder(Kind::Rows).join(key_of(&ingredients));
         if let Some((examples, report)) = open(&entry) {

@@ -55,6 +55,8 @@ pub struct Options {
     pub measure: bool,
     /// When the command began; none: when the recipe was prepared.
     pub begun: Option<Instant>,
+    /// When the run began, as [`Provenance`](crate::Provenance) records it: the day that a chat template prints; none: now.
+    pub began: Option<String>,
     /// Set by the caller to end training after the step at hand, with a checkpoint.
     pub interrupt: Option<&'static AtomicBool>,
 }

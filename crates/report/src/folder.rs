@@ -109,8 +109,43 @@ pub(crate) struct Stage {
     pub steps: usize,
     pub trained_parameters: u64,
     pub files: Vec<(String, FileReport)>,
+    /// What the checks of the rows found; none in folders of versions that did not check.
+    #[serde(default)]
+    pub checks: Option<Checks>,
     pub shares: Shares,
     pub estimate: Estimate,
+}
+
+/// What the checks of a stage's rows found.
+#[derive(Deserialize)]
+pub(crate) struct Checks {
+    pub rows: u64,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Finding {
+    /// Its name in the documentation.
+    pub check: String,
+    /// `error`, `warning` or `note`.
+    pub severity: String,
+    pub count: u64,
+    #[serde(default)]
+    pub first: Vec<Place>,
+    #[serde(default)]
+    pub kinds: Vec<(String, u64)>,
+    /// `nothing`, `dropped`, `masked` or `refused`.
+    pub action: String,
+    pub hint: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Place {
+    pub file: String,
+    pub line: u64,
+    /// The row that it is like.
+    #[serde(default)]
+    pub like: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -6,8 +6,8 @@
 //!
 //! [`rows_page`] shows rows of data token by token.
 //!
-//! The way: `folder` reads; `answer`, `intervals`, `averages`, `curves`, `items` and `provenance` each make one part of the page;
-//! `page` puts them into `template/report.html`, which escapes every text; `card` fills `template/card.md`. Numbers
+//! The way: `folder` reads; `answer`, `intervals`, `averages`, `curves`, `items`, `findings` and `provenance` each make one part of
+//! the page; `page` puts them into `template/report.html`, which escapes every text; `card` fills `template/card.md`. Numbers
 //! become text in `number` only.
 
 mod answer;
@@ -15,6 +15,7 @@ mod averages;
 mod card;
 mod curves;
 mod error;
+mod findings;
 mod folder;
 mod intervals;
 mod items;

@@ -9,7 +9,7 @@ use temper_run::write_atomic;
 
 use crate::error::ReportError;
 use crate::folder::RunFolder;
-use crate::{answer, averages, curves, intervals, items, provenance};
+use crate::{answer, averages, curves, findings, intervals, items, provenance};
 
 const TEMPLATE: &str = include_str!("../template/report.html");
 pub(crate) const STYLE: &str = include_str!("../template/report.css");
@@ -41,6 +41,7 @@ impl RunFolder {
             samples => value(items::samples(records, texts)),
             settings => value(provenance::settings(self)),
             data => value(provenance::data(self)),
+            findings => value(findings::findings(self)),
             hashes => value(provenance::hashes(self)),
             machine => value(provenance::machine(self)),
             reproduce => value(provenance::reproduce(self)),

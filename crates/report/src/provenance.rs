@@ -70,7 +70,7 @@ pub(crate) fn mixes(run: &RunFolder) -> Vec<Mix> {
     stages.map(mix).collect()
 }
 
-fn stage_title(index: usize, kind: &str) -> String {
+pub(crate) fn stage_title(index: usize, kind: &str) -> String {
     format!("Stage {}, {kind}", index + 1)
 }
 

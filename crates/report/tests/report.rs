@@ -270,6 +270,37 @@ fn a_run_that_is_unfinished_or_not_judged_says_so() {
 }
 
 #[test]
+fn findings_of_the_checks_are_a_table_with_places_and_what_was_done() {
+    let run = Run::new();
+    assert!(run.page(true).contains("The version that planned this run did not check rows."));
+    let mut plan = plan();
+    plan["stages"][0]["checks"] = json!({"files": [], "rows": 1200, "findings": []});
+    run.write("plan.json", &plan.to_string());
+    assert!(run.page(true).contains("1,200 rows were checked; nothing was found."));
+    plan["stages"][0]["checks"]["findings"] = json!([
+        {"check": "held_out_row", "severity": "error", "count": 12, "action": "refused", "hint": HOSTILE, "kinds": [["test", 12]],
+         "first": [{"file": "data/train.jsonl", "line": 7, "like": "test:1"}, {"file": "data/train.jsonl", "line": 9}]},
+        {"check": "unseen_label", "severity": "warning", "count": 1, "action": "nothing", "hint": "h", "kinds": [[HOSTILE, 0]],
+         "first": []},
+    ]);
+    run.write("plan.json", &plan.to_string());
+    // The same with the texts of rows left out: no finding holds one.
+    for texts in [true, false] {
+        let page = run.page(texts).replace("&#x2f;", "/");
+        assert!(page.contains("1,200 rows were checked.</p>"), "{page}");
+        for piece in [
+            "<span class=\"tag bad\">error</span>",
+            "<th scope=\"row\">held out row</th><td class=\"num\">12</td><td class=\"num\">1.0 %</td><td class=\"text\">test 12</td>",
+            "<td class=\"path\">train.jsonl:7 (as test:1), train.jsonl:9, ...</td><td>refused</td>",
+            "<span class=\"tag unsure\">warning</span>",
+        ] {
+            assert!(page.contains(piece), "`{piece}` is not in:\n{page}");
+        }
+        assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
+    }
+}
+
+#[test]
 fn a_training_that_blew_up_is_drawn_as_far_as_it_can_be() {
     let run = Run::new();
     let step =

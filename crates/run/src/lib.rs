@@ -23,7 +23,7 @@ mod run_dir;
 mod tensorboard;
 
 pub use atomic::{sweep, write_atomic, write_dir_atomic};
-pub use date::utc_now;
+pub use date::{day, utc_now};
 pub use error::RunError;
 pub use hash::{sha256_bytes, sha256_file};
 pub use json::{to_json, to_json_pretty};

@@ -103,6 +103,11 @@ impl Chat {
         Chat { template, tried, calls: OnceLock::new() }
     }
 
+    /// Whether the template may print the time.
+    pub(crate) fn is_dated(&self) -> bool {
+        self.template.is_dated()
+    }
+
     /// The special token that ends an assistant turn, or why conversations cannot be used.
     pub(crate) fn end_of_turn(&self) -> Result<u32, RenderError> {
         self.tried.as_ref().map(|tried| tried.end_of_turn).map_err(Clone::clone)

@@ -56,6 +56,7 @@ pub struct Renderer {
     eos: u32,
     bos: Option<u32>,
     document_boundary: u32,
+    now: jiff::Timestamp,
 }
 
 impl Renderer {
@@ -81,7 +82,7 @@ impl Renderer {
             .find(|&id| tokenizer.is_special(id))
             .unwrap_or(eos);
         let source = template.or(tokenizer.chat_template()).map(str::to_owned);
-        let mut renderer = Renderer { tokenizer, chat: None, eos, bos, document_boundary };
+        let mut renderer = Renderer { tokenizer, chat: None, eos, bos, document_boundary, now };
         renderer.chat = source.map(|source| renderer.try_template(&source, now));
         Ok(renderer)
     }
@@ -107,6 +108,11 @@ impl Renderer {
         let tokens: Vec<(&'static str, String)> =
             named.into_iter().filter_map(|(name, id)| Some((name, self.tokenizer.token(id?)?))).collect();
         Ok(Chat::new(ChatTemplate::new(source, &tokens, now)?, &self.tokenizer))
+    }
+
+    /// The time that the template tells, where it may print one: then the same rows are other tokens at another time.
+    pub fn dated(&self) -> Option<jiff::Timestamp> {
+        self.compiled_chat().is_ok_and(Chat::is_dated).then_some(self.now)
     }
 
     /// The chat template's fault, if conversations cannot be rendered.

@@ -11,6 +11,10 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 
 use crate::python;
 
+/// Steps that a template may take over a conversation; a step is about an operator, a name or a turn of a loop. A published
+/// template takes some hundred a message.
+const STEPS: u64 = 20_000_000;
+
 /// A chat template failed to compile or to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("chat template{}: {message}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
@@ -24,6 +28,7 @@ pub struct TemplateError {
 impl From<Error> for TemplateError {
     fn from(error: Error) -> TemplateError {
         let message = match (error.kind(), error.detail()) {
+            (ErrorKind::OutOfFuel, _) => format!("more than {STEPS} steps, expected a loop that ends"),
             (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
             (kind, Some(detail)) => format!("{kind}: {detail}"),
             (kind, None) => kind.to_string(),
@@ -36,6 +41,7 @@ impl From<Error> for TemplateError {
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    dated: bool,
 }
 
 impl ChatTemplate {
@@ -53,6 +59,7 @@ impl ChatTemplate {
     ) -> Result<ChatTemplate, TemplateError> {
         let mut environment = Environment::new();
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        environment.set_fuel(Some(STEPS));
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_unknown_method_callback(python::method);
         environment.set_formatter(|out, _, value| Ok(out.write_str(&python::to_text(value))?));
@@ -78,8 +85,14 @@ impl ChatTemplate {
         }
         // Jinja2 reads every end of line as a newline.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        let dated = source.contains("strftime_now");
         environment.add_template_owned("chat", without_generation_marks(&source))?;
-        Ok(ChatTemplate { environment })
+        Ok(ChatTemplate { environment, dated })
+    }
+
+    /// Whether it may print the time.
+    pub fn is_dated(&self) -> bool {
+        self.dated
     }
 
     /// A conversation as text; with `add_generation_prompt` it ends where the assistant is to start. `messages` and

@@ -43,6 +43,24 @@ fn renderer(golden: &Golden, template: &str) -> Renderer {
     Renderer::new_at(Tokenizer::from_gguf(&vocab).unwrap(), None, day).unwrap()
 }
 
+/// A template is a program that came with a model: one that does not end is refused, in a matter of seconds.
+#[test]
+fn a_template_that_does_not_end_is_refused() {
+    let endless = "{% for a in range(50000) %}{% for b in range(50000) %}{% set c = b %}{% endfor %}{% endfor %}";
+    let turns = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}";
+    let vocab = toy::vocab(Some(&format!("{turns}\n{{% if messages[0].content == 'loop' %}}\n{endless}{{% endif %}}")));
+    let renderer = Renderer::new(Tokenizer::from_gguf(&vocab).unwrap(), None).unwrap();
+    let said = |content: &str| {
+        let messages = vec![temper_text::Message::new("user", content)];
+        renderer.chat_text(&temper_text::Conversation { messages, tools: Vec::new() }, false)
+    };
+    assert!(said("go").unwrap().contains("user\ngo"));
+    let start = std::time::Instant::now();
+    let error = said("loop").unwrap_err().to_string();
+    assert!(error.contains("chat template, line 5: more than 20000000 steps, expected a loop that ends"), "{error}");
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
 #[test]
 fn texts_are_those_of_transformers() {
     let (cases, goldens): (Cases, Goldens) = (goldens::read("cases.json"), goldens::read("rendered.json"));

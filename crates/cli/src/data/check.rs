@@ -2,21 +2,38 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use temper_data::{CheckOptions, CheckReport, DataError, Finding, HeldOut, HeldOutKind, LengthUnit, check_files};
+use temper_pipeline::check_stage;
+use temper_recipe::Recipe;
 use temper_report::{count, percent};
 
-use super::{Rows, files, input};
-use crate::command::{DONE, Outcome, REFUSED, conclude, json};
+use super::{Input, files, input};
+use crate::command::{DONE, Failure, Outcome, REFUSED, conclude, json};
 use crate::run::Reporter;
 use crate::table::table;
 
 /// Look for duplicates, overlap with held-out rows, contradictions, broken turns and text, secrets; count languages and lengths. All files are checked as one set.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Files of rows, folders, patterns or hf:datasets/OWNER/NAME; `-` for the standard input. With --recipe, what its stage trains on where left out.
+    #[arg(required_unless_present = "recipe")]
+    files: Vec<PathBuf>,
     #[command(flatten)]
-    rows: Rows,
+    input: Input,
+    /// Never use the network.
+    #[arg(long)]
+    offline: bool,
+    /// A recipe, by a stage of which rows are checked: its base, rules of rendering, longest row, filters, and all that judges it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "max_length", "validation"])]
+    recipe: Option<PathBuf>,
+    /// Overrides a value of the recipe: `stages.0.max_length=512`.
+    #[arg(long = "set", value_name = "PATH=VALUE", requires = "recipe")]
+    sets: Vec<String>,
+    /// The stage of the recipe, from 0.
+    #[arg(long, value_name = "N", requires = "recipe", default_value_t = 0)]
+    stage: usize,
     /// A base by whose tokenizer and template rows are rendered: lengths in tokens, what is trained.
     #[arg(long)]
     base: Option<String>,
@@ -35,11 +52,53 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let (read, found) = (args.rows.input.options(), args.rows.find()?);
+    let report = match &args.recipe {
+        Some(recipe) => by_recipe(recipe, args)?,
+        None => alone(args)?,
+    };
+    let shown = if args.json { json(&report)? } else { text(&report) };
+    conclude(shown, if report.refuses() { REFUSED } else { DONE })
+}
+
+/// By a stage of a recipe.
+fn by_recipe(recipe: &Path, args: &Args) -> Result<CheckReport, Failure> {
+    let (recipe, _) = Recipe::load(recipe, &args.sets)?;
+    let given = if args.files.is_empty() {
+        None
+    } else {
+        let read = args.input.options();
+        Some(files(&args.files, args.offline)?.into_iter().map(|file| (file, read.clone())).collect())
+    };
+    let (more, mut reporter) = (held_out(args)?, Reporter::new());
+    let report = check_stage(&recipe, args.stage, given, more, args.offline, &mut |event| reporter.hear(event))?;
+    reporter.finish();
+    Ok(report)
+}
+
+/// By what the command line says.
+fn alone(args: &Args) -> Result<CheckReport, Failure> {
+    let (read, found, held_out) = (args.input.options(), files(&args.files, args.offline)?, held_out(args)?);
+    let base = match &args.base {
+        Some(base) => {
+            let mut reporter = Reporter::new();
+            let base = temper_pipeline::open_base(base, None, args.offline, &mut |event| reporter.hear(event))?;
+            reporter.finish();
+            Some(base)
+        }
+        None => None,
+    };
+    let renderer = base.as_ref().map(|base| &base.renderer);
+    let options = CheckOptions { held_out, renderer, max_length: args.max_length, ..CheckOptions::default() };
+    check_files(found.iter().map(|file| (file.as_path(), &read)), options).map_err(input)
+}
+
+/// What the command line holds out.
+fn held_out(args: &Args) -> Result<Vec<HeldOut>, Failure> {
+    let read = args.input.options();
     let mut held_out = Vec::new();
     let validation = args.validation.iter().map(|path| (path, HeldOutKind::Validation));
     for (path, kind) in validation.chain(args.against.iter().map(|path| (path, HeldOutKind::Test))) {
-        for file in files(std::slice::from_ref(path), args.rows.offline)? {
+        for file in files(std::slice::from_ref(path), args.offline)? {
             let name = file.display().to_string();
             let rows = HeldOut::read(&name, kind, &file, &read);
             // Items of a suite need not be rows: then their texts are compared.
@@ -52,20 +111,7 @@ pub fn run(args: &Args) -> Outcome {
             held_out.push(rows.or_else(items).map_err(input)?);
         }
     }
-    let base = match &args.base {
-        Some(base) => {
-            let mut reporter = Reporter::new();
-            let base = temper_pipeline::open_base(base, None, args.rows.offline, &mut |event| reporter.hear(event))?;
-            reporter.finish();
-            Some(base)
-        }
-        None => None,
-    };
-    let renderer = base.as_ref().map(|base| &base.renderer);
-    let options = CheckOptions { held_out, renderer, max_length: args.max_length, ..CheckOptions::default() };
-    let report = check_files(found.iter().map(|file| (file.as_path(), &read)), options).map_err(input)?;
-    let shown = if args.json { json(&report)? } else { text(&report) };
-    conclude(shown, if report.refuses() { REFUSED } else { DONE })
+    Ok(held_out)
 }
 
 /// The report for people.

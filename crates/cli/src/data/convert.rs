@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use temper_data::{Conversion, DataError, Dropped, Format, RowsWriter, convert};
+use temper_data::{Conversion, DataError, Dropped, Format, RowsWriter, Shape, convert};
 use temper_report::count;
 
 use super::{Rows, input, named_format};
@@ -17,7 +17,7 @@ pub struct Args {
     /// Format to write: messages, converse, sharegpt, alpaca, prompt_completion, question_answer, preference, rft or text.
     #[arg(long, value_name = "FORMAT", value_parser = named_format)]
     to: Format,
-    /// File to write: .jsonl or .json, packed where .gz or .zst follows; the standard output where left out.
+    /// File to write: .jsonl, .json, .csv or .tsv, packed where .gz or .zst follows, or .parquet; JSONL to the standard output where left out.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Leave out rows that the format cannot hold, and count them; without, they are refused and no file is written.
@@ -48,11 +48,11 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 fn write(files: &[PathBuf], args: &Args) -> Result<Conversion, DataError> {
-    let mut rows = match &args.output {
-        Some(output) => RowsWriter::create(output)?,
-        None => RowsWriter::to_stdout(),
+    let (mut rows, shape) = match &args.output {
+        Some(output) => (RowsWriter::create(output)?, Shape::of(output)?),
+        None => (RowsWriter::to_stdout(), Shape::Json),
     };
-    let done = convert(files, &args.rows.input.options(), args.to, args.skip, &mut |row| rows.row(row))?;
+    let done = convert(files, &args.rows.input.options(), (args.to, shape), args.skip, &mut |row| rows.row(row))?;
     rows.finish()?;
     Ok(done)
 }

@@ -48,6 +48,63 @@ fn a_check_tells_what_it_found_and_refuses_errors() {
     refused(&temper(&["data", "check", &train, "--max-length", "8"]), 2, &["--base"]);
 }
 
+/// The stage's own rules: its length, its history, its filters, what judges it.
+#[test]
+fn with_a_recipe_the_rules_are_those_of_its_stage() {
+    let folder = Folder::new();
+    let rows: Vec<String> = (0..3)
+        .map(|n| {
+            format!(
+                "{{\"messages\": [{{\"role\": \"user\", \"content\": \"question {n}\"}}, {{\"role\": \"assistant\", \"content\": \"first {n}\"}}, \
+                 {{\"role\": \"user\", \"content\": \"and {n}\"}}, {{\"role\": \"assistant\", \"content\": \"second {n}\"}}]}}\n"
+            )
+        })
+        .collect();
+    let train = folder.write("train.jsonl", rows.concat());
+    let validation = folder.write("validation.jsonl", &rows[0]);
+    let recipe = folder.write(
+        "recipe.yaml",
+        format!(
+            "name: r\nbase: {}\nstages:\n  - kind: sft\n    train: {train}\n    validation: {validation}\n    max_steps: 2\n    \
+             learning_rate: 1e-3\n    max_length: 512\n",
+            gguf()
+        ),
+    );
+    let report = |more: &[&str], code: i32| -> Value {
+        let output = temper(&[&["data", "check", "--recipe", &recipe, "--json"], more].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(&stdout(&output)).unwrap()
+    };
+    let found = |report: &Value, check: &str| {
+        let findings = report["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["check"] == check).map(|finding| finding["action"].clone())
+    };
+    // A row of the stage's validation is trained on.
+    let all = report(&[], 4);
+    assert_eq!((&all["rows"], found(&all, "held_out_row")), (&3.into(), Some("refused".into())));
+    assert_eq!(all["lengths"]["unit"], "tokens");
+    let filtered = report(&["--set", "stages.0.filters.overlap=drop"], 0);
+    assert_eq!(found(&filtered, "held_out_row"), Some("dropped".into()));
+    assert_eq!(found(&report(&["--set", "stages.0.data_errors=allow"], 0), "held_out_row"), Some("nothing".into()));
+    // Half of the answers are history.
+    let trained = |report: &Value| report["trained_tokens"][0].as_u64().unwrap();
+    let last = report(&["--set", "stages.0.mask_history=true"], 4);
+    assert!(trained(&last) < trained(&all) && trained(&last) > 0, "{last}");
+    let long = report(&["--set", "stages.0.max_length=8"], 4);
+    assert_eq!((found(&all, "too_long"), found(&long, "too_long")), (None, Some("dropped".into())));
+    // Other files by the same rules; what contradicts the recipe is refused.
+    let other = folder.write("other.jsonl", &rows[1]);
+    assert_eq!(report(&[&other], 0)["rows"], 1);
+    let base = gguf();
+    refused(&temper(&["data", "check", "--recipe", &recipe, "--base", &base]), 2, &["--recipe", "--base"]);
+    refused(
+        &temper(&["data", "check", "--recipe", &recipe, "--stage", "1"]),
+        2,
+        &["stages.1", "there is no such stage"],
+    );
+    refused(&temper(&["data", "check"]), 2, &["FILES"]);
+}
+
 #[test]
 fn with_a_base_lengths_are_tokens() {
     let folder = Folder::new();

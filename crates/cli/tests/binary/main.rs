@@ -8,6 +8,7 @@ mod recipes;
 mod scripted;
 #[cfg(unix)]
 mod streams;
+mod tables;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

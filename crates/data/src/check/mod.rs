@@ -22,7 +22,7 @@ use temper_text::{ChatRules, RenderError, Renderer};
 use crate::error::DataError;
 use crate::filter::{Filters, Treatment};
 use crate::near::{Frame, NearIndex, Prepared};
-use crate::overlap::{HeldOut, HeldOutKind, Met};
+use crate::overlap::{HeldOut, HeldOutKind, Met, compared_runs};
 use crate::prepare::render;
 use crate::private::private;
 use crate::read::{ReadOptions, read_rows};
@@ -47,6 +47,8 @@ pub struct CheckOptions<'a> {
     pub held_out: Vec<HeldOut>,
     /// The base, for lengths in tokens and what is trained.
     pub renderer: Option<&'a Renderer>,
+    /// How conversations are rendered.
+    pub chat: ChatRules,
     /// The longest row in tokens; needs a renderer.
     pub max_length: Option<usize>,
     /// What will be left out or masked.
@@ -182,12 +184,13 @@ impl Features {
             let words: HashSet<&str> = view.turns.iter().flat_map(|turn| text::reserved(&turn.text)).collect();
             kinds.extend(words.into_iter().map(|word| (Check::Reserved, word)));
         }
+        let runs = if options.held_out.is_empty() { Vec::new() } else { compared_runs(&view) };
         let met = options.held_out.iter().enumerate();
-        let met = met.filter_map(|(at, held_out)| Some((at, held_out.meets(&view, folded)?))).collect();
+        let met = met.filter_map(|(at, held_out)| Some((at, held_out.meets(&runs, folded)?))).collect();
         let (mut length, mut trained) = (view.turns.iter().map(|turn| turn.text.chars().count()).sum(), 0);
         if let Some(renderer) = options.renderer {
             length = 0;
-            match render(renderer, row, &ChatRules::default()) {
+            match render(renderer, row, &options.chat) {
                 Ok(rendered) => {
                     // Of a pair the longer answer.
                     length = rendered.iter().map(|rendered| rendered.ids.len()).max().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! Checks of a text by itself.
 
-use crate::view::View;
-use crate::words::{repetition, word_hashes};
+use crate::view::{Turn, View};
+use crate::words::repetition;
 
 /// The length of the runs by which a text is judged repetitive, in words and in characters, and the share of them that may have
 /// come before; runs and share as in the Nova Forge SDK's filters, which count by a slightly stricter rule.
@@ -13,11 +13,11 @@ const LOOKED_AT: usize = 4000;
 
 /// The most repetitive of a row's texts, 0 to 1: the share of its runs of words or characters that came before.
 pub(crate) fn repetition_of(view: &View<'_>) -> f64 {
-    let of = |text: &str| {
-        let characters: Vec<u64> = text.chars().take(LOOKED_AT).map(u64::from).collect();
-        repetition(&word_hashes(text), REPEATED_RUN).max(repetition(&characters, REPEATED_RUN))
+    let of = |turn: &Turn<'_>| {
+        let characters: Vec<u64> = turn.text.chars().take(LOOKED_AT).map(u64::from).collect();
+        repetition(turn.words(), REPEATED_RUN).max(repetition(&characters, REPEATED_RUN))
     };
-    view.turns.iter().map(|turn| of(&turn.text)).fold(0.0, f64::max)
+    view.turns.iter().map(of).fold(0.0, f64::max)
 }
 
 /// Whether a text was decoded wrongly somewhere: it holds the replacement character, control characters of C1, or characters
@@ -86,13 +86,22 @@ const RESERVED: [&str; 9] =
 
 /// Which of the reserved strings a text holds.
 pub(super) fn reserved(text: &str) -> impl Iterator<Item = &'static str> + '_ {
-    RESERVED.into_iter().filter(|word| {
-        [*word, &word.to_uppercase(), &word.to_lowercase()].iter().any(|word| {
+    let (bytes, mut found) = (text.as_bytes(), [false; RESERVED.len()]);
+    // Each has one of these characters, so that most of a text is passed over.
+    for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| matches!(byte, b':' | b'[' | b'<')) {
+        for (word, found) in RESERVED.iter().zip(&mut found) {
+            let role = word.ends_with(':');
+            let start = if role { (at + 1).checked_sub(word.len()) } else { Some(at) };
+            let Some(start) = start else { continue };
+            let Some(there) = bytes.get(start..start + word.len()) else { continue };
             // `user:` in the middle of a sentence is no role.
-            let lower = word.starts_with(|c: char| c.is_ascii_lowercase());
-            !lower && text.match_indices(word).any(|(at, _)| !text[..at].ends_with(char::is_alphanumeric))
-        })
-    })
+            let upper = there.iter().all(|byte| !byte.is_ascii_lowercase());
+            let lower = !role && there.iter().all(|byte| !byte.is_ascii_uppercase());
+            let cased = there == word.as_bytes() || (upper || lower) && there.eq_ignore_ascii_case(word.as_bytes());
+            *found |= cased && !text[..start].ends_with(char::is_alphanumeric);
+        }
+    }
+    RESERVED.into_iter().zip(found).filter(|(_, found)| *found).map(|(word, _)| word)
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::io::BufRead;
 use std::path::Path;
 
-use super::lines::too_long;
-use super::{CHUNK, Chunk, LONGEST, Raw, Records, cannot_read, unreadable};
+use super::limits::{ENDLESS, LONGEST, too_long};
+use super::{CHUNK, Chunk, Raw, Records, cannot_read, unreadable};
 use crate::error::DataError;
 
 const HINT: &str = "a JSON file holds a list of objects, `[{...}, {...}]`, or one object after another";
@@ -58,7 +58,8 @@ impl<'a, R: BufRead> Array<'a, R> {
 
     /// One object, by its brackets; strings may hold any.
     fn object(&mut self) -> Result<Raw, DataError> {
-        let (mut bytes, mut depth, mut text, mut escaped, mut long) = (Vec::new(), 0usize, false, false, false);
+        let (mut bytes, mut depth, mut text, mut escaped, mut size) = (Vec::new(), 0usize, false, false, 0u64);
+        let first = self.line;
         loop {
             let buffer = self.reader.fill_buf().map_err(cannot_read(self.path))?;
             if buffer.is_empty() {
@@ -83,7 +84,12 @@ impl<'a, R: BufRead> Array<'a, R> {
                     break;
                 }
             }
-            long |= bytes.len() + used > LONGEST;
+            size += used as u64;
+            if size > ENDLESS {
+                let problem = format!("line {first}: an object does not end within {} MiB", ENDLESS >> 20);
+                return Err(unreadable(self.path, problem, HINT));
+            }
+            let long = size > LONGEST as u64;
             if !long {
                 bytes.extend_from_slice(&buffer[..used]);
             }

@@ -1,28 +1,28 @@
 //! Parquet and Arrow: a batch of rows at a time, each cell as the JSON value that it stands for.
 
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Seek};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use ::parquet::file::reader::ChunkReader;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
     UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_ipc::reader::{FileReader, StreamReader};
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::DataType;
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::reader::ChunkReader;
 use serde_json::{Map, Value};
 
-use super::{Chunk, Raw, Records, unreadable};
+use super::arrow::{Messages, before_footer};
+use super::limits::{COLUMNS, LONGEST, caught, too_long};
+use super::{CHUNK, Chunk, Raw, Records, parquet, unreadable};
 use crate::error::DataError;
 
-/// Rows of a batch.
-const ROWS: usize = 1024;
-const HINT: &str = "write it anew, or as JSONL";
+/// Bytes of a value beside its text.
+const VALUE: usize = 72;
+const HINT: &str = "write it anew in smaller pieces, or as JSONL";
 
 /// What holds the columns.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,65 +50,110 @@ impl Container {
 pub(super) struct Columns<'a> {
     path: &'a Path,
     batches: Batches,
+    /// The batch that is read, and its next row.
+    batch: Option<(RecordBatch, usize)>,
     rows: usize,
 }
 
 impl<'a> Columns<'a> {
     pub fn open(path: &'a Path, file: File, container: Container) -> Result<Self, DataError> {
-        Self::of(path, batches(container, file, BufReader::new))
+        Self::of(path, container, file, BufReader::new)
     }
 
     pub fn of_bytes(path: &'a Path, bytes: Vec<u8>, container: Container) -> Result<Self, DataError> {
-        Self::of(path, batches(container, Bytes::from(bytes), Cursor::new))
+        Self::of(path, container, Bytes::from(bytes), Cursor::new)
     }
 
-    fn of(path: &'a Path, batches: Result<Batches, ArrowError>) -> Result<Self, DataError> {
-        Ok(Self { path, batches: batches.map_err(|error| unreadable(path, error, HINT))?, rows: 0 })
+    fn of<C: ChunkReader + 'static, R: Read + Seek + 'static>(
+        path: &'a Path,
+        container: Container,
+        whole: C,
+        stream: impl FnOnce(C) -> R,
+    ) -> Result<Self, DataError> {
+        let batches = caught(|| batches(container, whole, stream)).and_then(|batches| batches);
+        let batches = batches.map_err(|problem| unreadable(path, problem, HINT))?;
+        Ok(Self { path, batches, batch: None, rows: 0 })
     }
 }
 
-type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
+type Batches = Box<dyn Iterator<Item = Result<RecordBatch, String>>>;
 
 /// The batches of a container that lies in `whole`; `stream` reads that from its start.
 fn batches<C: ChunkReader + 'static, R: Read + Seek + 'static>(
     container: Container,
     whole: C,
     stream: impl FnOnce(C) -> R,
-) -> Result<Batches, ArrowError> {
+) -> Result<Batches, String> {
     Ok(match container {
-        Container::Parquet => Box::new(ParquetRecordBatchReaderBuilder::try_new(whole)?.with_batch_size(ROWS).build()?),
-        Container::ArrowFile => Box::new(FileReader::try_new(stream(whole), None)?),
-        Container::ArrowStream => Box::new(StreamReader::try_new(stream(whole), None)?),
+        Container::Parquet => {
+            let batches = parquet::batches(whole).map_err(|error| error.to_string())?;
+            Box::new(batches.map(|batch| batch.map_err(|error| error.to_string())))
+        }
+        Container::ArrowFile => {
+            let length = whole.len();
+            let last = length.saturating_sub(10);
+            let end = whole.get_bytes(last, (length - last) as usize).map_err(|error| error.to_string())?;
+            let before = before_footer(length, &end)?;
+            let mut stream = stream(whole);
+            // The magic bytes are padded to eight.
+            stream.seek(SeekFrom::Start(8)).map_err(|error| error.to_string())?;
+            Box::new(Messages::new(stream.take(before.saturating_sub(8))))
+        }
+        Container::ArrowStream => Box::new(Messages::new(stream(whole))),
     })
 }
 
 impl Records for Columns<'_> {
     fn next(&mut self) -> Result<Chunk, DataError> {
-        for batch in self.batches.by_ref() {
-            let batch = batch.map_err(|error| unreadable(self.path, error, HINT))?;
-            let schema = batch.schema();
-            let row = |index: usize| {
-                let cells = schema.fields().iter().zip(batch.columns());
-                let fields: Result<Map<String, Value>, String> = cells
-                    .map(|(field, column)| {
-                        let value = cell(column, index).map_err(|what| format!("column `{}`: {what}", field.name()))?;
-                        Ok((field.name().clone(), value))
-                    })
-                    .collect();
-                fields.map_or_else(Raw::Problem, Raw::Fields)
+        let (mut chunk, mut size) = (Vec::new(), 0);
+        while size < CHUNK {
+            let Some((batch, row)) = self.batch.take_if(|(batch, row)| *row < batch.num_rows()) else {
+                match caught(|| self.batches.next()).and_then(Option::transpose) {
+                    Ok(Some(batch)) => self.batch = Some((batch, 0)),
+                    Ok(None) => break,
+                    Err(problem) => return Err(self.broken(problem)),
+                }
+                continue;
             };
-            let first = self.rows;
-            self.rows += batch.num_rows();
-            if batch.num_rows() > 0 {
-                return Ok((0..batch.num_rows()).map(|index| (first + index + 1, row(index))).collect());
-            }
+            let mut left = LONGEST;
+            self.rows += 1;
+            chunk.push((self.rows, fields(&batch, row, &mut left).map_or_else(Raw::Problem, Raw::Fields)));
+            size += LONGEST - left;
+            self.batch = Some((batch, row + 1));
         }
-        Ok(Vec::new())
+        Ok(chunk)
     }
 }
 
-/// The JSON value of a cell.
-fn cell(column: &ArrayRef, index: usize) -> Result<Value, String> {
+impl Columns<'_> {
+    fn broken(&self, problem: String) -> DataError {
+        unreadable(self.path, format!("after row {}: {problem}", self.rows), HINT)
+    }
+}
+
+/// A row as the fields of an object, of at most `left` bytes.
+fn fields(batch: &RecordBatch, row: usize, left: &mut usize) -> Result<Map<String, Value>, String> {
+    let schema = batch.schema();
+    if schema.fields().len() > COLUMNS {
+        return Err(format!("{} columns, at most {COLUMNS} are read", schema.fields().len()));
+    }
+    let mut fields = Map::new();
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        let value = cell(column, row, left).map_err(|what| format!("column `{}`: {what}", field.name()))?;
+        if fields.insert(field.name().clone(), value).is_some() {
+            return Err(format!("two columns are named `{}`", field.name()));
+        }
+    }
+    Ok(fields)
+}
+
+/// The JSON value of a cell; what it takes is taken from `left`.
+fn cell(column: &ArrayRef, index: usize, left: &mut usize) -> Result<Value, String> {
+    let mut take = |bytes: usize| -> Result<(), String> {
+        *left = left.checked_sub(bytes).ok_or_else(too_long)?;
+        Ok(())
+    };
+    take(VALUE)?;
     if column.is_null(index) {
         return Ok(Value::Null);
     }
@@ -117,14 +162,19 @@ fn cell(column: &ArrayRef, index: usize) -> Result<Value, String> {
             column.as_primitive::<$type>().value(index).into()
         };
     }
-    let list =
-        |values: ArrayRef| (0..values.len()).map(|index| cell(&values, index)).collect::<Result<Value, String>>();
+    macro_rules! text {
+        ($array:expr) => {{
+            let text = $array.value(index);
+            take(text.len())?;
+            text.into()
+        }};
+    }
     Ok(match column.data_type() {
         DataType::Null => Value::Null,
         DataType::Boolean => column.as_boolean().value(index).into(),
-        DataType::Utf8 => column.as_string::<i32>().value(index).into(),
-        DataType::LargeUtf8 => column.as_string::<i64>().value(index).into(),
-        DataType::Utf8View => column.as_string_view().value(index).into(),
+        DataType::Utf8 => text!(column.as_string::<i32>()),
+        DataType::LargeUtf8 => text!(column.as_string::<i64>()),
+        DataType::Utf8View => text!(column.as_string_view()),
         DataType::Int8 => number!(Int8Type),
         DataType::Int16 => number!(Int16Type),
         DataType::Int32 => number!(Int32Type),
@@ -136,28 +186,36 @@ fn cell(column: &ArrayRef, index: usize) -> Result<Value, String> {
         DataType::Float16 => f64::from(column.as_primitive::<Float16Type>().value(index).to_f32()).into(),
         DataType::Float32 => f64::from(column.as_primitive::<Float32Type>().value(index)).into(),
         DataType::Float64 => number!(Float64Type),
-        DataType::List(_) => list(column.as_list::<i32>().value(index))?,
-        DataType::LargeList(_) => list(column.as_list::<i64>().value(index))?,
-        DataType::FixedSizeList(_, _) => list(column.as_fixed_size_list().value(index))?,
+        DataType::List(_) => list(&column.as_list::<i32>().value(index), left)?,
+        DataType::LargeList(_) => list(&column.as_list::<i64>().value(index), left)?,
+        DataType::FixedSizeList(_, _) => list(&column.as_fixed_size_list().value(index), left)?,
         DataType::Struct(fields) => {
-            let columns = fields.iter().zip(column.as_struct().columns());
-            let fields: Result<Map<String, Value>, String> =
-                columns.map(|(field, column)| Ok((field.name().clone(), cell(column, index)?))).collect();
-            fields?.into()
+            let mut object = Map::new();
+            for (field, column) in fields.iter().zip(column.as_struct().columns()) {
+                if object.insert(field.name().clone(), cell(column, index, left)?).is_some() {
+                    return Err(format!("two fields are named `{}`", field.name()));
+                }
+            }
+            object.into()
         }
         DataType::Map(_, _) => {
             let entries = column.as_map().value(index);
             let (keys, values) = (entries.column(0), entries.column(1));
-            let entry = |index: usize| match cell(keys, index)? {
-                Value::String(key) => Ok((key, cell(values, index)?)),
-                other => Err(format!("a map whose keys are not text: {other}")),
-            };
-            (0..entries.len()).map(entry).collect::<Result<Map<String, Value>, String>>()?.into()
+            let mut object = Map::new();
+            for index in 0..entries.len() {
+                let before = match cell(keys, index, left)? {
+                    Value::String(key) => object.insert(key, cell(values, index, left)?),
+                    other => return Err(format!("a map whose keys are not text: {other}")),
+                };
+                if before.is_some() {
+                    return Err("a map has a key twice".to_owned());
+                }
+            }
+            object.into()
         }
         DataType::Dictionary(_, _) => {
             let dictionary = column.as_any_dictionary();
-            let key = dictionary.normalized_keys()[index];
-            cell(dictionary.values(), key)?
+            cell(dictionary.values(), key(dictionary.keys(), index)?, left)?
         }
         other => {
             return Err(format!(
@@ -165,4 +223,28 @@ fn cell(column: &ArrayRef, index: usize) -> Result<Value, String> {
             ));
         }
     })
+}
+
+fn list(values: &ArrayRef, left: &mut usize) -> Result<Value, String> {
+    (0..values.len()).map(|index| cell(values, index, left)).collect()
+}
+
+/// Where in a dictionary a cell's value is.
+fn key(keys: &dyn Array, index: usize) -> Result<usize, String> {
+    macro_rules! key {
+        ($type:ty) => {
+            usize::try_from(keys.as_primitive::<$type>().value(index)).map_err(|error| error.to_string())
+        };
+    }
+    match keys.data_type() {
+        DataType::Int8 => key!(Int8Type),
+        DataType::Int16 => key!(Int16Type),
+        DataType::Int32 => key!(Int32Type),
+        DataType::Int64 => key!(Int64Type),
+        DataType::UInt8 => key!(UInt8Type),
+        DataType::UInt16 => key!(UInt16Type),
+        DataType::UInt32 => key!(UInt32Type),
+        DataType::UInt64 => key!(UInt64Type),
+        other => Err(format!("a dictionary with keys of the type {other}")),
+    }
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde_json::Map;
 
-use super::{CHUNK, Chunk, LONGEST, Raw, Records, cannot_read};
+use super::limits::LONGEST;
+use super::{CHUNK, Chunk, Raw, Records, cannot_read};
 use crate::error::DataError;
 
 pub(super) struct Document<'a, R> {

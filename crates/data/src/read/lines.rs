@@ -3,7 +3,8 @@
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-use super::{CHUNK, Chunk, LONGEST, Raw, Records, cannot_read};
+use super::limits::{ENDLESS, LONGEST, too_long};
+use super::{CHUNK, Chunk, Raw, Records, cannot_read, unreadable};
 use crate::error::DataError;
 
 pub(super) struct Lines<'a, R> {
@@ -29,7 +30,11 @@ impl<R: BufRead> Records for Lines<'_, R> {
             }
             self.line += 1;
             if bytes.len() == LONGEST && bytes.last() != Some(&b'\n') {
-                self.reader.skip_until(b'\n').map_err(cannot_read(self.path))?;
+                let skipped = (&mut self.reader).take(ENDLESS).skip_until(b'\n').map_err(cannot_read(self.path))?;
+                if skipped as u64 == ENDLESS {
+                    let problem = format!("line {}: it does not end within {} MiB", self.line, ENDLESS >> 20);
+                    return Err(unreadable(self.path, problem, "a row of JSONL is a line"));
+                }
                 chunk.push((self.line, Raw::Problem(too_long())));
                 continue;
             }
@@ -48,8 +53,4 @@ impl<R: BufRead> Records for Lines<'_, R> {
         }
         Ok(chunk)
     }
-}
-
-pub(super) fn too_long() -> String {
-    format!("longer than {} MiB, expected a row of a conversation or a document", LONGEST >> 20)
 }

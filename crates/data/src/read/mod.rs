@@ -3,15 +3,19 @@
 //! ```text
 //! path -- open --> a stream of bytes, unpacked -- records --> chunks of raw records -- Format::read, in parallel --> rows
 //! ```
-//! No reader holds more of a file than a few mebibytes, whatever its size.
+//! No reader holds more of a file than a few mebibytes, whatever its size; what a file may ask for beyond that is in `limits`.
 
 mod array;
+mod arrow;
 mod columns;
 mod document;
+mod limits;
 mod lines;
 mod open;
+mod parquet;
 mod strict;
 mod table;
+mod thrift;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,8 +31,6 @@ pub use open::expand;
 
 /// Bytes of records that are read together.
 const CHUNK: usize = 4 << 20;
-/// Bytes of the longest record.
-const LONGEST: usize = 64 << 20;
 
 /// How a file is read, where its content does not tell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -126,7 +128,9 @@ fn read_records<E: From<DataError>>(
     let mut found = Found { path, options, format: options.format, first: None, ignored: BTreeMap::new(), rows: 0 };
     let mut problems = Problems::default();
     loop {
-        let chunk = records.next()?;
+        let chunk = limits::caught(|| records.next()).unwrap_or_else(|problem| {
+            Err(unreadable(path, problem, "the file is damaged: write it anew, or as JSONL"))
+        })?;
         if chunk.is_empty() {
             break;
         }

@@ -95,13 +95,25 @@ fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn
 fn unpacked<'a>(path: &Path, mut reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn BufRead + 'a>, DataError> {
     let magic = peek(path, &mut reader, 4)?;
     if magic.starts_with(&[0x1F, 0x8B]) {
-        return Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader))));
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, Unpacked("gzip", MultiGzDecoder::new(reader)))));
     }
     if magic.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
         let decoder = zstd::Decoder::with_buffer(reader).map_err(cannot_read(path))?;
-        return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, Unpacked("zstd", decoder))));
     }
     Ok(reader)
+}
+
+/// What a packed file holds; an error says that it was unpacking.
+struct Unpacked<R>(&'static str, R);
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.1.read(buffer).map_err(|error| {
+            let zstd = if self.0 == "zstd" { "; a window of more than 128 MiB (`--long`) is not read" } else { "" };
+            std::io::Error::new(error.kind(), format!("{} does not unpack: {error}{zstd}", self.0))
+        })
+    }
 }
 
 /// The first bytes, as far as the first read gave them; readers of files and memory give more than a few.

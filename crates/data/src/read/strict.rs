@@ -1,16 +1,21 @@
-//! A JSON object, none of whose fields is given twice.
+//! A JSON object, in which no field is given twice, however deep it lies, and of no more values than a row may have.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+
+use super::limits::{VALUES, too_many_values};
 
 /// Reads an object.
 pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     let text =
         std::str::from_utf8(bytes).map_err(|e| format!("not UTF-8 from byte {} of the row", e.valid_up_to() + 1))?;
-    serde_json::from_str::<Strict>(text).map(|strict| strict.0).map_err(|error| without_line(&error))
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let left = Cell::new(VALUES);
+    let fields = parser.deserialize_map(Fields { left: &left }).and_then(|fields| parser.end().map(|()| fields));
+    fields.map_err(|error| without_line(&error))
 }
 
 /// The parser counts lines from the row's own start: its "line 1" would mislead, its column is right.
@@ -24,29 +29,93 @@ fn without_line(error: &serde_json::Error) -> String {
     }
 }
 
-struct Strict(Map<String, Value>);
+/// An object.
+#[derive(Clone, Copy)]
+struct Fields<'l> {
+    /// Values that the row may still have.
+    left: &'l Cell<usize>,
+}
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Strict;
+impl<'de> Visitor<'de> for Fields<'_> {
+    type Value = Map<String, Value>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value_seed(Any { left: self.left })?;
+            if fields.contains_key(&name) {
+                return Err(A::Error::custom(format!("field `{name}` is given twice")));
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
-                let mut fields = Map::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if fields.contains_key(&name) {
-                        return Err(A::Error::custom(format!("field `{name}` is given twice")));
-                    }
-                    fields.insert(name, value);
-                }
-                Ok(Strict(fields))
-            }
+            fields.insert(name, value);
         }
-        deserializer.deserialize_map(Fields)
+        Ok(fields)
+    }
+}
+
+/// A value of any kind.
+#[derive(Clone, Copy)]
+struct Any<'l> {
+    left: &'l Cell<usize>,
+}
+
+impl<'de> DeserializeSeed<'de> for Any<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.left.get().checked_sub(1).ok_or_else(|| D::Error::custom(too_many_values()))?;
+        self.left.set(left);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Any<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
+        Fields { left: self.left }.visit_map(map).map(Value::Object)
     }
 }

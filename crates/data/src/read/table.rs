@@ -1,32 +1,68 @@
 //! CSV and TSV with a header.
 
-use std::io::Read;
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::io::{Error, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use serde_json::Map;
 
+use super::limits::{COLUMNS, HEADER, LONGEST, mib};
 use super::{CHUNK, Chunk, Raw, Records, cannot_read, unreadable};
 use crate::error::DataError;
 
 pub(super) struct Table<'a, R> {
     path: &'a Path,
-    reader: Reader<R>,
+    reader: Reader<Metered<R>>,
+    /// Bytes that may be read before a record ends.
+    left: Rc<Cell<usize>>,
     names: Vec<String>,
 }
 
+/// Bytes as they are, as long as there are some left: the reader of records goes on until a quote is closed.
+struct Metered<R> {
+    bytes: R,
+    left: Rc<Cell<usize>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = buffer.len().min(self.left.get());
+        if most == 0 && !buffer.is_empty() {
+            return Err(Error::other(TooLong));
+        }
+        let read = self.bytes.read(&mut buffer[..most])?;
+        self.left.set(self.left.get() - read);
+        Ok(read)
+    }
+}
+
+/// A record does not end where it should.
+#[derive(Debug, thiserror::Error)]
+#[error("a record is too long")]
+struct TooLong;
+
 impl<'a, R: Read> Table<'a, R> {
     pub fn new(path: &'a Path, reader: R, delimiter: u8) -> Result<Self, DataError> {
-        let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(reader);
-        let header = reader.headers().map_err(|error| broken(path, error))?;
+        let left = Rc::new(Cell::new(HEADER));
+        let mut reader =
+            ReaderBuilder::new().delimiter(delimiter).from_reader(Metered { bytes: reader, left: left.clone() });
+        let header = reader.headers().map_err(|error| broken(path, 1, HEADER, error))?;
         let names: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{FEFF}').to_owned()).collect();
-        for (index, name) in names.iter().enumerate() {
-            if names[..index].contains(name) {
+        if names.len() > COLUMNS {
+            let problem = format!("{} columns, at most {COLUMNS} are read", names.len());
+            return Err(unreadable(path, problem, "the first line holds a name for each column"));
+        }
+        let mut seen = HashSet::new();
+        for name in &names {
+            if !seen.insert(name) {
                 let problem = format!("two columns are named `{name}`");
                 return Err(unreadable(path, problem, "the first line holds a name for each column"));
             }
         }
-        Ok(Self { path, reader, names })
+        Ok(Self { path, reader, left, names })
     }
 }
 
@@ -37,6 +73,7 @@ impl<R: Read> Records for Table<'_, R> {
         let mut record = StringRecord::new();
         while size < CHUNK {
             let line = self.reader.position().line() as usize;
+            self.left.set(LONGEST);
             match self.reader.read_record(&mut record) {
                 Ok(false) => break,
                 Ok(true) => {
@@ -52,7 +89,7 @@ impl<R: Read> Records for Table<'_, R> {
                             format!("{len} cells, expected {expected_len} as in the first line")
                         }
                         ErrorKind::Utf8 { err, .. } => format!("not UTF-8 in cell {}", err.field() + 1),
-                        _ => return Err(broken(self.path, error)),
+                        _ => return Err(broken(self.path, line, LONGEST, error)),
                     };
                     let line = error.position().map_or(line, |position| position.line() as usize);
                     chunk.push((line, Raw::Problem(problem)));
@@ -63,9 +100,14 @@ impl<R: Read> Records for Table<'_, R> {
     }
 }
 
-fn broken(path: &Path, error: csv::Error) -> DataError {
+/// `line` is where the record began, which may have `most` bytes.
+fn broken(path: &Path, line: usize, most: usize, error: csv::Error) -> DataError {
     let text = error.to_string();
     match error.into_kind() {
+        ErrorKind::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<TooLong>()) => {
+            let problem = format!("line {line}: a record of more than {}", mib(most));
+            unreadable(path, problem, "look for a quote that is opened there and not closed")
+        }
         ErrorKind::Io(error) => cannot_read(path)(error),
         _ => unreadable(path, text, "the first line holds the names of the columns, in UTF-8"),
     }

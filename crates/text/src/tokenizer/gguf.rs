@@ -123,14 +123,14 @@ impl GgufVocab {
     /// The `tokenizer.json` of the same tokenizer.
     pub(super) fn to_json(&self) -> Result<Value, TokenizerError> {
         let invalid = |what: String| Err(TokenizerError::Invalid(what));
-        let tokens = &self.tokens;
-        if self.token_types.len() != tokens.len() {
+        if self.token_types.len() != self.tokens.len() {
             return invalid(format!(
                 "tokenizer.ggml.token_type has {} entries, expected {} as in tokenizer.ggml.tokens",
                 self.token_types.len(),
-                tokens.len()
+                self.tokens.len()
             ));
         }
+        let tokens = &self.pieces();
         let mut ids: HashMap<&str, usize> = HashMap::with_capacity(tokens.len());
         for (id, token) in tokens.iter().enumerate() {
             if let Some(earlier) = ids.insert(token, id) {
@@ -153,7 +153,7 @@ impl GgufVocab {
             .collect();
         let mut json = match self.model.as_str() {
             "gpt2" => self.byte_level()?,
-            "llama" => self.sentence_piece(&ids)?,
+            "llama" => self.sentence_piece(tokens, &ids)?,
             other => return Err(TokenizerError::UnsupportedModel(other.to_owned())),
         };
         json["version"] = "1.0".into();
@@ -188,10 +188,19 @@ impl GgufVocab {
         }))
     }
 
+    /// The tokens as SentencePiece has them: to it spaces are `▁`. GGUF writes runs of them, which some vocabularies define
+    /// beside the pieces that they learnt, as spaces. Gemma's `tokenizer.json` has them twice: as pieces, for spaces, and as
+    /// added tokens, for `▁▁` that stands in a text; so it is here.
+    fn pieces(&self) -> Vec<String> {
+        let run = |token: &String| self.model == "llama" && is_run_of_spaces(token);
+        let piece = |token: &String| if run(token) { "\u{2581}".repeat(token.len()) } else { token.clone() };
+        self.tokens.iter().map(piece).collect()
+    }
+
     /// SentencePiece's BPE: of all neighbours whose joining is a token, those are joined first whose token has the highest
-    /// score. So a token of two tokens is a merge, with its score as its rank.
-    fn sentence_piece(&self, ids: &HashMap<&str, usize>) -> Result<Value, TokenizerError> {
-        let tokens = &self.tokens;
+    /// score. So a token of two tokens is a merge, with its score as its rank. Runs of spaces that the vocabulary defines are
+    /// found before all that, the longest first: their merges come first, in the order of Gemma's own `tokenizer.json`.
+    fn sentence_piece(&self, tokens: &[String], ids: &HashMap<&str, usize>) -> Result<Value, TokenizerError> {
         if self.scores.len() != tokens.len() {
             return Err(TokenizerError::Invalid(format!(
                 "tokenizer.ggml.scores has {} entries, expected {} as in tokenizer.ggml.tokens",
@@ -202,13 +211,21 @@ impl GgufVocab {
         // Runs of spaces are user-defined in some vocabularies. Control tokens are not put together from text.
         let piece =
             |piece: &str| ids.get(piece).is_some_and(|&id| matches!(self.token_types[id], NORMAL | USER_DEFINED));
+        let mut runs: Vec<(&str, &str)> = Vec::new();
         let mut merges: Vec<(f32, &str, &str)> = Vec::new();
-        for (token, score) in tokens.iter().zip(&self.scores).filter(|(token, _)| piece(token)) {
+        for (id, (token, score)) in tokens.iter().zip(&self.scores).enumerate().filter(|(_, (token, _))| piece(token)) {
             let cuts = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
-            merges.extend(cuts.filter(|(a, b)| piece(a) && piece(b)).map(|(a, b)| (*score, a, b)));
+            let cuts = cuts.filter(|(a, b)| piece(a) && piece(b));
+            if is_run_of_spaces(&self.tokens[id]) {
+                runs.extend(cuts);
+            } else {
+                merges.extend(cuts.map(|(a, b)| (*score, a, b)));
+            }
         }
+        runs.sort_by_key(|(a, b)| std::cmp::Reverse((a.len(), b.len())));
         merges.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let merges: Vec<[&str; 2]> = merges.into_iter().map(|(_, a, b)| [a, b]).collect();
+        let merges = merges.into_iter().map(|(_, a, b)| (a, b));
+        let merges: Vec<[&str; 2]> = runs.into_iter().chain(merges).map(|(a, b)| [a, b]).collect();
         let space = json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"});
         let mut decoders = vec![
             json!({"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}),
@@ -229,6 +246,10 @@ impl GgufVocab {
                       "byte_fallback": true, "ignore_merges": false, "merges": merges}
         }))
     }
+}
+
+fn is_run_of_spaces(token: &str) -> bool {
+    token.len() > 1 && token.bytes().all(|byte| byte == b' ')
 }
 
 /// Kinds of tokens, as in the field's own words.
