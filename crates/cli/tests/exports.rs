@@ -208,9 +208,9 @@ fn a_memory_limit_chooses_the_micro_batch() {
         ends(&output, 0, &[]);
         let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
         let setting = plan["settings"].as_array().unwrap().iter();
-        let tokens =
+        let mut tokens =
             setting.filter(|s| s["path"] == "stages.0.micro_batch_tokens").map(|s| s["value"].as_u64().unwrap());
-        (tokens.last().unwrap(), plan["stages"][0]["estimate"]["memory_bytes"].as_u64().unwrap())
+        (tokens.next_back().unwrap(), plan["stages"][0]["estimate"]["memory_bytes"].as_u64().unwrap())
     };
     let (few, takes) = plan("40MB");
     assert!((257..1024).contains(&few) && takes <= 40_000_000, "{few} tokens take {takes}");

@@ -66,7 +66,6 @@ fn read(name: &str, bytes: &[u8]) -> String {
     let peak = line("PEAK ").unwrap().parse::<usize>().unwrap() >> 10;
     assert!(peak < PEAK_MIB, "{name}: {peak} MiB at its peak: {result}");
     assert!(start.elapsed() < Duration::from_secs(120), "{name}: {:?}", start.elapsed());
-    println!("{name}: {} bytes, {peak} MiB, {:.1} s: {result}", bytes.len(), start.elapsed().as_secs_f64());
     result
 }
 
@@ -285,7 +284,7 @@ fn a_page_of_parquet_is_held_against_what_it_says() {
     let values = plain(&["one", "two", "three"]);
     // What is made here is read, so that what is refused below is refused for its lie.
     let page = data_page(3, PLAIN, values.len() as i64, &values);
-    assert_eq!(read("rows.parquet", &texts(UNCOMPRESSED, 3, &[page.clone()])), "rows 3 of 3");
+    assert_eq!(read("rows.parquet", &texts(UNCOMPRESSED, 3, std::slice::from_ref(&page))), "rows 3 of 3");
 
     let lies = data_page(3, PLAIN, i64::from(i32::MAX), &zstd([values.clone()]));
     refused("rows.parquet", &texts(ZSTD, 3, &[lies]), &["after row 0", "a page of 2047 MiB, at most 128 MiB are read"]);
@@ -460,7 +459,7 @@ fn damaged_tables_are_refused_and_never_panic() {
             let mut bytes = whole.clone();
             for change in 0..=attempt % 3 {
                 let at = random.bits(attempt * 8 + change) as usize % bytes.len();
-                bytes[at] = (random.bits(1 << 20 | attempt * 8 + change) >> 40) as u8;
+                bytes[at] = (random.bits((1 << 20) | (attempt * 8 + change)) >> 40) as u8;
             }
             if attempt % 5 == 0 {
                 bytes.truncate(random.bits(1 << 21 | attempt) as usize % bytes.len());

@@ -272,7 +272,9 @@ fn scores_do_not_depend_on_batch_size_packing_or_order() {
         let thirds = (0..3).flat_map(|from| (from..count).step_by(3)).collect();
         [(0..count).collect::<Vec<usize>>(), (0..count).rev().collect(), thirds]
     };
-    let mut first: Option<(Vec<f64>, Vec<(Vec<f64>, bool)>)> = None;
+    /// Log-probabilities of a question's choices, and whether the right one was the likeliest.
+    type Choices = (Vec<f64>, bool);
+    let mut first: Option<(Vec<f64>, Vec<Choices>)> = None;
     let mut worst = 0.0f64;
     for budget in [160, 256, 1024] {
         let loaded = Loaded::with_budget(&Tuning::Frozen, budget);

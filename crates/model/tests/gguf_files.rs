@@ -172,7 +172,7 @@ fn factors_of_llama_3_1_are_taken_as_its_scaling() {
     assert_has(&refusal(&image(&other).bytes()), &["tensor `rope_freqs.weight`: expected the factors of Llama 3.1"]);
 }
 
-/// Random blocks as gguf 0.19 (Python) decodes them, to the bit: `tests/golden/gguf/blocks.py`.
+/// Random blocks as gguf 0.19 (Python) decodes them, to the bit: `tests/golden/gguf/make.py`.
 #[test]
 fn blocks_decode_to_the_bits_of_the_reference() {
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf/blocks.json");

@@ -10,7 +10,7 @@ use temper_model::{
 use temper_run::{Random, sha256_bytes};
 use temper_text::{Specials, Tokenizer};
 
-/// The values of `tests/golden/gguf/quantised.py`.
+/// The values of `tests/golden/gguf-written/make.py`.
 fn values() -> (Vec<f32>, usize) {
     let (rows, cols) = (64, 96);
     let scales = [1e-3f32, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0];
@@ -31,7 +31,7 @@ fn values() -> (Vec<f32>, usize) {
 
 #[test]
 fn quantised_bytes_are_those_of_llama_cpp() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf/quantised.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf-written/quantised.json");
     let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let (values, cols) = values();
     let sum: f64 = values.iter().map(|&x| f64::from(x)).sum();

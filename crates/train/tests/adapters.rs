@@ -156,9 +156,6 @@ impl Worst {
 
     fn within(&self, allowed: &[(&str, f64)]) {
         for (sort, (error, what)) in &self.0 {
-            println!("{sort}: {error:.1e}, {what}");
-        }
-        for (sort, (error, what)) in &self.0 {
             let allowed = allowed.iter().find(|(name, _)| name == sort).map_or(0.0, |(_, allowed)| *allowed);
             assert!(*error <= allowed, "{sort}: {error:.1e} > {allowed:.0e}: {what}");
         }

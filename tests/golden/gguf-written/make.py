@@ -1,7 +1,7 @@
 """Golden bytes of quantised rows, from the package `gguf` (0.19.0), which holds them against llama.cpp's own:
 `quantised.json`.
 
-usage: python quantised.py        (gguf 0.19.0, numpy 2.4.6)
+usage: python make.py        (gguf 0.19.0, numpy 2.4.6)
 
 Row r, column k of the values is a formula in 32-bit integers and f32, see `values`; the first rows are the awkward ones.
 """

@@ -1,4 +1,4 @@
-"""Random blocks of quantised formats and what the `gguf` package decodes them to: python blocks.py (writes blocks.json)
+"""Random blocks of quantised formats and what the `gguf` package decodes them to: python make.py (writes blocks.json)
 
 Every byte is drawn, but for the exponents of the f16 scales, which stay finite. Values are given by their bits.
 """
