@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use temper_model::{
-    Checkpoint, Encoding, GgufAbout, GgufVocab, LlamaConfig, WeightsError, write_gguf, write_model_in_shards,
+    Checkpoint, Design, Encoding, Family, GgufAbout, GgufVocab, LayerKind, LlamaConfig, RopeScaling, WeightsError,
+    write_gguf, write_model_in_shards,
 };
 use temper_run::{Random, sha256_bytes};
 use temper_text::{Specials, Tokenizer};
@@ -131,6 +132,22 @@ fn what_cannot_be_written_is_refused() {
     has(
         write(&LlamaConfig { vocab_size: 100, eos_token_ids: vec![2], ..config(true) }, Encoding::F16, &vocab, 0.0),
         "vocabulary",
+    );
+    // A file of them would be read as another model.
+    let scaled = Design { rope_scaling: RopeScaling::Linear { factor: 2.0 }, ..Design::LLAMA };
+    has(
+        write(&LlamaConfig { design: scaled, ..config(true) }, Encoding::F16, &vocab, 0.0),
+        "scaled rotary frequencies",
+    );
+    let still = LayerKind { window: None, rope: false };
+    let without = Design { family: Family::SmolLm3, layers: vec![still], ..Design::LLAMA };
+    has(
+        write(&LlamaConfig { design: without, ..config(true) }, Encoding::F16, &vocab, 0.0),
+        "SmolLm3 with layers without rotary embedding",
+    );
+    assert_eq!(
+        LlamaConfig { design: Design { family: Family::Mistral, ..Design::LLAMA }, ..config(true) }.not_in_gguf(),
+        None
     );
     assert!(!dir.exists());
 }

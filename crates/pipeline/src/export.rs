@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use temper_kernels::Cpu;
 use temper_model::{Dtype, Encoding, GgufAbout, GgufVocab, write_gguf, write_model};
-use temper_recipe::Export;
+use temper_recipe::{Export, Valued};
 
 use crate::start::{Merged, Start};
 use crate::{Base, PipelineError};
@@ -40,6 +40,25 @@ pub(crate) fn form(export: Export) -> Option<(&'static str, Form)> {
         Export::GgufQ8 => ("GGUF", Form::Gguf(Encoding::Q8_0)),
         Export::GgufQ4 => ("GGUF", Form::Gguf(Encoding::Q4_0)),
     })
+}
+
+/// Refuses before training what could not be exported after it: a GGUF of a model that none can hold, or with a tokenizer for
+/// which there is no vocabulary.
+///
+/// # Errors
+/// [`PipelineError::Unfit`], or that of the tokenizer.
+pub(crate) fn check(exports: &Valued<Vec<Export>>, base: &Base) -> Result<(), PipelineError> {
+    if !exports.iter().filter_map(|export| form(*export)).any(|(_, form)| matches!(form, Form::Gguf(_))) {
+        return Ok(());
+    }
+    if let Some(what) = base.checkpoint.config().not_in_gguf() {
+        return Err(PipelineError::Unfit {
+            path: exports.path.clone(),
+            problem: format!("the base is {what}, which is not written as GGUF in this version"),
+            hint: "leave gguf out: llama.cpp's convert_hf_to_gguf.py makes it of `merged`".to_owned(),
+        });
+    }
+    vocabulary(base).map(|_| ())
 }
 
 /// Writes a base, with an adapter merged into it where one is given, into `into`, in a folder that is named by the form;

@@ -212,6 +212,7 @@ pub fn prepare(
     let tokens = Tokens { renderer: &base.renderer, tokenizer_sha256: &tokenizer_sha256, kept };
     crate::judge::check_items(&recipe, context, tokens)?;
     phases.lap("evaluation items");
+    crate::export::check(&recipe.export, &base)?;
     let files = Files::find(&recipe, options.offline, on_event)?;
     phases.lap("files of rows");
     let mut writer =

@@ -11,7 +11,7 @@ use temper_text::GgufVocab;
 
 use crate::Encoding;
 use crate::checkpoint::WeightsError;
-use crate::config::LlamaConfig;
+use crate::config::{Design, LlamaConfig};
 
 /// What a GGUF file says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ const QUANTISATION: u32 = 2;
 /// number of blocks is F16. The vocabulary is filled up to the rows of the embedding with unused tokens.
 ///
 /// # Errors
-/// When `encoding` is one that is only read; when a tensor is missing, of another shape, not finite or out of range; when
+/// When the model is not computed as Llama is ([`LlamaConfig::not_in_gguf`]), or `encoding` is one that is only read; when a tensor is missing, of another shape, not finite or out of range; when
 /// the vocabulary is larger than the embedding; when the folder cannot be written.
 pub fn write_gguf(
     dir: &Path,
@@ -50,6 +50,14 @@ pub fn write_gguf(
 ) -> Result<(), WeightsError> {
     write_dir_atomic(dir, |aside| {
         let path = aside.join(name);
+        if let Some(what) = config.not_in_gguf() {
+            return Err(WeightsError::unsupported(
+                &path,
+                "writing GGUF of a model",
+                what,
+                "models computed as Llama is",
+            ));
+        }
         let Some(file_type) = file_type(encoding) else {
             return Err(WeightsError::unsupported(&path, "writing the type", encoding.to_string(), WRITTEN));
         };
@@ -64,6 +72,30 @@ pub fn write_gguf(
         }
         file.finish()
     })
+}
+
+impl LlamaConfig {
+    /// In what a model differs from what a GGUF file of the kind that is written here can say, in words; none where it does not.
+    /// Such a file would be read as another model, in silence.
+    pub fn not_in_gguf(&self) -> Option<String> {
+        // A name alone changes nothing: Mistral without a window is Llama.
+        let plain = Design { family: self.design.family, ..Design::LLAMA };
+        if self.design == plain {
+            return None;
+        }
+        let d = &self.design;
+        let differs = [
+            (d.rope_scaling != plain.rope_scaling, "scaled rotary frequencies"),
+            (d.qkv_bias || d.o_bias || d.mlp_bias, "biases"),
+            (d.qk_norm || d.branch_norms || d.norm_offset, "other norms"),
+            (d.layers.iter().any(|layer| layer.window.is_some()), "sliding windows"),
+            (d.layers.iter().any(|layer| !layer.rope), "layers without rotary embedding"),
+            (d.activation != plain.activation, "another gate"),
+        ];
+        let what: Vec<&str> = differs.iter().filter(|(differs, _)| *differs).map(|(_, what)| *what).collect();
+        let what = if what.is_empty() { "other scales".to_owned() } else { what.join(", ") };
+        Some(format!("{:?} with {what}", d.family))
+    }
 }
 
 const WRITTEN: &str = "F32, F16, BF16, Q8_0 and Q4_0";
