@@ -207,13 +207,15 @@ fn a_memory_limit_chooses_the_micro_batch() {
         let output = folder.temper(&["plan", &folder.recipe(), "--json", "--set", &limit]);
         ends(&output, 0, &[]);
         let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let setting = plan["settings"].as_array().unwrap().iter();
-        let mut tokens =
-            setting.filter(|s| s["path"] == "stages.0.micro_batch_tokens").map(|s| s["value"].as_u64().unwrap());
-        (tokens.next_back().unwrap(), plan["stages"][0]["estimate"]["memory_bytes"].as_u64().unwrap())
+        let settings = plan["settings"].as_array().unwrap();
+        let tokens = settings.iter().find(|s| s["path"] == "stages.0.micro_batch_tokens").unwrap();
+        (tokens["value"].as_u64().unwrap(), plan["stages"][0]["estimate"]["memory_bytes"].as_u64().unwrap())
     };
-    let (few, takes) = plan("40MB");
-    assert!((257..1024).contains(&few) && takes <= 40_000_000, "{few} tokens take {takes}");
     // Four rows of 256 tokens are a whole step.
-    assert_eq!(plan("8GiB").0, 1024);
+    let (all, most) = plan("8GiB");
+    let (usual, least) = plan("null");
+    assert_eq!((all, usual), (1024, 256));
+    let middle = (least + most) / 2;
+    let (some, takes) = plan(&middle.to_string());
+    assert!((512..768).contains(&some) && takes <= middle, "{some} tokens take {takes} of {middle}");
 }
