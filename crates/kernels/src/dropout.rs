@@ -26,7 +26,8 @@ impl Dropout {
         Self { threshold: (f64::from(rate) * f64::from(1 << 24)).round() as u32, scale: 1.0 / (1.0 - rate) }
     }
 
-    /// By what the element of this column is multiplied, in the row of this key: [`Dropout::scale`], or 0.
+    /// By what the element of this column is multiplied, in the row of this key: [`Dropout::scale`], or 0. Keys are drawn: the
+    /// low words of two rows that are less than a row's width apart would shift the one row's elements to the other's.
     #[inline(always)]
     pub fn factor(self, key: u64, column: u32) -> f32 {
         let (low, high) = (key as u32, (key >> 32) as u32);
@@ -44,8 +45,8 @@ mod tests {
     fn elements_are_dropped_at_their_rate_and_apart_from_each_other() {
         let (rate, rows, cols) = (0.3f64, 2000u64, 500u32);
         let dropout = Dropout::new(rate as f32);
-        // Keys that differ in few bits, the worst that could be given.
-        let kept = |row: u64, column: u32| dropout.factor(row << 3, column) > 0.0;
+        // Weyl's sequence stands for drawn keys.
+        let kept = |row: u64, column: u32| dropout.factor(row.wrapping_mul(0x9E37_79B9_7F4A_7C15), column) > 0.0;
         let share = |pair: &dyn Fn(u64, u32) -> bool| {
             let count = (0..rows - 1).map(|i| (0..cols - 1).filter(|&j| pair(i, j)).count()).sum::<usize>();
             count as f64 / ((rows - 1) * u64::from(cols - 1)) as f64
