@@ -113,5 +113,8 @@ fn a_plan_counts_the_memory_of_bf16_and_says_what_it_costs_here() {
     assert_eq!(memory(&f32, 0) - memory(&bf16, 0), 2 * 2 * all);
     assert_eq!(memory(&f32, 1) - memory(&bf16, 1), 2 * head);
     let warned = |plan: &Value| plan["warnings"].to_string().contains("no faster than f32");
-    assert_eq!((warned(&f32), warned(&bf16)), (false, !temper_kernels::Cpu::new(1).gains_by_bf16()));
+    // Not asked of a device here: the first one makes the pool of the process, and with it the pace of the other tests.
+    let made_of_f32 = !bf16["device"].as_str().unwrap().contains("avx512_bf16");
+    let intel = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|about| about.contains("GenuineIntel"));
+    assert_eq!((warned(&f32), warned(&bf16)), (false, made_of_f32 || intel));
 }
