@@ -117,10 +117,9 @@ refusals! {
     dpo_with_dropout: "kind: sft" => "kind: dpo\n    lora_dropout: 0.1",
         "7:19: `stages.0.lora_dropout` together with kind: dpo is not in this version", "set lora_dropout: 0";
     dpo_with_trained_tables: "kind: sft" => "kind: dpo\n    modules_to_save: [embed_tokens]",
-        "7:22: `stages.0.modules_to_save` together with kind: dpo is not in this version", "leave modules_to_save out";
-    dpo_over_an_adapter: "kind: sft" => "kind: dpo\n    adapter: earlier",
-        "7:14: `stages.0.adapter` together with kind: dpo is not in this version",
-        "merge it first: `temper export --to merged`, then name that as base.source";
+        "7:22: `stages.0.modules_to_save` together with kind: dpo is not in this version",
+        "leave modules_to_save out\nFILE:7:22: `stages.0.modules_to_save`: tables that are trained whole are not averaged with \
+         the start\nhint: set weight_average: 1, or leave modules_to_save out";
     dpo_with_a_beta_of_none: "kind: sft" => "kind: dpo\n    beta: 0",
         "7:11: `stages.0.beta`: expected a number above 0, got `0`", "choose a value in this range";
     dpo_that_takes_half_the_labels_for_wrong: "kind: sft" => "kind: dpo\n    label_smoothing: 0.5",
