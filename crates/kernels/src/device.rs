@@ -369,7 +369,8 @@ pub trait Device {
     );
 
     /// Causal attention of each segment over its context and itself, `softmax(scale * q k^T) v`; query head `h`
-    /// reads key-value head `h / (query / kv)`; with a window, only the last rows of what it would see. qkv: [n, heads.row_width()]; out: [n, query * dim];
+    /// reads key-value head `h / (query / kv)`; with a window, only the last rows of what it would see.
+    /// qkv: [n, heads.row_width()]; out: [n, query * dim];
     /// log_sum: [n, query], the logarithm of the softmax's denominator. Rows of no segment are left as they are.
     fn attention(
         &self,

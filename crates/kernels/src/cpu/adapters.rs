@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::rows::{Rows, deal};
+use super::rows::{Rows, deal, sums_of_runs};
 use super::{Cells, GRAIN, copy_rows, lanes};
 use crate::check::{check_disjoint, expect_shape};
 use crate::device::Write;
@@ -79,18 +79,8 @@ pub(super) fn column_dots(x: &Cells, y: &Cells, denominators: &Cells, dots: &Cel
     expect_shape("column_dots' dots", dots, x.cols(), 1);
     check_disjoint(dots, &[x, y, denominators]);
     let (x, y) = (Rows::of(x), Rows::of(y));
-    // Sums of runs of 64 rows, added in order: the same for any number of threads.
-    let sums: Vec<Vec<f32>> = (0..x.rows.div_ceil(64))
-        .into_par_iter()
-        .map(|run| {
-            let mut sums = vec![0.0; x.cols];
-            for i in run * 64..((run + 1) * 64).min(x.rows) {
-                // SAFETY: both are only read.
-                unsafe { lanes::add_products(x.row(i), y.row(i), &mut sums) };
-            }
-            sums
-        })
-        .collect();
+    // SAFETY: both are only read.
+    let sums = sums_of_runs(x.rows, x.cols, |i, sums| unsafe { lanes::add_products(x.row(i), y.row(i), sums) });
     let mut total = vec![0.0; x.cols];
     sums.iter().for_each(|sums| lanes::add(sums, &mut total));
     let (under, dots) = (Rows::of(denominators), Rows::of(dots));

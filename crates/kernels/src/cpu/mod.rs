@@ -6,6 +6,7 @@ mod gated;
 mod lanes;
 mod linear;
 mod logprob;
+mod norms;
 mod packed;
 mod product;
 mod rows;
@@ -253,32 +254,11 @@ impl Device for Cpu {
     }
 
     fn rms_norm(&self, x: &Cells, weight: &Cells, epsilon: f32, y: &Cells, inv_rms: &Cells) {
-        expect_shape("rms_norm's inv_rms", inv_rms, x.rows(), 1);
-        check_disjoint(inv_rms, &[x, weight, y]);
-        let (xs, inverse) = (Rows::of(x), Rows::of(inv_rms));
-        deal(xs.rows, GRAIN, |rows| {
-            for i in rows {
-                // SAFETY: each row of the output has one writer; x is only read and does not overlap.
-                unsafe {
-                    let x = xs.row(i);
-                    *inverse.at(i, 0) = 1.0 / (lanes::dot(x, x) / xs.cols as f32 + epsilon).sqrt();
-                }
-            }
-        });
-        self.rms_norm_again(x, weight, inv_rms, y);
+        norms::forward(x, weight, epsilon, y, inv_rms);
     }
 
     fn rms_norm_again(&self, x: &Cells, weight: &Cells, inv_rms: &Cells, y: &Cells) {
-        expect_shape("rms_norm's weight", weight, 1, x.cols());
-        expect_shape("rms_norm's y", y, x.rows(), x.cols());
-        check_disjoint(y, &[x, weight, inv_rms]);
-        let (x, weight, inverse, y) = (Rows::of(x), Rows::of(weight), Rows::of(inv_rms), Rows::of(y));
-        deal(x.rows, GRAIN, |rows| {
-            for i in rows {
-                // SAFETY: each row of y has one writer; the others are only read and do not overlap.
-                unsafe { lanes::scaled_product(x.row(i), *inverse.at(i, 0), weight.row(0), y.row_mut(i)) };
-            }
-        });
+        norms::again(x, weight, inv_rms, y);
     }
 
     fn rms_norm_backward(
@@ -290,86 +270,15 @@ impl Device for Cpu {
         dx: &Cells,
         dweight: Option<&Cells>,
     ) {
-        expect_shape("rms_norm_backward's dx", dx, x.rows(), x.cols());
-        expect_shape("rms_norm_backward's dy", dy, x.rows(), x.cols());
-        check_disjoint(dx, &[x, weight, inv_rms, dy]);
-        let (x, w, inverse, dy, dx) = (Rows::of(x), Rows::of(weight), Rows::of(inv_rms), Rows::of(dy), Rows::of(dx));
-        let Some(dweight) = dweight else {
-            deal(x.rows, GRAIN, |rows| {
-                for i in rows {
-                    // SAFETY: each row of dx has one writer; the others are only read and do not overlap.
-                    unsafe {
-                        let (inv, dx) = (*inverse.at(i, 0), dx.row_mut(i));
-                        lanes::rms_norm_backward(x.row(i), w.row(0), inv, dy.row(i), dx, &mut []);
-                    }
-                }
-            });
-            return;
-        };
-        // Sums of runs of 64 rows, added in order: the same for any number of threads.
-        let sums: Vec<Vec<f32>> = (0..x.rows.div_ceil(64))
-            .into_par_iter()
-            .map(|run| {
-                let mut dw = vec![0.0; x.cols];
-                for i in run * 64..((run + 1) * 64).min(x.rows) {
-                    // SAFETY: each row of dx has one writer; the others are only read and do not overlap.
-                    unsafe {
-                        let (inv, dx) = (*inverse.at(i, 0), dx.row_mut(i));
-                        lanes::rms_norm_backward(x.row(i), w.row(0), inv, dy.row(i), dx, &mut dw);
-                    }
-                }
-                dw
-            })
-            .collect();
-        let target = Rows::of(dweight);
-        for dw in sums {
-            // SAFETY: one thread.
-            lanes::add(&dw, unsafe { target.row_mut(0) });
-        }
+        norms::backward(x, weight, inv_rms, dy, dx, dweight);
     }
 
     fn rms_norm_heads(&self, x: &Cells, weight: &Cells, epsilon: f32, y: &Cells, inv_rms: &Cells) {
-        expect_shape("rms_norm_heads' y", y, x.rows(), x.cols());
-        expect_shape("rms_norm_heads' weight", weight, 1, weight.cols());
-        expect_shape("rms_norm_heads' inv_rms", inv_rms, x.rows(), x.cols() / weight.cols());
-        assert_eq!(x.cols() % weight.cols(), 0, "rms_norm_heads' columns are whole heads");
-        check_disjoint(y, &[x, weight, inv_rms]);
-        check_disjoint(inv_rms, &[x, weight]);
-        let (x, weight, y, inverse) = (Rows::of(x), Rows::of(weight), Rows::of(y), Rows::of(inv_rms));
-        deal(x.rows, GRAIN, |rows| {
-            for i in rows {
-                // SAFETY: each row of the outputs has one writer; the others are only read and do not overlap.
-                unsafe { lanes::rms_norm_heads(x.row(i), weight.row(0), epsilon, y.row_mut(i), inverse.row_mut(i)) };
-            }
-        });
+        norms::heads(x, weight, epsilon, y, inv_rms);
     }
 
     fn rms_norm_heads_backward(&self, x: &Cells, weight: &Cells, inv_rms: &Cells, d: &Cells, dweight: Option<&Cells>) {
-        expect_shape("rms_norm_heads' d", d, x.rows(), x.cols());
-        expect_shape("rms_norm_heads' inv_rms", inv_rms, x.rows(), x.cols() / weight.cols());
-        check_disjoint(d, &[x, weight, inv_rms]);
-        let (x, w, inverse, d) = (Rows::of(x), Rows::of(weight), Rows::of(inv_rms), Rows::of(d));
-        let width = if dweight.is_some() { w.cols } else { 0 };
-        // Sums of runs of 64 rows, added in order: the same for any number of threads.
-        let sums: Vec<Vec<f32>> = (0..x.rows.div_ceil(64))
-            .into_par_iter()
-            .map(|run| {
-                let mut dw = vec![0.0; width];
-                for i in run * 64..((run + 1) * 64).min(x.rows) {
-                    // SAFETY: each row of d has one writer; the others are only read and do not overlap.
-                    unsafe {
-                        lanes::rms_norm_heads_backward(x.row(i), w.row(0), inverse.row(i), d.row_mut(i), &mut dw);
-                    }
-                }
-                dw
-            })
-            .collect();
-        if let Some(target) = dweight.map(Rows::of) {
-            for dw in sums {
-                // SAFETY: one thread.
-                lanes::add(&dw, unsafe { target.row_mut(0) });
-            }
-        }
+        norms::heads_backward(x, weight, inv_rms, d, dweight);
     }
 
     fn linear(&self, x: &Cells, weight: &Cells, scale: f32, write: Write, y: &Cells) {

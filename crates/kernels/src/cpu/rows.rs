@@ -220,3 +220,15 @@ pub(super) fn deal(count: usize, grain: usize, work: impl Fn(Range<usize>) + Syn
     }
     (0..runs).into_par_iter().with_max_len(1).for_each(|run| work(run * grain..((run + 1) * grain).min(count)));
 }
+
+/// What `row(i, sums)` adds to `width` numbers over `count` rows: a sum for each run of 64 rows, in order. Who adds them in that
+/// order gets the same for any number of threads.
+pub(super) fn sums_of_runs(count: usize, width: usize, row: impl Fn(usize, &mut [f32]) + Sync + Send) -> Vec<Vec<f32>> {
+    const RUN: usize = 64;
+    let of_run = |run: usize| {
+        let mut sums = vec![0.0; width];
+        (run * RUN..((run + 1) * RUN).min(count)).for_each(|i| row(i, &mut sums));
+        sums
+    };
+    (0..count.div_ceil(RUN)).into_par_iter().map(of_run).collect()
+}
