@@ -5,6 +5,7 @@
 
 mod fit;
 mod optimizer;
+mod picks;
 mod preference;
 mod schedule;
 mod step;

@@ -88,8 +88,8 @@ impl<B> Optimizer<B> {
         Ok(total.sqrt())
     }
 
-    /// One step at this rate, or its multiple where a parameter has one. `norm` is the gradient's, for clipping: PyTorch's `clip_grad_norm_`, which scales by
-    /// `max_norm / (norm + 1e-6)` where that is below 1.
+    /// One step at this rate, or its multiple where a parameter has one. `norm` is the gradient's, for clipping: PyTorch's
+    /// `clip_grad_norm_`, which scales by `max_norm / (norm + 1e-6)` where that is below 1.
     pub fn step<D: Device<Buffer = B>>(&mut self, device: &D, learning_rate: f64, norm: f64) {
         self.steps += 1;
         let s = &self.settings;

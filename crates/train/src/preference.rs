@@ -6,12 +6,13 @@
 //! and backward once. Losses and names are those of TRL's DPOTrainer (1.16), whose `sigmoid` has no label smoothing any more.
 
 use serde::Serialize;
-use temper_data::PairBatch;
-use temper_kernels::{Device, LogProbGrad, Pick, Segment};
+use temper_data::{PackedPair, PairBatch};
+use temper_kernels::{Device, Segment};
 use temper_model::{Llama, Tokens, Workspace};
 
 use crate::TrainError;
 use crate::optimizer::Optimizer;
+use crate::picks::Picks;
 use crate::step::{LossSum, StepOutcome, conclude};
 
 /// The loss of a pair.
@@ -122,7 +123,7 @@ struct Whole {
 impl Whole {
     fn of(batches: &[PairBatch]) -> Self {
         let pairs = || batches.iter().flat_map(|batch| &batch.pairs);
-        let weight = |pair: &temper_data::PackedPair| f64::from(pair.weight);
+        let weight = |pair: &PackedPair| f64::from(pair.weight);
         Self {
             pairs: pairs().map(weight).sum(),
             chosen_tokens: pairs().map(|pair| weight(pair) * pair.targets[0].len() as f64).sum(),
@@ -132,13 +133,7 @@ impl Whole {
 
 impl Sums {
     /// Adds a pair whose answers have these sums of log-probabilities; the derivatives of the loss of the whole by them.
-    fn add(
-        &mut self,
-        settings: &PreferenceSettings,
-        pair: &temper_data::PackedPair,
-        sums: [f64; 2],
-        whole: Whole,
-    ) -> [f64; 2] {
+    fn add(&mut self, settings: &PreferenceSettings, pair: &PackedPair, sums: [f64; 2], whole: Whole) -> [f64; 2] {
         let scales = [0, 1].map(|side| settings.scale(pair.targets[side].len()));
         let ratios = [0, 1].map(|side| sums[side] - pair.reference[side]);
         let (loss, slope) = settings.loss(scales[0] * ratios[0] - scales[1] * ratios[1]);
@@ -184,6 +179,9 @@ impl Sums {
 ///
 /// # Errors
 /// When the loss or the gradient is not finite; the weights are then as before the step.
+///
+/// # Panics
+/// When the adapters drop elements: the reference of a pair, and its two answers, would be of different models.
 pub fn preference_step<D: Device>(
     model: &Llama<D>,
     ws: &Workspace<D::Buffer>,
@@ -192,6 +190,7 @@ pub fn preference_step<D: Device>(
     batches: &[PairBatch],
     learning_rate: f64,
 ) -> Result<StepOutcome, TrainError> {
+    assert!(!model.adapter_space().dropout, "pairs are trained without dropout");
     let whole = Whole::of(batches);
     if whole.pairs <= 0.0 {
         return Err(TrainError::NothingToTrain);
@@ -200,17 +199,12 @@ pub fn preference_step<D: Device>(
     let mut sums = Sums::default();
     for batch in batches {
         let asked = Asked::of(batch);
-        let scored = asked.forward(model, ws, batch, true);
-        let mut by_logprob = vec![0.0; asked.picks.len()];
-        for (pair, places) in batch.pairs.iter().zip(&asked.places) {
-            let by_answer = sums.add(settings, pair, scored.answer_sums(places), whole);
-            for (places, by) in places.iter().zip(by_answer) {
-                places.iter().for_each(|&place| by_logprob[place] = by as f32);
-            }
-        }
-        asked.backward(model, ws, batch, &by_logprob);
+        let scored = asked.forward(model, ws, true).into_iter();
+        let by_answer = batch.pairs.iter().zip(scored).map(|(pair, scored)| sums.add(settings, pair, scored, whole));
+        let by_answer: Vec<_> = by_answer.collect();
+        asked.backward(model, ws, &by_answer);
     }
-    let targets = |pair: &temper_data::PackedPair| pair.targets.iter().map(Vec::len).sum::<usize>();
+    let targets = |pair: &PackedPair| pair.targets.iter().map(Vec::len).sum::<usize>();
     let outcome = StepOutcome {
         preference: Some(sums.metrics()),
         by_source: sums.by_source,
@@ -230,10 +224,8 @@ pub fn evaluate_pairs<D: Device>(
 ) -> (f64, PreferenceMetrics) {
     let (whole, mut sums) = (Whole::of(batches), Sums::default());
     for batch in batches {
-        let asked = Asked::of(batch);
-        let scored = asked.forward(model, ws, batch, true);
-        for (pair, places) in batch.pairs.iter().zip(&asked.places) {
-            sums.add(settings, pair, scored.answer_sums(places), whole);
+        for (pair, scored) in batch.pairs.iter().zip(Asked::of(batch).forward(model, ws, true)) {
+            sums.add(settings, pair, scored, whole);
         }
     }
     let total = LossSum::total(&sums.by_source);
@@ -251,82 +243,49 @@ pub fn pair_logprobs<D: Device>(
     let count = batches.iter().map(|batch| batch.pairs.len()).sum();
     let mut found = vec![[f64::NAN; 2]; count];
     for batch in batches {
-        let asked = Asked::of(batch);
-        let scored = asked.forward(model, ws, batch, adapter);
-        for (pair, places) in batch.pairs.iter().zip(&asked.places) {
-            found[pair.index] = scored.answer_sums(places);
+        for (pair, scored) in batch.pairs.iter().zip(Asked::of(batch).forward(model, ws, adapter)) {
+            found[pair.index] = scored;
         }
     }
     found
 }
 
-/// What is asked of the head: rows that predict, picks among them in order, and the places of each answer's picks.
-struct Asked {
-    rows: Vec<u32>,
-    picks: Vec<Pick>,
-    places: Vec<[Vec<usize>; 2]>,
+/// A micro-batch of pairs and what is asked of it: each answer's tokens, pair by pair, the better answer first.
+struct Asked<'a> {
+    batch: &'a PairBatch,
+    segments: Vec<Segment>,
+    picks: Picks,
 }
 
-/// Log-probabilities of the picks.
-struct Scored(Vec<f32>);
-
-impl Scored {
-    fn answer_sums(&self, places: &[Vec<usize>; 2]) -> [f64; 2] {
-        [0, 1].map(|side| places[side].iter().map(|&place| f64::from(self.0[place])).sum())
-    }
-}
-
-impl Asked {
-    fn of(batch: &PairBatch) -> Self {
-        // The last common row predicts a token of either answer: picks are put in the order of their rows.
-        let mut wanted: Vec<(u32, u32, usize, usize)> = Vec::new();
-        for (index, pair) in batch.pairs.iter().enumerate() {
-            for (side, targets) in pair.targets.iter().enumerate() {
-                wanted.extend(targets.iter().map(|&(row, token)| (row, token, index, side)));
-            }
-        }
-        wanted.sort_by_key(|&(row, _, index, side)| (row, index, side));
-        let mut asked =
-            Self { rows: Vec::new(), picks: Vec::new(), places: vec![Default::default(); batch.pairs.len()] };
-        for (place, (row, token, index, side)) in wanted.into_iter().enumerate() {
-            if asked.rows.last() != Some(&row) {
-                asked.rows.push(row);
-            }
-            asked.picks.push(Pick { row: asked.rows.len() as u32 - 1, token });
-            asked.places[index][side].push(place);
-        }
-        asked
+impl<'a> Asked<'a> {
+    fn of(batch: &'a PairBatch) -> Self {
+        let targets = batch.pairs.iter().flat_map(|pair| pair.targets.iter().flatten());
+        let asked: Vec<(u32, u32)> = targets.copied().collect();
+        Self { batch, segments: segments(batch), picks: Picks::of(&asked) }
     }
 
-    fn forward<D: Device>(
-        &self,
-        model: &Llama<D>,
-        ws: &Workspace<D::Buffer>,
-        batch: &PairBatch,
-        adapter: bool,
-    ) -> Scored {
-        let (d, segments) = (model.device(), segments(batch));
-        let tokens = Tokens { ids: &batch.ids, positions: &batch.positions, segments: &segments };
-        let hidden = model.forward(ws, tokens, adapter);
-        let picked = ws.picked.first_rows(self.rows.len());
-        d.gather_rows(&hidden, &self.rows, &picked);
-        Scored(d.linear_logprob(&picked, &model.head().value, &self.picks, &ws.logits[0], None).logprob)
+    fn tokens(&self) -> Tokens<'_> {
+        Tokens { ids: &self.batch.ids, positions: &self.batch.positions, segments: &self.segments }
     }
 
-    /// Adds the gradients of the micro-batch whose forward the workspace still holds, from the gradient by each pick.
-    fn backward<D: Device>(&self, model: &Llama<D>, ws: &Workspace<D::Buffer>, batch: &PairBatch, by_logprob: &[f32]) {
-        let (Some(hidden_gradient), Some(picked_gradient)) = (&ws.hidden_gradient, &ws.picked_gradient) else {
-            panic!("a step needs a workspace for training");
+    /// The sums of the log-probabilities of each pair's answers.
+    fn forward<D: Device>(&self, model: &Llama<D>, ws: &Workspace<D::Buffer>, adapter: bool) -> Vec<[f64; 2]> {
+        let hidden = model.forward(ws, self.tokens(), adapter);
+        self.picks.gather(model, ws, &hidden);
+        let mut logprobs = self.picks.score(model, ws).into_iter().map(f64::from);
+        let mut sum = |targets: &Vec<_>| logprobs.by_ref().take(targets.len()).sum();
+        self.batch.pairs.iter().map(|pair| [sum(&pair.targets[0]), sum(&pair.targets[1])]).collect()
+    }
+
+    /// Adds the gradients of the forward that the workspace still holds, from those by each token of each pair's answers.
+    fn backward<D: Device>(&self, model: &Llama<D>, ws: &Workspace<D::Buffer>, by_answer: &[[f64; 2]]) {
+        let of_pair = |(pair, by): (&'a PackedPair, &[f64; 2])| {
+            let [chosen, rejected] = *by;
+            let [first, second] = pair.targets.each_ref().map(Vec::len);
+            std::iter::repeat_n(chosen as f32, first).chain(std::iter::repeat_n(rejected as f32, second))
         };
-        let (d, segments) = (model.device(), segments(batch));
-        let (picked, dpicked) = (ws.picked.first_rows(self.rows.len()), picked_gradient.first_rows(self.rows.len()));
-        let head = model.head();
-        let grad = LogProbGrad { logprob: by_logprob, entropy: &[], hidden: &dpicked, head: head.gradient.as_ref() };
-        d.linear_logprob(&picked, &head.value, &self.picks, &ws.logits[0], Some(grad));
-        let dhidden = hidden_gradient.first_rows(batch.ids.len());
-        d.fill(&dhidden, 0.0);
-        d.scatter_rows(&dpicked, &self.rows, &dhidden);
-        model.backward(ws, Tokens { ids: &batch.ids, positions: &batch.positions, segments: &segments });
+        let by_logprob: Vec<f32> = self.batch.pairs.iter().zip(by_answer).flat_map(of_pair).collect();
+        self.picks.backward(model, ws, self.tokens(), &by_logprob, None);
     }
 }
 

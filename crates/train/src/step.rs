@@ -1,11 +1,12 @@
 //! One optimiser step: micro-batches forward and backward, one division, clip, AdamW.
 
 use temper_data::{MicroBatch, Target};
-use temper_kernels::{Device, LogProbGrad, Pick, Segment};
+use temper_kernels::{Device, Segment};
 use temper_model::{Beginnings, Llama, Tokens, Workspace};
 
 use crate::TrainError;
 use crate::optimizer::Optimizer;
+use crate::picks::Picks;
 use crate::preference::PreferenceMetrics;
 
 /// Sums over target tokens, or over preference pairs, of one data source; dividing them is left to the last line.
@@ -112,85 +113,40 @@ fn forward_backward<D: Device>(
     step: usize,
     by_source: &mut [LossSum],
 ) {
-    let (Some(hidden_gradient), Some(picked_gradient)) = (&ws.hidden_gradient, &ws.picked_gradient) else {
-        panic!("a step needs a workspace for training");
-    };
-    let d = model.device();
     let noise = model.noise(step, batch.places());
-    let laid = if noise.is_none() { Laid::shared(batch) } else { Laid::apart(batch) };
-    let tokens = laid.tokens();
+    let (rows, row_of) = if noise.is_none() { shared(batch) } else { apart(batch) };
+    let tokens = Tokens { ids: &rows.ids, positions: &rows.positions, segments: &rows.segments };
     let hidden = model.forward_noised(ws, tokens, noise.as_ref());
-
-    // Only the positions that predict a trained token go through the head.
-    let targets = || laid.order.iter().map(|&place| &batch.targets[place]);
-    let by_logprob: Vec<f32> = targets().map(|t| (-f64::from(t.weight) / total) as f32).collect();
-    let (picked, dpicked) = (ws.picked.first_rows(laid.asked.len()), picked_gradient.first_rows(laid.asked.len()));
-    d.gather_rows(&hidden, &laid.asked, &picked);
-    let head = model.head();
-    let grad = LogProbGrad { logprob: &by_logprob, entropy: &[], hidden: &dpicked, head: head.gradient.as_ref() };
-    let found = d.linear_logprob(&picked, &head.value, &laid.picks, &ws.logits[0], Some(grad));
-    for (target, logprob) in targets().zip(&found.logprob) {
+    let asked: Vec<_> = batch.targets.iter().map(|t| (row_of[t.row as usize], t.token)).collect();
+    let by_logprob: Vec<f32> = batch.targets.iter().map(|t| (-f64::from(t.weight) / total) as f32).collect();
+    let picks = Picks::of(&asked);
+    picks.gather(model, ws, &hidden);
+    let logprobs = picks.backward(model, ws, tokens, &by_logprob, noise.as_ref());
+    for (target, logprob) in batch.targets.iter().zip(logprobs) {
         let sum = &mut by_source[usize::from(target.source)];
-        sum.nll -= f64::from(target.weight) * f64::from(*logprob);
+        sum.nll -= f64::from(target.weight) * f64::from(logprob);
         sum.weight += f64::from(target.weight);
     }
-    let dhidden = hidden_gradient.first_rows(tokens.ids.len());
-    d.fill(&dhidden, 0.0);
-    d.scatter_rows(&dpicked, &laid.asked, &dhidden);
-    model.backward_noised(ws, tokens, noise.as_ref());
 }
 
-/// A micro-batch as it goes through the model. What its rows begin with in common is computed once, forward and backward,
-/// which changes rounding only.
-struct Laid {
-    rows: Beginnings,
-    /// The rows of hidden states that predict something, ascending.
-    asked: Vec<u32>,
-    /// A pick for each target, by the rows of `asked`.
-    picks: Vec<Pick>,
-    /// The target of each pick, by its place in the batch.
-    order: Vec<usize>,
+/// The rows of a micro-batch, and where each of its tokens stands among them. What rows begin with in common is computed once,
+/// forward and backward, which changes rounding only.
+fn shared(batch: &MicroBatch) -> (Beginnings, Vec<u32>) {
+    let ids = |i: usize| &batch.ids[batch.segments[i].clone()];
+    let (mut rows, mut row_of) = (Beginnings::default(), vec![0; batch.ids.len()]);
+    for i in Beginnings::order(batch.segments.len(), ids) {
+        row_of[batch.segments[i].clone()].copy_from_slice(&rows.add(ids(i)));
+    }
+    (rows, row_of)
 }
 
-impl Laid {
-    /// What rows begin with in common has one run of rows.
-    fn shared(batch: &MicroBatch) -> Self {
-        let ids = |i: usize| &batch.ids[batch.segments[i].clone()];
-        let (mut rows, mut row_of) = (Beginnings::default(), vec![0; batch.ids.len()]);
-        for i in Beginnings::order(batch.segments.len(), ids) {
-            row_of[batch.segments[i].clone()].copy_from_slice(&rows.add(ids(i)));
-        }
-        Self::of(batch, rows, &row_of)
-    }
-
-    /// Each row by itself, as where every token of a row has something of its own dropped.
-    fn apart(batch: &MicroBatch) -> Self {
-        let mut rows = Beginnings::default();
-        rows.ids.clone_from(&batch.ids);
-        rows.positions.clone_from(&batch.positions);
-        rows.segments = batch.segments.iter().cloned().map(Segment::alone).collect();
-        let row_of: Vec<u32> = (0..batch.ids.len() as u32).collect();
-        Self::of(batch, rows, &row_of)
-    }
-
-    fn of(batch: &MicroBatch, rows: Beginnings, row_of: &[u32]) -> Self {
-        let row = |place: &usize| row_of[batch.targets[*place].row as usize];
-        let mut order: Vec<usize> = (0..batch.targets.len()).collect();
-        order.sort_by_key(row);
-        let mut asked: Vec<u32> = Vec::with_capacity(order.len());
-        let pick = |place: &usize| {
-            if asked.last() != Some(&row(place)) {
-                asked.push(row(place));
-            }
-            Pick { row: asked.len() as u32 - 1, token: batch.targets[*place].token }
-        };
-        let picks = order.iter().map(pick).collect();
-        Self { rows, asked, picks, order }
-    }
-
-    fn tokens(&self) -> Tokens<'_> {
-        Tokens { ids: &self.rows.ids, positions: &self.rows.positions, segments: &self.rows.segments }
-    }
+/// The same with each row by itself, as where every token of a row has something of its own dropped.
+fn apart(batch: &MicroBatch) -> (Beginnings, Vec<u32>) {
+    let mut rows = Beginnings::default();
+    rows.ids.clone_from(&batch.ids);
+    rows.positions.clone_from(&batch.positions);
+    rows.segments = batch.segments.iter().cloned().map(Segment::alone).collect();
+    (rows, (0..batch.ids.len() as u32).collect())
 }
 
 /// Sums of the loss over micro-batches, nothing trained: validation and held-out text. The rows are laid out anew, so that
@@ -201,7 +157,6 @@ pub fn evaluate<D: Device>(
     adapter: bool,
     batches: &[MicroBatch],
 ) -> LossSum {
-    let d = model.device();
     // Each row of each batch: its tokens, and its targets by their place among all.
     let (mut rows, mut first) = (Vec::new(), 0);
     for batch in batches {
@@ -217,7 +172,7 @@ pub fn evaluate<D: Device>(
     let mut logprobs = vec![0.0; first];
     let mut waiting = Beginnings::order(rows.len(), |i| rows[i].0).into_iter().peekable();
     while waiting.peek().is_some() {
-        let (mut laid, mut asked, mut picks, mut places) = (Beginnings::default(), Vec::new(), Vec::new(), Vec::new());
+        let (mut laid, mut asked, mut places) = (Beginnings::default(), Vec::new(), Vec::new());
         while let Some(i) = waiting.next_if(|&i| {
             let (ids, _, targets) = &rows[i];
             let fits = laid.ids.len() + ids.len() - laid.shared(ids) <= ws.tokens();
@@ -226,20 +181,15 @@ pub fn evaluate<D: Device>(
             let (ids, start, targets) = &rows[i];
             let own = laid.add(ids);
             for (place, target) in targets {
-                let row = own[(target.row - start) as usize];
-                if asked.last() != Some(&row) {
-                    asked.push(row);
-                }
-                picks.push(Pick { row: asked.len() as u32 - 1, token: target.token });
+                asked.push((own[(target.row - start) as usize], target.token));
                 places.push(*place);
             }
         }
         let tokens = Tokens { ids: &laid.ids, positions: &laid.positions, segments: &laid.segments };
         let hidden = model.forward(ws, tokens, adapter);
-        let picked = ws.picked.first_rows(asked.len());
-        d.gather_rows(&hidden, &asked, &picked);
-        let found = d.linear_logprob(&picked, &model.head().value, &picks, &ws.logits[0], None);
-        places.iter().zip(found.logprob).for_each(|(&place, logprob)| logprobs[place] = logprob);
+        let picks = Picks::of(&asked);
+        picks.gather(model, ws, &hidden);
+        places.iter().zip(picks.score(model, ws)).for_each(|(&place, logprob)| logprobs[place] = logprob);
     }
     let mut sum = LossSum::default();
     for (target, logprob) in batches.iter().flat_map(|batch| &batch.targets).zip(logprobs) {

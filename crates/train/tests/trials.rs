@@ -62,7 +62,7 @@ fn trials_side_by_side_give_the_bits_of_each_alone() {
             let tuning = Tuning::Lora(trial.lora.clone());
             let model = Llama::load(device, &config, &tuning, values).unwrap();
             model.init_adapters(trial.seed);
-            let widths = model.adapter_widths();
+            let widths = model.adapter_space();
             let workspace = Workspace::allocate(&device, &config, widths, Purpose::Train, 12);
             let mut fit = Fit::new(&model, &workspace, trial.settings, validation.clone());
             while fit.advance(|step| Ok(batches(step))).unwrap().is_some() {}
@@ -93,7 +93,7 @@ fn what_a_trial_takes_is_what_it_allocates() {
         });
         let Tuning::Lora(lora) = &tuning else { unreachable!() };
         let (widths, numbers) = lora.sizes(&config);
-        assert_eq!(widths, model.adapter_widths().inner);
+        assert_eq!(widths, model.adapter_space().inner);
         assert_eq!(numbers, model.adapters().iter().map(|(_, a)| a.value.len()).sum::<usize>());
     }
 }

@@ -34,7 +34,7 @@ pub fn lora_on(targets: &[&str]) -> Tuning {
 }
 
 pub fn workspace<D: Device>(model: &Llama<D>, purpose: Purpose, tokens: usize) -> Workspace<D::Buffer> {
-    Workspace::allocate(model.device(), model.config(), model.adapter_widths(), purpose, tokens)
+    Workspace::allocate(model.device(), model.config(), model.adapter_space(), purpose, tokens)
 }
 
 /// `count` numbers in [-bound, bound), a function of the name.
