@@ -34,7 +34,7 @@ impl Loaded {
         let model = Llama::load(Cpu::new(2), config, tuning, |name, shape| checkpoint.stored(name, shape)).unwrap();
         let tokenizer = Tokenizer::from_gguf(&checkpoint.gguf_vocab().unwrap().unwrap()).unwrap();
         let renderer = Renderer::new(tokenizer, None).unwrap();
-        let inner = model.adapter_widths();
+        let inner = model.adapter_space();
         let workspace = Workspace::allocate(model.device(), config, inner, Purpose::Infer, budget);
         Loaded { model, renderer, workspace }
     }

@@ -304,7 +304,7 @@ pub fn generate<D: Device>(
     let mut done = all(Finish::Cancelled);
     let places = PLACES.min(prompts.len());
     let cache_rows = places * (longest + max_new_tokens);
-    let ws = Workspace::allocate(d, model.config(), model.adapter_widths(), Purpose::Infer, PASS_TOKENS);
+    let ws = Workspace::allocate(d, model.config(), model.adapter_space(), Purpose::Infer, PASS_TOKENS);
     let cache = KvCache::allocate(d, model.config(), cache_rows);
 
     let mut requests = Requests::new(prompts, max_new_tokens, cache_rows);

@@ -174,29 +174,32 @@ impl<B> Linear<B> {
         adapters: Adapters<'_>,
         site: usize,
     ) {
-        self.product(d, x, from, y, (kept, scratch), adapters, site);
+        match &self.lora {
+            Some(lora) if adapters.on => {
+                self.adapted(d, lora, x, from, y, kept, adapters.noise.map(|n| (n, site, scratch)))
+            }
+            _ => d.linear_adapted(x, &self.weight.value, from, &kept.inner, &[], y),
+        }
         if let Some(bias) = &self.bias {
             d.add(&bias.value, y);
         }
     }
 
-    fn product<D: Device<Buffer = B>>(
+    /// The forward without the bias. `noise`: what is dropped, with the linear's number and scratch.
+    fn adapted<D: Device<Buffer = B>>(
         &self,
         d: &D,
+        lora: &Lora<B>,
         x: &Tensor<B>,
         from: Option<&Tensor<B>>,
         y: &Tensor<B>,
-        (kept, scratch): (&AdapterRows<B>, &AdapterScratch<B>),
-        adapters: Adapters<'_>,
-        site: usize,
+        kept: &AdapterRows<B>,
+        noise: Option<(&Noise, usize, &AdapterScratch<B>)>,
     ) {
-        let Some(lora) = self.lora.as_ref().filter(|_| adapters.on) else {
-            return d.linear_adapted(x, &self.weight.value, from, &kept.inner, &[], y);
-        };
         let inner = &kept.inner.col_range(0..self.inner_width());
-        match adapters.noise {
+        match noise {
             None => d.linear(x, &lora.a.value, 1.0, Write::Set, inner),
-            Some(noise) => {
+            Some((noise, site, scratch)) => {
                 let dropped = scratch.dropped.first_rows(x.rows()).col_range(0..x.cols());
                 d.dropout(x, &noise.at(site), noise.rate, Write::Set, &dropped);
                 d.linear(&dropped, &lora.a.value, 1.0, Write::Set, inner);

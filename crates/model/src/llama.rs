@@ -1,23 +1,23 @@
 //! A decoder: embedding, blocks of attention and a gated layer with RMSNorm before each, a last norm, a head. In what one
 //! differs from Llama (biases, norms of heads and behind branches, windows, ...) its configuration says: `Design`.
 //!
-//! `forward` and `backward` read top to bottom, one line an operation of `temper_kernels::Device`.
+//! `forward` and `backward` read top to bottom, one line an operation of `temper_kernels::Device`. How a decoder is built stands
+//! in `llama/load.rs`, its parameters by name in `named.rs`, what concerns adapters in `adaptation.rs`.
 
-use std::cell::Cell;
+mod adaptation;
+mod load;
+mod named;
+
 use std::ops::Range;
-use std::rc::Rc;
 
-use rayon::prelude::*;
-use temper_kernels::{Cached, Device, FrozenWeight, Heads, Segment, Tensor};
-use temper_run::Random;
+use temper_kernels::{Cached, Device, Heads, Segment, Tensor};
 
-use crate::fused::Fused;
+use self::adaptation::Adaptation;
 use crate::linear::{Adapters, Linear, Noise};
 use crate::norm::Norm;
 use crate::parameters::Parameter;
-use crate::stored::Stored;
 use crate::workspace::{Gradients, LayerActivations, Workspace};
-use crate::{Activation, AdapterInit, AdapterSpace, Dropout, LlamaConfig, RopeScaling, Tuning};
+use crate::{Activation, LlamaConfig};
 
 impl LlamaConfig {
     /// The attention heads of a layer without a window.
@@ -39,17 +39,6 @@ pub struct Llama<D: Device> {
     head: Option<Parameter<D::Buffer>>,
     rotations: Vec<Rotation<D::Buffer>>,
     adaptation: Adaptation,
-}
-
-/// What of its settings a model with adapters keeps.
-struct Adaptation {
-    init: AdapterInit,
-    dora: bool,
-    dropout: Option<Dropout>,
-    /// Whether tables are trained beside the adapters: with these off it is not the base.
-    keeps_base: bool,
-    /// Whether DoRA's lengths are those of the adapters as they are.
-    measured: Cell<bool>,
 }
 
 /// Cosines and sines: [positions, dim / 2] each.
@@ -115,23 +104,6 @@ impl<B> KvCache<B> {
     }
 }
 
-/// A weight [rows, ins] of parts one under the other. One that is not trained stays as it is stored where all parts are
-/// quantised and the device takes them so; it is then frozen.
-fn weight_of<D: Device>(device: &D, parts: Vec<Stored>, rows: usize, ins: usize, trained: bool) -> Tensor<D::Buffer> {
-    if let (false, Some(parts)) = (trained, parts.iter().map(Stored::encoded).collect::<Option<Vec<_>>>()) {
-        return device.upload_encoded(ins, &parts);
-    }
-    let weight = Tensor::new(device.zeros(rows * ins), 0, rows, ins);
-    let mut start = 0;
-    for part in parts {
-        let values = part.into_values(ins);
-        let end = start + values.len() / ins;
-        device.write(&weight.row_range(start..end), &values);
-        start = end;
-    }
-    weight
-}
-
 /// The columns of q or of k in a row of `qkv`, and their heads in a row of the norms' factors.
 struct HeadPart {
     columns: Range<usize>,
@@ -152,21 +124,6 @@ enum Attend<'a, B> {
     Cached { cache: &'a KvCache<B>, own: &'a [u32], runs: &'a [Cached] },
 }
 
-impl<B> Rotation<B> {
-    /// Angles in f64: position times frequency.
-    fn new<D: Device<Buffer = B>>(device: &D, c: &LlamaConfig, theta: f64, scaling: RopeScaling) -> Self {
-        let (half, positions) = (c.head_dim / 2, c.max_position_embeddings);
-        let (frequencies, factor) = scaling.frequencies(theta, c.head_dim);
-        let angle = |i: usize| (i / half) as f64 * frequencies[i % half];
-        let table = |of: fn(f64) -> f64| {
-            let values: Vec<f32> =
-                (0..positions * half).into_par_iter().map(|i| (factor * of(angle(i))) as f32).collect();
-            device.upload(positions, half, &values)
-        };
-        Self { cos: table(f64::cos), sin: table(f64::sin) }
-    }
-}
-
 // By hand, since a derived copy would ask one of the buffer.
 impl<B> Clone for Attend<'_, B> {
     fn clone(&self) -> Self {
@@ -177,111 +134,6 @@ impl<B> Clone for Attend<'_, B> {
 impl<B> Copy for Attend<'_, B> {}
 
 impl<D: Device> Llama<D> {
-    /// Builds the model from tensors by HF name and shape (`[out, in]`, or `[width]` for a norm). Frozen weights that come
-    /// quantised stay so where the device can multiply by them.
-    ///
-    /// # Errors
-    /// Whatever `tensor` fails with.
-    pub fn load<E, T: Into<Stored>>(
-        device: D,
-        config: &LlamaConfig,
-        tuning: &Tuning,
-        tensor: impl FnMut(&str, &[usize]) -> Result<T, E>,
-    ) -> Result<Self, E> {
-        Self::load_over(device, config, tuning, |_| None, tensor)
-    }
-
-    /// [`Llama::load`], with the frozen weights that `packed` has (see [`LlamaConfig::frozen_weights`]) as it has them;
-    /// their tensors are not asked for. Models over one set of packed weights share its memory.
-    ///
-    /// # Errors
-    /// Whatever `tensor` fails with.
-    pub fn load_over<E, T: Into<Stored>>(
-        device: D,
-        config: &LlamaConfig,
-        tuning: &Tuning,
-        packed: impl Fn(&FrozenWeight) -> Option<Rc<D::Buffer>>,
-        mut tensor: impl FnMut(&str, &[usize]) -> Result<T, E>,
-    ) -> Result<Self, E> {
-        let mut tensor = |name: &str, shape: &[usize]| tensor(name, shape).map(Into::<Stored>::into);
-        let c = config;
-        let d = c.hidden_size;
-        let trained = matches!(tuning, Tuning::Full);
-        let packed = |weight: &FrozenWeight| {
-            let buffer = if trained { None } else { packed(weight) };
-            buffer.map(|buffer| Tensor::new(buffer, 0, weight.rows, weight.cols))
-        };
-        let mut norm = |name: String, width: usize| {
-            let name = format!("{name}.weight");
-            let value = device.upload(1, width, &tensor(&name, &[width])?.into_values(width));
-            Ok(Norm::new(&device, name, value, c.design.norm_offset, trained))
-        };
-        let (before, behind) = c.norm_names();
-        let mut norms = Vec::new();
-        for i in 0..c.num_hidden_layers {
-            let mut own = |name: &str, width: usize| norm(format!("model.layers.{i}.{name}"), width);
-            let [attention, mlp] = before;
-            let (attention, mlp) = (own(attention, d)?, own(mlp, d)?);
-            let dim = c.head_dim;
-            let of_heads = c.design.qk_norm.then(|| Ok([own("self_attn.q_norm", dim)?, own("self_attn.k_norm", dim)?]));
-            let heads = of_heads.transpose()?;
-            let branches = behind.map(|[first, second]| Ok([own(first, d)?, own(second, d)?])).transpose()?;
-            norms.push(Norms { attention, mlp, heads, branches });
-        }
-        let last_norm = norm("model.norm".to_owned(), d)?;
-        let mut layers = Vec::new();
-        for (i, norms) in norms.into_iter().enumerate() {
-            let mut linear = |fused: &Fused| {
-                let weight = match packed(&fused.weight) {
-                    Some(weight) => weight,
-                    None => {
-                        weight_of(&device, fused.stored(&mut tensor)?, fused.weight.rows, fused.weight.cols, trained)
-                    }
-                };
-                let bias = fused.bias(&mut tensor)?.map(|bias| device.upload(1, bias.len(), &bias));
-                Ok(Linear::new(&device, fused.parts(), weight, bias, tuning))
-            };
-            let [qkv, o, gate_up, down] = &Fused::of_layer(c, i);
-            let (qkv, o) = (linear(qkv)?, linear(o)?);
-            let (gate_up, down) = (linear(gate_up)?, linear(down)?);
-            let kind = c.layer(i);
-            let local = usize::from(kind.window.is_some() && c.design.rope_local_theta.is_some());
-            let rotation = kind.rope.then_some(local);
-            let heads = Heads { window: kind.window, ..c.heads() };
-            layers.push(Layer { heads, rotation, norms, qkv, o, gate_up, down });
-        }
-        let lora = match tuning {
-            Tuning::Lora(lora) => Some(lora),
-            Tuning::Full | Tuning::Frozen => None,
-        };
-        let mut table = |fused: &Fused, name: &str| {
-            let trained = trained || lora.is_some_and(|lora| lora.trains_table(c, name));
-            let FrozenWeight { rows, cols, .. } = fused.weight;
-            Ok(match packed(&fused.weight).filter(|_| !trained) {
-                Some(value) => Parameter::constant(value),
-                None => {
-                    let value = weight_of(&device, fused.stored(&mut tensor)?, rows, cols, trained);
-                    if trained { Parameter::trained(&device, value) } else { Parameter::frozen(&device, value, &[]) }
-                }
-            })
-        };
-        let embedding = table(&Fused::embedding(c), "embed_tokens")?;
-        let head = Fused::head(c).map(|fused| table(&fused, "lm_head")).transpose()?;
-        let adaptation = Adaptation {
-            init: lora.map_or(AdapterInit::Kaiming, |lora| lora.init),
-            dora: lora.is_some_and(|lora| lora.dora),
-            dropout: lora.and_then(|lora| lora.dropout),
-            keeps_base: lora.is_none_or(|lora| lora.keeps_base()),
-            measured: Cell::new(false),
-        };
-
-        let rotation = |(theta, scaling)| Rotation::new(&device, c, theta, scaling);
-        let rotations = c.rotations().into_iter().map(rotation).collect();
-        let model = Self { config: c.clone(), embedding, layers, norm: last_norm, head, rotations, adaptation, device };
-        model.refresh_norms();
-        Ok(model)
-    }
-
     /// The device.
     pub fn device(&self) -> &D {
         &self.device
@@ -295,45 +147,6 @@ impl<D: Device> Llama<D> {
     /// The head, [vocabulary, d]: the embedding where they are tied.
     pub fn head(&self) -> &Parameter<D::Buffer> {
         self.head.as_ref().unwrap_or(&self.embedding)
-    }
-
-    /// What the adapters need of a [`Workspace`].
-    pub fn adapter_widths(&self) -> AdapterSpace {
-        let inner = self.layers.iter().fold([0; 4], |widest, l| {
-            let own = [&l.qkv, &l.o, &l.gate_up, &l.down].map(Linear::inner_width);
-            std::array::from_fn(|i| widest[i].max(own[i]))
-        });
-        AdapterSpace { inner, dora: self.adaptation.dora, dropout: self.adaptation.dropout.is_some() }
-    }
-
-    /// What the adapters drop in a training step, where they do: for each token, by `of(row, position)`, the place of its row
-    /// among the step's rows and its own place in the row. A token drops the same in whatever micro-batch it stands.
-    pub fn noise(&self, step: usize, tokens: impl Iterator<Item = (usize, u32)>) -> Option<Noise> {
-        let Dropout { rate, seed } = self.adaptation.dropout?;
-        let stream = Random::new(seed, "lora_dropout").within(step as u64);
-        let keys = tokens.map(|(row, position)| stream.within(row as u64).bits(position.into())).collect();
-        Some(Noise { rate, keys })
-    }
-
-    /// Whether the model with its adapters off is the one they were trained over: no table is trained beside them.
-    pub fn holds_base(&self) -> bool {
-        self.adaptation.keeps_base
-    }
-
-    /// Says that adapters were written: what is derived from them is then derived anew before it is next read.
-    pub fn adapters_changed(&self) {
-        self.adaptation.measured.set(false);
-    }
-
-    fn linears(&self) -> impl Iterator<Item = &Linear<D::Buffer>> {
-        self.layers.iter().flat_map(|layer| [&layer.qkv, &layer.o, &layer.gate_up, &layer.down])
-    }
-
-    fn measure_norms(&self) {
-        if self.adaptation.dora {
-            self.linears().for_each(|linear| linear.measure_norms(&self.device));
-            self.adaptation.measured.set(true);
-        }
     }
 
     /// Final hidden states, normed, of a packed micro-batch: [n, d], in the workspace. `adapter` turns the LoRA
@@ -381,13 +194,16 @@ impl<D: Device> Llama<D> {
         attend: Attend<'_, D::Buffer>,
         adapters: Adapters<'_>,
     ) -> Tensor<D::Buffer> {
-        assert!(adapters.on || self.adaptation.keeps_base, "without its adapters this model is not its base");
-        if adapters.on && !self.adaptation.measured.get() {
-            self.measure_norms();
+        assert!(adapters.on || self.holds_base(), "without its adapters this model is not its base");
+        if adapters.on {
+            self.settle_adapters();
         }
         let (d, n) = (&self.device, ids.len());
         assert!(n <= ws.tokens(), "{n} tokens in a workspace for {}", ws.tokens());
-        self.refresh_norms();
+        if self.norm.gradient().is_some() {
+            // Trained weights may have changed; others are as they were loaded.
+            self.refresh_norms();
+        }
         let embedded = ws.layers[0].x.first_rows(n);
         d.gather_rows(&self.embedding.value, ids, &embedded);
         if let Some(factor) = self.embedding_factor() {
@@ -416,8 +232,21 @@ impl<D: Device> Llama<D> {
         let epsilon = self.config.rms_norm_eps as f32;
         let normed = ws.normed.first_rows(n);
         let a = ws.layer(i, n);
+        let linear = |which: usize, linear: &Linear<_>, x: &_, from: Option<&_>, y: &_| {
+            linear.forward(d, x, from, y, (&a.adapters[which], &ws.scratch), adapters, 4 * i + which);
+        };
+        // A linear goes on from the residual stream, unless a norm stands between.
+        let branch = |which: usize, of: &Linear<_>, x: &_, stream: &_, to: &_| match layer.norms.behind(which / 2) {
+            None => linear(which, of, x, Some(stream), to),
+            Some(norm) => {
+                let (out, inverse) = (&a.branches[which / 2], &a.inv_rms_branches[which / 2]);
+                linear(which, of, x, None, out);
+                d.rms_norm(out, norm.factor(), epsilon, to, inverse);
+                d.add(stream, to);
+            }
+        };
         d.rms_norm(&a.x, layer.norms.attention.factor(), epsilon, &normed, &a.inv_rms_attention);
-        layer.qkv.forward(d, &normed, None, &a.qkv, (&a.adapters[0], &ws.scratch), adapters, 4 * i);
+        linear(0, &layer.qkv, &normed, None, &a.qkv);
         if let Some(norms) = &layer.norms.heads {
             d.copy(&a.qkv.col_range(0..heads.query_width() + heads.kv_width()), &a.heads);
             for (norm, part) in norms.iter().zip(HeadPart::both(heads)) {
@@ -435,61 +264,14 @@ impl<D: Device> Llama<D> {
                 d.attention_cached(&q, &cache.layers[i], runs, heads, &a.attended);
             }
         }
-        // A linear goes on from the residual stream, unless a norm stands between.
-        match layer.norms.behind(0) {
-            None => layer.o.forward(
-                d,
-                &a.attended,
-                Some(&a.x),
-                &a.middle,
-                (&a.adapters[1], &ws.scratch),
-                adapters,
-                4 * i + 1,
-            ),
-            Some(norm) => {
-                layer.o.forward(
-                    d,
-                    &a.attended,
-                    None,
-                    &a.branches[0],
-                    (&a.adapters[1], &ws.scratch),
-                    adapters,
-                    4 * i + 1,
-                );
-                d.rms_norm(&a.branches[0], norm.factor(), epsilon, &a.middle, &a.inv_rms_branches[0]);
-                d.add(&a.x, &a.middle);
-            }
-        }
+        branch(1, &layer.o, &a.attended, &a.x, &a.middle);
 
         d.rms_norm(&a.middle, layer.norms.mlp.factor(), epsilon, &normed, &a.inv_rms_mlp);
-        layer.gate_up.forward(d, &normed, None, &a.gate_up, (&a.adapters[2], &ws.scratch), adapters, 4 * i + 2);
+        linear(2, &layer.gate_up, &normed, None, &a.gate_up);
         let activated = ws.activated.first_rows(n);
         self.gate(&a.gate_up, &activated);
         let next = if i + 1 < self.layers.len() { ws.layer(i + 1, n).x } else { ws.last.first_rows(n) };
-        match layer.norms.behind(1) {
-            None => layer.down.forward(
-                d,
-                &activated,
-                Some(&a.middle),
-                &next,
-                (&a.adapters[3], &ws.scratch),
-                adapters,
-                4 * i + 3,
-            ),
-            Some(norm) => {
-                layer.down.forward(
-                    d,
-                    &activated,
-                    None,
-                    &a.branches[1],
-                    (&a.adapters[3], &ws.scratch),
-                    adapters,
-                    4 * i + 3,
-                );
-                d.rms_norm(&a.branches[1], norm.factor(), epsilon, &next, &a.inv_rms_branches[1]);
-                d.add(&a.middle, &next);
-            }
-        }
+        branch(3, &layer.down, &activated, &a.middle, &next);
     }
 
     /// Embeddings are multiplied by this.
@@ -559,7 +341,6 @@ impl<D: Device> Llama<D> {
         let dnorm = self.norm.gradient();
         d.rms_norm_backward(&last, self.norm.factor(), &inv_rms, &dhidden.first_rows(n), &g.residual, dnorm);
         let lowest = self.lowest_trained();
-        let scratch = |linear: usize| (&g.inner[linear], &ws.scratch);
         for (i, layer) in self.layers.iter().enumerate().skip(lowest).rev() {
             let (a, heads, norms) = (ws.layer(i, n), layer.heads, &layer.norms);
             if ws.recomputes && i + 1 < self.layers.len() {
@@ -567,6 +348,10 @@ impl<D: Device> Llama<D> {
                 let adapters = Adapters { on: true, noise };
                 self.run_layer(ws, i, tokens.positions, Attend::Packed(tokens.segments), adapters);
             }
+            let linear = |which: usize, linear: &Linear<_>, x: &_, dy: &_, dx: Option<&_>| {
+                let scratch = (&g.inner[which], &ws.scratch);
+                linear.backward(d, x, &a.adapters[which], dy, scratch, dx, noise, 4 * i + which);
+            };
             // Whether anything is trained below the layer, and at or below each of its parts, from the bottom up.
             let below = i > lowest || self.embedding.gradient.is_some();
             let [attention_norm, mlp_norm] = [&norms.attention, &norms.mlp].map(Norm::gradient);
@@ -582,7 +367,7 @@ impl<D: Device> Llama<D> {
             }
             let dactivated = into_down.then_some(&g.activated);
             let dbranch = self.branch_gradient(norms.behind(1), 1, &a, &g);
-            layer.down.backward(d, &activated, &a.adapters[3], &dbranch, scratch(3), dactivated, noise, 4 * i + 3);
+            linear(3, &layer.down, &activated, &dbranch, dactivated);
             if into_down {
                 match self.config.design.activation {
                     Activation::Silu => d.swiglu_backward(&a.gate_up, &g.activated, &g.gate_up),
@@ -592,7 +377,7 @@ impl<D: Device> Llama<D> {
                     d.rms_norm_again(&a.middle, norms.mlp.factor(), &a.inv_rms_mlp, &normed);
                 }
                 let dnormed = into_gate_up.then_some(&g.normed);
-                layer.gate_up.backward(d, &normed, &a.adapters[2], &g.gate_up, scratch(2), dnormed, noise, 4 * i + 2);
+                linear(2, &layer.gate_up, &normed, &g.gate_up, dnormed);
             }
             if into_gate_up {
                 let norm = norms.mlp.factor();
@@ -602,7 +387,7 @@ impl<D: Device> Llama<D> {
             if into_mlp {
                 let dattended = into_attention.then_some(&g.attended);
                 let dbranch = self.branch_gradient(norms.behind(0), 0, &a, &g);
-                layer.o.backward(d, &a.attended, &a.adapters[1], &dbranch, scratch(1), dattended, noise, 4 * i + 1);
+                linear(1, &layer.o, &a.attended, &dbranch, dattended);
             }
             if into_attention {
                 d.attention_backward(&a.qkv, &a.attended, &a.log_sum, &g.attended, tokens.segments, heads, &g.qkv);
@@ -620,7 +405,7 @@ impl<D: Device> Llama<D> {
                     d.rms_norm_again(&a.x, norm, &a.inv_rms_attention, &normed);
                 }
                 let dnormed = into_qkv.then_some(&g.normed);
-                layer.qkv.backward(d, &normed, &a.adapters[0], &g.qkv, scratch(0), dnormed, noise, 4 * i);
+                linear(0, &layer.qkv, &normed, &g.qkv, dnormed);
                 if into_qkv {
                     d.rms_norm_backward(&a.x, norm, &a.inv_rms_attention, &g.normed, &g.residual, attention_norm);
                 }
@@ -645,84 +430,4 @@ impl<D: Device> Llama<D> {
         }
         self.layers.iter().position(trained).unwrap_or(self.layers.len())
     }
-
-    /// Every weight under its HF name, in the order of the checkpoint's tree.
-    pub fn weights(&self) -> Vec<(String, Parameter<D::Buffer>)> {
-        let mut all = Vec::new();
-        let whole = |p: &Parameter<D::Buffer>| p.rows(0..p.value.rows());
-        all.push(("model.embed_tokens.weight".to_owned(), whole(&self.embedding)));
-        let visit = &mut |name, parameter| all.push((name, parameter));
-        for layer in &self.layers {
-            let norms = &layer.norms;
-            norms.attention.visit(visit);
-            layer.qkv.visit_weights(visit);
-            norms.heads.iter().flatten().for_each(|norm| norm.visit(visit));
-            layer.o.visit_weights(visit);
-            norms.branches.iter().for_each(|[behind, _]| behind.visit(visit));
-            norms.mlp.visit(visit);
-            layer.gate_up.visit_weights(visit);
-            layer.down.visit_weights(visit);
-            norms.branches.iter().for_each(|[_, behind]| behind.visit(visit));
-        }
-        self.norm.visit(visit);
-        if let Some(head) = &self.head {
-            all.push(("lm_head.weight".to_owned(), whole(head)));
-        }
-        all
-    }
-
-    /// Every adapter matrix under PEFT's name without its prefix: `....q_proj.lora_A.weight` [rank, in],
-    /// `....lora_B.weight` [out, rank] and, with DoRA, `....lora_magnitude_vector` [out, 1].
-    pub fn adapters(&self) -> Vec<(String, Parameter<D::Buffer>)> {
-        let mut all = Vec::new();
-        for linear in self.linears() {
-            linear.visit_adapters(&mut |name, parameter| all.push((name, parameter)));
-        }
-        all
-    }
-
-    /// What is trained, by name, each with a gradient: the adapters of a LoRA model, all weights of a full one.
-    pub fn trained(&self) -> Vec<(String, Parameter<D::Buffer>)> {
-        let mut all = self.adapters();
-        all.extend(self.weights());
-        all.retain(|(_, parameter)| parameter.gradient.is_some());
-        all
-    }
-
-    /// Starts the adapters as PEFT does: A by [`AdapterInit`], B zero, magnitudes the lengths of the base's rows, so that
-    /// the model begins as the base. The numbers are a function of seed and name.
-    pub fn init_adapters(&self, seed: u64) {
-        for (name, adapter) in self.adapters() {
-            let tensor = &adapter.value;
-            if name.ends_with("lora_A.weight") {
-                let stream = Random::new(seed, &name);
-                let number = |i: u64| match self.adaptation.init {
-                    AdapterInit::Kaiming => (2.0 * stream.unit(i) - 1.0) / (tensor.cols() as f64).sqrt(),
-                    AdapterInit::Gaussian => normal(stream, i) / tensor.rows() as f64,
-                };
-                let values: Vec<f32> = (0..tensor.len() as u64).map(|i| number(i) as f32).collect();
-                self.device.write(tensor, &values);
-            } else if name.ends_with("lora_B.weight") {
-                self.device.fill(tensor, 0.0);
-            }
-        }
-        self.measure_norms();
-        self.linears().for_each(|linear| linear.reset_magnitudes(&self.device));
-    }
-
-    /// Multiplies what the adapters add: averaging a LoRA run with its start, `start + factor * (tuned - start)`.
-    pub fn scale_adapters(&mut self, factor: f32) {
-        for layer in &mut self.layers {
-            for linear in [&mut layer.qkv, &mut layer.o, &mut layer.gate_up, &mut layer.down] {
-                linear.scale_adapters(factor);
-            }
-        }
-    }
-}
-
-/// The index-th number of a standard normal distribution (Box and Muller, 1958).
-fn normal(stream: Random, index: u64) -> f64 {
-    // In (0, 1], so that its logarithm is finite.
-    let (radius, angle) = (1.0 - stream.unit(2 * index), stream.unit(2 * index + 1));
-    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }

@@ -104,7 +104,7 @@ pub struct Workspace<B> {
 
 impl<B> Workspace<B> {
     /// Allocates for micro-batches of at most `tokens` tokens. `adapters`: what they need (see
-    /// [`crate::Llama::adapter_widths`]).
+    /// [`crate::Llama::adapter_space`]).
     pub fn allocate<D: Device<Buffer = B>>(
         device: &D,
         config: &LlamaConfig,

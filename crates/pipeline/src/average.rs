@@ -251,7 +251,7 @@ fn validation_of(
         return (None, None);
     }
     let stage = &prepared.stages[prepared.stages.len() - 1];
-    let widths = model.adapter_widths();
+    let widths = model.adapter_space();
     let tokens = stage.workspace_tokens();
     let workspace = Workspace::allocate(model.device(), model.config(), widths, Purpose::Infer, tokens);
     match (batches, &stage.settings.preference) {

@@ -212,7 +212,7 @@ fn training_step(
     let settings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
     let time = |layers: usize| {
         let model = stand_in(device, config, tuning, layers, positions);
-        let ws = Workspace::allocate(&device, model.config(), model.adapter_widths(), purpose, longest);
+        let ws = Workspace::allocate(&device, model.config(), model.adapter_space(), purpose, longest);
         let mut optimizer = Optimizer::new(&model, settings);
         fastest(2, || {
             // A loss of stand-in weights is finite; if it were not, the time would still be that of the step.

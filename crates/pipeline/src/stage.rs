@@ -70,7 +70,7 @@ impl Workshop<'_> {
             Some(adapter) => drop(model.load_adapter(&adapter.path)?),
             None => model.init_adapters(prepared.recipe.seed.value),
         }
-        let widths = model.adapter_widths();
+        let widths = model.adapter_space();
         let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
         let workspace = Workspace::allocate(model.device(), model.config(), widths, stage.purpose, tokens);
         let made = (&model, &workspace);
