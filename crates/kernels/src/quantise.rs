@@ -9,11 +9,6 @@ use rayon::prelude::*;
 use crate::Encoding;
 
 impl Encoding {
-    /// Whether [`Encoding::encode`] writes it.
-    pub const fn is_written(self) -> bool {
-        matches!(self, Self::F32 | Self::F16 | Self::BF16 | Self::Q8_0 | Self::Q4_0)
-    }
-
     /// Encodes rows of `row_len` values, a whole number of blocks; none for an encoding that is read only. Rounds to nearest;
     /// values beyond the range of f16 become infinite in F16 and in the scales of Q8_0 and Q4_0.
     ///

@@ -1,4 +1,5 @@
-//! `config.json`: every field that changes what a model computes is taken or refused, none is passed over.
+//! `config.json`: every field that is known to change what a model computes is taken or refused. Keys that no model of these
+//! families has are passed over, as transformers does.
 //!
 //! Layouts of transformers 4 (`rope_theta`, `rope_scaling`) and 5 (`rope_parameters`) are read; defaults of absent fields are
 //! those of the family's configuration class there.

@@ -37,8 +37,8 @@ const QUANTISATION: u32 = 2;
 /// number of blocks is F16. The vocabulary is filled up to the rows of the embedding with unused tokens.
 ///
 /// # Errors
-/// When the model is not computed as Llama is ([`LlamaConfig::not_in_gguf`]), or `encoding` is one that is only read; when a tensor is missing, of another shape, not finite or out of range; when
-/// the vocabulary is larger than the embedding; when the folder cannot be written.
+/// When the model is not computed as Llama is ([`LlamaConfig::not_in_gguf`]), or `encoding` is one that is only read; when a
+/// tensor is missing, of another shape, not finite or out of range; when the vocabulary is larger than the embedding; when the folder cannot be written.
 pub fn write_gguf(
     dir: &Path,
     name: &str,
@@ -58,9 +58,7 @@ pub fn write_gguf(
                 "models computed as Llama is",
             ));
         }
-        let Some(file_type) = file_type(encoding) else {
-            return Err(WeightsError::unsupported(&path, "writing the type", encoding.to_string(), WRITTEN));
-        };
+        let (file_type, _) = codes(encoding).ok_or_else(|| not_written(&path, encoding))?;
         let mut header = Header::default();
         describe(&mut header, config, file_type, about);
         tokenizer(&mut header, &path, config, vocab)?;
@@ -100,27 +98,20 @@ impl LlamaConfig {
 
 const WRITTEN: &str = "F32, F16, BF16, Q8_0 and Q4_0";
 
-/// llama.cpp's `llama_ftype`.
-fn file_type(encoding: Encoding) -> Option<u32> {
+/// llama.cpp's `llama_ftype` of a file, and ggml's `ggml_type` of a tensor; none of an encoding that is only read.
+fn codes(encoding: Encoding) -> Option<(u32, u32)> {
     Some(match encoding {
-        Encoding::F32 => 0,
-        Encoding::F16 => 1,
-        Encoding::Q4_0 => 2,
-        Encoding::Q8_0 => 7,
-        Encoding::BF16 => 32,
+        Encoding::F32 => (0, 0),
+        Encoding::F16 => (1, 1),
+        Encoding::Q4_0 => (2, 2),
+        Encoding::Q8_0 => (7, 8),
+        Encoding::BF16 => (32, 30),
         _ => return None,
     })
 }
 
-/// ggml's `ggml_type` of an encoding that is written.
-fn type_code(encoding: Encoding) -> u32 {
-    match encoding {
-        Encoding::F16 => 1,
-        Encoding::Q4_0 => 2,
-        Encoding::Q8_0 => 8,
-        Encoding::BF16 => 30,
-        _ => 0,
-    }
+fn not_written(path: &Path, encoding: Encoding) -> WeightsError {
+    WeightsError::unsupported(path, "writing the type", encoding.to_string(), WRITTEN)
 }
 
 fn stored_as(config: &LlamaConfig, encoding: Encoding, name: &str, shape: &[usize]) -> Encoding {
@@ -319,7 +310,8 @@ impl GgufFile {
             put_text(&mut bytes, &own);
             bytes.extend((shape.len() as u32).to_le_bytes());
             shape.iter().rev().for_each(|&size| bytes.extend((size as u64).to_le_bytes()));
-            bytes.extend(type_code(encoding).to_le_bytes());
+            let (_, type_code) = codes(encoding).ok_or_else(|| not_written(path, encoding))?;
+            bytes.extend(type_code.to_le_bytes());
             bytes.extend(at.to_le_bytes());
             pending.insert(name.clone(), (shape.clone(), encoding, at));
             let row = shape.last().copied().unwrap_or(0);
@@ -367,9 +359,7 @@ impl GgufFile {
             values = interleave(&values, shape[0], head_dim);
         }
         let row = shape.last().copied().unwrap_or(0);
-        let Some(bytes) = encoding.encode(&values, row) else {
-            return Err(WeightsError::unsupported(&file, "writing the type", encoding.to_string(), WRITTEN));
-        };
+        let bytes = encoding.encode(&values, row).ok_or_else(|| not_written(&file, encoding))?;
         let written = self.out.seek(SeekFrom::Start(offset)).and_then(|_| self.out.write_all(&bytes));
         written.map_err(|e| WeightsError::io(&self.path, "write", e))
     }

@@ -53,7 +53,9 @@ impl Tokenizer {
         for (token, id) in model["vocab"].as_object().into_iter().flatten() {
             let id = id.as_u64().unwrap_or(u64::MAX) as usize;
             if id >= count {
-                return Err(TokenizerError::Invalid(format!("model.vocab: the id of {token:?} is no number")));
+                let problem =
+                    format!("model.vocab: the id of {token:?} is no number below {count}, the size of the vocabulary");
+                return Err(TokenizerError::Invalid(problem));
             }
             let byte = !self.byte_level && token.len() == 6 && token.starts_with("<0x") && token.ends_with('>');
             vocab.tokens[id].clone_from(token);
@@ -62,6 +64,12 @@ impl Tokenizer {
         for added in json["added_tokens"].as_array().into_iter().flatten() {
             let (Some(id), Some(content)) = (added["id"].as_u64(), added["content"].as_str()) else { continue };
             let id = id as usize;
+            if id >= count {
+                let problem = format!(
+                    "added_tokens: the id of {content:?} is {id}: expected below {count}, the size of the vocabulary"
+                );
+                return Err(TokenizerError::Invalid(problem));
+            }
             let special = added["special"] == true || self.special_ids.contains(&(id as u32));
             content.clone_into(&mut vocab.tokens[id]);
             vocab.token_types[id] = match special {
