@@ -19,7 +19,6 @@
 //! batch, and the one division is made where that is computed.
 
 mod check;
-mod columns;
 mod convert;
 mod error;
 mod examples;
@@ -42,7 +41,6 @@ mod write;
 pub use check::{
     Action, Check, CheckOptions, CheckReport, Checker, Finding, LengthUnit, Lengths, Place, Severity, check_files,
 };
-pub use columns::Shape;
 pub use convert::{Conversion, convert};
 pub use error::{DataError, RowProblem};
 pub use examples::{Example, Examples, ExamplesWriter, Pair};
@@ -59,4 +57,4 @@ pub use report::{DropReason, Dropped, LengthReport, SourceReport, Split, TurnsAp
 pub use row::{LoadedRows, Passage, Preference, Row, RowContent, RowKind, Task};
 pub use split::{HoldOut, Side, Together, hold_out, together};
 pub use words::{repetition, script, word_hashes};
-pub use write::RowsWriter;
+pub use write::{RowsWriter, Shape};
