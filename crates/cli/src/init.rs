@@ -121,12 +121,7 @@ pub fn run(args: &Args) -> Outcome {
         (folder.join("split/test.jsonl"), lines(Side::Test)),
     ];
     let mut general = vec![&general::HELDOUT, &general::WORDNET];
-    if choices.replay.iter().any(|replay| replay.name == "prose") {
-        general.push(&general::PROSE);
-    }
-    if choices.replay.iter().any(|replay| replay.name == "chat") {
-        general.push(&general::CHAT);
-    }
+    general.extend(choices.replay.iter().map(|replay| replay.file));
     if choices.has_template {
         general.extend([&general::CHAT_PROMPTS, &general::INSTRUCTIONS]);
     }
