@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use temper_model::{Dtype, Encoding};
-use temper_pipeline::{Form, export_model, open_base};
+use temper_pipeline::{Form, export_model};
 
-use crate::base::{MachineArgs, check_adapter};
+use crate::base::{MachineArgs, check_adapter, open};
 use crate::command::{DONE, Failure, Outcome, print, tell};
-use crate::run::Reporter;
 
 /// Write a model for transformers or for llama.cpp.
 ///
@@ -92,9 +91,7 @@ pub fn run(args: &Args) -> Outcome {
         None if is_run => folder.to_owned(),
         None => PathBuf::from("."),
     };
-    let mut reporter = Reporter::new();
-    let base = open_base(&source, None, args.machine.offline, &mut |event| reporter.hear(event))?;
-    reporter.finish();
+    let base = open(&source, args.machine.offline)?;
     let name = folder.file_stem().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
     std::fs::create_dir_all(&output).map_err(|e| Failure::run(anyhow!("{}: cannot create: {e}", output.display())))?;
     let device = temper_kernels::Cpu::new(args.machine.threads());

@@ -70,7 +70,8 @@ pub fn repetition(items: &[u64], length: usize) -> f64 {
     // A polynomial over the run, which the next item moves on (Karp and Rabin 1987): two runs of a text share one with a
     // probability of about 2^-64.
     const BASE: u64 = 0x9E37_79B9_7F4A_7C15;
-    let count = (items.len() + 1).saturating_sub(length.max(1));
+    let length = length.max(1);
+    let count = (items.len() + 1).saturating_sub(length);
     if count == 0 {
         return 0.0;
     }
