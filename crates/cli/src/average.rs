@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use temper_eval::compare::Row;
 use temper_eval::verdict::FloorDecision;
 use temper_pipeline::{AveragePoint, Averages, Options, Provenance, average, recorded_recipe};
-use temper_report::{RunFolder, Style};
+use temper_report::{RunFolder, Style, point_rows};
 
 use crate::base::{MachineArgs, prepare};
 use crate::command::{DONE, Failure, Outcome, conclude, json};
@@ -55,18 +54,14 @@ pub fn run(args: &Args) -> Outcome {
 /// A line a weight: what was gained, what was lost.
 fn text(averages: &Averages) -> String {
     // What all points were measured by, in the order of the first.
-    let shown = |row: &&Row| row.kind.is_none() && (row.floor.is_some() || row.suite == "domain");
-    let rows = |point: &AveragePoint| -> Vec<Row> {
-        point.comparison.iter().flat_map(|comparison| &comparison.rows).filter(shown).cloned().collect()
-    };
-    let columns: Vec<Row> = averages.points.first().map(rows).unwrap_or_default();
+    let columns = averages.points.first().map(|point| point_rows(point.comparison.as_ref())).unwrap_or_default();
     let mut heads = vec!["weight".to_owned(), "validation loss".to_owned()];
     heads.extend(columns.iter().map(|row| format!("{} {}", row.suite, Style::of(row.metric).short)));
     heads.extend(["floors".to_owned(), String::new()]);
     let line = |point: &AveragePoint| {
         let mut cells =
             vec![point.weight.to_string(), point.validation.map_or(String::new(), |loss| format!("{loss:.4}"))];
-        let rows = rows(point);
+        let rows = point_rows(point.comparison.as_ref());
         cells.extend(columns.iter().map(|column| {
             let row = rows.iter().find(|row| (&row.suite, row.metric) == (&column.suite, column.metric));
             row.map_or(String::new(), |row| {

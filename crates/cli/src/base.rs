@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, Sampling, Tuning};
-use temper_pipeline::{Base, Options, PipelineError, Prepared, Provenance, open_base};
+use temper_pipeline::{Base, Options, PipelineError, Prepared, Provenance};
 use temper_recipe::Recipe;
 
 use crate::command::{Failure, begun, tell};
@@ -98,6 +98,14 @@ impl RecipeArgs {
     }
 }
 
+/// The tokenizer and headers of a base. Where it is fetched, that is told.
+pub fn open(base: &str, offline: bool) -> Result<Base, Failure> {
+    let mut reporter = Reporter::new();
+    let base = temper_pipeline::open_base(base, None, offline, &mut |event| reporter.hear(event))?;
+    reporter.finish();
+    Ok(base)
+}
+
 /// Which model.
 #[derive(clap::Args)]
 pub struct BaseArgs {
@@ -133,10 +141,7 @@ impl BaseArgs {
     /// The tokenizer and headers.
     pub fn open(&self) -> Result<Base, Failure> {
         self.adapter.as_deref().map_or(Ok(()), check_adapter)?;
-        let mut reporter = Reporter::new();
-        let base = open_base(&self.base, None, self.machine.offline, &mut |event| reporter.hear(event))?;
-        reporter.finish();
-        Ok(base)
+        open(&self.base, self.machine.offline)
     }
 
     /// Refuses a base with which one cannot talk.

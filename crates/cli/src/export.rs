@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use temper_model::{Dtype, Encoding};
-use temper_pipeline::{Form, export_model, open_base};
+use temper_pipeline::{Form, export_model};
 
-use crate::base::{MachineArgs, check_adapter};
+use crate::base::{MachineArgs, check_adapter, open};
 use crate::command::{DONE, Failure, Outcome, print, tell};
-use crate::run::Reporter;
 
 /// Write a model for transformers or for llama.cpp.
 ///
 /// SOURCE is the folder of a run, of which `merged/` is taken, or a base as everywhere else. The new folder is named by its
-/// form, `merged` or `gguf-TYPE`, and lies in the run's folder or where --output says; an older one of that name is replaced.
+/// form (`merged`, `merged-TYPE` for other than f32, or `gguf-TYPE`) and lies in the run's folder or where --output says; an
+/// older one of that name is replaced.
 #[derive(clap::Args)]
 pub struct Args {
     /// The folder of a run; or a model folder, a GGUF file, `hf:OWNER/NAME[@REVISION]`, `pypi:PACKAGE==VERSION[#FILE]`.
@@ -91,18 +91,16 @@ pub fn run(args: &Args) -> Outcome {
         None if is_run => folder.to_owned(),
         None => PathBuf::from("."),
     };
-    let mut reporter = Reporter::new();
-    let base = open_base(&source, None, args.machine.offline, &mut |event| reporter.hear(event))?;
-    reporter.finish();
-    let name = if is_run { folder } else { Path::new(&args.source) };
-    let name = name.file_stem().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
+    let base = open(&source, args.machine.offline)?;
+    let name = folder.file_stem().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
     std::fs::create_dir_all(&output).map_err(|e| Failure::run(anyhow!("{}: cannot create: {e}", output.display())))?;
     let device = temper_kernels::Cpu::new(args.machine.threads());
     let adapter = args.adapter.as_deref().map(|adapter| (adapter, args.any_base));
     let (path, warning) = export_model(&base, device, adapter, form, &name, &output)?;
     warning.iter().for_each(|warning| tell(format_args!("warning: {warning}")));
     if path == output.join("merged") && is_run {
-        tell("note: the run's own merged/ was replaced by the same weights");
+        let by = if adapter.is_some() { "a model with the adapter merged in" } else { "the same weights" };
+        tell(format_args!("note: the run's own merged/ was replaced by {by}"));
     }
     print(format_args!("{}\n", path.display()))?;
     Ok(DONE)

@@ -17,10 +17,9 @@ use temper_kernels::Cpu;
 use temper_report::{bytes, count, duration};
 use temper_run::write_atomic;
 
-use crate::base::{MachineArgs, prepare};
+use crate::base::{MachineArgs, open, prepare};
 use crate::command::{DONE, Failure, Outcome, conclude, json as json_text};
 use crate::machine;
-use crate::run::Reporter;
 
 /// Write a commented recipe for your data: looks at the files, the base and this machine, and says why for each choice.
 #[derive(clap::Args)]
@@ -81,9 +80,7 @@ pub struct Written {
 
 pub fn run(args: &Args) -> Outcome {
     let device = Cpu::new(args.machine.threads());
-    let mut reporter = Reporter::new();
-    let base = temper_pipeline::open_base(&args.base, None, args.machine.offline, &mut |event| reporter.hear(event))?;
-    reporter.finish();
+    let base = open(&args.base, args.machine.offline)?;
     let data = look::look(&args.data, &base, args.task)?;
     let memory = machine::memory();
     let choices = choose::choose(&data, &base, &device, memory)?;
@@ -121,12 +118,7 @@ pub fn run(args: &Args) -> Outcome {
         (folder.join("split/test.jsonl"), lines(Side::Test)),
     ];
     let mut general = vec![&general::HELDOUT, &general::WORDNET];
-    if choices.replay.iter().any(|replay| replay.name == "prose") {
-        general.push(&general::PROSE);
-    }
-    if choices.replay.iter().any(|replay| replay.name == "chat") {
-        general.push(&general::CHAT);
-    }
+    general.extend(choices.replay.iter().map(|replay| replay.file));
     if choices.has_template {
         general.extend([&general::CHAT_PROMPTS, &general::INSTRUCTIONS]);
     }

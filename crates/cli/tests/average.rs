@@ -5,7 +5,7 @@ mod tiny;
 
 use serde_json::Value;
 use temper_model::Checkpoint;
-use tiny::{Folder, ends, stdout};
+use tiny::{Folder, ends, json, stdout};
 
 fn average(folder: &Folder, more: &[&str]) -> Value {
     let run = folder.path("run").display().to_string();
@@ -37,10 +37,7 @@ fn an_adapter_is_scaled_between_base_and_result() {
     let folder = Folder::new();
     folder.keep_first_stage();
     ends(&folder.temper(&["run", &folder.recipe()]), 0, &[]);
-    let metrics = std::fs::read_to_string(folder.path("run/metrics.jsonl")).unwrap();
-    let lines: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let losses: Vec<f64> =
-        lines.iter().filter(|line| line["event"] == "validation").map(|line| number(&line["loss"])).collect();
+    let losses = folder.losses("run", "validation");
     let lowest = losses.iter().copied().fold(f64::INFINITY, f64::min);
 
     let averages = average(&folder, &["--weights", "0,0.5,1"]);
@@ -62,11 +59,7 @@ fn an_adapter_is_scaled_between_base_and_result() {
     assert_eq!(half["points"][0]["validation"], points[1]["validation"]);
     let worst = distance(&folder, 0.5);
     assert!(worst < 1e-6, "{worst}");
-    let config = |path: &str| -> Value {
-        let path = folder.path(path).join("adapter_config.json");
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    };
-    let alpha = |path: &str| number(&config(path)["lora_alpha"]);
+    let alpha = |path: &str| number(&json(&folder.path(path).join("adapter_config.json"))["lora_alpha"]);
     assert_eq!(alpha("run/averaged/adapter"), alpha("run/adapter") / 2.0);
 
     let run = folder.path("run").display().to_string();

@@ -5,11 +5,7 @@ mod tiny;
 
 use serde_json::Value;
 use temper_model::{Checkpoint, read_adapter};
-use tiny::{Folder, ends, stderr, stdout};
-
-fn json(path: &std::path::Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
+use tiny::{Folder, ends, json, stderr, stdout};
 
 /// Greedy words of a model.
 fn words(folder: &Folder, model: &[&str]) -> String {

@@ -2,19 +2,17 @@
 //! whose counts are what then happens.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod tiny;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use tiny::{ends, gguf, lines, root};
 
 fn data(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data").canonicalize().unwrap().join(name)
-}
-
-fn gguf() -> String {
-    std::env::var("TEMPER_TEST_GGUF")
-        .expect("TEMPER_TEST_GGUF names the test model: run `cargo xtask test`, which fetches it")
+    root().join("data").join(name)
 }
 
 fn temper(arguments: &[&str]) -> Output {
@@ -27,11 +25,7 @@ fn json(output: &Output) -> Value {
 }
 
 fn refused(output: &Output, pieces: &[&str]) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{text}");
-    for piece in pieces {
-        assert!(text.contains(piece), "`{piece}` is not in:\n{text}");
-    }
+    ends(output, 2, pieces);
 }
 
 /// `temper init` over the test model; the recipe goes to `recipe.yaml` in `folder`.
@@ -49,7 +43,7 @@ fn read(folder: &Path, name: &str) -> String {
 }
 
 fn rows(folder: &Path, name: &str) -> Vec<Value> {
-    read(folder, name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines(&folder.join(name))
 }
 
 fn plan(folder: &Path) -> Value {
@@ -289,12 +283,8 @@ fn a_run_has_the_steps_tokens_and_bytes_of_its_plan() {
     refused(&temper(&["plan", &recipe, "--rate=-1"]), &["at least 0"]);
 
     json(&temper(&["run", &recipe, "--json", "--no-cache"]));
-    let lines = read(folder.path(), "run/metrics.jsonl");
-    let steps: Vec<Value> = lines
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .filter(|line| line["event"] == "step")
-        .collect();
+    let mut steps = rows(folder.path(), "run/metrics.jsonl");
+    steps.retain(|line| line["event"] == "step");
     let sum = |field: &str| steps.iter().map(|step| step[field].as_u64().unwrap()).sum::<u64>();
     assert_eq!(Value::from(steps.len()), planned["stages"][0]["steps"]);
     assert_eq!(Value::from(sum("processed_tokens")), estimate["processed_tokens"]);

@@ -3,22 +3,9 @@
 
 mod tiny;
 
-use std::path::Path;
-
 use serde_json::Value;
 use temper_model::{Adapter, Checkpoint, read_adapter};
-use tiny::{Folder, ends, stderr};
-
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-/// The losses of steps or validations of a run.
-fn losses(folder: &Folder, run: &str, event: &str) -> Vec<f64> {
-    let text = std::fs::read_to_string(folder.path(run).join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line["event"] == event).map(|line| line["loss"].as_f64().unwrap()).collect()
-}
+use tiny::{Folder, ends, json, stderr};
 
 fn is_bf16(values: &[f32]) -> bool {
     values.iter().all(|value| value.to_bits() & 0xffff == 0)
@@ -88,7 +75,7 @@ fn precisions_are_different_runs_with_nearly_the_same_losses() {
     ends(&second, 0, &[]);
     assert!(!stderr(&second).contains("is finished already"), "{}", stderr(&second));
     for event in ["step", "validation"] {
-        let (f32, bf16) = (losses(&folder, "run", event), losses(&folder, "other", event));
+        let (f32, bf16) = (folder.losses("run", event), folder.losses("other", event));
         assert_eq!(f32.len(), bf16.len());
         assert_ne!(f32, bf16);
         for (a, b) in f32.iter().zip(&bf16) {

@@ -6,18 +6,13 @@ mod tiny;
 
 use std::process::Output;
 
-use serde_json::Value;
-use tiny::{Folder, ends, root, stderr, stdout};
+use tiny::{Folder, ends, lines, root, same, stderr, stdout};
 
 fn folder() -> Folder {
     let folder = Folder::new();
     let tiny = root().join("data/tests").display().to_string();
-    folder.write_recipe(&format!(
-        "name: tiny
-base: {base}
-output: {run}
-stages:
-  - kind: cpt
+    let stage = format!(
+        "  - kind: cpt
     train: {tiny}/tiny_prose.jsonl
     validation: {tiny}/tiny_heldout.jsonl
     max_length: 16
@@ -31,15 +26,9 @@ stages:
     eval_steps: 2
     early_stopping_patience: 0
     lora_rank: 4
-evaluation:
-  general:
-    - {{name: heldout, kind: text_loss, path: {tiny}/tiny_heldout.jsonl}}
-  floors:
-    heldout: {{max_increase_percent: 50}}
-",
-        base = folder.path("base").display(),
-        run = folder.path("run").display(),
-    ));
+"
+    );
+    folder.write_recipe(&folder.around("base", &stage));
     folder
 }
 
@@ -52,28 +41,8 @@ fn run(folder: &Folder, name: &str, more: &[&str]) -> Output {
 
 /// What a run gave: the adapter, the merged model, the metrics without wall times.
 fn result(folder: &Folder, run: &str) -> Vec<(String, Vec<u8>)> {
-    let at = |name: &str| folder.path(run).join(name);
-    let weights = ["checkpoints/stage-1/result/weights/adapter_model.safetensors", "merged/model.safetensors"];
-    let mut all: Vec<(String, Vec<u8>)> =
-        weights.iter().map(|name| ((*name).to_owned(), std::fs::read(at(name)).unwrap())).collect();
-    let mut timeless = String::new();
-    for mut line in lines(folder, run) {
-        line.as_object_mut().unwrap().remove("seconds");
-        timeless.push_str(&format!("{line}\n"));
-    }
-    all.push(("metrics.jsonl".to_owned(), timeless.into_bytes()));
-    all
-}
-
-fn lines(folder: &Folder, run: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(folder.path(run).join("metrics.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn validations(folder: &Folder, run: &str) -> Vec<f64> {
-    let lines = lines(folder, run);
-    let of = lines.iter().filter(|line| line["event"] == "validation");
-    of.map(|line| line["loss"].as_f64().unwrap()).collect()
+    let adapter = "checkpoints/stage-1/result/weights/adapter_model.safetensors";
+    folder.result_of(run, &[adapter, "merged/model.safetensors"])
 }
 
 #[test]
@@ -86,9 +55,7 @@ fn decays_branch_from_one_stable_part_to_the_bytes_of_runs_of_their_own() {
     let branched = run(&folder, "branched", &long);
     assert!(stderr(&branched).contains(&format!("the first 4 {BRANCHED}")), "{}", stderr(&branched));
     run(&folder, "alone", &[&long[..], &["--no-cache"]].concat());
-    for ((name, alone), (_, branched)) in result(&folder, "alone").iter().zip(result(&folder, "branched")) {
-        assert!(*alone == branched, "{name} differs");
-    }
+    same(&result(&folder, "alone"), &result(&folder, "branched"));
     // Another decay of the same length, to another rate, begins at the same step.
     let other = ["--set", "stages.0.min_lr=1e-3"];
     assert!(stderr(&run(&folder, "other", &other)).contains(&format!("the first 4 {BRANCHED}")));
@@ -133,11 +100,11 @@ fn a_finished_model_is_warmed_up_again() {
     run(&folder, "first", &[]);
     let base = format!("base={}", folder.path("first/merged").display());
     run(&folder, "second", &["--set", &base]);
-    let (first, second) = (validations(&folder, "first"), validations(&folder, "second"));
+    let (first, second) = (folder.losses("first", "validation"), folder.losses("second", "validation"));
     let lowest = first.iter().copied().fold(f64::INFINITY, f64::min);
     // The second begins where the first ended: merging rounds.
     assert!((second[0] - lowest).abs() < 1e-5 * lowest, "{first:?} {second:?}");
-    let lines = lines(&folder, "second");
+    let lines = lines(&folder.path("second/metrics.jsonl"));
     let rates: Vec<f64> = lines.iter().filter_map(|line| line["learning_rate"].as_f64()).collect();
     assert_eq!(rates[..4], [1e-2; 4], "a warm-up of one step, then the peak again");
 }

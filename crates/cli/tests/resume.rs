@@ -9,13 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use temper_run::Random;
-use tiny::{Folder, ends, root, stderr};
-
-fn same(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) {
-    for ((name, a), (_, b)) in a.iter().zip(b) {
-        assert!(a == b, "{name} differs: {} bytes against {}", a.len(), b.len());
-    }
-}
+use tiny::{Folder, ends, json, lines, root, same, stderr};
 
 /// The run left alone, in `alone`.
 fn alone(folder: &Folder) -> Vec<(String, Vec<u8>)> {
@@ -257,8 +251,7 @@ fn another_micro_batch_from_the_middle_on_sees_the_same_rows_in_the_same_steps()
 /// The first stage of `run` makes the steps of `alone`, and their losses agree.
 fn same_steps(folder: &Folder) {
     let steps = |run: &str| -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(folder.path(run).join("metrics.jsonl")).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let lines = lines(&folder.path(run).join("metrics.jsonl")).into_iter();
         lines.filter(|line| line["event"] == "step" && line["stage"] == 1).collect()
     };
     let (a, b) = (steps("alone"), steps("run"));
@@ -327,8 +320,7 @@ fn a_run_that_goes_on_another_day_prints_the_day_on_which_it_began() {
     let run = folder.path("run").display().to_string();
     ends(&folder.temper(&["run", &folder.recipe()]), 0, &[]);
     let plan = |began: &str| {
-        let text = std::fs::read_to_string(folder.path("run/plan.json")).unwrap();
-        let mut plan: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut plan = json(&folder.path("run/plan.json"));
         let before = plan["provenance"]["began"].as_str().unwrap().to_owned();
         plan["provenance"]["began"] = began.into();
         std::fs::write(folder.path("run/plan.json"), plan.to_string()).unwrap();

@@ -3,7 +3,7 @@
 
 mod tiny;
 
-use tiny::{Folder, ends};
+use tiny::{Folder, ends, json};
 
 /// One stage of full rank, 200 steps on the domain alone at this rate; the rest of the recipe as it is.
 fn one_stage(folder: &Folder, rate: f64, more: &str) {
@@ -22,8 +22,7 @@ fn one_stage(folder: &Folder, rate: f64, more: &str) {
 }
 
 fn stopped(folder: &Folder) -> serde_json::Value {
-    let summary = std::fs::read_to_string(folder.path("run/summary.json")).unwrap();
-    serde_json::from_str::<serde_json::Value>(&summary).unwrap()["stages"][0].clone()
+    json(&folder.path("run/summary.json"))["stages"][0].clone()
 }
 
 #[test]

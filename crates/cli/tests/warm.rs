@@ -6,7 +6,7 @@ mod tiny;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use tiny::{Folder, ends, stderr};
+use tiny::{Folder, ends, lines, same, stderr};
 
 /// Runs into a folder of this name, with stages that are not reused: each has a learning rate that the first run did not have.
 fn run(folder: &Folder, name: &str, rate: &str, more: &[&str]) -> std::process::Output {
@@ -29,17 +29,10 @@ fn kept(folder: &Folder, kind: &str) -> Vec<PathBuf> {
 
 /// Seconds of each phase before the first step.
 fn phases(folder: &Folder, name: &str) -> Vec<String> {
-    let events = std::fs::read_to_string(folder.path(name).join("events.jsonl")).unwrap();
-    let mut events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut events = lines(&folder.path(name).join("events.jsonl")).into_iter();
     let first = events.find(|event| event["event"] == "first_step").expect("the first step is told");
     assert!(first["done"].as_f64().unwrap() > first["begun"].as_f64().unwrap(), "{first}");
     first["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap().to_owned()).collect()
-}
-
-fn same(folder: &Folder, a: &str, b: &str) {
-    for ((name, a), (_, b)) in folder.result(a).iter().zip(folder.result(b)) {
-        assert!(*a == b, "{name} differs");
-    }
 }
 
 #[test]
@@ -56,7 +49,7 @@ fn a_warm_cache_gives_the_bytes_of_none() {
     assert!(kept(&folder, "rows").len() >= 4 && kept(&folder, "scores").len() == 3, "{after_one:?}");
 
     run(&folder, "warm", "5e-3", &[]);
-    same(&folder, "none", "warm");
+    same(&folder.result("none"), &folder.result("warm"));
     let after_two: Vec<_> = kinds.iter().flat_map(|kind| kept(&folder, kind)).collect();
     assert_eq!(after_one, after_two, "the second run adds nothing but its stages");
     assert_eq!(phases(&folder, "none"), phases(&folder, "warm"));
@@ -93,7 +86,7 @@ fn damaged_entries_are_written_anew() {
     assert!(said.contains("packed weights are written anew") && said.contains("expected CRC-32"), "{said}");
     assert!(std::fs::read(&weights).unwrap() == whole, "the file is whole again");
     run(&folder, "none", "5e-3", &["--no-cache"]);
-    same(&folder, "none", "warm");
+    same(&folder.result("none"), &folder.result("warm"));
 
     // A file that was cut off is as little trusted.
     std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
@@ -119,5 +112,5 @@ fn the_cache_shows_all_that_it_keeps_and_gives_it_up() {
     ends(&folder.temper(&["cache", "prune", "--keep", "0"]), 0, &[]);
     assert_eq!(list(), Vec::<Value>::new());
     run(&folder, "again", "1e-2", &[]);
-    same(&folder, "run", "again");
+    same(&folder.result("run"), &folder.result("again"));
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::columns::Shape;
 use crate::error::{DataError, RowProblem};
 use crate::format::Format;
 use crate::read::{ReadOptions, read_rows};
 use crate::report::Dropped;
 use crate::row::Row;
+use crate::write::Shape;
 
 /// What became of the rows of some files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -27,17 +27,18 @@ pub struct Conversion {
     pub left_out: BTreeMap<String, Dropped>,
 }
 
-/// Writes every row of `files` in the format `target`, as it lies in a file of this `shape`: `write` is handed each row as a JSON
-/// object, in order.
+/// Writes every row of `files` in the format `target`, as it lies in a file of this `shape`: `write` is handed each row as the
+/// fields of an object, in order.
 ///
 /// # Errors
 /// As [`read_rows`], and what `write` returns; with `skip` false also [`DataError::BadRows`] where a row cannot be written so.
 pub fn convert<E: From<DataError>>(
     files: &[PathBuf],
     options: &ReadOptions,
-    (target, shape): (Format, Shape),
+    target: Format,
+    shape: Shape,
     skip: bool,
-    write: &mut dyn FnMut(&Value) -> Result<(), E>,
+    mut write: impl FnMut(&Map<String, Value>) -> Result<(), E>,
 ) -> Result<Conversion, E> {
     let mut done = Conversion::default();
     for path in files {
@@ -47,14 +48,13 @@ pub fn convert<E: From<DataError>>(
             let written: Vec<_> = rows.par_iter().map(|row| (row.line, held(row))).collect();
             for (line, row) in written {
                 match row {
-                    Ok((row, lost)) => {
+                    Ok((row, mut lost)) => {
                         // A row that lost the same thing twice is one row.
-                        let mut lost = lost;
                         lost.sort_unstable();
                         lost.dedup();
                         lost.into_iter().for_each(|what| done.lost.entry(what).or_default().add(line, 0));
                         done.written += 1;
-                        write(&row.into())?;
+                        write(&row)?;
                     }
                     Err(why) if skip => done.left_out.entry(why).or_default().add(line, 0),
                     Err(message) => problems.push(RowProblem { line, message }),

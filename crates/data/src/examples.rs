@@ -177,7 +177,7 @@ impl Examples {
     pub fn get(&self, index: usize, weight: f32) -> Result<Example, DataError> {
         let place = self.place(index);
         let (ids, runs) = (place.ids as usize, place.runs as usize);
-        let numbers = match &self.part(index).store {
+        let mut numbers = match &self.part(index).store {
             Store::Memory(numbers) => numbers[place.start as usize..][..ids + runs].to_vec(),
             Store::File { path, file } => {
                 let mut bytes = vec![0; 4 * (ids + runs)];
@@ -192,7 +192,6 @@ impl Examples {
         for run in numbers[ids..].chunks_exact(2) {
             weights[run[0] as usize..run[1] as usize].fill(weight);
         }
-        let mut numbers = numbers;
         numbers.truncate(ids);
         Ok(Example { ids: numbers, weights, row: place.row as usize })
     }
@@ -289,8 +288,8 @@ impl ExamplesWriter {
     /// # Errors
     /// [`DataError::Write`] where that cannot be made.
     pub fn in_file(path: &Path) -> Result<Self, DataError> {
-        let options = File::options().read(true).write(true).create_new(true).open(path);
-        let file = options.map_err(|source| DataError::Write { path: path.to_owned(), source })?;
+        let opened = File::options().read(true).write(true).create_new(true).open(path);
+        let file = opened.map_err(|source| DataError::Write { path: path.to_owned(), source })?;
         let sink = Sink::File { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file) };
         Ok(Self::to(sink))
     }

@@ -19,7 +19,6 @@
 //! batch, and the one division is made where that is computed.
 
 mod check;
-mod columns;
 mod convert;
 mod error;
 mod examples;
@@ -42,14 +41,13 @@ mod write;
 pub use check::{
     Action, Check, CheckOptions, CheckReport, Checker, Finding, LengthUnit, Lengths, Place, Severity, check_files,
 };
-pub use columns::Shape;
 pub use convert::{Conversion, convert};
 pub use error::{DataError, RowProblem};
 pub use examples::{Example, Examples, ExamplesWriter, Pair};
 pub use filter::{Filtered, Filtering, Filters, Treatment};
 pub use format::Format;
 pub use mix::{ExampleRef, Extent, MixError, MixUnit, Schedule, ShareReport, SourceShare, Units, schedule};
-pub use near::{NEAR_DUPLICATE, NearIndex, Prepared, SHINGLE, jaccard, shingles};
+pub use near::{NearIndex, Prepared, shingles};
 pub use overlap::{HeldOut, HeldOutKind, RunIndex, SHARED_RUN, each_item};
 pub use pack::{MicroBatch, PackedPair, PairBatch, Target, micro_batches, pair_batches};
 pub use prepare::{Preparing, RowOrder, RowRules, Source, prepare, prepare_file, prepare_filtered};
@@ -57,6 +55,6 @@ pub use private::{Private, masked, private};
 pub use read::{FileRows, ReadOptions, expand, load_rows, parse_rows, read_rows};
 pub use report::{DropReason, Dropped, LengthReport, SourceReport, Split, TurnsApart};
 pub use row::{LoadedRows, Passage, Preference, Row, RowContent, RowKind, Task};
-pub use split::{HoldOut, NEAR, Side, Together, hold_out, together};
-pub use words::{repetition, script, word_hashes, words};
-pub use write::RowsWriter;
+pub use split::{HoldOut, Side, Together, hold_out, together};
+pub use words::{repetition, script, word_hashes};
+pub use write::{RowsWriter, Shape};

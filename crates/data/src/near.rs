@@ -15,9 +15,9 @@ use temper_run::Random;
 use crate::words::{hash_of, runs};
 
 /// Words of a shingle (Lee et al. 2022, "Deduplicating Training Data Makes Language Models Better", section 4.2).
-pub const SHINGLE: usize = 5;
+const SHINGLE: usize = 5;
 /// The Jaccard index from which two texts are nearly the same (the same source; the Nova Forge SDK's default too).
-pub const NEAR_DUPLICATE: f64 = 0.8;
+const NEAR_DUPLICATE: f64 = 0.8;
 /// Bands of the signature, as many as in NeMo Curator.
 const BANDS: usize = 20;
 /// Hash functions of a band: see the probability above.
@@ -36,7 +36,7 @@ pub fn shingles(words: &[u64]) -> Vec<u32> {
 }
 
 /// Of two sorted sets, exactly.
-pub fn jaccard(a: &[u32], b: &[u32]) -> f64 {
+pub(crate) fn jaccard(a: &[u32], b: &[u32]) -> f64 {
     of_least(a, b, usize::MAX)
 }
 

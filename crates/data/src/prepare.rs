@@ -237,7 +237,8 @@ impl<'r> Preparing<'r> {
         }
         if chosen.ids.first() != rejected.ids.first() || chosen.trained[0] || rejected.trained[0] {
             let message =
-                "the two answers share no first token of context: nothing predicts their first words".to_owned();
+                "the two answers share no first token, expected a prompt before both: nothing predicts their first words"
+                    .to_owned();
             self.problems.push(RowProblem { line: row.line, message });
             return Ok(());
         }

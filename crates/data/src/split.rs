@@ -9,8 +9,10 @@ use std::collections::HashMap;
 
 use temper_run::Random;
 
+use crate::near::jaccard;
+
 /// Texts with a Jaccard index of at least this are nearly the same: one word of nine replaced is.
-pub const NEAR: f64 = 0.7;
+const NEAR: f64 = 0.7;
 
 /// Shingles that more than this share of at least [`COMMON_FROM`] rows have are the frame of a prompt, not its content,
 /// and do not count.
@@ -150,19 +152,6 @@ fn near_pairs(words: &[Vec<String>], rows: &[usize]) -> Vec<(usize, usize)> {
         }
     }
     pairs
-}
-
-/// Of two sorted sets.
-fn jaccard(a: &[u32], b: &[u32]) -> f64 {
-    let (mut i, mut j, mut both) = (0, 0, 0);
-    while i < a.len() && j < b.len() {
-        match a[i].cmp(&b[j]) {
-            std::cmp::Ordering::Less => i += 1,
-            std::cmp::Ordering::Greater => j += 1,
-            std::cmp::Ordering::Equal => (i, j, both) = (i + 1, j + 1, both + 1),
-        }
-    }
-    both as f64 / (a.len() + b.len() - both) as f64
 }
 
 /// How much to hold out.

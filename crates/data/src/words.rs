@@ -3,14 +3,8 @@
 
 use temper_run::mix;
 
-/// Lower-case runs of letters and digits; a character of a script without spaces is a word of its own.
-pub fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    each_word(text, |word| words.push(word.to_owned()));
-    words
-}
-
-/// The hashes of [`words`], without making these.
+/// The hashes of a text's words: lower-case runs of letters and digits; a character of a script without spaces is a word of its
+/// own.
 pub fn word_hashes(text: &str) -> Vec<u64> {
     let mut hashes = Vec::with_capacity(text.len() / 5 + 1);
     let (mut word, mut rest) = (None, text);
@@ -48,31 +42,6 @@ fn stands_alone(c: char) -> bool {
     matches!(c as u32, 0x0E00..=0x0EFF | 0x1780..=0x17FF | 0x3040..=0x30FF | 0x3400..=0x9FFF | 0x20000..=0x3FFFF)
 }
 
-fn each_word(text: &str, mut tell: impl FnMut(&str)) {
-    let mut word = String::new();
-    for c in text.chars() {
-        let alone = stands_alone(c);
-        if c.is_alphanumeric() && !alone {
-            if c.is_ascii() {
-                word.push(c.to_ascii_lowercase());
-            } else {
-                word.extend(c.to_lowercase());
-            }
-            continue;
-        }
-        if !word.is_empty() {
-            tell(&word);
-            word.clear();
-        }
-        if alone {
-            tell(c.encode_utf8(&mut [0; 4]));
-        }
-    }
-    if !word.is_empty() {
-        tell(&word);
-    }
-}
-
 /// A hash that is the same on every machine and in every version: FNV-1a, its bits spread.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     mix(bytes.iter().copied().fold(BASIS, add))
@@ -101,7 +70,8 @@ pub fn repetition(items: &[u64], length: usize) -> f64 {
     // A polynomial over the run, which the next item moves on (Karp and Rabin 1987): two runs of a text share one with a
     // probability of about 2^-64.
     const BASE: u64 = 0x9E37_79B9_7F4A_7C15;
-    let count = (items.len() + 1).saturating_sub(length.max(1));
+    let length = length.max(1);
+    let count = (items.len() + 1).saturating_sub(length);
     if count == 0 {
         return 0.0;
     }
@@ -163,6 +133,24 @@ pub(crate) fn each_text(value: &serde_json::Value, tell: &mut impl FnMut(&str)) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The words themselves, a character at a time.
+    fn words(text: &str) -> Vec<String> {
+        let (mut words, mut word) = (Vec::new(), String::new());
+        for c in text.chars() {
+            if c.is_alphanumeric() && !stands_alone(c) {
+                word.extend(c.to_lowercase());
+                continue;
+            }
+            words.push(std::mem::take(&mut word));
+            if stands_alone(c) {
+                words.push(c.to_string());
+            }
+        }
+        words.push(word);
+        words.retain(|word| !word.is_empty());
+        words
+    }
 
     #[test]
     fn words_of_scripts_without_spaces_are_characters() {

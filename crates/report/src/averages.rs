@@ -49,15 +49,19 @@ struct Line {
 }
 
 impl Point {
-    /// The rows that are shown: the domain's, and those that have a floor.
     fn rows(&self) -> Vec<&Row> {
-        let rows = self.comparison.iter().flat_map(|comparison| &comparison.rows);
-        rows.filter(|row| row.kind.is_none() && (row.floor.is_some() || row.suite == "domain")).collect()
+        point_rows(self.comparison.as_ref())
     }
 
     fn row(&self, like: &Row) -> Option<&Row> {
         self.rows().into_iter().find(|row| (&row.suite, row.metric) == (&like.suite, like.metric))
     }
+}
+
+/// The rows of a comparison by which a point is shown: the domain's, and those that have a floor.
+pub fn point_rows(comparison: Option<&Comparison>) -> Vec<&Row> {
+    let rows = comparison.into_iter().flat_map(|comparison| &comparison.rows);
+    rows.filter(|row| row.kind.is_none() && (row.floor.is_some() || row.suite == "domain")).collect()
 }
 
 /// Nothing where the run was not averaged.

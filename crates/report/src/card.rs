@@ -1,5 +1,7 @@
 //! Model cards: the `README.md` that Hugging Face's hub and people read beside weights.
 
+use std::path::Path;
+
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde::Serialize;
 use temper_run::write_atomic;
@@ -30,6 +32,12 @@ enum Model<'a> {
     Gguf(&'a str),
 }
 
+/// What lies in a folder.
+fn names(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+}
+
 impl RunFolder {
     /// Writes a model card into `adapter/`, `merged/` and every `gguf-TYPE/`, where they are.
     ///
@@ -42,11 +50,9 @@ impl RunFolder {
                 write_atomic(&folder.join("README.md"), self.card(model)?.as_bytes())?;
             }
         }
-        for kind in ["f32", "f16", "bf16", "q8_0", "q4_0"] {
-            let folder = self.path.join(format!("gguf-{kind}"));
-            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-            let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-            if let Some(file) = names.into_iter().find(|name| name.ends_with(".gguf")) {
+        for folder in names(&self.path).filter(|name| name.starts_with("gguf-")) {
+            let folder = self.path.join(folder);
+            if let Some(file) = names(&folder).find(|name| name.ends_with(".gguf")) {
                 write_atomic(&folder.join("README.md"), self.card(Model::Gguf(&file))?.as_bytes())?;
             }
         }
@@ -59,6 +65,7 @@ impl RunFolder {
             let path = format!("stages.{stage}.{field}");
             self.plan.settings.iter().find(|setting| setting.path == path).map(|setting| &setting.value)
         };
+        let several = self.plan.stages.len() > 1;
         let kind = |stage: usize| {
             let (rank, alpha) = (of(stage, "lora_rank")?.as_u64()?, of(stage, "lora_alpha")?.as_f64()?);
             let is = |field: &str| of(stage, field).is_some_and(|value| *value == true);
@@ -67,7 +74,9 @@ impl RunFolder {
                 list.filter_map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
             };
             let root = if is("use_rslora") { "the root of its rank (rsLoRA)" } else { "its rank" };
-            let mut text = format!("rank {rank}, scaled by {alpha} over {root}, on {}", names("target_modules"));
+            let whose = if several { format!(" of stage {}", stage + 1) } else { String::new() };
+            let targets = names("target_modules");
+            let mut text = format!("Adapter{whose}: rank {rank}, scaled by {alpha} over {root}, on {targets}");
             if is("use_dora") {
                 text += "; with trained magnitudes (DoRA)";
             }

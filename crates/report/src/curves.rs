@@ -264,6 +264,12 @@ struct Scale {
 }
 
 impl Scale {
+    /// With room below the lowest and above the highest.
+    fn padded(low: f64, high: f64) -> Scale {
+        let padding = if high > low { 0.06 * (high - low) } else { 0.5 * high.abs().max(1e-9) };
+        Scale { low: low - padding, high: high + padding }
+    }
+
     /// Share of the height, from the top.
     fn y(&self, value: f64) -> f64 {
         (self.high - value) / (self.high - self.low)
@@ -283,8 +289,8 @@ impl Frame {
             return None;
         }
         let low = if from_zero { 0.0f64.min(low) } else { low };
-        let padding = if high > low { 0.06 * (high - low) } else { 0.5 * high.abs().max(1e-9) };
-        Some(Scale { low: if from_zero { low } else { low - padding }, high: high + padding })
+        let padded = Scale::padded(low, high);
+        Some(if from_zero { Scale { low, ..padded } } else { padded })
     }
 
     /// A figure, if any value is finite.
@@ -297,10 +303,6 @@ impl Frame {
         from_zero: bool,
     ) -> Option<Chart> {
         let scale = self.scale(series, from_zero)?;
-        let axis = |marks: Vec<f64>, at: &dyn Fn(f64) -> f64| {
-            let labels = tick_labels(&marks);
-            marks.iter().zip(labels).map(|(&m, label)| Tick { at: place(100.0 * at(m)), label }).collect::<Vec<_>>()
-        };
         let mut notes = Vec::new();
         let longest = series.iter().map(|one| one.values.len()).max().unwrap_or(0);
         if longest > MOST_POINTS {
@@ -322,8 +324,8 @@ impl Frame {
             description,
             note: notes.join(" "),
             x_label: "optimiser step",
-            x_ticks: axis(whole(ticks(0.0, self.last as f64, 6)), &|step| self.x(step)),
-            y_ticks: axis(ticks(scale.low, scale.high, 6), &|value| scale.y(value)),
+            x_ticks: axis(whole(ticks(0.0, self.last as f64, 6)), |step| self.x(step)),
+            y_ticks: axis(ticks(scale.low, scale.high, 6), |value| scale.y(value)),
             stage_starts: self.starts.iter().map(|&start| place(100.0 * self.x(start as f64))).collect(),
             series: lines.collect(),
         })
@@ -360,17 +362,10 @@ pub(crate) fn front(
         let (low, high) = marks
             .iter()
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), mark| (low.min(of(mark)), high.max(of(mark))));
-        let padding = if high > low { 0.06 * (high - low) } else { 0.5 * high.abs().max(1e-9) };
-        (low - padding, high + padding)
+        Scale::padded(low, high)
     };
-    let (x_range, y_range) = (range(|mark| mark.x), range(|mark| mark.y));
-    let x = |value: f64| (value - x_range.0) / (x_range.1 - x_range.0);
-    let y = |value: f64| (y_range.1 - value) / (y_range.1 - y_range.0);
-    let axis = |(low, high): (f64, f64), at: &dyn Fn(f64) -> f64| {
-        let marks = ticks(low, high, 6);
-        let labels = tick_labels(&marks);
-        marks.iter().zip(labels).map(|(&mark, label)| Tick { at: place(100.0 * at(mark)), label }).collect::<Vec<_>>()
-    };
+    let (width, height) = (range(|mark| mark.x), range(|mark| mark.y));
+    let (x, y) = (|value: f64| 1.0 - width.y(value), |value: f64| height.y(value));
     let path: Vec<String> = marks.iter().map(|m| format!("{:.1} {:.1}", BOX * x(m.x), BOX * y(m.y))).collect();
     let dot = |mark: &&Mark| Dot {
         x: place(100.0 * x(mark.x)),
@@ -381,7 +376,8 @@ pub(crate) fn front(
     let points = marks.iter().map(dot).collect();
     let series =
         vec![Line { name: "weights".into(), class: "c0".into(), path: format!("M{}", path.join("L")), points }];
-    let (x_ticks, y_ticks) = (axis(x_range, &x), axis(y_range, &y));
+    let x_ticks = axis(ticks(width.low, width.high, 6), x);
+    let y_ticks = axis(ticks(height.low, height.high, 6), y);
     Some(Chart {
         title,
         unit,
@@ -393,6 +389,12 @@ pub(crate) fn front(
         stage_starts: Vec::new(),
         series,
     })
+}
+
+/// The marks of an axis, each at its share of the length.
+fn axis(marks: Vec<f64>, at: impl Fn(f64) -> f64) -> Vec<Tick> {
+    let labels = tick_labels(&marks);
+    marks.iter().zip(labels).map(|(&mark, label)| Tick { at: place(100.0 * at(mark)), label }).collect()
 }
 
 /// Steps are whole; between 0 and 3 there are no halves.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::folder::{Checks, Finding, Place, RunFolder};
+use crate::folder::{Checks, Finding, Place, RunFolder, Stage};
 use crate::number::{count, percent};
 use crate::provenance::stage_title;
 
@@ -31,7 +31,7 @@ struct FindingRow {
 pub(crate) fn findings(run: &RunFolder) -> Vec<FindingGroup> {
     let several = run.plan.stages.len() > 1;
     let stages = run.plan.stages.iter().enumerate();
-    let group = |(index, stage): (usize, &crate::folder::Stage)| {
+    let group = |(index, stage): (usize, &Stage)| {
         let title = if several { stage_title(index, &stage.kind) } else { String::new() };
         let (rows, findings) = match &stage.checks {
             None => ("The version that planned this run did not check rows.".to_owned(), Vec::new()),

@@ -25,6 +25,7 @@ mod page;
 mod provenance;
 mod rows;
 
+pub use averages::point_rows;
 pub use error::ReportError;
 pub use folder::RunFolder;
 pub use number::{Style, bytes, count, duration, percent};

@@ -2,8 +2,8 @@
 //!
 //! - [`Tokenizer`]: text to ids and back; from `tokenizer.json` or from the metadata of a GGUF file ([`GgufVocab`]).
 //! - [`Renderer`]: a row of data to ids and a mask of what is trained ([`Rendered`]), by the model's own chat template, run
-//!   as `transformers` runs it. Training, evaluation and chat all
-//!   go through it, so the prompt that a model was trained on is, id by id, the prompt that it sees in use.
+//!   as `transformers` runs it. Training, evaluation and chat all go through it, so the prompt that a model was trained on is,
+//!   id by id, the prompt that it sees in use.
 //!
 //! What a user wrote stays text: `<|im_end|>` in a message never becomes the control token.
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use temper_data::{ExamplesWriter, Extent, MixUnit, ReadOptions, RowRules, micro_batches, prepare_file, schedule};
 
+use crate::base::open;
 use crate::command::{DONE, Failure, Outcome, print};
-use crate::run::Reporter;
 
 /// A file and how it becomes batches.
 #[derive(clap::Args)]
@@ -32,9 +32,7 @@ pub struct DataArgs {
 
 /// Reads, renders, tokenises to a file that goes away, and packs one epoch; prints what each took.
 pub fn run(args: &DataArgs) -> Outcome {
-    let mut reporter = Reporter::new();
-    let base = temper_pipeline::open_base(&args.base, None, args.offline, &mut |event| reporter.hear(event))?;
-    reporter.finish();
+    let base = open(&args.base, args.offline)?;
     if let Some(folder) = &args.write_tokenizer {
         base.renderer.tokenizer().save(folder).map_err(Failure::run)?;
     }

@@ -10,6 +10,7 @@ use temper_recipe::Recipe;
 use temper_report::{count, percent};
 
 use super::{Input, files, input};
+use crate::base::open;
 use crate::command::{DONE, Failure, Outcome, REFUSED, conclude, json};
 use crate::run::Reporter;
 use crate::table::table;
@@ -78,15 +79,7 @@ fn by_recipe(recipe: &Path, args: &Args) -> Result<CheckReport, Failure> {
 /// By what the command line says.
 fn alone(args: &Args) -> Result<CheckReport, Failure> {
     let (read, found, held_out) = (args.input.options(), files(&args.files, args.offline)?, held_out(args)?);
-    let base = match &args.base {
-        Some(base) => {
-            let mut reporter = Reporter::new();
-            let base = temper_pipeline::open_base(base, None, args.offline, &mut |event| reporter.hear(event))?;
-            reporter.finish();
-            Some(base)
-        }
-        None => None,
-    };
+    let base = args.base.as_ref().map(|base| open(base, args.offline)).transpose()?;
     let renderer = base.as_ref().map(|base| &base.renderer);
     let options = CheckOptions { held_out, renderer, max_length: args.max_length, ..CheckOptions::default() };
     check_files(found.iter().map(|file| (file.as_path(), &read)), options).map_err(input)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use temper_data::{Conversion, DataError, Dropped, Format, RowsWriter, Shape, convert};
+use temper_data::{Conversion, DataError, Dropped, Format, RowsWriter, convert};
 use temper_report::count;
 
 use super::{Rows, input, named_format};
@@ -48,11 +48,12 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 fn write(files: &[PathBuf], args: &Args) -> Result<Conversion, DataError> {
-    let (mut rows, shape) = match &args.output {
-        Some(output) => (RowsWriter::create(output)?, Shape::of(output)?),
-        None => (RowsWriter::to_stdout(), Shape::Json),
+    let mut rows = match &args.output {
+        Some(output) => RowsWriter::create(output)?,
+        None => RowsWriter::to_stdout(),
     };
-    let done = convert(files, &args.rows.input.options(), (args.to, shape), args.skip, &mut |row| rows.row(row))?;
+    let shape = rows.shape();
+    let done = convert(files, &args.rows.input.options(), args.to, shape, args.skip, |row| rows.row(row))?;
     rows.finish()?;
     Ok(done)
 }

@@ -10,8 +10,8 @@ use temper_run::write_atomic;
 use temper_text::Tokenizer;
 
 use super::{Input, input};
+use crate::base::open;
 use crate::command::{DONE, Failure, Outcome, print, tell};
-use crate::run::Reporter;
 
 /// What to show.
 #[derive(clap::Args)]
@@ -41,9 +41,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let mut reporter = Reporter::new();
-    let base = temper_pipeline::open_base(&args.base, None, args.offline, &mut |event| reporter.hear(event))?;
-    reporter.finish();
+    let base = open(&args.base, args.offline)?;
     let rows = load_rows(&args.file, &args.input.options()).map_err(input)?;
     let rules = RowRules { pairs: rows.kind == RowKind::Preference, ..args.max_length.into() };
     let source = prepare(&rows, &base.renderer, rules, "data", 1.0).map_err(input)?;

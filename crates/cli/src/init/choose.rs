@@ -18,6 +18,7 @@ const REPEATS: f64 = 4.0;
 /// One source of replay.
 pub struct Replay {
     pub name: &'static str,
+    pub file: &'static general::File,
     pub share: usize,
     pub rows: usize,
     /// Trained tokens of all its rows.
@@ -60,22 +61,21 @@ pub fn choose(data: &Data, base: &Base, device: &Cpu, memory: Memory) -> Result<
     let (test, validation) = ((n * 15 / 100).clamp(5, 1000), (n / 10).clamp(4, 300));
     let train = n.saturating_sub(test + validation).max(1);
 
-    // Continued pretraining takes plain text only; conversations need a template.
-    let mut files = vec![("prose", &general::PROSE)];
-    if has_template && data.task != Task::Text {
-        files.push(("chat", &general::CHAT));
-    }
-    // A stage over pairs is mixed with pairs only, and there are no general ones.
-    if data.task == Task::Preference {
-        files.clear();
-    }
+    // A stage over pairs is mixed with pairs only, and there are no general ones; continued pretraining takes plain text only;
+    // conversations need a template.
+    let files = match data.task {
+        Task::Preference => vec![],
+        Task::Classification | Task::Chat if has_template => vec![("prose", &general::PROSE), ("chat", &general::CHAT)],
+        Task::Classification | Task::Chat | Task::Text => vec![("prose", &general::PROSE)],
+    };
     let sources = files.iter().map(|(_, file)| read(file, base)).collect::<Result<Vec<Source>, Failure>>()?;
     let replay: Vec<Replay> = files
         .iter()
         .zip(&sources)
-        .map(|((name, _), source)| Replay {
+        .map(|((name, file), source)| Replay {
             name,
-            share: 100 / files.len().max(1),
+            file,
+            share: 100 / files.len(),
             rows: source.report.kept,
             trained: source.report.trained_tokens,
         })

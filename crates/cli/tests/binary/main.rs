@@ -6,6 +6,8 @@ mod checks;
 mod faults;
 mod recipes;
 mod scripted;
+#[path = "../tiny/mod.rs"]
+mod shared;
 #[cfg(unix)]
 mod streams;
 mod tables;
@@ -13,14 +15,7 @@ mod tables;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-fn gguf() -> String {
-    std::env::var("TEMPER_TEST_GGUF")
-        .expect("TEMPER_TEST_GGUF names the test model: run `cargo xtask test`, which fetches it")
-}
+use shared::{ends as refused, gguf, root, stdout};
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_temper"));
@@ -32,23 +27,10 @@ fn temper(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()
 }
 
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
 /// Expects exit code 0 and gives standard output.
 fn done(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     stdout(output)
-}
-
-/// Expects the exit code and that standard error holds every piece.
-fn refused(output: &Output, code: i32, pieces: &[&str]) {
-    let text = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for piece in pieces {
-        assert!(text.contains(piece), "`{piece}` is not in:\n{text}");
-    }
 }
 
 /// A folder with a recipe for the tiny rows over the real model, and room for faulty files.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use temper_model::{Checkpoint, Dtype, LlamaConfig, write_model};
 use temper_run::Random;
 use temper_text::Tokenizer;
@@ -12,15 +13,19 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
+/// The real model that the tests read.
+pub fn gguf() -> String {
+    std::env::var("TEMPER_TEST_GGUF")
+        .expect("TEMPER_TEST_GGUF names the test model: run `cargo xtask test`, which fetches it")
+}
+
 /// A folder with a base, a recipe and a cache of its own.
 pub struct Folder(tempfile::TempDir);
 
 impl Folder {
     pub fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
-        let gguf = std::env::var("TEMPER_TEST_GGUF")
-            .expect("TEMPER_TEST_GGUF names the test model: run `cargo xtask test`, which fetches it");
-        let real = Checkpoint::open(Path::new(&gguf)).unwrap();
+        let real = Checkpoint::open(Path::new(&gguf())).unwrap();
         let config = LlamaConfig {
             hidden_size: 32,
             intermediate_size: 48,
@@ -83,21 +88,27 @@ impl Folder {
 "
             )
         };
+        let lora = stage("mode: lora\n    max_steps: 12\n    learning_rate: 1e-2\n    lora_rank: 4");
+        let full = stage("mode: full\n    max_steps: 6\n    learning_rate: 1e-3\n    weight_average: 0.7");
+        self.around("base", &(lora + &full))
+    }
+
+    /// A recipe of these stages over the base of this name, with held-out text and its floor.
+    pub fn around(&self, base: &str, stages: &str) -> String {
         format!(
             "name: tiny
 base: {base}
 output: {run}
 stages:
-{lora}{full}evaluation:
+{stages}evaluation:
   general:
     - {{name: heldout, kind: text_loss, path: {tiny}/tiny_heldout.jsonl}}
   floors:
     heldout: {{max_increase_percent: 50}}
 ",
-            base = self.path("base").display(),
+            base = self.path(base).display(),
             run = self.path("run").display(),
-            lora = stage("mode: lora\n    max_steps: 12\n    learning_rate: 1e-2\n    lora_rank: 4"),
-            full = stage("mode: full\n    max_steps: 6\n    learning_rate: 1e-3\n    weight_average: 0.7"),
+            tiny = root().join("data/tests").display(),
         )
     }
 
@@ -114,25 +125,55 @@ stages:
     /// What a run gave, to compare runs by: the result of each stage, the merged model, both axes, and the metrics without
     /// wall times.
     pub fn result(&self, run: &str) -> Vec<(String, Vec<u8>)> {
+        self.result_of(
+            run,
+            &[
+                "checkpoints/stage-1/result/weights/adapter_model.safetensors",
+                "checkpoints/stage-2/result/weights/model.safetensors",
+                "merged/model.safetensors",
+                "judgement.json",
+            ],
+        )
+    }
+
+    /// These files of a run, and its metrics without wall times.
+    pub fn result_of(&self, run: &str, files: &[&str]) -> Vec<(String, Vec<u8>)> {
         let at = |name: &str| self.path(run).join(name);
-        let files = [
-            "checkpoints/stage-1/result/weights/adapter_model.safetensors",
-            "checkpoints/stage-2/result/weights/model.safetensors",
-            "merged/model.safetensors",
-            "judgement.json",
-        ];
         let mut all: Vec<(String, Vec<u8>)> =
             files.iter().map(|name| ((*name).to_owned(), std::fs::read(at(name)).unwrap())).collect();
-        let metrics = std::fs::read_to_string(at("metrics.jsonl")).unwrap();
         let mut timeless = String::new();
-        for line in metrics.lines() {
-            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        for mut line in lines(&at("metrics.jsonl")) {
             line.as_object_mut().unwrap().remove("seconds");
             timeless.push_str(&format!("{line}\n"));
         }
         all.push(("metrics.jsonl".to_owned(), timeless.into_bytes()));
         all
     }
+
+    /// The losses of the steps or the validations of a run.
+    pub fn losses(&self, run: &str, event: &str) -> Vec<f64> {
+        let lines = lines(&self.path(run).join("metrics.jsonl"));
+        let of = lines.iter().filter(|line| line["event"] == event);
+        of.map(|line| line["loss"].as_f64().unwrap()).collect()
+    }
+}
+
+/// Expects two results of runs to be the same bytes.
+pub fn same(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) {
+    assert_eq!(a.len(), b.len());
+    for ((name, a), (_, b)) in a.iter().zip(b) {
+        assert!(a == b, "{name} differs: {} bytes against {}", a.len(), b.len());
+    }
+}
+
+/// A file of JSON.
+pub fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// A file of a JSON value a line.
+pub fn lines(path: &Path) -> Vec<Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 pub fn stdout(output: &Output) -> String {
@@ -149,4 +190,9 @@ pub fn ends(output: &Output, code: i32, pieces: &[&str]) {
     for piece in pieces {
         assert!(stderr(output).contains(piece), "`{piece}` is not in:\n{}", stderr(output));
     }
+}
+
+/// Expects a run to have come to its end, whatever its gate says.
+pub fn finished(output: &Output) {
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", stderr(output));
 }

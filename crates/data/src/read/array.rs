@@ -3,7 +3,7 @@
 use std::io::BufRead;
 use std::path::Path;
 
-use super::limits::{ENDLESS, LONGEST, too_long};
+use super::limits::{ENDLESS, LONGEST, mib, too_long};
 use super::{CHUNK, Chunk, Raw, Records, cannot_read, unreadable};
 use crate::error::DataError;
 
@@ -58,7 +58,7 @@ impl<'a, R: BufRead> Array<'a, R> {
 
     /// One object, by its brackets; strings may hold any.
     fn object(&mut self) -> Result<Raw, DataError> {
-        let (mut bytes, mut depth, mut text, mut escaped, mut size) = (Vec::new(), 0usize, false, false, 0u64);
+        let (mut bytes, mut depth, mut text, mut escaped, mut size) = (Vec::new(), 0usize, false, false, 0);
         let first = self.line;
         loop {
             let buffer = self.reader.fill_buf().map_err(cannot_read(self.path))?;
@@ -84,12 +84,12 @@ impl<'a, R: BufRead> Array<'a, R> {
                     break;
                 }
             }
-            size += used as u64;
+            size += used;
             if size > ENDLESS {
-                let problem = format!("line {first}: an object does not end within {} MiB", ENDLESS >> 20);
+                let problem = format!("line {first}: an object does not end within {}", mib(ENDLESS));
                 return Err(unreadable(self.path, problem, HINT));
             }
-            let long = size > LONGEST as u64;
+            let long = size > LONGEST;
             if !long {
                 bytes.extend_from_slice(&buffer[..used]);
             }

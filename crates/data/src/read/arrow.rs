@@ -11,6 +11,7 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{MessageHeader, RecordBatch as Layout, root_as_message};
 
 use super::limits::{FOOTER, MESSAGE, mib};
+use super::little_endian;
 
 /// Rows of a message.
 const ROWS: i64 = 16 << 20;
@@ -27,15 +28,11 @@ pub(super) fn before_footer(whole: u64, end: &[u8]) -> Result<u64, String> {
     if magic != b"ARROW1" {
         return Err(cut_off());
     }
-    let length = number(length);
-    if length as usize > FOOTER {
-        return Err(format!("its footer has {}, at most {} are read", mib(length as usize), mib(FOOTER)));
+    let length = little_endian(length) as usize;
+    if length > FOOTER {
+        return Err(format!("its footer has {}, at most {} are read", mib(length), mib(FOOTER)));
     }
-    whole.checked_sub(10 + u64::from(length)).ok_or_else(cut_off)
-}
-
-fn number(bytes: &[u8]) -> u32 {
-    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u32::from(byte))
+    whole.checked_sub(10 + length as u64).ok_or_else(cut_off)
 }
 
 /// The batches of a stream.
@@ -60,14 +57,14 @@ impl<R: Read> Messages<R> {
         if head.is_empty() {
             return Ok(None);
         }
-        if number(&head) == CONTINUES {
+        if little_endian(&head) == CONTINUES {
             head.clear();
             self.fill(&mut head, 4)?;
         }
         if head.len() < 4 {
             return Err(cut_off());
         }
-        let length = number(&head) as usize;
+        let length = little_endian(&head) as usize;
         if length == 0 {
             return Ok(None);
         }

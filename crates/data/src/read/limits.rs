@@ -8,7 +8,7 @@ pub(super) const LONGEST: usize = 64 << 20;
 /// Values of a row (texts, numbers, lists, objects), each of which takes some 72 bytes in memory.
 pub(super) const VALUES: usize = 1 << 20;
 /// Bytes after which a line that does not end is given up, and the file with it.
-pub(super) const ENDLESS: u64 = 1 << 30;
+pub(super) const ENDLESS: usize = 1 << 30;
 /// Bytes of the first line of a table, which names the columns.
 pub(super) const HEADER: usize = 1 << 20;
 /// Bytes of a page of Parquet, packed and unpacked: a page holds a cell of the longest row, and what stands before it.

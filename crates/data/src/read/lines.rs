@@ -3,7 +3,7 @@
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-use super::limits::{ENDLESS, LONGEST, too_long};
+use super::limits::{ENDLESS, LONGEST, mib, too_long};
 use super::{CHUNK, Chunk, Raw, Records, cannot_read, unreadable};
 use crate::error::DataError;
 
@@ -30,9 +30,10 @@ impl<R: BufRead> Records for Lines<'_, R> {
             }
             self.line += 1;
             if bytes.len() == LONGEST && bytes.last() != Some(&b'\n') {
-                let skipped = (&mut self.reader).take(ENDLESS).skip_until(b'\n').map_err(cannot_read(self.path))?;
-                if skipped as u64 == ENDLESS {
-                    let problem = format!("line {}: it does not end within {} MiB", self.line, ENDLESS >> 20);
+                let skipped =
+                    (&mut self.reader).take(ENDLESS as u64).skip_until(b'\n').map_err(cannot_read(self.path))?;
+                if skipped == ENDLESS {
+                    let problem = format!("line {}: it does not end within {}", self.line, mib(ENDLESS));
                     return Err(unreadable(self.path, problem, "a row of JSONL is a line"));
                 }
                 chunk.push((self.line, Raw::Problem(too_long())));

@@ -32,6 +32,11 @@ pub use open::expand;
 /// Bytes of records that are read together.
 const CHUNK: usize = 4 << 20;
 
+/// A number as files hold it: its lowest byte first.
+fn little_endian(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u32::from(byte))
+}
+
 /// How a file is read, where its content does not tell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReadOptions {

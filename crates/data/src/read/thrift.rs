@@ -7,6 +7,8 @@ const SKIPPED_DEPTH: usize = 64;
 
 /// The type of a field or of the items of a list.
 pub(super) mod kind {
+    pub const TRUE: u8 = 1;
+    pub const FALSE: u8 = 2;
     pub const I32: u8 = 5;
     pub const LIST: u8 = 9;
     pub const STRUCT: u8 = 12;
@@ -92,7 +94,7 @@ impl<'b> Compact<'b> {
         let depth = depth.checked_sub(1)?;
         match kind {
             // True and false are said by the type.
-            1 | 2 => Some(()),
+            kind::TRUE | kind::FALSE => Some(()),
             3 => self.pass(1),
             4..=6 => self.varint().map(|_| ()),
             7 => self.pass(8),
@@ -100,7 +102,7 @@ impl<'b> Compact<'b> {
                 let length = self.varint()?;
                 self.pass(usize::try_from(length).ok()?)
             }
-            9 | 10 => {
+            kind::LIST | 10 => {
                 let (item, count) = self.list()?;
                 (0..count).try_for_each(|_| self.item(item, depth))
             }
@@ -115,7 +117,7 @@ impl<'b> Compact<'b> {
                     self.item(kinds & 0x0F, depth)
                 })
             }
-            12 => {
+            kind::STRUCT => {
                 let mut before = 0;
                 while let Some((kind, id)) = self.field(before)? {
                     before = id;
@@ -130,7 +132,7 @@ impl<'b> Compact<'b> {
 
     /// An item of a list takes at least a byte, so that a count cannot keep the reader busy for nothing.
     fn item(&mut self, kind: u8, depth: usize) -> Option<()> {
-        if kind == 1 || kind == 2 { self.pass(1) } else { self.skip(kind, depth) }
+        if matches!(kind, kind::TRUE | kind::FALSE) { self.pass(1) } else { self.skip(kind, depth) }
     }
 }
 

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::gguf::{BYTE, CONTROL, GgufVocab, NORMAL, UNKNOWN, UNUSED, USER_DEFINED};
-use super::{Specials, Tokenizer, TokenizerError};
+use super::{Prefix, Specials, Tokenizer, TokenizerError};
 
 /// Text in which every known way to cut words shows: numbers, contractions, cases, marks, scripts, spaces, line ends.
 const PROBE: &str = "Hello WORLD helloWorld's I'm we'LL they'RE x'll 3 42 1234567 3.14 a1b22c333 \
@@ -50,26 +50,20 @@ impl Tokenizer {
         };
         let count = self.vocab_size;
         (vocab.tokens, vocab.token_types) = ((0..count).map(|id| format!("[PAD{id}]")).collect(), vec![UNUSED; count]);
+        let place = |field: &str, token: &str, id: &Value| {
+            let within = id.as_u64().map(|id| id as usize).filter(|&id| id < count);
+            let problem = || format!("{field}: the id of {token:?} is {id}, expected a number below {count}");
+            within.ok_or_else(|| TokenizerError::Invalid(problem()))
+        };
         for (token, id) in model["vocab"].as_object().into_iter().flatten() {
-            let id = id.as_u64().unwrap_or(u64::MAX) as usize;
-            if id >= count {
-                let problem =
-                    format!("model.vocab: the id of {token:?} is no number below {count}, the size of the vocabulary");
-                return Err(TokenizerError::Invalid(problem));
-            }
+            let id = place("model.vocab", token, id)?;
             let byte = !self.byte_level && token.len() == 6 && token.starts_with("<0x") && token.ends_with('>');
             vocab.tokens[id].clone_from(token);
             vocab.token_types[id] = if byte { BYTE } else { NORMAL };
         }
         for added in json["added_tokens"].as_array().into_iter().flatten() {
-            let (Some(id), Some(content)) = (added["id"].as_u64(), added["content"].as_str()) else { continue };
-            let id = id as usize;
-            if id >= count {
-                let problem = format!(
-                    "added_tokens: the id of {content:?} is {id}: expected below {count}, the size of the vocabulary"
-                );
-                return Err(TokenizerError::Invalid(problem));
-            }
+            let Some(content) = added["content"].as_str() else { continue };
+            let id = place("added_tokens", content, &added["id"])?;
             let special = added["special"] == true || self.special_ids.contains(&(id as u32));
             content.clone_into(&mut vocab.tokens[id]);
             vocab.token_types[id] = match special {
@@ -90,7 +84,7 @@ impl Tokenizer {
                     vocab.scores[id as usize] = -(rank as f32);
                 }
             }
-            vocab.add_space_prefix = self.prefix != super::Prefix::Never;
+            vocab.add_space_prefix = self.prefix != Prefix::Never;
         }
         let expected = self.encode(PROBE, Specials::AsText);
         let candidates: &[&str] = if self.byte_level { &CANDIDATES } else { &["default"] };

@@ -1,39 +1,40 @@
 //! Rows to files: JSONL, a JSON list, CSV, TSV or Parquet, packed or not. A file takes its name when it is whole.
 
+mod shape;
+mod table;
+
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tempfile::NamedTempFile;
 
-use crate::columns::{Shape, Table};
+use shape::Packing;
+pub use shape::Shape;
+use table::Table;
+
 use crate::error::DataError;
 
-/// Writes rows, as [`Shape::hold`] gave them.
+/// Writes rows, as [`convert`](crate::convert) makes them for its shape.
 pub struct RowsWriter {
     path: PathBuf,
     /// The file under its first name; none for the standard output.
     aside: Option<NamedTempFile>,
     sink: Box<dyn Sink>,
-    layout: Layout,
+    shape: Shape,
+    /// Of a table: its rows, which are written at the end.
+    table: Option<Table>,
     any: bool,
-}
-
-/// How rows are laid out.
-enum Layout {
-    Lines,
-    List,
-    Table(Shape, Table),
 }
 
 impl RowsWriter {
     /// Writes lines to the standard output.
     pub fn to_stdout() -> Self {
         let sink = Box::new(BufWriter::new(std::io::stdout()));
-        Self { path: PathBuf::from("-"), aside: None, sink, layout: Layout::Lines, any: false }
+        Self { path: PathBuf::from("-"), aside: None, sink, shape: Shape::Lines, table: None, any: false }
     }
 
     /// Writes a file: `.jsonl` an object a line, `.json` a list, `.csv` and `.tsv` a table of texts, each packed where `.gz` or
@@ -43,46 +44,49 @@ impl RowsWriter {
     /// [`DataError::Unreadable`] for other endings, [`DataError::Write`] where no file can be made there.
     pub fn create(path: &Path) -> Result<Self, DataError> {
         let cannot = |source| DataError::Write { path: path.to_owned(), source };
-        let shape = Shape::of(path)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        let layout = match shape {
-            Shape::Json if name.contains(".json") && !name.contains(".jsonl") => Layout::List,
-            Shape::Json => Layout::Lines,
-            table => Layout::Table(table, Table::new().map_err(cannot)?),
-        };
+        let (shape, packing) = Shape::of(path)?;
+        let table = shape.is_table().then(Table::new).transpose().map_err(cannot)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let aside = NamedTempFile::new_in(folder).map_err(cannot)?;
         let file = BufWriter::with_capacity(1 << 18, aside.reopen().map_err(cannot)?);
-        let packing = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        let sink: Box<dyn Sink> = match packing.as_str() {
-            "gz" | "gzip" => Box::new(GzEncoder::new(file, Compression::default())),
-            "zst" | "zstd" => Box::new(zstd::Encoder::new(file, 0).map_err(cannot)?),
-            _ => Box::new(file),
+        let sink: Box<dyn Sink> = match packing {
+            Packing::Gzip => Box::new(GzEncoder::new(file, Compression::default())),
+            Packing::Zstd => Box::new(zstd::Encoder::new(file, 0).map_err(cannot)?),
+            Packing::None => Box::new(file),
         };
-        Ok(Self { path: path.to_owned(), aside: Some(aside), sink, layout, any: false })
+        Ok(Self { path: path.to_owned(), aside: Some(aside), sink, shape, table, any: false })
+    }
+
+    /// How its rows lie.
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// Adds a row.
     ///
     /// # Errors
     /// [`DataError::Write`]; [`DataError::Unreadable`] where a table has another type in one of its columns.
-    pub fn row(&mut self, row: &Value) -> Result<(), DataError> {
+    pub fn row(&mut self, row: &Map<String, Value>) -> Result<(), DataError> {
         let cannot = |source| DataError::Write { path: self.path.clone(), source };
-        let (before, after) = match (&mut self.layout, row) {
-            (Layout::Lines, _) => ("", "\n"),
-            (Layout::List, _) if self.any => (",\n", ""),
-            (Layout::List, _) => ("[\n", ""),
-            (Layout::Table(_, table), Value::Object(fields)) => {
-                return table.row(fields).map_err(cannot)?.map_err(|problem| DataError::Unreadable {
-                    path: self.path.clone(),
-                    problem,
-                    hint: "write it as .jsonl".to_owned(),
-                });
-            }
-            (Layout::Table(..), _) => return Ok(()),
+        if let Some(table) = &mut self.table {
+            return table.row(row).map_err(cannot)?.map_err(|problem| DataError::Unreadable {
+                path: self.path.clone(),
+                problem,
+                hint: "write it as .jsonl".to_owned(),
+            });
+        }
+        let (before, after) = match (self.shape, self.any) {
+            (Shape::List, false) => ("[\n", ""),
+            (Shape::List, true) => (",\n", ""),
+            _ => ("", "\n"),
         };
         self.any = true;
-        write!(self.sink, "{before}{row}{after}").map_err(cannot)
+        let mut put = || {
+            self.sink.write_all(before.as_bytes())?;
+            serde_json::to_writer(&mut self.sink, row)?;
+            self.sink.write_all(after.as_bytes())
+        };
+        put().map_err(cannot)
     }
 
     /// Ends the file and gives it its name.
@@ -92,11 +96,11 @@ impl RowsWriter {
     pub fn finish(mut self) -> Result<(), DataError> {
         let path = self.path;
         let cannot = |source| DataError::Write { path: path.clone(), source };
-        match self.layout {
-            Layout::Lines => Ok(()),
-            Layout::List => self.sink.write_all(if self.any { b"\n]\n" } else { b"[]\n" }),
-            Layout::Table(Shape::Text(delimiter), table) => table.write_text(delimiter, &mut self.sink),
-            Layout::Table(_, table) => table.write_parquet(&mut self.sink),
+        match (self.shape, self.table) {
+            (Shape::Text(delimiter), Some(table)) => table.write_text(delimiter, &mut self.sink),
+            (_, Some(table)) => table.write_parquet(&mut self.sink),
+            (Shape::List, None) => self.sink.write_all(if self.any { b"\n]\n" } else { b"[]\n" }),
+            (_, None) => Ok(()),
         }
         .map_err(cannot)?;
         self.sink.end().map_err(cannot)?;
