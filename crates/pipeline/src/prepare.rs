@@ -6,6 +6,7 @@ mod reading;
 mod stage;
 
 use std::cell::OnceCell;
+use std::path::Path;
 
 use temper_data::CheckReport;
 use temper_kernels::{Cpu, Precision};
@@ -30,7 +31,7 @@ use crate::rows::Tokens;
 use crate::run::{Event, Options};
 use crate::self_data::{OwnRows, Writer};
 use crate::watch::Watch;
-use crate::{Base, PipelineError};
+use crate::{Base, PipelineError, snapshot};
 
 /// A recipe with its base opened and its rows read.
 pub struct Prepared {
@@ -59,7 +60,9 @@ pub struct Prepared {
     pub(crate) checks: Vec<CheckReport>,
     /// The hash of tokenizer and chat template.
     pub(crate) tokenizer_sha256: String,
-    /// Tokens of the longest text that is scored while training.
+    /// The text that is scored while training.
+    pub(crate) watch: Watch,
+    /// Tokens of the longest such text.
     pub(crate) watch_tokens: usize,
     /// The base's packed weights, opened when they are first needed.
     packed: OnceCell<Packed>,
@@ -92,6 +95,23 @@ impl Prepared {
         packed.load(&self.base, self.device, tuning)
     }
 
+    /// Saves what `model` trained: an adapter that records the base, its alpha times `scale`, or a whole model.
+    pub(crate) fn save(
+        &self,
+        model: &Llama<Cpu>,
+        tuning: &Tuning,
+        scale: f64,
+        dir: &Path,
+    ) -> Result<(), PipelineError> {
+        let name = self.recipe.base.source.value.to_string();
+        snapshot::save(model, tuning, scale, (&name, &self.base.record()), dir).map_err(PipelineError::Save)
+    }
+
+    /// Tokens of the largest pass while a stage trains: a micro-batch, or a watched text.
+    pub(crate) fn tokens_together(&self, stage: &PreparedStage) -> usize {
+        stage.workspace_tokens().max(self.watch_tokens)
+    }
+
     /// Whether the tuned model, its adapters off, is the base: after one LoRA stage that trained nothing else.
     pub(crate) fn tuned_holds_base(&self) -> bool {
         self.leaves_adapter() && matches!(&self.stages[0].tuning, Tuning::Lora(lora) if lora.keeps_base())
@@ -99,8 +119,14 @@ impl Prepared {
 
     /// Whether what is tuned is the base with one adapter: one LoRA stage, over the base itself.
     pub(crate) fn leaves_adapter(&self) -> bool {
-        let over_base = |stage: &PreparedStage| !stage.adapter.as_ref().is_some_and(|adapter| adapter.merge);
-        matches!(&self.stages[..], [stage] if matches!(stage.tuning, Tuning::Lora(_)) && over_base(stage))
+        self.stages.len() == 1 && self.trains_over_base(0)
+    }
+
+    /// Whether stage `index` trains adapters over the base itself.
+    pub(crate) fn trains_over_base(&self, index: usize) -> bool {
+        let stage = &self.stages[index];
+        let merged = stage.adapter.as_ref().is_some_and(|adapter| adapter.merge);
+        index == 0 && matches!(stage.tuning, Tuning::Lora(_)) && !merged
     }
 
     pub(crate) fn kept(&self) -> Kept<'_> {
@@ -155,7 +181,8 @@ pub fn prepare(
         stages.push(prepare_stage(stage, index, &mut writer, &mut own_rows, tokens)?);
     }
     phases.lap("rows");
-    let watch_tokens = Watch::of(&recipe)?.longest(&base.renderer)?;
+    let watch = Watch::of(&recipe)?;
+    let watch_tokens = watch.longest(&base.renderer)?;
     phases.lap("watched text");
     if let Some(limit) = recipe.memory_limit.clone() {
         for (stage, own) in stages.iter_mut().zip(&mut recipe.stages) {
@@ -184,6 +211,7 @@ pub fn prepare(
         inputs,
         checks,
         tokenizer_sha256,
+        watch,
         watch_tokens,
         packed: OnceCell::new(),
         measured: OnceCell::new(),

@@ -8,7 +8,6 @@ use temper_recipe::{AdapterUse, InitLora, Lora, Stage};
 use crate::{Base, PipelineError};
 
 /// An adapter that a stage begins with.
-#[derive(Clone)]
 pub(crate) struct StartAdapter {
     pub path: PathBuf,
     /// Merged into the base, or trained on.

@@ -21,7 +21,6 @@ use crate::rows::{Asked, Tokens};
 use crate::self_data::{OwnRows, Writer};
 
 /// A stage with its rows.
-#[derive(Clone)]
 pub(crate) struct PreparedStage {
     pub sources: Vec<Source>,
     /// A report per file: domain files first.
@@ -52,6 +51,7 @@ impl PreparedStage {
         Ok(Batches::Tokens(micro_batches(&rows, self.micro_batch_tokens)))
     }
 
+    /// Micro-batches of the validation rows; none where there are no rows.
     pub fn validation_batches(&self, references: &References) -> Result<Batches, DataError> {
         let Some(source) = &self.validation else { return Ok(Batches::Tokens(Vec::new())) };
         let rows = 0..source.examples.len();
@@ -64,11 +64,6 @@ impl PreparedStage {
         let rows: Vec<_> = rows.map(|index| source.example(index)).collect::<Result<_, _>>()?;
         let rows: Vec<_> = rows.iter().map(|row| (0, row)).collect();
         Ok(Batches::Tokens(micro_batches(&rows, self.micro_batch_tokens)))
-    }
-
-    /// The stage with a result that lies at `weight` between its start and what it gives.
-    pub fn averaged(&self, weight: f64) -> Self {
-        Self { weight_average: self.weight_average * weight, ..self.clone() }
     }
 
     /// Tokens of the largest micro-batch: a row longer than `micro_batch_tokens` stands alone.
