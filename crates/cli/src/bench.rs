@@ -180,8 +180,8 @@ impl<D: Device> Subject<D> {
 
     fn of(model: Llama<D>, shape: &Shape) -> Self {
         model.init_adapters(0);
-        let (tokens, widths) = (shape.batch * shape.length, model.adapter_space());
-        let workspace = Workspace::allocate(model.device(), model.config(), widths, Purpose::Train, tokens);
+        let (tokens, space) = (shape.batch * shape.length, model.adapter_space());
+        let workspace = Workspace::allocate(model.device(), model.config(), space, Purpose::Train, tokens);
         let settings =
             AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 0.0 };
         let optimizer = Optimizer::new(&model, settings);

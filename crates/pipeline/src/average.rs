@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use temper_eval::compare::{Comparison, Metric, Row};
 use temper_eval::verdict::FloorDecision;
-use temper_kernels::Cpu;
+use temper_kernels::{Cpu, Device};
 use temper_model::{Dtype, Llama, Purpose, Tuning, Workspace};
 use temper_train::{Batches, PreferenceMetrics, evaluate, evaluate_pairs};
 
-use crate::PipelineError;
 use crate::checkpoints::{Checkpoints, Finished, io};
 use crate::export::Form;
 use crate::identity::stage_keys;
@@ -22,6 +21,7 @@ use crate::prepare::{Prepared, PreparedStage};
 use crate::reference::{References, references};
 use crate::run::Event;
 use crate::start::{Start, load, load_result, start_after};
+use crate::{PipelineError, export};
 
 /// One point between base and tuned.
 #[derive(Debug, Serialize)]
@@ -75,15 +75,12 @@ pub fn average(
     weights.sort_by(f64::total_cmp);
     weights.dedup();
     let line = Line::of(prepared, run)?;
-    let validation = line.validation(prepared, run, on_event)?;
-    let base = match line.is_adapter() {
-        true => None,
-        false => Some(prepared.load_base(&Tuning::Frozen)?),
-    };
+    let validation = line.validation(on_event)?;
+    let base = if prepared.leaves_adapter() { None } else { Some(prepared.load_base(&Tuning::Frozen)?) };
     let mut points = Vec::new();
     for &weight in &weights {
-        let model = line.model(prepared, weight)?;
-        let (validation, preference) = validation_of(prepared, &model, &validation);
+        let model = line.model(weight)?;
+        let (validation, preference) = validation_of(line.stage, &model, &validation);
         let models = Models { base: base.as_ref().unwrap_or(&model), tuned: &model };
         let comparison = match prepared.recipe.evaluation {
             Some(_) => Some(judge(prepared, models, Split::Validation, false, on_event)?.comparison),
@@ -102,7 +99,7 @@ pub fn average(
     let (chosen, reason) = choose(&points);
     let mut written = Vec::new();
     if let Some(weight) = chosen.filter(|_| export) {
-        written = line.export(prepared, weight, &run.join("averaged"))?;
+        written = line.export(weight, &run.join("averaged"))?;
     }
     let averages = Averages { points, chosen, reason, written };
     let text = temper_run::to_json_pretty(&averages)?;
@@ -122,17 +119,19 @@ fn off_the_line(stage: &PreparedStage) -> Option<&'static str> {
 
 /// The run between whose ends the points lie.
 struct Line<'p> {
-    /// What the last stage started from, and its result folder.
-    before: Start<'p>,
-    result: PathBuf,
+    prepared: &'p Prepared,
+    /// Its folder.
+    run: &'p Path,
     /// The last stage.
     index: usize,
+    stage: &'p PreparedStage,
+    /// What that stage left.
+    result: PathBuf,
 }
 
 impl<'p> Line<'p> {
-    fn of(prepared: &'p Prepared, run: &Path) -> Result<Self, PipelineError> {
-        let mut before = Start::Base(&prepared.base.checkpoint);
-        let last = prepared.stages.len() - 1;
+    fn of(prepared: &'p Prepared, run: &'p Path) -> Result<Self, PipelineError> {
+        let mut last = None;
         for (index, stage) in prepared.stages.iter().enumerate() {
             if let Some(why) = off_the_line(stage) {
                 return Err(PipelineError::Unfit {
@@ -149,111 +148,97 @@ impl<'p> Line<'p> {
                     hint: "`temper resume` ends it".to_owned(),
                 });
             }
-            if index == last {
-                return Ok(Self { before, result, index });
-            }
-            before = start_after(prepared, stage, before, &result)?;
+            last = Some(Self { prepared, run, index, stage, result });
         }
         // A recipe has at least one stage.
-        Err(PipelineError::Unfit {
+        last.ok_or_else(|| PipelineError::Unfit {
             path: "stages".to_owned(),
             problem: "there is none".to_owned(),
             hint: "add one".to_owned(),
         })
     }
 
-    /// Whether the line is that of one adapter's scale.
-    fn is_adapter(&self) -> bool {
-        matches!(self.before, Start::Base(_))
-            && self.index == 0
-            && self.result.join("weights/adapter_config.json").is_file()
+    /// The weights that the last stage started from, opened anew.
+    fn before(&self) -> Result<Start<'p>, PipelineError> {
+        let mut start = Start::Base(&self.prepared.base.checkpoint);
+        for (index, stage) in self.prepared.stages[..self.index].iter().enumerate() {
+            let result = Checkpoints::open(self.run, index)?.result();
+            start = start_after(self.prepared, stage, stage.weight_average, start, &result)?;
+        }
+        Ok(start)
     }
 
     /// The weights at `weight`, as they are read one by one.
-    fn at(&self, prepared: &'p Prepared, weight: f64) -> Result<Start<'p>, PipelineError> {
-        let base = || Start::Base(&prepared.base.checkpoint);
-        let stage = &prepared.stages[self.index];
-        if self.is_adapter() {
-            return start_after(prepared, &stage.averaged(weight), base(), &self.result);
+    fn at(&self, weight: f64) -> Result<Start<'p>, PipelineError> {
+        let Self { prepared, stage, result, .. } = self;
+        if prepared.leaves_adapter() {
+            return start_after(prepared, stage, stage.weight_average * weight, self.before()?, result);
         }
-        let again = Self::of(prepared, &self.run())?;
-        let tuned = start_after(prepared, stage, again.before, &self.result)?;
-        Ok(Start::Averaged(Box::new((base(), tuned, weight as f32))))
+        let tuned = start_after(prepared, stage, stage.weight_average, self.before()?, result)?;
+        Ok(Start::Averaged(Box::new((Start::Base(&prepared.base.checkpoint), tuned, weight as f32))))
     }
 
-    /// The run folder.
-    fn run(&self) -> PathBuf {
-        // RUN/checkpoints/stage-N/result
-        self.result.ancestors().nth(3).unwrap_or(Path::new(".")).to_owned()
-    }
-
-    fn model(&self, prepared: &'p Prepared, weight: f64) -> Result<Llama<Cpu>, PipelineError> {
-        if self.is_adapter() {
-            let stage = prepared.stages[self.index].averaged(weight);
-            return load_result(prepared, &stage, &self.before, &self.result);
+    /// The model at `weight`; of one LoRA stage the base with its adapter, so that the base is in it, too.
+    fn model(&self, weight: f64) -> Result<Llama<Cpu>, PipelineError> {
+        let Self { prepared, stage, result, .. } = self;
+        if prepared.leaves_adapter() {
+            return load_result(prepared, stage, stage.weight_average * weight, &self.before()?, result);
         }
-        Ok(load(prepared, &self.at(prepared, weight)?, &Tuning::Frozen)?)
+        Ok(load(prepared, &self.at(weight)?, &Tuning::Frozen)?)
     }
 
     /// The last stage's validation rows, with what their reference says where they are pairs.
-    fn validation(
-        &self,
-        prepared: &Prepared,
-        run: &Path,
-        on_event: &mut dyn FnMut(&Event),
-    ) -> Result<Batches, PipelineError> {
-        let stage = &prepared.stages[self.index];
+    fn validation(&self, on_event: &mut dyn FnMut(&Event)) -> Result<Batches, PipelineError> {
+        let Self { prepared, stage, index, .. } = *self;
         let mut known = References::default();
         if stage.reference.is_some() && stage.validation.is_some() {
-            let start = load(prepared, &self.before, &Tuning::Frozen)?;
-            let tokens = stage.workspace_tokens();
-            let workspace = Workspace::allocate(start.device(), start.config(), [0; 4], Purpose::Infer, tokens);
+            let before = self.before()?;
+            let start = load(prepared, &before, &Tuning::Frozen)?;
+            let workspace = workspace(&start, stage);
             let keys = stage_keys(prepared);
-            let before = self.index.checked_sub(1).map(|before| keys[before].as_str());
-            let dir = Checkpoints::open(run, self.index)?;
+            let key = index.checked_sub(1).map(|before| keys[before].as_str());
+            let dir = Checkpoints::open(self.run, index)?;
             let mut tell = |event: Event| {
                 on_event(&event);
                 Ok(())
             };
-            let made = (&start, &workspace);
-            known = references(prepared, self.index, before, &self.before, made, dir.dir(), &mut tell)?;
+            known = references(prepared, index, key, &before, (&start, &workspace), dir.dir(), &mut tell)?;
         }
         Ok(stage.validation_batches(&known)?)
     }
 
     /// Writes the model at `weight`: the adapter where there is one, and the merged weights.
-    fn export(&self, prepared: &'p Prepared, weight: f64, dir: &Path) -> Result<Vec<PathBuf>, PipelineError> {
+    fn export(&self, weight: f64, dir: &Path) -> Result<Vec<PathBuf>, PipelineError> {
+        let Self { prepared, stage, .. } = self;
         std::fs::create_dir_all(dir).map_err(io("create", dir))?;
         let mut written = Vec::new();
-        let stage = prepared.stages[self.index].averaged(weight);
-        if self.is_adapter() {
+        if prepared.leaves_adapter() {
             let path = dir.join("adapter");
-            let model = load_result(prepared, &prepared.stages[self.index], &self.before, &self.result)?;
-            let base = prepared.recipe.base.source.value.to_string();
-            let record = prepared.base.record();
-            crate::snapshot::save(&model, &stage.tuning, stage.weight_average, (&base, &record), &path)
-                .map_err(PipelineError::Save)?;
+            prepared.save(&self.model(weight)?, &stage.tuning, stage.weight_average * weight, &path)?;
             written.push(path);
         }
         let (form, name) = (Form::Folder(Dtype::F32), &prepared.recipe.name.value);
-        let path = crate::export::write(&prepared.base, &self.at(prepared, weight)?, form, name, dir)?;
-        written.push(path);
+        written.push(export::write(&prepared.base, &self.at(weight)?, form, name, dir)?);
         Ok(written)
     }
 }
 
+/// A workspace for the rows of a stage, without gradients.
+fn workspace(model: &Llama<Cpu>, stage: &PreparedStage) -> Workspace<<Cpu as Device>::Buffer> {
+    let (space, tokens) = (model.adapter_space(), stage.workspace_tokens());
+    Workspace::allocate(model.device(), model.config(), space, Purpose::Infer, tokens)
+}
+
+/// The loss on the last stage's validation rows, and what else is said of pairs; none where there are no rows.
 fn validation_of(
-    prepared: &Prepared,
+    stage: &PreparedStage,
     model: &Llama<Cpu>,
     batches: &Batches,
 ) -> (Option<f64>, Option<PreferenceMetrics>) {
     if batches.is_empty() {
         return (None, None);
     }
-    let stage = &prepared.stages[prepared.stages.len() - 1];
-    let widths = model.adapter_space();
-    let tokens = stage.workspace_tokens();
-    let workspace = Workspace::allocate(model.device(), model.config(), widths, Purpose::Infer, tokens);
+    let workspace = workspace(model, stage);
     match (batches, &stage.settings.preference) {
         (Batches::Pairs(batches), Some(settings)) => {
             let (loss, metrics) = evaluate_pairs(model, &workspace, settings, batches);

@@ -1,21 +1,19 @@
 //! The checkpoints of one stage, on disk: from which training goes on exactly, whatever stopped it.
 //!
 //! `checkpoints/stage-1/` holds `step-000040/` (`trainer.safetensors`: weights and moments in f32; `state.json`: where the
-//! loop stood), `best-000040/` (the weights of the lowest validation), of a preference stage `reference.json`, and, when the stage is done, `result/`. Each folder
-//! has a name of its own and appears whole or not at all, so none is ever replaced: whatever a crash leaves, the
-//! folders that were there are still there.
+//! loop stood), `best-000040/` (the weights of the lowest validation), of a preference stage `reference.json`, and, when the
+//! stage is done, `result/`. Each folder has a name of its own and appears whole or not at all, so none is ever replaced:
+//! whatever a crash leaves, the folders that were there are still there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use temper_kernels::Device;
-use temper_model::{BaseRecord, Llama, Tuning};
 use temper_run::{RunError, sha256_file, to_json_pretty, write_dir_atomic};
 use temper_train::{Fit, FitOutcome, FitState};
 
 use crate::PipelineError;
-use crate::snapshot;
 use crate::watch::WatchState;
 
 const TRAINER: &str = "trainer.safetensors";
@@ -120,13 +118,7 @@ impl Checkpoints {
         };
         let state = State { key: key.to_owned(), metrics_bytes, ..read_state(from).map_err(unread)? };
         if let (Some(from), Some(best)) = (best, state.fit.best) {
-            write_dir_atomic(&self.best(best.step), |aside| -> Result<(), PipelineError> {
-                for entry in fs::read_dir(from).map_err(io("list", from))? {
-                    let file = entry.map_err(io("list", from))?.path();
-                    fs::copy(&file, aside.join(file.file_name().unwrap_or_default())).map_err(io("copy", &file))?;
-                }
-                Ok(())
-            })?;
+            write_dir_atomic(&self.best(best.step), |aside| copy_tree(from, aside))?;
         }
         write_dir_atomic(&self.at(state.fit.step), |aside| -> Result<(), PipelineError> {
             let trainer = from.join(TRAINER);
@@ -229,17 +221,15 @@ impl Checkpoints {
         Ok(state)
     }
 
-    /// Writes the stage's result: the weights (an adapter, or the whole model) and how it ended. With this folder the stage
-    /// is done.
-    pub fn finish<D: Device>(
+    /// Writes the stage's result: the weights (an adapter, or the whole model), which `save` puts into a folder, and how it
+    /// ended. With this folder the stage is done.
+    pub fn finish(
         &self,
-        model: &Llama<D>,
-        tuning: &Tuning,
-        base: (&str, &BaseRecord),
         finished: &Finished,
+        save: impl FnOnce(&Path) -> Result<(), PipelineError>,
     ) -> Result<(), PipelineError> {
         write_dir_atomic(&self.dir.join(RESULT), |aside| {
-            snapshot::save(model, tuning, 1.0, base, &weights(aside)).map_err(PipelineError::Save)?;
+            save(&weights(aside))?;
             write(&aside.join(OUTCOME), &to_json_pretty(finished)?)
         })
     }
@@ -289,4 +279,19 @@ fn write(path: &Path, text: &str) -> Result<(), PipelineError> {
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
     let path = path.to_owned();
     move |source| RunError::Io { action, path, source }
+}
+
+/// Copies all that is in the folder `from` into the folder `to`.
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<(), PipelineError> {
+    for entry in fs::read_dir(from).map_err(io("list", from))? {
+        let source = entry.map_err(io("list", from))?.path();
+        let target = to.join(source.file_name().unwrap_or_default());
+        if source.is_dir() {
+            fs::create_dir(&target).map_err(io("create", &target))?;
+            copy_tree(&source, &target)?;
+        } else {
+            fs::copy(&source, &target).map_err(io("copy", &source))?;
+        }
+    }
+    Ok(())
 }

@@ -29,6 +29,7 @@ use temper_train::{AdamWSettings, Batches, Optimizer, evaluate, step};
 use self::judging::Judging;
 pub(crate) use self::rates::Rates;
 use crate::cache::Kind;
+use crate::export;
 use crate::identity::base_ingredients;
 use crate::judge::BATCH_TOKENS;
 use crate::prepare::{Prepared, PreparedStage};
@@ -60,7 +61,7 @@ pub struct RunEstimate {
     pub validation_seconds: f64,
     /// Of that, both axes of the judgement.
     pub judgement_seconds: f64,
-    /// Of that, opening models and writing checkpoints, best weights, results and the merged model.
+    /// Of that, opening models and writing checkpoints, best weights, results and the tuned model.
     pub saving_seconds: f64,
     /// The times of computing are from products alone, since all of it is short.
     pub rough: bool,
@@ -69,7 +70,7 @@ pub struct RunEstimate {
     /// Of these, bytes that are mapped from the cache: the packed weights of a frozen base. They belong to the system, which
     /// may drop them and read them again; runs at the same time share them.
     pub mapped_bytes: usize,
-    /// Bytes of the run folder: checkpoints, adapter, merged model.
+    /// Bytes of the run folder: checkpoints, and what the recipe's `export` asks for.
     pub disk_bytes: usize,
     /// Bytes of the packed weights in the cache folder, there or to be written.
     pub cache_bytes: usize,
@@ -132,8 +133,8 @@ fn packed(device: &Cpu) -> usize {
 }
 
 /// Bytes of training at micro-batches of `tokens` tokens: what is trained in f32 with its gradient and two moments, the
-/// weights that products read, rotary tables, activations. A frozen weight is packed twice, for the forward and for the backward; a
-/// trained one is packed for each product, the widest of them, the head, taking the most.
+/// weights that products read, rotary tables, activations. A frozen weight is packed twice, for the forward and for the
+/// backward; a trained one is packed for each product, the widest of them, the head, taking the most.
 pub fn training_memory(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, purpose: Purpose, tokens: usize) -> usize {
     let read = match tuning {
         Tuning::Full => config.vocab_size * config.hidden_size,
@@ -142,6 +143,12 @@ pub fn training_memory(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, purp
     let tables = 4 * config.rotary_numbers();
     let weights = 4 * 4 * trained_parameters(config, tuning) + packed(device) * read + tables;
     weights + Workspace::bytes(device, config, adapter_space(config, tuning), purpose, tokens)
+}
+
+/// [`training_memory`] of a stage of a recipe.
+pub(crate) fn stage_memory(prepared: &Prepared, stage: &PreparedStage) -> usize {
+    let (config, tokens) = (prepared.base.checkpoint.config(), prepared.tokens_together(stage));
+    training_memory(&prepared.device, config, &stage.tuning, stage.purpose, tokens)
 }
 
 /// The rate of the device's products of the shape of a block, in 10^9 operations a second, over about 0.2 seconds.
@@ -345,8 +352,7 @@ impl Measured {
             .iter()
             .map(|&(prompts, answers)| prompts as f64 * forward.token + answers as f64 / PLACES as f64 * decode);
         let writing = writing.collect();
-        let watched = crate::watch::Watch::of(&prepared.recipe).and_then(|watch| watch.tokens(&prepared.base.renderer));
-        let watched = watched.unwrap_or_default();
+        let watched = prepared.watch.tokens(&prepared.base.renderer).unwrap_or_default();
         let seconds = |stage: &PreparedStage| stage_seconds(&rates, config, stage, watched, gflops, forward);
         let stages = prepared.stages.iter().map(seconds).collect();
         let judgement = judging.tokens as f64 * forward.token
@@ -481,16 +487,15 @@ fn tokens(batches: &[MicroBatch]) -> usize {
 pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
     let (device, config) = (&prepared.device, prepared.base.checkpoint.config());
     let parameters = parameters(config);
-    let (mut memory, mut disk, mut run) = (0, 4 * parameters, RunEstimate::default());
+    let (mut memory, mut run) = (0, RunEstimate::default());
+    let mut disk: usize = export::model_bytes(prepared).iter().sum();
     for ((stage, recipe), seconds) in prepared.stages.iter().zip(&prepared.recipe.stages).zip(&measured.stages) {
-        let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
-        memory = memory.max(training_memory(device, config, &stage.tuning, stage.purpose, tokens));
+        memory = memory.max(stage_memory(prepared, stage));
         run.seconds += seconds.training + seconds.validation;
         run.validation_seconds += seconds.validation;
-        let checkpoint = 4 * trained_parameters(config, &stage.tuning);
         disk += Saved::of(stage, recipe, config).kept;
-        if prepared.stages.len() == 1 && matches!(stage.tuning, Tuning::Lora(_)) {
-            disk += checkpoint;
+        if export::saves_adapter(prepared) {
+            disk += 4 * trained_parameters(config, &stage.tuning);
         }
         for source in &stage.schedule.shares().sources {
             run.processed_tokens += source.drawn.processed_tokens;
@@ -501,9 +506,8 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
         let models = if prepared.tuned_holds_base() { 1 } else { 2 };
         memory = memory.max(models * packed(device) * parameters + measured.judging.memory(device, config));
     }
-    let from_base = |(index, stage): (usize, &PreparedStage)| index == 0 && !matches!(stage.tuning, Tuning::Full);
     // The judgement reads the base, too.
-    let frozen = prepared.recipe.evaluation.is_some() || prepared.stages.iter().enumerate().any(from_base);
+    let frozen = prepared.recipe.evaluation.is_some() || prepared.trains_over_base(0);
     let packs = prepared.cache.is_some() && frozen;
     run.mapped_bytes = if packs { crate::packed::packed_bytes(device, config) } else { 0 };
     run.cache_bytes = run.mapped_bytes;

@@ -6,6 +6,8 @@ use temper_kernels::Cpu;
 use temper_model::{Dtype, Encoding, GgufAbout, GgufVocab, write_gguf, write_model};
 use temper_recipe::{Export, Valued};
 
+use crate::estimate::parameters;
+use crate::prepare::Prepared;
 use crate::start::{Merged, Start};
 use crate::{Base, PipelineError};
 
@@ -27,6 +29,15 @@ impl Form {
             Self::Gguf(encoding) => format!("gguf-{}", encoding.to_string().to_lowercase()),
         }
     }
+
+    /// Bytes of so many numbers; of a GGUF as if its few norms, too, were in its encoding.
+    fn bytes(self, numbers: usize) -> usize {
+        match self {
+            Self::Folder(Dtype::F32) => 4 * numbers,
+            Self::Folder(Dtype::F16 | Dtype::BF16) => 2 * numbers,
+            Self::Gguf(encoding) => encoding.row_bytes(numbers),
+        }
+    }
 }
 
 /// What an entry of a recipe's `export` is, in words and as a form; none for the adapter.
@@ -40,6 +51,17 @@ pub(crate) fn form(export: Export) -> Option<(&'static str, Form)> {
         Export::GgufQ8 => ("GGUF", Form::Gguf(Encoding::Q8_0)),
         Export::GgufQ4 => ("GGUF", Form::Gguf(Encoding::Q4_0)),
     })
+}
+
+/// Whether the run saves an adapter: it is asked for, and there is one.
+pub(crate) fn saves_adapter(prepared: &Prepared) -> bool {
+    prepared.leaves_adapter() && prepared.recipe.export.contains(&Export::Adapter)
+}
+
+/// Bytes of each whole model that the run saves.
+pub(crate) fn model_bytes(prepared: &Prepared) -> Vec<usize> {
+    let numbers = parameters(prepared.base.checkpoint.config());
+    prepared.recipe.export.iter().filter_map(|export| form(*export)).map(|(_, form)| form.bytes(numbers)).collect()
 }
 
 /// Refuses before training what could not be exported after it: a GGUF of a model that none can hold, or with a tokenizer for

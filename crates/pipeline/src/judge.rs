@@ -196,8 +196,8 @@ pub(crate) fn judge(
     };
     let (device, config) = (models.tuned.device(), models.tuned.config());
     let tokens = batch_tokens(config.max_position_embeddings);
-    let widths = models.tuned.adapter_space();
-    let workspace = Workspace::allocate(device, config, widths, Purpose::Infer, tokens);
+    let space = models.tuned.adapter_space();
+    let workspace = Workspace::allocate(device, config, space, Purpose::Infer, tokens);
     let bench = |model, adapter| Bench {
         side: Side { model, adapter },
         renderer: &prepared.base.renderer,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use temper_data::{CheckReport, ShareReport, SourceReport};
 use temper_kernels::Device;
 use temper_model::LlamaConfig;
-use temper_recipe::{Note, Setting};
+use temper_recipe::{Export, Note, Setting, Source};
 use temper_train::FitSettings;
 
 use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
@@ -112,7 +112,8 @@ pub struct ReferencePlan {
 pub struct Estimate {
     /// Bytes of weights, gradients, moments and activations.
     pub memory_bytes: usize,
-    /// Seconds of training steps, and of what is scored before them, measured for this plan on pieces of this shape (see [`crate::RunEstimate`]).
+    /// Seconds of training steps, and of what is scored before them, measured for this plan on pieces of this shape (see
+    /// [`crate::RunEstimate`]).
     pub seconds: f64,
     /// Seconds of validation losses between them.
     pub validation_seconds: f64,
@@ -135,12 +136,9 @@ impl Plan {
             .map(|(i, (recipe, stage))| {
                 warn(i, stage, &mut warnings);
                 let seconds = measured.stages.get(i).copied().unwrap_or_default();
-                let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
-                let memory_bytes =
-                    estimate::training_memory(&prepared.device, config, &stage.tuning, stage.purpose, tokens);
                 let StageSeconds { training, validation } = seconds;
                 let estimate = Estimate {
-                    memory_bytes,
+                    memory_bytes: estimate::stage_memory(prepared, stage),
                     seconds: training,
                     validation_seconds: validation,
                     gflops: measured.gflops,
@@ -172,6 +170,14 @@ impl Plan {
         let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());
         if licence.is_none() {
             warnings.push("the base declares no licence".to_owned());
+        }
+        let export = &prepared.recipe.export;
+        let asked = !matches!(export.source, Source::Default { .. }) && export.contains(&Export::Adapter);
+        if asked && !prepared.leaves_adapter() {
+            warnings.push(format!(
+                "{}: no `adapter` will be saved: only a recipe of one LoRA stage, no adapter merged before it, leaves one",
+                export.path
+            ));
         }
         let estimate = estimate::of_run(prepared, measured);
         prepared.phases.lap("plan: counted");

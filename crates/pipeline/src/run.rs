@@ -2,8 +2,9 @@
 //!
 //! The folder: `recipe.json` (the resolved recipe), `plan.json`, `self.jsonl` (what the base wrote for `path: self`),
 //! `metrics.jsonl` (a line per step), `events.jsonl`, `tensorboard/`, `checkpoints/stage-N/`, `adapter/` (PEFT, where one
-//! LoRA stage was run), `merged/` (safetensors), `gguf-TYPE/`, `judgement_items.jsonl`, `judgement.json`, a model card beside each model,
-//! `report.html`, and at the very end `summary.json`. A run that was stopped goes on from what of this is there.
+//! LoRA stage was run), `merged/` (safetensors), `gguf-TYPE/`, `judgement_items.jsonl`, `judgement.json`, a model card
+//! beside each model, `report.html`, and at the very end `summary.json`. A run that was stopped goes on from what of this
+//! is there.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,6 @@ use serde::Serialize;
 use temper_eval::compare::Comparison;
 use temper_kernels::Cpu;
 use temper_model::{Llama, Tuning};
-use temper_recipe::Export;
 use temper_report::RunFolder;
 use temper_run::{Existing, RunDir, utc_now, write_atomic};
 use temper_train::{FitOutcome, Progress};
@@ -30,8 +30,8 @@ use crate::resume::Change;
 use crate::self_data::{OwnRows, SelfReport};
 use crate::stage::Workshop;
 use crate::start::{Start, first, load_result, start_after};
-use crate::watch::{General, Watch, WatchState};
-use crate::{PipelineError, export, snapshot};
+use crate::watch::{General, WatchState};
+use crate::{PipelineError, export};
 
 /// What the caller decides, as against the recipe.
 #[derive(Clone, Debug, Default)]
@@ -263,7 +263,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         write_atomic(&folder.path().join(OwnRows::dropped_name(index)), own.dropped.as_bytes())?;
         tell(Event::Written { report: own.report.clone() })?;
     }
-    let (keys, watch) = (stage_keys(prepared), Watch::of(recipe)?);
+    let keys = stage_keys(prepared);
     let mut start = first(prepared)?;
     let mut watched = WatchState::default();
     let (mut outcomes, mut tuned) = (Vec::new(), None);
@@ -298,14 +298,8 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
                 finished
             }
             (None, cache) => {
-                let mut workshop = Workshop {
-                    prepared,
-                    options,
-                    watch: &watch,
-                    metrics: &mut metrics,
-                    metrics_path: &metrics_path,
-                    tell: &mut tell,
-                };
+                let mut workshop =
+                    Workshop { prepared, options, metrics: &mut metrics, metrics_path: &metrics_path, tell: &mut tell };
                 let before = index.checked_sub(1).map(|before| keys[before].as_str());
                 let finished = workshop.train(index, (key, before), &start, watched, &checkpoints)?;
                 if let Some(cache) = cache.as_ref().filter(|_| finished.key == *key) {
@@ -320,9 +314,9 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         watched = finished.watch.clone();
         outcomes.push(finished.outcome);
         if index + 1 == prepared.stages.len() {
-            tuned = Some(load_result(prepared, stage, &start, &result)?);
+            tuned = Some(load_result(prepared, stage, stage.weight_average, &start, &result)?);
         }
-        start = start_after(prepared, stage, start, &result)?;
+        start = start_after(prepared, stage, stage.weight_average, start, &result)?;
     }
 
     let Some(tuned) = tuned else {
@@ -364,14 +358,9 @@ fn save_result(
     tell: &mut dyn FnMut(Event) -> Result<(), temper_run::RunError>,
 ) -> Result<(), PipelineError> {
     let asked = &prepared.recipe.export.value;
-    if let [stage] = &prepared.stages[..]
-        && prepared.leaves_adapter()
-        && asked.contains(&Export::Adapter)
-    {
+    if let Some(stage) = prepared.stages.first().filter(|_| export::saves_adapter(prepared)) {
         let path = folder.join("adapter");
-        let base = prepared.recipe.base.source.value.to_string();
-        snapshot::save(tuned, &stage.tuning, stage.weight_average, (&base, &prepared.base.record()), &path)
-            .map_err(PipelineError::Save)?;
+        prepared.save(tuned, &stage.tuning, stage.weight_average, &path)?;
         tell(Event::Saved { what: "PEFT adapter", path })?;
     }
     for (what, form) in asked.iter().filter_map(|asked| export::form(*asked)) {

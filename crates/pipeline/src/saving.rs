@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use temper_model::{Checkpoint, LlamaConfig, Tuning};
+use temper_model::{Checkpoint, LlamaConfig};
 use temper_run::sha256_file;
 
 use crate::estimate::{Rates, parameters, trained_parameters};
+use crate::export::model_bytes;
 use crate::prepare::{Prepared, PreparedStage};
 
 /// Bytes that the disk is measured with.
@@ -80,18 +81,18 @@ struct Disk {
 pub(crate) fn seconds(prepared: &Prepared, rates: &Rates<'_>) -> f64 {
     let config = prepared.base.checkpoint.config();
     let judged = prepared.recipe.evaluation.is_some();
-    // Each weight once, to be merged and written.
-    let (mut written, mut hashed, mut loads) = (4 * parameters(config), 0, 1);
+    // Each weight once for each model, to be merged and written.
+    let models = model_bytes(prepared);
+    let (mut written, mut hashed, mut loads) = (models.iter().sum::<usize>(), 0, models.len());
     for (index, (stage, recipe)) in prepared.stages.iter().zip(&prepared.recipe.stages).enumerate() {
         let saved = Saved::of(stage, recipe, config);
         written += saved.written + if prepared.cache.is_some() { saved.result } else { 0 };
         hashed += saved.hashed;
         // A base that is only read is mapped from the cache.
-        let mapped = index == 0 && prepared.cache.is_some() && !matches!(stage.tuning, Tuning::Full);
+        let mapped = prepared.cache.is_some() && prepared.trains_over_base(index);
         loads += usize::from(!mapped);
     }
-    let result_is_mapped = prepared.stages.len() == 1 && matches!(prepared.stages[0].tuning, Tuning::Lora(_));
-    loads += usize::from(judged && !(result_is_mapped && prepared.cache.is_some()));
+    loads += usize::from(judged && !(prepared.leaves_adapter() && prepared.cache.is_some()));
     loads += usize::from(judged && prepared.cache.is_none());
     let folder = folder_above(&prepared.recipe.output.value);
     let disk = if written <= LITTLE { None } else { rates.get("a disk", json!([folder]), || measure(&folder).ok()) };

@@ -16,7 +16,7 @@ use crate::prepare::{Prepared, PreparedStage};
 use crate::reference::references;
 use crate::run::{Event, Options};
 use crate::start::{Start, load};
-use crate::watch::{General, Watch, WatchState};
+use crate::watch::{General, WatchState};
 use crate::{PipelineError, snapshot};
 
 /// A line of `metrics.jsonl`.
@@ -39,7 +39,6 @@ enum Record<'a> {
 pub(crate) struct Workshop<'a> {
     pub prepared: &'a Prepared,
     pub options: &'a Options,
-    pub watch: &'a Watch,
     pub metrics: &'a mut JsonLog,
     /// `metrics.jsonl`.
     pub metrics_path: &'a Path,
@@ -70,16 +69,13 @@ impl Workshop<'_> {
             Some(adapter) => drop(model.load_adapter(&adapter.path)?),
             None => model.init_adapters(prepared.recipe.seed.value),
         }
-        let widths = model.adapter_space();
-        let tokens = stage.workspace_tokens().max(prepared.watch_tokens);
-        let workspace = Workspace::allocate(model.device(), model.config(), widths, stage.purpose, tokens);
+        let space = model.adapter_space();
+        let tokens = prepared.tokens_together(stage);
+        let workspace = Workspace::allocate(model.device(), model.config(), space, stage.purpose, tokens);
         let made = (&model, &workspace);
         let references = references(prepared, index, before, start, made, checkpoints.dir(), self.tell)?;
         let mut fit = Fit::new(&model, &workspace, stage.settings, stage.validation_batches(&references)?);
         let of = stage.settings.learning_rate.steps;
-        let (name, record) = (prepared.recipe.base.source.value.to_string(), prepared.base.record());
-        let base = (name.as_str(), &record);
-
         prepared.phases.lap("workspace");
         let trunk =
             stage.settings.learning_rate.stable_end().map(|end| (end, trunk_ingredients(prepared, index, before)));
@@ -99,7 +95,7 @@ impl Workshop<'_> {
             (self.tell)(Event::Resumed { stage: index, step: 0, path: None, skipped })?;
         }
 
-        let watched_key = self.watch.ingredients(prepared, tokens);
+        let watched_key = prepared.watch.ingredients(prepared, tokens);
         // Before its first step a stage over the base is the base: fresh adapters add nothing.
         // Of pairs it has more to say than a loss.
         let is_base = matches!(start, Start::Base(_)) && stage.reference.is_none() && continued.is_none();
@@ -114,7 +110,7 @@ impl Workshop<'_> {
                 // What is known of the base says nothing of a stage that begins with an adapter.
                 let kept = if stage.adapter.is_some() { Kept(None) } else { prepared.kept() };
                 let key = &watched_key;
-                let (lines, stop) = self.watch.look(&mut watched, &model, &workspace, renderer, step, kept, key)?;
+                let (lines, stop) = prepared.watch.look(&mut watched, &model, &workspace, renderer, step, kept, key)?;
                 for general in &lines {
                     self.metrics.append(&Line { stage: index + 1, record: &Record::General(general) })?;
                     (self.tell)(Event::General { stage: index, general: general.clone() })?;
@@ -140,8 +136,7 @@ impl Workshop<'_> {
             if let Progress::Validation { best: true, step, .. } = progress
                 && step > 0
             {
-                let saved = snapshot::save(&model, &stage.tuning, 1.0, base, &checkpoints.best(step));
-                saved.map_err(PipelineError::Save)?;
+                prepared.save(&model, &stage.tuning, 1.0, &checkpoints.best(step))?;
             }
             let step = matches!(progress, Progress::Step(_));
             (self.tell)(Event::Train { stage: index, of, progress })?;
@@ -196,7 +191,7 @@ impl Workshop<'_> {
         average_with_start(stage, &mut model, start)?;
         let lines = stage_lines(self.metrics_path, index)?;
         let finished = Finished::new(key, outcome, watched, lines);
-        checkpoints.finish(&model, &stage.tuning, base, &finished)?;
+        checkpoints.finish(&finished, |weights| prepared.save(&model, &stage.tuning, 1.0, weights))?;
         Ok(finished)
     }
 

@@ -62,11 +62,11 @@ impl Start<'_> {
 }
 
 impl<'p> Merged<'p> {
-    /// `start` with the adapter of the folder `dir`, whose modules must be weights of the base, of its shapes.
+    /// `start` with `scale` times the adapter of the folder `dir`, whose modules must be weights of the base, of its shapes.
     pub(crate) fn new(
         config: &LlamaConfig,
         device: Cpu,
-        weight_average: f64,
+        scale: f64,
         start: Start<'p>,
         dir: &Path,
     ) -> Result<Self, WeightsError> {
@@ -75,7 +75,7 @@ impl<'p> Merged<'p> {
         let Adapter { config, modules, tables } = adapter;
         let modules: HashMap<String, AdapterModule> = modules.into_iter().map(|m| (m.module.clone(), m)).collect();
         let tables = tables.into_iter().map(|table| (table.name, table.values)).collect();
-        let scale = config.lora.scale() * weight_average as f32;
+        let scale = config.lora.scale() * scale as f32;
         let device = device.with_precision(Precision::F32);
         Ok(Self { start, modules, tables, rank: config.lora.rank, scale, device })
     }
@@ -104,18 +104,19 @@ pub(crate) fn load(prepared: &Prepared, start: &Start<'_>, tuning: &Tuning) -> R
     }
 }
 
-/// The model that a finished stage gave, on the run's device. Fresh, resumed and cached runs all read it from the result
+/// The model that a finished stage gave, on the run's device; its adapter counts `scale` times. Fresh, resumed and cached runs all read it from the result
 /// folder, so that they cannot differ.
 pub(crate) fn load_result(
     prepared: &Prepared,
     stage: &PreparedStage,
+    scale: f64,
     start: &Start<'_>,
     result: &Path,
 ) -> Result<Llama<Cpu>, PipelineError> {
     if matches!(stage.tuning, Tuning::Lora(_)) {
         let mut model = load(prepared, start, &stage.tuning)?;
         model.load_adapter(&weights(result))?;
-        model.scale_adapters(stage.weight_average as f32);
+        model.scale_adapters(scale as f32);
         return Ok(model);
     }
     let checkpoint = Checkpoint::open(&weights(result))?;
@@ -123,10 +124,12 @@ pub(crate) fn load_result(
     Ok(Llama::load(prepared.device, prepared.base.checkpoint.config(), &Tuning::Frozen, read)?)
 }
 
-/// What a finished stage made of its start: the start of the stage after it, or the result of the run.
+/// What a finished stage made of its start: the start of the stage after it, or the result of the run. An adapter counts
+/// `scale` times.
 pub(crate) fn start_after<'p>(
     prepared: &'p Prepared,
     stage: &PreparedStage,
+    scale: f64,
     start: Start<'p>,
     result: &Path,
 ) -> Result<Start<'p>, PipelineError> {
@@ -134,7 +137,7 @@ pub(crate) fn start_after<'p>(
     Ok(match &stage.tuning {
         Tuning::Lora(_) => {
             let config = prepared.base.checkpoint.config();
-            Start::Merged(Box::new(Merged::new(config, prepared.device, stage.weight_average, start, &dir)?))
+            Start::Merged(Box::new(Merged::new(config, prepared.device, scale, start, &dir)?))
         }
         Tuning::Full | Tuning::Frozen => Start::Folder(Box::new(Checkpoint::open(&dir)?)),
     })

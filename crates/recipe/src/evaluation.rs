@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::kind::{choice, closest, data_file, integer, list, name, number, text};
 use crate::reader::{Alternative, Read, Section, section};
 use crate::recipe::real;
-use crate::settings::{Setting, Settings, Valued};
+use crate::settings::{Setting, Settings, Valued, is, said};
 
 crate::kind::words! {
     /// The task of the user's domain.
@@ -142,8 +142,7 @@ section! {
         path: Valued<PathBuf> = f.required(data_file());
         /// Longest answer in tokens; only for `chat_kl` and `instruction_following`.
         max_new_tokens: Option<Valued<u64>> = {
-            let kind = kind.as_ref().map(|kind| kind.value);
-            let because = format!("kind: {}", kind.map_or("?".into(), |kind| kind.to_string()));
+            let (because, kind) = (said("kind", &kind), is(&kind));
             let default = if kind == Some(SuiteKind::ChatKl) { 32 } else { 64 };
             f.only_when(kind.is_none_or(SuiteKind::generates), &because, |f| {
                 f.default(integer(1..=65_536), default, "decision: a few sentences show a change, and cost little")

@@ -5,21 +5,24 @@
 //! its path, and where it came from. [`Recipe::settings`] lists them all; that list is what a plan prints, and what a
 //! recipe serialises to.
 //!
-//! The list of fields is written once, in `recipe.rs`, `stage.rs`, `mix.rs` and `evaluation.rs`: the macro `section!` makes
-//! of it the types, the reader and the settings, and [`reference()`] the table in `docs/recipe.md`.
+//! The list of fields is written once, where the macro `section!` stands (`recipe.rs`, `stage.rs` and what they hold). It
+//! makes of the list the types, the reader and the settings, and [`reference()`] makes the table in `docs/recipe.md`.
 //!
 //! YAML is read as YAML 1.2 with its core schema: `1e-5` is a number, `no` is text, `1_000` is neither. Keys given twice,
 //! unknown keys, tags and second documents are refused. Keys that other tools use for the same thing are accepted with a
 //! [`Note`].
 
 mod catalog;
+mod duration;
 mod evaluation;
 mod export;
 mod field_doc;
 mod filters;
 mod kind;
+mod lora;
 mod mix;
 mod precision;
+mod preference;
 mod problem;
 mod reader;
 mod recipe;
@@ -33,18 +36,18 @@ mod stage;
 mod tree;
 
 pub use catalog::Catalog;
+pub use duration::{Duration, Span};
 pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
 pub use export::Export;
 pub use filters::{DataErrors, Filters, Found, Private};
+pub use lora::{AdapterUse, InitLora, Linear, Lora, Table};
 pub use mix::{GeneralRows, GeneralSource, Mix, MixUnit, SelfData};
 pub use precision::Precision;
+pub use preference::{PairLoss, Preference, ReferenceModel};
 pub use problem::{Note, Place, Problem, RecipeErrors};
 pub use recipe::{Base, ModelSource, Recipe};
 pub use reference::reference;
 pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
-pub use stage::{
-    AdapterUse, Boundary, Duration, InitLora, Linear, Lora, LrScheduler, Mode, PairLoss, Preference, ReferenceModel,
-    RowOrder, Span, Stage, StageKind, Table, Turns,
-};
+pub use stage::{Boundary, LrScheduler, Mode, RowOrder, Stage, StageKind, Turns};

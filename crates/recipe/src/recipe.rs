@@ -9,7 +9,6 @@ use serde_json::json;
 
 use crate::evaluation::Evaluation;
 use crate::export::Export;
-
 use crate::kind::{FOLDER_HINT, Kind, choice, integer, list, memory, run_name, text};
 use crate::mix::GeneralRows;
 use crate::precision::{Precision, precision};

@@ -62,6 +62,16 @@ pub struct Valued<T> {
     pub source: Source,
 }
 
+/// A field's value, for the fields that depend on it; none where it could not be read.
+pub(crate) fn is<T: Copy>(read: &Option<Valued<T>>) -> Option<T> {
+    read.as_ref().map(|read| read.value)
+}
+
+/// `kind: dpo`: why another field has no effect.
+pub(crate) fn said<T: fmt::Display>(field: &str, read: &Option<Valued<T>>) -> String {
+    format!("{field}: {}", read.as_ref().map_or_else(|| "?".to_owned(), |read| read.value.to_string()))
+}
+
 impl<T> Valued<T> {
     /// Where the user wrote it, if it is not a default.
     pub fn place(&self) -> Option<Place> {

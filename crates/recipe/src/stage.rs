@@ -2,18 +2,15 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
+use crate::duration::{Decay, Duration, Span, Warmup, duration_of};
 use crate::filters::{DataErrors, Filters};
-use crate::kind::{
-    Choice, Kind, above, above_to, adapter_folder, choice, choice_refusing, closest, integer, list, number,
-    one_or_list, text, truth,
-};
+use crate::kind::{above, above_to, adapter_folder, choice, choice_refusing, integer, number, text, truth};
+use crate::lora::{AdapterUse, Lora};
 use crate::mix::Mix;
-use crate::reader::{Alternative, Context, Read, Section, section};
+use crate::preference::{DPO_FULL, Preference};
+use crate::reader::section;
 use crate::rows::{RowFiles, row_files, row_sources};
-use crate::settings::Valued;
-use crate::tree::Node;
+use crate::settings::{Valued, is, said};
 
 crate::kind::words! {
     /// What a stage does.
@@ -25,30 +22,6 @@ crate::kind::words! {
         /// Direct preference optimisation: the better of two answers becomes likelier than the worse one; takes preference
         /// pairs only.
         Dpo = "dpo",
-    }
-}
-
-crate::kind::words! {
-    /// The loss of a preference pair.
-    pub enum PairLoss {
-        /// DPO (Rafailov et al. 2023); with label smoothing, cDPO (Mitchell 2023).
-        Sigmoid = "sigmoid",
-        /// IPO (Azar et al. 2023), over mean log-probabilities of tokens.
-        Ipo = "ipo",
-        /// SLiC (Zhao et al. 2023).
-        Hinge = "hinge",
-        /// DPO unbiased under flipped labels (Chowdhury et al. 2024).
-        Robust = "robust",
-    }
-}
-
-crate::kind::words! {
-    /// The model against which preferences are measured.
-    pub enum ReferenceModel {
-        /// What the stage starts from: of a LoRA stage the weights without the adapter.
-        Start = "start",
-        /// The recipe's base, whatever stages came before.
-        Base = "base",
     }
 }
 
@@ -93,95 +66,6 @@ crate::kind::words! {
 }
 
 crate::kind::words! {
-    /// A linear map of a decoder block that an adapter can sit on.
-    pub enum Linear {
-        /// Attention, queries.
-        QProj = "q_proj",
-        /// Attention, keys.
-        KProj = "k_proj",
-        /// Attention, values.
-        VProj = "v_proj",
-        /// Attention, output.
-        OProj = "o_proj",
-        /// MLP, gate.
-        GateProj = "gate_proj",
-        /// MLP, up.
-        UpProj = "up_proj",
-        /// MLP, down.
-        DownProj = "down_proj",
-    }
-}
-
-impl Linear {
-    /// The names of all seven, which a recipe calls `all-linear`.
-    pub fn all() -> Vec<String> {
-        Self::ALL.iter().map(|(name, _)| (*name).to_owned()).collect()
-    }
-}
-
-/// The end of a module's path: one of [`Linear`], perhaps with what stands before it.
-fn linear_path() -> Kind<String> {
-    let one = choice::<Linear>();
-    let expected = format!("{}, or a path that ends so, such as `layers.29.mlp.down_proj`", one.text);
-    let inner = text();
-    let shown = expected.clone();
-    let read = move |node: &Node, path: &str, cx: &mut Context| {
-        let given = (inner.read)(node, path, cx)?;
-        let name = given.rsplit('.').next().unwrap_or(&given);
-        let known = Linear::ALL.iter().any(|(linear, _)| *linear == name);
-        if known && given.split('.').all(|part| !part.is_empty()) {
-            return Some(given);
-        }
-        let close = closest(name, Linear::ALL.iter().map(|(linear, _)| *linear));
-        let hint = close.map_or_else(|| "choose one of these".into(), |linear| format!("did you mean `{linear}`?"));
-        cx.expected(node, path, &expected, &hint)
-    };
-    Kind { text: shown, schema: serde_json::json!({"type": "string", "pattern": LINEAR_PATTERN}), read: Box::new(read) }
-}
-
-const LINEAR_PATTERN: &str = r"^([^.]+\.)*(q|k|v|o|gate|up|down)_proj$";
-
-crate::kind::words! {
-    /// What is done with an adapter that a stage begins with.
-    pub enum AdapterUse {
-        /// Trained on.
-        Continue = "continue",
-        /// Merged into the weights, which the stage then begins with.
-        Merge = "merge",
-    }
-}
-
-crate::kind::words! {
-    /// A table of the model.
-    pub enum Table {
-        /// The embedding.
-        EmbedTokens = "embed_tokens",
-        /// The output head.
-        LmHead = "lm_head",
-    }
-}
-
-crate::kind::words! {
-    /// How the adapters' first matrix begins.
-    pub enum InitLora {
-        /// Uniform, as `kaiming_uniform_(a=sqrt(5))` does it.
-        Kaiming = "kaiming",
-        /// Normal with deviation 1/rank.
-        Gaussian = "gaussian",
-    }
-}
-
-const INIT: &str = "an initialisation that is not in this version";
-
-crate::kind::words! {
-    /// The word that stands for all linear maps.
-    pub enum AllLinear {
-        /// All seven.
-        All = "all-linear",
-    }
-}
-
-crate::kind::words! {
     /// How the learning rate goes after the warm-up.
     pub enum LrScheduler {
         /// It stays.
@@ -195,42 +79,11 @@ crate::kind::words! {
     }
 }
 
-/// How long a stage trains.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Duration {
-    /// `max_steps`: optimiser steps.
-    Steps(u64),
-    /// `num_train_epochs`: passes over the domain data.
-    Epochs(f64),
-}
-
-/// A part of a stage's steps.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Span {
-    /// A number of optimiser steps.
-    Steps(u64),
-    /// A share of all steps, 0 to 1.
-    Ratio(f64),
-}
-
-impl Span {
-    /// The number of steps it is of `total` steps; a ratio is rounded up, as in Hugging Face's `get_warmup_steps`.
-    pub fn steps(self, total: u64) -> u64 {
-        match self {
-            Self::Steps(steps) => steps,
-            Self::Ratio(ratio) => (ratio * total as f64).ceil() as u64,
-        }
-    }
-}
-
 const RFT: &str = "reinforcement fine-tuning, which is not in this version";
 const RATE_LORA: &str = "LoRA wants about 10 times the rate of full fine-tuning (Thinking Machines, LoRA Without Regret, \
                          2025), and full SFT defaults to 2e-5 in TRL";
 const RATE_LORA_CPT: &str = "LoRA wants about 10 times the rate of full fine-tuning (Thinking Machines, LoRA Without \
                              Regret, 2025), and CPT defaults to 1e-5 in Amazon Nova Forge";
-const DPO_FULL: &str = "the default of TRL's DPOConfig";
 const DPO_LORA: &str = "DPO of Amazon Nova Forge";
 const HF: &str = "the default of Hugging Face's TrainingArguments";
 
@@ -258,14 +111,18 @@ section! {
         lora: Option<Lora> = f.only_when(is(&mode) != Some(Mode::Full), "mode: full", |f| f.group());
         /// What is made of preference pairs; only for `kind: dpo`.
         preference: Option<Preference> = {
-            let because = format!("kind: {}", is(&kind).map_or("?".into(), |kind| kind.to_string()));
+            let because = said("kind", &kind);
             f.only_when(matches!(is(&kind), None | Some(StageKind::Dpo)), &because, |f| f.spread("dpo_cfg").group())
         };
         /// Domain rows: files, folders, patterns with `*`, `hf:datasets/OWNER/NAME`; each as a path, or as a map of `path`,
         /// `name`, `weight`, `format`, `columns`. Sources with a `weight` are drawn in these proportions, others as they lie.
         train: Valued<Vec<RowFiles>> = f.required(row_sources());
         /// In which order the rows of a domain source are seen.
-        row_order: Valued<RowOrder> = f.default(choice(), RowOrder::Shuffled, "decision: another order for each epoch, a function of the seed");
+        row_order: Valued<RowOrder> = f.default(
+            choice(),
+            RowOrder::Shuffled,
+            "decision: another order for each epoch, a function of the seed",
+        );
         /// Licence of the rows of `train`, for the plan, the report and the model card; left out, they say unknown.
         data_licence: Option<Valued<String>> = f.aliases(&["data_license", "licence", "license"]).optional(text());
         /// File of rows for the validation loss, by which the best checkpoint is chosen.
@@ -273,7 +130,8 @@ section! {
         /// What is left out of the rows that are trained on.
         filters: Option<Filters> = f.section();
         /// Whether `temper run` refuses data in which the checks found errors, such as test rows among the trained ones.
-        data_errors: Valued<DataErrors> = f.default(choice(), DataErrors::Refuse, "decision: what was trained on proves nothing");
+        data_errors: Valued<DataErrors> =
+            f.default(choice(), DataErrors::Refuse, "decision: what was trained on proves nothing");
         /// Factor on the loss of each token of domain data; of each pair, for `dpo`.
         domain_loss_weight: Valued<f64> = f.default(number(above(0.0)), 1.0, "decision: every token counts alike");
         /// General data mixed in against forgetting; left out, the stage trains on domain data only.
@@ -286,7 +144,11 @@ section! {
         );
         /// Whether the answers of a conversation are trained in one row, or each in a row of its own, as templates of reasoning
         /// models need, which render an answer otherwise once it is not the last.
-        turns: Valued<Turns> = f.default(choice(), Turns::Together, "decision: each token is computed once; what a template cannot do so is refused");
+        turns: Valued<Turns> = f.default(
+            choice(),
+            Turns::Together,
+            "decision: each token is computed once; what a template cannot do so is refused",
+        );
         /// What to do where prompt and answer, encoded as one text, give other tokens than encoded apart.
         boundary: Valued<Boundary> = f.default(choice(), Boundary::Apart, "decision: as the model generates");
         /// Whether text of the rows that spells a control token, such as `<|im_end|>`, becomes that token.
@@ -317,7 +179,7 @@ section! {
         /// less memory, about a third more time.
         activation_checkpointing: Valued<bool> = f
             .aliases(&["gradient_checkpointing", "enable_activation_checkpointing", "grad_checkpoint"])
-            .default(truth(), false, "the default of Hugging Face's TrainingArguments");
+            .default(truth(), false, HF);
         /// How long to train.
         duration: Valued<Duration> = {
             let default = match (is(&kind), is(&mode)) {
@@ -355,9 +217,8 @@ section! {
         );
         /// The last steps, in which the learning rate falls; only for `lr_scheduler_type: wsd`.
         decay: Option<Valued<Span>> = {
-            let scheduler = is(&lr_scheduler_type);
-            let because = format!("lr_scheduler_type: {}", scheduler.map_or("?".into(), |scheduler| scheduler.to_string()));
-            f.only_when(matches!(scheduler, None | Some(LrScheduler::Wsd)), &because, |f| {
+            let because = said("lr_scheduler_type", &lr_scheduler_type);
+            f.only_when(matches!(is(&lr_scheduler_type), None | Some(LrScheduler::Wsd)), &because, |f| {
                 f.group::<Decay>().map(|read| read.0)
             })
         };
@@ -433,19 +294,18 @@ section! {
                 }
             }
         }
-        if let (Some(StageKind::Dpo), Some(turns)) = (is(&kind), &turns)
-            && turns.value == Turns::Apart
-        {
-            let message = format!("`{}` has no effect with kind: dpo, where an answer is one row", turns.path);
-            r.problem(turns.place(), message, "remove it");
-        }
         if is(&kind) == Some(StageKind::Dpo) {
+            if let Some(turns) = turns.as_ref().filter(|turns| turns.value == Turns::Apart) {
+                let message = format!("`{}` has no effect with kind: dpo, where an answer is one row", turns.path);
+                r.problem(turns.place(), message, "remove it");
+            }
             // The reference of a pair is the start with its adapters off, and is computed once.
             let mut refuse = |place, path: &str, instead: &str| {
                 r.problem(place, format!("`{path}` together with kind: dpo is not in this version"), instead);
             };
             if let Some(Some(adapter)) = &adapter {
-                refuse(adapter.place(), &adapter.path, "merge it first: `temper export --to merged`, then name that as base.source");
+                let hint = "merge it first: `temper export --to merged`, then name that as base.source";
+                refuse(adapter.place(), &adapter.path, hint);
             }
             if let Some(Some(lora)) = &lora {
                 if lora.lora_dropout.value > 0.0 {
@@ -466,25 +326,24 @@ section! {
             && adapter_use.value == AdapterUse::Continue
             && average.value != 1.0
         {
-            let message = format!("`{}`: the average would be with the base, not with the adapter that is trained on", average.path);
+            let what = "the average would be with the base, not with the adapter that is trained on";
+            let message = format!("`{}`: {what}", average.path);
             r.problem(average.place(), message, "set weight_average: 1, or adapter_use: merge");
         }
         if let Some(Some(lora)) = &lora {
-            let refuse = |r: &mut Section<'_>, field: &Valued<bool>, what: &str, hint: &str| {
-                r.problem(field.place(), format!("`{}`: {what}", field.path), hint);
-            };
-            if lora.use_dora.value && lora.lora_dropout.value > 0.0 {
-                let hint = "set lora_dropout: 0, or use_dora: false";
-                refuse(r, &lora.use_dora, "DoRA together with lora_dropout is not in this version", hint);
-            }
             let averaged = weight_average.as_ref().is_some_and(|average| average.value != 1.0);
-            if lora.use_dora.value && averaged {
-                let hint = "set weight_average: 1, or use_dora: false";
-                refuse(r, &lora.use_dora, "no factor leads from a DoRA adapter back to its start", hint);
+            let (dora, tables) = (&lora.use_dora, &lora.modules_to_save);
+            if dora.value && lora.lora_dropout.value > 0.0 {
+                let message = format!("`{}`: DoRA together with lora_dropout is not in this version", dora.path);
+                r.problem(dora.place(), message, "set lora_dropout: 0, or use_dora: false");
             }
-            if !lora.modules_to_save.value.is_empty() && averaged {
-                let message = format!("`{}`: tables that are trained whole are not averaged with the start", lora.modules_to_save.path);
-                r.problem(lora.modules_to_save.place(), message, "set weight_average: 1, or leave modules_to_save out");
+            if dora.value && averaged {
+                let message = format!("`{}`: no factor leads from a DoRA adapter back to its start", dora.path);
+                r.problem(dora.place(), message, "set weight_average: 1, or use_dora: false");
+            }
+            if !tables.value.is_empty() && averaged {
+                let message = format!("`{}`: tables that are trained whole are not averaged with the start", tables.path);
+                r.problem(tables.place(), message, "set weight_average: 1, or leave modules_to_save out");
             }
         }
         if let (Some(tokens), Some(length)) = (&micro_batch_tokens, &max_length)
@@ -493,164 +352,5 @@ section! {
             let message = format!("`{}` is {}, less than `max_length` {}", tokens.path, tokens.value, length.value);
             r.problem(tokens.place(), message, "the longest row must fit into one micro-batch");
         }
-    }
-}
-
-section! {
-    /// Low-rank adapters: W + (alpha / rank) * B * A. Field names are PEFT's.
-    pub struct Lora |f| {
-        /// Rank of the adapters.
-        lora_rank: Valued<u64> = f.aliases(&["lora_r", "r", "lora_dim"]).default(
-            integer(1..=4096),
-            16,
-            "within the usual 8 to 64; the best learning rate hardly depends on it (LoRA Without Regret, 2025)",
-        );
-        /// Scale of the adapters: their product is multiplied by lora_alpha / lora_rank.
-        lora_alpha: Valued<f64> = f.default(
-            number(above(0.0)),
-            32.0,
-            "fixed at 32, so that rank and learning rate stay two knobs (LoRA Without Regret, 2025)",
-        );
-        /// The linear maps that get an adapter; a name stands for all of that name, the end of a path, such as
-        /// `layers.29.mlp.down_proj`, for those of some layers.
-        target_modules: Valued<Vec<String>> = f.aliases(&["lora_target_modules", "lora_target"]).default(
-            one_or_list(choice::<AllLinear>().map(|_| Linear::all()), linear_path()),
-            Linear::all(),
-            "all-linear: adapters on attention alone fall behind (LoRA Without Regret, 2025; Biderman et al. 2024)",
-        );
-        /// Share of the elements of an adapter's input that a training step drops. What is dropped goes by seed, step, row and
-        /// position: not by the micro-batch, and the same after a resume.
-        lora_dropout: Valued<f64> = f.default(number(0.0..1.0), 0.0, "the default of PEFT's LoraConfig");
-        /// Scale by lora_alpha / sqrt(lora_rank) in place of lora_alpha / lora_rank (rsLoRA, Kalajdzievski 2023).
-        use_rslora: Valued<bool> = f.aliases(&["peft_use_rslora"]).default(truth(), false, "the default of PEFT's LoraConfig");
-        /// Train the length of each weight row apart from its direction (DoRA, Liu et al. 2024). Takes more time and memory.
-        use_dora: Valued<bool> = f.aliases(&["peft_use_dora"]).default(truth(), false, "the default of PEFT's LoraConfig");
-        /// Learning rate of the adapters' second matrix, B, as a multiple of `learning_rate` (LoRA+, Hayou et al. 2024); also
-        /// that of DoRA's lengths, as in PEFT.
-        loraplus_lr_ratio: Valued<f64> = f.aliases(&["lora_plus_ratio", "lora_plus_lr_ratio"]).default(
-            number(above_to(0.0, 1000.0)),
-            1.0,
-            "decision: one rate for both, plain LoRA",
-        );
-        /// Tables that are trained whole beside the adapters, as new tokens need. Where the base ties its head to the embedding
-        /// they are one, either name stands for it, and it stays one.
-        modules_to_save: Valued<Vec<Table>> = f.aliases(&["lora_modules_to_save", "additional_target"]).default(
-            list(0, choice()),
-            Vec::new(),
-            "the default of PEFT's LoraConfig",
-        );
-        /// How the adapters' first matrix, A, begins: uniform in +-1/sqrt(inputs), or normal with deviation 1/lora_rank. B begins
-        /// at zero, so the model begins as its base.
-        init_lora_weights: Valued<InitLora> = f.default(
-            choice_refusing(&[
-                ("true", "PEFT's word for `kaiming`"),
-                ("false", "PEFT's word for adapters that change the model before training, which makes no sense here"),
-                ("pissa", INIT),
-                ("olora", INIT),
-                ("eva", INIT),
-                ("corda", INIT),
-                ("loftq", INIT),
-                ("orthogonal", INIT),
-            ]),
-            InitLora::Kaiming,
-            "the default of PEFT's LoraConfig, `true`",
-        );
-    }
-}
-
-section! {
-    /// Preference pairs: which loss, and against which reference.
-    pub struct Preference |f| {
-        /// The loss of a pair.
-        loss_type: Valued<PairLoss> = f.aliases(&["pref_loss"]).default(choice(), PairLoss::Sigmoid, DPO_FULL);
-        /// How strongly the reference holds; lower lets the model go further. Of `ipo`, its tau. Nova's `dpo_cfg.beta`.
-        beta: Valued<f64> = f.aliases(&["dpo_beta", "pref_beta", "rl_beta"]).default(
-            number(above(0.0)),
-            0.1,
-            "TRL's DPOConfig and Amazon Nova Forge, which says 0.01 to 0.05 for bolder changes",
-        );
-        /// Share of the labels that are taken to be wrong; not for `ipo` and `hinge`.
-        label_smoothing: Option<Valued<f64>> = {
-            let loss = is(&loss_type);
-            let because = format!("loss_type: {}", loss.map_or("?".into(), |loss| loss.to_string()));
-            let smoothed = !matches!(loss, Some(PairLoss::Ipo | PairLoss::Hinge));
-            f.aliases(&["dpo_label_smoothing"])
-                .only_when(smoothed, &because, |f| f.default(number(0.0..0.5), 0.0, DPO_FULL))
-        };
-        /// Weight of the better answers' loss as in `sft`, in nats a token, beside the loss of the pairs.
-        rpo_alpha: Valued<f64> =
-            f.aliases(&["pref_ftx"]).default(number(0.0..), 0.0, "decision: DPO as it was published has no such term");
-        /// The model against which preferences are measured.
-        reference: Valued<ReferenceModel> =
-            f.default(choice(), ReferenceModel::Start, "what TRL does: the adapter off, or a copy of the start");
-    }
-}
-
-fn is<T: Copy>(value: &Option<Valued<T>>) -> Option<T> {
-    value.as_ref().map(|value| value.value)
-}
-
-/// `max_steps` or `num_train_epochs`; left out, so many epochs for that reason.
-fn duration_of(r: &mut Section<'_>, (epochs, why): (f64, &'static str)) -> Option<Valued<Duration>> {
-    let steps = Alternative {
-        name: "max_steps",
-        doc: "Optimiser steps to train; instead of `num_train_epochs`.",
-        aliases: &["iters"],
-        kind: integer(1..).map(Duration::Steps),
-    };
-    let passes = Alternative {
-        name: "num_train_epochs",
-        doc: "Passes over the domain data; instead of `max_steps`.",
-        aliases: &["num_epochs", "epochs"],
-        kind: number(above(0.0)).map(Duration::Epochs),
-    };
-    r.field("duration", "").one_of(vec![steps, passes], Some((1, Duration::Epochs(epochs), why)))
-}
-
-/// `warmup_steps` or `warmup_ratio`.
-struct Warmup(Valued<Span>);
-
-impl Read for Warmup {
-    const DOC: &'static str = "";
-
-    fn read(r: &mut Section<'_>) -> Option<Self> {
-        let steps = Alternative {
-            name: "warmup_steps",
-            doc: "Steps of the warm-up; instead of `warmup_ratio`.",
-            aliases: &["num_warmup_steps"],
-            kind: integer(0..).map(Span::Steps),
-        };
-        let ratio = Alternative {
-            name: "warmup_ratio",
-            doc: "Share of all steps that are warm-up, rounded up; instead of `warmup_steps`.",
-            aliases: &["lr_warmup_ratio"],
-            kind: number(0.0..=1.0).map(Span::Ratio),
-        };
-        let why = "the low end of the usual 0.03 to 0.1; the QLoRA paper's (Dettmers et al. 2023)";
-        r.field("warmup", "").one_of(vec![steps, ratio], Some((1, Span::Ratio(0.03), why))).map(Self)
-    }
-}
-
-/// `decay_steps` or `decay_ratio`.
-struct Decay(Valued<Span>);
-
-impl Read for Decay {
-    const DOC: &'static str = "";
-
-    fn read(r: &mut Section<'_>) -> Option<Self> {
-        let steps = Alternative {
-            name: "decay_steps",
-            doc: "Last steps in which the learning rate falls, for `wsd`; instead of `decay_ratio`.",
-            aliases: &[],
-            kind: integer(1..).map(Span::Steps),
-        };
-        let ratio = Alternative {
-            name: "decay_ratio",
-            doc: "Share of all steps in which the learning rate falls, for `wsd`; instead of `decay_steps`.",
-            aliases: &[],
-            kind: number(above_to(0.0, 1.0)).map(Span::Ratio),
-        };
-        let why = "a decay of 10 to 20 % of the steps matches cosine (Hägele et al. 2024)";
-        r.field("decay", "").one_of(vec![steps, ratio], Some((1, Span::Ratio(0.2), why))).map(Self)
     }
 }

@@ -131,8 +131,8 @@ impl TrialBase<'_> {
         let model =
             Llama::load_over(self.device, self.config, &tuning, find, |name, shape| (self.tensor)(name, shape))?;
         model.init_adapters(trial.seed);
-        let widths = model.adapter_space();
-        let workspace = Workspace::allocate(&self.device, self.config, widths, Purpose::Train, trial.tokens);
+        let space = model.adapter_space();
+        let workspace = Workspace::allocate(&self.device, self.config, space, Purpose::Train, trial.tokens);
         let mut fit = Fit::new(&model, &workspace, trial.settings, trial.validation.to_vec());
         while let Some(progress) = fit.advance(|step| Ok((trial.batches)(step)))? {
             hear(progress);

@@ -62,8 +62,8 @@ fn trials_side_by_side_give_the_bits_of_each_alone() {
             let tuning = Tuning::Lora(trial.lora.clone());
             let model = Llama::load(device, &config, &tuning, values).unwrap();
             model.init_adapters(trial.seed);
-            let widths = model.adapter_space();
-            let workspace = Workspace::allocate(&device, &config, widths, Purpose::Train, 12);
+            let space = model.adapter_space();
+            let workspace = Workspace::allocate(&device, &config, space, Purpose::Train, 12);
             let mut fit = Fit::new(&model, &workspace, trial.settings, validation.clone());
             while fit.advance(|step| Ok(batches(step))).unwrap().is_some() {}
             let adapters = model.adapters().into_iter().map(|(name, a)| (name, device.read(&a.value)));

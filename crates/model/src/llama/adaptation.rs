@@ -38,7 +38,7 @@ impl Adaptation {
 }
 
 impl<D: Device> Llama<D> {
-    /// What the adapters need of a [`Workspace`].
+    /// What the adapters need of a [`Workspace`](crate::Workspace).
     pub fn adapter_space(&self) -> AdapterSpace {
         let inner = self.layers.iter().fold([0; 4], |widest, l| {
             let own = [&l.qkv, &l.o, &l.gate_up, &l.down].map(Linear::inner_width);

@@ -8,7 +8,7 @@ use temper_run::{to_json_pretty, write_dir_atomic};
 
 use super::{Cache, KEY, Kind, touch};
 use crate::PipelineError;
-use crate::checkpoints::{Finished, io};
+use crate::checkpoints::{Finished, copy_tree, io};
 
 const RESULT: &str = "result";
 
@@ -50,18 +50,4 @@ pub(super) fn finished(entry: &Path, key: &str) -> Option<Finished> {
 pub(super) fn what(ingredients: &Value, finished: &Finished) -> String {
     let word = |name: &str| ingredients["stage"][name].as_str().unwrap_or("?").to_owned();
     format!("{}, {}, {} steps", word("kind"), word("mode"), finished.outcome.steps)
-}
-
-pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), PipelineError> {
-    for entry in fs::read_dir(from).map_err(io("list", from))? {
-        let source = entry.map_err(io("list", from))?.path();
-        let target = to.join(source.file_name().unwrap_or_default());
-        if source.is_dir() {
-            fs::create_dir(&target).map_err(io("create", &target))?;
-            copy_tree(&source, &target)?;
-        } else {
-            fs::copy(&source, &target).map_err(io("copy", &source))?;
-        }
-    }
-    Ok(())
 }

@@ -10,10 +10,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use temper_run::{to_json, to_json_pretty, write_dir_atomic};
 
-use super::stages::copy_tree;
 use super::{Cache, KEY, Kind, key_of, touch};
 use crate::PipelineError;
-use crate::checkpoints::{Checkpoints, io};
+use crate::checkpoints::{Checkpoints, copy_tree, io};
 
 const CHECKPOINT: &str = "checkpoint";
 const BEST: &str = "best";
@@ -70,10 +69,7 @@ impl Cache {
         bytes: &mut dyn FnMut(&[Value]) -> Result<u64, PipelineError>,
     ) -> Result<Option<usize>, PipelineError> {
         let folder = self.folder(Kind::Trunks);
-        if !folder.is_dir() {
-            return Ok(None);
-        }
-        for step in (1..=most).rev() {
+        for step in self.trunk_lengths().into_iter().filter(|&step| step <= most) {
             let entry = folder.join(key_of(&key(ingredients, step)));
             let lines = fs::read(entry.join(LINES)).ok();
             let Some(lines) = lines.and_then(|bytes| serde_json::from_slice::<Vec<Value>>(&bytes).ok()) else {
@@ -89,5 +85,18 @@ impl Cache {
             return Ok(Some(step));
         }
         Ok(None)
+    }
+
+    /// How many steps the kept stable parts have, whosever they are; the longest first.
+    fn trunk_lengths(&self) -> Vec<usize> {
+        let entries = fs::read_dir(self.folder(Kind::Trunks)).into_iter().flatten().flatten();
+        let steps = |entry: fs::DirEntry| {
+            let key: Value = serde_json::from_slice(&fs::read(entry.path().join(KEY)).ok()?).ok()?;
+            usize::try_from(key["steps"].as_u64()?).ok()
+        };
+        let mut lengths: Vec<usize> = entries.filter_map(steps).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        lengths.dedup();
+        lengths
     }
 }

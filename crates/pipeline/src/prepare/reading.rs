@@ -1,0 +1,37 @@
+//! How a recipe asks for rows, in the words of their reader.
+
+use temper_data::{Format, ReadOptions};
+use temper_recipe::{RowFiles, RowFormat, Stage};
+use temper_text::{Boundary, ChatRules, Turns};
+
+/// How the files of a source are read.
+pub(crate) fn read_options(files: &RowFiles) -> ReadOptions {
+    let format = files.format.map(|format| match format {
+        RowFormat::Messages => Format::Messages,
+        RowFormat::Converse => Format::Converse,
+        RowFormat::Sharegpt => Format::Sharegpt,
+        RowFormat::Alpaca => Format::Alpaca,
+        RowFormat::PromptCompletion => Format::PromptCompletion,
+        RowFormat::QuestionAnswer => Format::QuestionAnswer,
+        RowFormat::Preference => Format::Preference,
+        RowFormat::Rft => Format::Rft,
+        RowFormat::Text => Format::Text,
+    });
+    ReadOptions { format, columns: files.columns.clone() }
+}
+
+/// How the conversations of a stage are rendered.
+pub(crate) fn chat_rules(stage: &Stage) -> ChatRules {
+    ChatRules {
+        allow_control_tokens: stage.allow_control_tokens.value,
+        last_turn_only: stage.mask_history.value,
+        turns: match stage.turns.value {
+            temper_recipe::Turns::Together => Turns::Together,
+            temper_recipe::Turns::Apart => Turns::Apart,
+        },
+        boundary: match stage.boundary.value {
+            temper_recipe::Boundary::Apart => Boundary::Apart,
+            temper_recipe::Boundary::Refuse => Boundary::Refuse,
+        },
+    }
+}

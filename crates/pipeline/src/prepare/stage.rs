@@ -1,0 +1,298 @@
+//! A stage with its rows read, its steps drawn and its settings in the words of the trainer.
+
+use std::cell::Cell;
+
+use temper_data::{
+    DataError, Extent, MixUnit, RowOrder, RowRules, Schedule, Source, SourceReport, micro_batches, pair_batches,
+    schedule,
+};
+use temper_model::{Purpose, Tuning};
+use temper_recipe::{Duration, LrScheduler, Mode, ReferenceModel, RowFiles, Stage, StageKind};
+use temper_train::{
+    AdamWSettings, Batches, FitSettings, LearningRate, PairLoss, PreferenceSettings, Shape, StopSettings,
+};
+
+use super::adapter::{StartAdapter, lora_settings, start_adapter};
+use super::reading::{chat_rules, read_options};
+use crate::PipelineError;
+use crate::checks::StageFilters;
+use crate::reference::References;
+use crate::rows::{Asked, Tokens};
+use crate::self_data::{OwnRows, Writer};
+
+/// A stage with its rows.
+pub(crate) struct PreparedStage {
+    pub sources: Vec<Source>,
+    /// A report per file: domain files first.
+    pub reports: Vec<(String, SourceReport)>,
+    pub schedule: Schedule,
+    pub validation: Option<Source>,
+    pub settings: FitSettings,
+    pub tuning: Tuning,
+    pub micro_batch_tokens: usize,
+    pub weight_average: f64,
+    /// Of a preference stage: the model against which preferences are measured.
+    pub reference: Option<ReferenceModel>,
+    pub adapter: Option<StartAdapter>,
+    /// Of the workspace: whether activations are computed again.
+    pub purpose: Purpose,
+}
+
+impl PreparedStage {
+    /// Micro-batches of a step, from 1. `references` are those of a preference stage; others need none.
+    pub fn batches(&self, step: usize, references: &References) -> Result<Batches, DataError> {
+        if self.reference.is_some() {
+            let pairs = self.schedule.pairs(step - 1, &self.sources)?;
+            let pairs: Vec<_> = pairs.iter().map(|(at, pair)| (at.source, pair, references.of(at))).collect();
+            return Ok(Batches::Pairs(pair_batches(&pairs, self.micro_batch_tokens)));
+        }
+        let rows = self.schedule.rows(step - 1, &self.sources)?;
+        let rows: Vec<_> = rows.iter().map(|(source, row)| (*source, row)).collect();
+        Ok(Batches::Tokens(micro_batches(&rows, self.micro_batch_tokens)))
+    }
+
+    /// Micro-batches of the validation rows; none where there are no rows.
+    pub fn validation_batches(&self, references: &References) -> Result<Batches, DataError> {
+        let Some(source) = &self.validation else { return Ok(Batches::Tokens(Vec::new())) };
+        let rows = 0..source.examples.len();
+        if self.reference.is_some() {
+            let pairs: Vec<_> = rows.map(|index| source.pair(index)).collect::<Result<_, _>>()?;
+            let pairs: Vec<_> =
+                pairs.iter().enumerate().map(|(index, pair)| (0, pair, references.of_validation(index))).collect();
+            return Ok(Batches::Pairs(pair_batches(&pairs, self.micro_batch_tokens)));
+        }
+        let rows: Vec<_> = rows.map(|index| source.example(index)).collect::<Result<_, _>>()?;
+        let rows: Vec<_> = rows.iter().map(|row| (0, row)).collect();
+        Ok(Batches::Tokens(micro_batches(&rows, self.micro_batch_tokens)))
+    }
+
+    /// Tokens of the largest micro-batch: a row longer than `micro_batch_tokens` stands alone.
+    pub fn workspace_tokens(&self) -> usize {
+        let longest = |source: &Source| source.examples.longest();
+        let sources = self.sources.iter().chain(&self.validation).map(longest).max().unwrap_or(0);
+        sources.max(self.micro_batch_tokens)
+    }
+}
+
+/// Reads the rows of a stage, draws its steps, and holds it against the base.
+pub(super) fn prepare_stage(
+    stage: &Stage,
+    index: usize,
+    writer: &mut Writer<'_>,
+    own_rows: &mut Vec<OwnRows>,
+    tokens: Tokens<'_>,
+) -> Result<PreparedStage, PipelineError> {
+    let seed = writer.recipe.seed.value;
+    let max_length = stage.max_length.value as usize;
+    let rules = RowRules { max_length, chat: chat_rules(stage), pairs: stage.kind.value == StageKind::Dpo };
+    let found = writer.files;
+    let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
+    // What judges is never filtered.
+    let (filters, trained, mut number) = (StageFilters::of(writer.recipe, stage, found), Cell::new(true), 0);
+    let mut read = |files: &RowFiles, name: &str, weight: f64| -> Result<Source, PipelineError> {
+        let (options, mut whole) = (read_options(files), None::<Source>);
+        for path in found.of(&files.path) {
+            let filters = filters.as_ref().filter(|_| trained.get()).map(|filters| (filters, number));
+            number += 1;
+            let loss_weight = weight as f32;
+            let source = tokens.source(&Asked { path, options: &options, rules, name, loss_weight, filters })?;
+            let kind = source.report.kind;
+            if stage.kind.value == StageKind::Cpt && kind != temper_data::RowKind::Text {
+                return Err(PipelineError::Unfit {
+                    path: format!("stages.{index}"),
+                    problem: format!("cpt trains on rows with `text`, but {} holds {kind:?} rows", path.display()),
+                    hint: "use `kind: sft` for conversations and completions".to_owned(),
+                });
+            }
+            reports.push((path.display().to_string(), source.report.clone()));
+            match &mut whole {
+                Some(whole) => whole.examples.append(source.examples),
+                None => whole = Some(source),
+            }
+        }
+        // A path that stands for no file was refused.
+        whole.ok_or_else(|| PipelineError::from(DataError::Empty { path: files.path.clone() }))
+    };
+    let (mut sources, mut shares) = domain_sources(stage, &mut read)?;
+    let mut unit = MixUnit::TrainedTokens;
+    if let Some(mix) = &stage.mix {
+        unit = match mix.unit.value {
+            temper_recipe::MixUnit::ProcessedTokens => MixUnit::ProcessedTokens,
+            temper_recipe::MixUnit::TrainedTokens => MixUnit::TrainedTokens,
+            temper_recipe::MixUnit::Samples => MixUnit::Samples,
+        };
+        let domain = mix.domain.value / 100.0;
+        shares.iter_mut().for_each(|share| *share *= domain);
+        for general in &mix.general {
+            let mut source = match (general.path.files(), &general.self_data) {
+                (Some(files), _) => read(files, &general.name.value, general.loss_weight.value)?,
+                (None, Some(settings)) if stage.kind.value == StageKind::Sft => {
+                    let own = writer.rows(general, settings, max_length)?;
+                    own_reports.push((own.report.path.display().to_string(), own.source.report.clone()));
+                    let source = own.source.clone();
+                    own_rows.push(own);
+                    source
+                }
+                (None, _) => {
+                    return Err(PipelineError::Unfit {
+                        path: general.path.path.clone(),
+                        problem: format!("{} cannot train on the conversations that `self` writes", stage.kind.value),
+                        hint: "use `kind: sft`, or a file of rows of this kind".to_owned(),
+                    });
+                }
+            };
+            source.general = true;
+            sources.push(source);
+            shares.push((1.0 - domain) * general.percent() / 100.0);
+        }
+        // A mix of domain alone may name no general source; rounding of percents is taken up.
+        let total: f64 = shares.iter().sum();
+        shares.iter_mut().for_each(|share| *share /= total);
+    }
+    trained.set(false);
+    let validation = stage.validation.as_ref().map(|files| read(&files.value, "validation", 1.0)).transpose()?;
+    reports.extend(own_reports);
+    let extent = match stage.duration.value {
+        Duration::Steps(steps) => Extent::Steps(steps as usize),
+        Duration::Epochs(epochs) => Extent::Epochs(epochs),
+    };
+    let batch = stage.global_batch_size.value as usize;
+    let schedule = schedule(&sources, &shares, unit, batch, extent, seed)
+        .map_err(|error| PipelineError::Mix { path: format!("stages.{index}.mix"), error })?;
+    once(stage, &sources, &schedule)?;
+    let settings = fit_settings(stage, schedule.steps().len());
+    let tuning = match (&stage.mode.value, &stage.lora) {
+        (Mode::Lora, Some(lora)) => Tuning::Lora(lora_settings(lora, seed, writer.base.checkpoint.config())?),
+        _ => Tuning::Full,
+    };
+    let adapter = start_adapter(stage, index, &tuning, writer.base)?;
+    Ok(PreparedStage {
+        sources,
+        reports,
+        schedule,
+        validation,
+        settings,
+        tuning,
+        micro_batch_tokens: stage.micro_batch_tokens.value as usize,
+        weight_average: stage.weight_average.value,
+        reference: stage.preference.as_ref().map(|preference| preference.reference.value),
+        adapter,
+        purpose: if stage.activation_checkpointing.value { Purpose::TrainRecomputing } else { Purpose::Train },
+    })
+}
+
+type ReadSource<'a> = &'a mut dyn FnMut(&RowFiles, &str, f64) -> Result<Source, PipelineError>;
+
+/// The sources of the domain with their shares of it: one that holds all files, or, where weights are given, one for each entry.
+fn domain_sources(stage: &Stage, read: ReadSource<'_>) -> Result<(Vec<Source>, Vec<f64>), PipelineError> {
+    let train = &stage.train.value;
+    let weighted = train.iter().any(|files| files.weight.is_some());
+    let mut sources: Vec<Source> = Vec::new();
+    for files in train {
+        let stem = files.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = match (&files.name, train.len()) {
+            (Some(name), _) => name.clone(),
+            (None, 1) => "domain".to_owned(),
+            (None, _) if !weighted => "domain".to_owned(),
+            (None, _) => stem.unwrap_or_else(|| "domain".to_owned()),
+        };
+        let mut more = read(files, &name, stage.domain_loss_weight.value)?;
+        more.order = match stage.row_order.value {
+            temper_recipe::RowOrder::Shuffled => RowOrder::Shuffled,
+            temper_recipe::RowOrder::BestLast => RowOrder::BestLast,
+        };
+        let without = (0..more.examples.len()).filter(|&index| more.examples.quality(index).is_none()).count();
+        if more.order == RowOrder::BestLast && without > 0 {
+            return Err(PipelineError::Unfit {
+                path: stage.row_order.path.clone(),
+                problem: format!("{without} rows of {} have no number as `quality`", files.path.display()),
+                hint: "give every row one, or say row_order: shuffled".to_owned(),
+            });
+        }
+        match sources.first_mut().filter(|_| !weighted) {
+            Some(first) => first.examples.append(more.examples),
+            None => sources.push(more),
+        }
+    }
+    let weights: Vec<f64> = match weighted {
+        true => train.iter().map(|files| files.weight.map_or(1.0, |weight| weight.0)).collect(),
+        false => vec![1.0],
+    };
+    let total: f64 = weights.iter().sum();
+    Ok((sources, weights.into_iter().map(|weight| weight / total).collect()))
+}
+
+/// Continued pretraining reads its text once, unless the recipe counts in epochs, and so says how often.
+fn once(stage: &Stage, sources: &[Source], schedule: &Schedule) -> Result<(), PipelineError> {
+    let Duration::Steps(steps) = stage.duration.value else { return Ok(()) };
+    let shares = &schedule.shares().sources;
+    let again = sources.iter().zip(shares).find(|(source, share)| !source.general && share.repeated > 0);
+    let (StageKind::Cpt, Some((_, share))) = (stage.kind.value, again) else { return Ok(()) };
+    let mut seen = std::collections::HashSet::new();
+    let mut new = |step: &&Vec<temper_data::ExampleRef>| {
+        let mut domain = step.iter().filter(|row| !sources[usize::from(row.source)].general);
+        domain.all(|row| seen.insert(*row))
+    };
+    let enough = schedule.steps().iter().take_while(|step| new(step)).count();
+    let epochs = (share.epochs * 100.0).ceil() / 100.0;
+    Err(PipelineError::Unfit {
+        path: stage.duration.path.clone(),
+        problem: format!(
+            "{steps} steps read {} {:.2} times over, but text is read once in continued pretraining (Amazon Nova Forge: at \
+             most one epoch)",
+            share.name, share.epochs
+        ),
+        hint: format!(
+            "at most {enough} steps read nothing twice; `num_train_epochs: {epochs}` in place of `max_steps` says that \
+             reading again is wanted"
+        ),
+    })
+}
+
+/// The loss of pairs in the words of the trainer.
+fn preference_settings(preference: &temper_recipe::Preference) -> PreferenceSettings {
+    PreferenceSettings {
+        loss_type: match preference.loss_type.value {
+            temper_recipe::PairLoss::Sigmoid => PairLoss::Sigmoid,
+            temper_recipe::PairLoss::Ipo => PairLoss::Ipo,
+            temper_recipe::PairLoss::Hinge => PairLoss::Hinge,
+            temper_recipe::PairLoss::Robust => PairLoss::Robust,
+        },
+        beta: preference.beta.value,
+        label_smoothing: preference.label_smoothing.as_ref().map_or(0.0, |share| share.value),
+        rpo_alpha: preference.rpo_alpha.value,
+    }
+}
+
+/// Rates, optimiser and stops of a stage of so many steps.
+fn fit_settings(stage: &Stage, steps: usize) -> FitSettings {
+    let span = |span: &temper_recipe::Span| span.steps(steps as u64) as usize;
+    let shape = match stage.lr_scheduler_type.value {
+        LrScheduler::Constant => Shape::Constant,
+        LrScheduler::Linear => Shape::Linear,
+        LrScheduler::Cosine => Shape::Cosine,
+        LrScheduler::Wsd => Shape::Wsd { decay_steps: stage.decay.as_ref().map_or(0, |d| span(&d.value)) },
+    };
+    FitSettings {
+        learning_rate: LearningRate {
+            peak: stage.learning_rate.value,
+            min_lr: stage.min_lr.as_ref().map_or(0.0, |m| m.value),
+            warmup_steps: span(&stage.warmup.value),
+            steps,
+            shape,
+        },
+        adamw: AdamWSettings {
+            beta1: stage.adam_beta1.value,
+            beta2: stage.adam_beta2.value,
+            epsilon: stage.adam_epsilon.value,
+            weight_decay: stage.weight_decay.value,
+            max_grad_norm: stage.max_grad_norm.value,
+        },
+        eval_steps: stage.eval_steps.as_ref().map_or(usize::MAX, |e| e.value as usize),
+        stops: StopSettings {
+            early_stopping_patience: stage.early_stopping_patience.as_ref().map_or(0, |p| p.value as usize),
+            early_stopping_threshold: stage.early_stopping_threshold.as_ref().map_or(0.0, |t| t.value),
+        },
+        preference: stage.preference.as_ref().map(preference_settings),
+    }
+}
