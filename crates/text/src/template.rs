@@ -7,13 +7,13 @@
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 
 use crate::python;
 
-/// Steps that a template may take over a conversation; a step is about an operator, a name or a turn of a loop. A published
-/// template takes some hundred a message.
-const STEPS: u64 = 20_000_000;
+/// Steps that a template may take over a conversation; a step is about an operator, a name or a turn of a loop, or 64 bytes of text
+/// that is made, so that what a template holds is bounded, too: 512 MiB. A published template takes some hundred a message.
+const STEPS: u64 = 8_000_000;
 
 /// A chat template failed to compile or to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,9 @@ pub struct TemplateError {
 impl From<Error> for TemplateError {
     fn from(error: Error) -> TemplateError {
         let message = match (error.kind(), error.detail()) {
-            (ErrorKind::OutOfFuel, _) => format!("more than {STEPS} steps, expected a loop that ends"),
+            (ErrorKind::OutOfFuel, _) => {
+                format!("more than {STEPS} steps, expected loops that end and texts that do not grow without end")
+            }
             (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
             (kind, Some(detail)) => format!("{kind}: {detail}"),
             (kind, None) => kind.to_string(),
@@ -62,7 +64,10 @@ impl ChatTemplate {
         environment.set_fuel(Some(STEPS));
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_unknown_method_callback(python::method);
-        environment.set_formatter(|out, _, value| Ok(out.write_str(&python::to_text(value))?));
+        environment.set_formatter(|out, state, value| match value.as_str() {
+            Some(text) => Ok(out.write_str(text)?),
+            None => Ok(out.write_str(&python::to_text(state, value)?)?),
+        });
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
@@ -72,8 +77,9 @@ impl ChatTemplate {
                 .map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {e}")))
         });
         environment.add_filter("tojson", python::tojson);
+        environment.add_filter("join", python::join);
         environment.add_filter("trim", python::trim);
-        environment.add_filter("string", |value: Value| python::to_text(&value));
+        environment.add_filter("string", |state: &State, value: Value| python::to_text(state, &value));
         // In Python texts are sequences of characters.
         let sequence = |value: Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String);
         environment.add_test("sequence", sequence);
