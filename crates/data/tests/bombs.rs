@@ -139,8 +139,9 @@ fn a_packed_file_with_a_window_of_gigabytes_is_refused() {
 }
 
 #[test]
-fn a_document_of_one_endless_line_is_taken_in_parts() {
-    assert!(read("book.txt.zst", &zstd(long("", 600, ""))).starts_with("rows "));
+fn a_document_longer_than_a_row_may_be_is_refused() {
+    refused("book.txt.zst", &zstd(long("", 600, "")), &["longer than 64 MiB, and a file of text is one document"]);
+    assert_eq!(read("book.txt.zst", &zstd(long("", 64, ""))), "rows 1 of 1");
 }
 
 /// Thrift's compact protocol, as far as Parquet needs it.
@@ -213,6 +214,7 @@ const BROTLI: i64 = 4;
 const ZSTD: i64 = 6;
 const PLAIN: i64 = 0;
 const DELTA_LENGTH: i64 = 6;
+const DELTA_TEXTS: i64 = 7;
 const RLE_DICTIONARY: i64 = 8;
 
 fn data_page(values: i64, encoding: i64, unpacked: i64, packed: &[u8]) -> Vec<u8> {
@@ -376,14 +378,72 @@ fn what_describes_a_table_is_looked_at_first() {
     refused("rows.feather", b"ARROW1\0\0\xFF\xFF\xFF\x7FARROW1", &["its footer has 2047 MiB"]);
 }
 
+/// A number of `DELTA_BINARY_PACKED`, so many times: blocks of 128 in one group, all differences zero.
+fn repeated(number: i64, count: u64) -> Vec<u8> {
+    let mut bytes = Thrift::default();
+    [128, 1, count].into_iter().for_each(|number| bytes.varint(number));
+    bytes.zigzag(number);
+    let mut bytes = bytes.bytes;
+    // The least difference, and the bits of what is beyond it.
+    bytes.extend(std::iter::repeat_n([0, 0], (count.saturating_sub(1)).div_ceil(128) as usize).flatten());
+    bytes
+}
+
+/// They were refused by name, as few bytes of them stand for any number of texts.
 #[test]
-fn an_encoding_in_which_few_bytes_stand_for_many_texts_is_refused_by_name() {
-    let batch =
-        RecordBatch::try_from_iter([("text", Arc::new(StringArray::from(vec!["aaa", "aab"])) as ArrayRef)]).unwrap();
-    let properties = WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BYTE_ARRAY);
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build())).unwrap();
-    writer.write(&batch).unwrap();
-    refused("rows.parquet", &writer.into_inner().unwrap(), &["DELTA_BYTE_ARRAY", "as JSONL"]);
+fn texts_that_leave_out_what_they_share_are_read_as_long_as_they_are_few() {
+    let numbers: Vec<String> = (0..5000).map(|n| format!("text of number {}", n * n)).collect();
+    let column: ArrayRef = Arc::new(StringArray::from(numbers.clone()));
+    let batch = RecordBatch::try_from_iter([("text", column)]).unwrap();
+    for encoding in [Encoding::DELTA_BYTE_ARRAY, Encoding::DELTA_LENGTH_BYTE_ARRAY] {
+        let properties = WriterProperties::builder().set_dictionary_enabled(false).set_encoding(encoding);
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build())).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = writer.into_inner().unwrap();
+        let loaded = temper_data::parse_rows(Path::new("rows.parquet"), &bytes, &ReadOptions::default()).unwrap();
+        let read: Vec<_> = loaded.rows.into_iter().map(|row| row.content).collect();
+        let expected: Vec<_> = numbers.iter().cloned().map(temper_data::RowContent::Text).collect();
+        assert!(read == expected, "{encoding}");
+    }
+    // A text of a mebibyte, and a million that are the same.
+    let page = |count: u64, prefix: &[u8], suffix: &[u8], rest: &[u8]| {
+        let body = [prefix, suffix, rest].concat();
+        let length = body.len() as i64;
+        texts(ZSTD, count as i64, &[data_page(count as i64, DELTA_TEXTS, length, &zstd([body]))])
+    };
+    let mut first = Thrift::default();
+    [128, 1, 2].into_iter().for_each(|number| first.varint(number));
+    first.zigzag(0);
+    first.zigzag(1 << 20);
+    first.bytes.push(0);
+    let twice = page(
+        2,
+        &first.bytes,
+        &{
+            let mut suffix = Thrift::default();
+            [128, 1, 2].into_iter().for_each(|number| suffix.varint(number));
+            suffix.zigzag(1 << 20);
+            suffix.zigzag(-(1 << 20));
+            suffix.bytes.push(0);
+            suffix.bytes
+        },
+        &vec![b'a'; 1 << 20],
+    );
+    assert_eq!(read("rows.parquet", &twice), "rows 2 of 2");
+    let bomb = page(1 << 20, &repeated(1 << 20, 1 << 20), &repeated(0, 1 << 20), &[]);
+    refused("rows.parquet", &bomb, &["a page with texts of 1048576 MiB, at most 128 MiB are read"]);
+    let negative = page(3, &repeated(-1, 3), &repeated(1, 3), b"abc");
+    refused("rows.parquet", &negative, &["the lengths of a page's texts cannot be read"]);
+    // The lengths of two thousand million empty texts, in one group.
+    let count = i32::MAX as u64;
+    let mut lengths = Thrift::default();
+    [1 << 31, 1, count, 0].into_iter().for_each(|number| lengths.varint(number));
+    lengths.bytes.extend([0, 0]);
+    for encoding in [DELTA_LENGTH, DELTA_TEXTS] {
+        let body = [&lengths.bytes[..], &lengths.bytes].concat();
+        let lies = data_page(count as i64, encoding, body.len() as i64, &body);
+        refused("rows.parquet", &texts(UNCOMPRESSED, count as i64, &[lies]), &["a page of 2147483647 texts"]);
+    }
 }
 
 fn stream(columns: &[(&str, ArrayRef)], packing: Option<CompressionType>) -> Vec<u8> {

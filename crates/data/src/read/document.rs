@@ -1,45 +1,35 @@
-//! Plain text and Markdown: one document a file. A file of more than a few mebibytes is taken in parts that end at a blank
-//! line, or else at the end of a line, each a document.
+//! Plain text and Markdown: a file is one document, whatever its length.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 use serde_json::Map;
 
-use super::limits::LONGEST;
-use super::{CHUNK, Chunk, Raw, Records, cannot_read};
+use super::limits::{LONGEST, mib};
+use super::{Chunk, Raw, Records, cannot_read, unreadable};
 use crate::error::DataError;
 
 pub(super) struct Document<'a, R> {
     path: &'a Path,
     reader: R,
-    line: usize,
-    over: bool,
 }
 
 impl<'a, R: BufRead> Document<'a, R> {
     pub fn new(path: &'a Path, reader: R) -> Self {
-        Self { path, reader, line: 1, over: false }
+        Self { path, reader }
     }
 }
 
 impl<R: BufRead> Records for Document<'_, R> {
     fn next(&mut self) -> Result<Chunk, DataError> {
         let mut bytes = Vec::new();
-        let first = self.line;
-        while !self.over {
-            let before = bytes.len();
-            let read = std::io::Read::take(&mut self.reader, (LONGEST - before) as u64).read_until(b'\n', &mut bytes);
-            self.over = read.map_err(cannot_read(self.path))? == 0;
-            self.line += usize::from(bytes.last() == Some(&b'\n') && !self.over);
-            let blank = bytes[before..].trim_ascii().is_empty();
-            if bytes.len() >= CHUNK && blank || bytes.len() >= 2 * CHUNK {
-                break;
-            }
+        (&mut self.reader).take(LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(cannot_read(self.path))?;
+        if bytes.len() > LONGEST {
+            let problem = format!("longer than {}, and a file of text is one document", mib(LONGEST));
+            return Err(unreadable(self.path, problem, "write its documents as JSONL, `{\"text\": ...}` a line"));
         }
         if bytes.trim_ascii().is_empty() {
-            // Nothing but blank lines: the end, or a part that says nothing.
-            return if self.over { Ok(Vec::new()) } else { self.next() };
+            return Ok(Vec::new());
         }
         let raw = match String::from_utf8(bytes) {
             Ok(text) => {
@@ -48,10 +38,10 @@ impl<R: BufRead> Records for Document<'_, R> {
             }
             Err(error) => {
                 let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-                let line = first + good.iter().filter(|&&byte| byte == b'\n').count();
+                let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
                 return Ok(vec![(line, Raw::Problem("not UTF-8".to_owned()))]);
             }
         };
-        Ok(vec![(first, raw)])
+        Ok(vec![(1, raw)])
     }
 }

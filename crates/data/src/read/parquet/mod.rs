@@ -6,10 +6,10 @@
 //! - a page that unpacks to more than it says: of codecs whose unpacking is not bounded by what the page says, it is counted;
 //! - texts that stand in a dictionary once and in a thousand rows: they are read as views, which share what they show;
 //! - a row of a list without end: rows are counted by the repetition levels, before they are read;
-//! - a batch of many large rows: where a row group is large, a batch is four rows, and its pages are counted.
-//!
-//! The one encoding that makes values longer than the page that holds them, `DELTA_BYTE_ARRAY`, is refused by name.
+//! - a batch of many large rows: where a row group is large, a batch is four rows, and its pages are counted;
+//! - texts that leave out what they share with the one before (`DELTA_BYTE_ARRAY`): their lengths are added up first.
 
+mod delta;
 mod pages;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::ChunkReader;
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::wrong;
+use super::{delta, wrong};
 use crate::read::limits::{BATCH, PAGE, mib, too_many_values};
 use crate::read::little_endian;
 use crate::read::thrift::{Compact, kind};
@@ -53,16 +53,14 @@ struct Header {
     unpacked: i64,
     packed: i64,
     values: i64,
-    encoding: i64,
     /// Of the second version: bytes of levels, which are not packed, and whether the values are.
     levels: [i64; 2],
     plain: bool,
 }
 
-/// Kinds of page and an encoding by their numbers in `parquet.thrift`.
+/// Kinds of page by their numbers in `parquet.thrift`.
 const INDEX: i64 = 1;
 const DICTIONARY: i64 = 2;
-const DELTA_BYTE_ARRAY: i64 = 7;
 
 impl Header {
     /// Field numbers as in `parquet.thrift`, `PageHeader`.
@@ -77,7 +75,6 @@ impl Header {
                 (kind::STRUCT, 5 | 7 | 8) => compact.structure(&mut |compact, field, inner| {
                     match (field, id, inner) {
                         (kind::I32, _, 1) => header.values = compact.number()?,
-                        (kind::I32, 5 | 7, 2) | (kind::I32, 8, 4) => header.encoding = compact.number()?,
                         (kind::I32, 8, 5 | 6) => header.levels[inner as usize - 5] = compact.number()?,
                         (kind::FALSE, 8, 7) => {
                             header.plain = true;
@@ -144,13 +141,16 @@ impl<C: ChunkReader> Pages<C> {
             if header.kind == DICTIONARY && values > unpacked {
                 return Err(wrong(format!("a dictionary of {values} entries in {unpacked} bytes")));
             }
-            if header.encoding == DELTA_BYTE_ARRAY {
-                return Err(wrong(
-                    "texts in the encoding DELTA_BYTE_ARRAY are not read: few bytes can stand for any number",
-                ));
-            }
             self.unpacks(&header, from, packed, unpacked)?;
             self.next = Some(header);
+        }
+        Ok(())
+    }
+
+    /// Counts bytes that are read for this batch.
+    fn meter(&self, bytes: usize) -> Result<()> {
+        if self.meter.fetch_add(bytes, Ordering::Relaxed) + bytes > BATCH {
+            return Err(wrong(format!("some rows are longer than {} together", mib(BATCH))));
         }
         Ok(())
     }
@@ -230,13 +230,16 @@ impl<C: ChunkReader> Pages<C> {
             }
             Page::DictionaryPage { .. } => return Ok(()),
         };
-        if page.encoding() == Encoding::DELTA_LENGTH_BYTE_ARRAY {
-            // Block size, blocks, and how many lengths there are.
-            let mut compact = Compact::new(rest);
-            let lengths = compact.varint().and_then(|_| compact.varint()).and_then(|_| compact.varint());
-            if lengths.is_none_or(|lengths| lengths > values) {
-                return Err(wrong("a page has more lengths than values"));
+        if matches!(page.encoding(), Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY) {
+            let texts = delta::bytes(rest, values, page.encoding() == Encoding::DELTA_BYTE_ARRAY).map_err(wrong)?;
+            if texts > PAGE as u64 {
+                return Err(wrong(format!(
+                    "a page with texts of {}, at most {} are read",
+                    mib(texts as usize),
+                    mib(PAGE)
+                )));
             }
+            self.meter(texts as usize)?;
         }
         if self.levels[0] {
             self.row = longest(repetition, self.width, values, self.row, self.longest)?;
@@ -299,10 +302,7 @@ impl<C: ChunkReader> PageReader for Pages<C> {
         self.look()?;
         if let Some(header) = self.next.take() {
             self.at += header.length as u64 + header.packed as u64;
-            let bytes = header.unpacked.max(header.packed) as usize;
-            if self.meter.fetch_add(bytes, Ordering::Relaxed) + bytes > BATCH {
-                return Err(wrong(format!("some rows are longer than {} together", mib(BATCH))));
-            }
+            self.meter(header.unpacked.max(header.packed) as usize)?;
         }
         let page = self.inner.get_next_page()?;
         page.iter().try_for_each(|page| self.count(page))?;
