@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use temper_data::{
-    DataError, Format, LoadedRows, Passage, ReadOptions, Row, RowContent, RowKind, expand, load_rows, parse_rows,
-    read_rows,
+    DataError, Format, LoadedRows, Passage, Preference, ReadOptions, Row, RowContent, RowKind, expand, load_rows,
+    parse_rows, read_rows,
 };
 use temper_text::{Conversation, Message};
 
@@ -292,6 +292,8 @@ fn files_that_are_cut_off_or_no_rows_are_refused_with_their_place() {
         ("rows.arrow", b"ARROW1 nothing".to_vec(), "rows.arrow: "),
         ("rows.bin", b"\x00\x01".to_vec(), "neither its name nor its first bytes tell"),
         ("rows.txt", b"a\nb\xFF".to_vec(), "rows.txt:2: not UTF-8"),
+        ("rows.jsonl", b"\xFF\xFE{\0".to_vec(), "it is in UTF-16, expected UTF-8"),
+        ("rows.csv", b"\xFE\xFF\0t".to_vec(), "it is in UTF-16, expected UTF-8"),
     ] {
         let error = parse(name, bytes).unwrap_err().to_string();
         assert!(error.contains(why), "{name}: {error}");
@@ -302,16 +304,18 @@ fn files_that_are_cut_off_or_no_rows_are_refused_with_their_place() {
 fn plain_files_are_documents() {
     let loaded = parse("notes.md", "\u{FEFF}# A\r\n\r\nb\r\n").unwrap();
     assert_eq!((loaded.kind, &loaded.rows[0].content), (RowKind::Text, &RowContent::Text("# A\n\nb\n".into())));
-    // A long file is taken in parts, at blank lines, of which nothing is lost.
-    let paragraph = format!("{}\n\n", "word ".repeat(2000));
-    let text = paragraph.repeat(1500);
-    let loaded = parse("book.txt", &text).unwrap();
-    assert!(loaded.rows.len() > 2, "{}", loaded.rows.len());
-    let parts = loaded.rows.iter().map(|row| match &row.content {
-        RowContent::Text(part) => part.as_str(),
-        other => panic!("text: {other:?}"),
-    });
-    assert_eq!(parts.collect::<String>(), text);
+    assert!(parse("blank.txt", " \n\n").unwrap_err().to_string().contains("the file has no rows"));
+}
+
+/// A file of 4 MiB was several documents, each with an end of its own.
+#[test]
+fn a_text_file_of_many_mebibytes_is_one_document() {
+    let text = format!("{}\n\n", "word ".repeat(2000)).repeat(1500);
+    for (name, bytes) in [("book.txt", text.clone().into_bytes()), ("book.md.gz", gzip(text.as_bytes()))] {
+        let loaded = parse(name, bytes).unwrap();
+        assert_eq!(loaded.rows.len(), 1, "{name}");
+        assert!(loaded.rows[0].content == RowContent::Text(text.clone()), "{name}");
+    }
 }
 
 #[test]
@@ -338,17 +342,142 @@ fn folders_and_patterns_stand_for_their_files() {
     }
     let names = |path: &Path| -> Vec<String> {
         let strip = |file: &Path| file.strip_prefix(folder.path()).unwrap().to_string_lossy().into_owned();
-        expand(path).unwrap().iter().map(|file| strip(file)).collect()
+        expand(path).unwrap().files.iter().map(|file| strip(file)).collect()
     };
     assert_eq!(names(folder.path()), ["a.jsonl", "b.jsonl", "sub/c.jsonl.gz"]);
     assert_eq!(names(&folder.path().join("*.jsonl")), ["a.jsonl", "b.jsonl"]);
     assert_eq!(names(&folder.path().join("**/*.gz")), ["sub/c.jsonl.gz"]);
-    assert_eq!(expand(Path::new("no/such.jsonl")).unwrap(), [Path::new("no/such.jsonl")]);
+    assert_eq!(expand(Path::new("no/such.jsonl")).unwrap().files, [Path::new("no/such.jsonl")]);
+    let passed = expand(folder.path()).unwrap().passed;
+    assert_eq!(passed, ["README", "weights.bin"].map(|name| folder.path().join(name)));
     assert!(expand(&folder.path().join("*.csv")).unwrap_err().to_string().contains("no file fits this pattern"));
     std::fs::create_dir(folder.path().join("empty")).unwrap();
     assert!(
         expand(&folder.path().join("empty")).unwrap_err().to_string().contains("no file in this folder holds rows")
     );
+}
+
+/// Data sets of the hub have a README, and `save_to_disk` of `datasets` writes JSON beside its Arrow files.
+#[test]
+fn what_is_about_rows_is_not_read_as_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["README.md", "LICENSE.txt", "notes.md", "train/data-0.arrow", "train/state.json", "dataset_dict.json"]
+    {
+        std::fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
+        std::fs::write(folder.path().join(name), "x").unwrap();
+    }
+    let paths = |names: &[&str]| names.iter().map(|name| folder.path().join(name)).collect::<Vec<_>>();
+    let found = expand(folder.path()).unwrap();
+    assert_eq!(found.files, paths(&["notes.md", "train/data-0.arrow"]));
+    assert_eq!(found.passed, paths(&["LICENSE.txt", "README.md", "dataset_dict.json", "train/state.json"]));
+    // Among documents a README is one.
+    std::fs::remove_dir_all(folder.path().join("train")).unwrap();
+    assert_eq!(expand(folder.path()).unwrap().files, paths(&["LICENSE.txt", "README.md", "notes.md"]));
+}
+
+#[test]
+fn tables_of_spreadsheets_are_parted_by_what_their_first_line_has() {
+    for text in ["question;answer\nQ;a,b\n", "question\tanswer\nQ\ta,b\n", "\"question\",answer\nQ,\"a,b\"\n"] {
+        let loaded = parse("rows.csv", text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(turns(&loaded.rows[0]), [("user", "Q"), ("assistant", "a,b")], "{text}");
+    }
+    let loaded = parse("rows.csv", "text\na;b\n").unwrap();
+    assert_eq!(loaded.rows[0].content, RowContent::Text("a;b".into()));
+}
+
+/// A table keeps lists of turns, tools and earlier pairs as JSON in a text. RFT prompts, preference pairs and pairs of prompt and
+/// completion became the JSON itself, as plain text; ShareGPT, Converse and Nova's candidates were refused as something else.
+#[test]
+fn rows_whose_lists_are_json_in_a_text_are_the_same_rows() {
+    let user = json!({"role": "user", "content": "Q"});
+    let answer = |text: &str| json!({"role": "assistant", "content": text});
+    let block = |role: &str, text: &str| json!({"role": role, "content": [{"text": text}]});
+    let candidate = |text: &str, label: &str| json!({"content": [{"text": text}], "preferenceLabel": label});
+    for value in [
+        json!({"messages": [user, answer("A")], "tools": [weather()]}),
+        json!({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}),
+        json!({"system": [{"text": "S"}], "messages": [block("user", "Q"), block("assistant", "A")],
+            "toolConfig": {"tools": [{"toolSpec": {"name": "f"}}]}}),
+        json!({"messages": [block("user", "Q"),
+            {"role": "assistant", "candidates": [candidate("A", "preferred"), candidate("B", "non-preferred")]}]}),
+        json!({"instruction": "Q", "output": "A", "history": [["q", "a"]]}),
+        json!({"prompt": [user], "completion": [answer("A")], "tools": [weather()]}),
+        json!({"prompt": [user], "chosen": [answer("A")], "rejected": [answer("B")], "tools": [weather()]}),
+        json!({"prompt": "Q", "chosen": [user, answer("A")], "rejected": [user, answer("B")]}),
+        json!({"conversations": [{"from": "human", "value": "Q"}], "chosen": {"from": "gpt", "value": "A"},
+            "rejected": {"from": "gpt", "value": "B"}}),
+        json!({"messages": [user], "reference_answer": "4", "tools": [weather()]}),
+        json!({"prompt": [user], "reference_answer": "4", "level": 3}),
+    ] {
+        let folded = value.as_object().unwrap().iter().map(|(name, value)| match value {
+            Value::Array(_) | Value::Object(_) => (name.clone(), Value::from(value.to_string())),
+            _ => (name.clone(), value.clone()),
+        });
+        let folded = Value::Object(folded.collect());
+        assert_eq!((format(&folded), row(&folded)), (format(&value), row(&value)), "{value}");
+    }
+    // What is JSON, and not turns on every side, is text.
+    let turns = json!([user]).to_string();
+    for value in [
+        json!({"prompt": "Q", "completion": turns}),
+        json!({"prompt": turns, "completion": "A"}),
+        json!({"prompt": "Q", "chosen": turns, "rejected": "B"}),
+        json!({"prompt": "Q", "completion": "[{\"a\": 1}]"}),
+        json!({"prompt": "[]", "completion": "[1, 2]"}),
+    ] {
+        let prompt = match row(&value).content {
+            RowContent::Completion { prompt, .. } => prompt,
+            RowContent::Preference(Preference { prompt: Passage::Text(prompt), .. }) => prompt,
+            other => panic!("texts: {other:?}"),
+        };
+        assert_eq!(Value::from(prompt), value["prompt"]);
+    }
+    for (value, why) in [
+        (json!({"messages": "[{\"role\": \"user\", \"role\": \"system\"}]"}), "field `role` is given twice"),
+        (json!({"messages": "[{'role': 'user', 'content': 'Q'}]"}), "a list as Python prints it"),
+        (
+            json!({"prompt": "[{'role': 'user', 'content': 'Q'}]", "reference_answer": "4"}),
+            "a list as Python prints it",
+        ),
+        (json!({"messages": "Q", "reference_answer": "4"}), "expected a list of messages, got text"),
+        (json!({"messages": [user, answer("A")], "tools": "[{"}), "field `tools`: a text that is no JSON"),
+        (json!({"messages": [user, answer("A")], "tools": "none"}), "expected a list of tools, got text"),
+    ] {
+        let error = parse("rows.jsonl", value.to_string()).unwrap_err().to_string();
+        assert!(error.contains(why), "{value}: {error}");
+    }
+}
+
+/// A task became a prompt without a word of its answer and its other fields, and pairs of texts could not become chats.
+#[test]
+fn what_becomes_a_conversation_says_what_it_loses() {
+    let cases = [
+        (json!({"prompt": "Q", "completion": "A"}), vec![]),
+        (json!({"prompt": "Q", "chosen": "A", "rejected": "B"}), vec!["field `rejected`"]),
+        (
+            json!({"prompt": [{"role": "user", "content": "Q"}], "chosen": [{"role": "assistant", "content": "A"}],
+                "rejected": [{"role": "assistant", "content": "B"}]}),
+            vec!["field `rejected`"],
+        ),
+        (json!({"prompt": "Q", "reference_answer": "A", "level": 3}), vec!["field `level`"]),
+    ];
+    for (value, expected) in cases {
+        let read = row(&value);
+        for target in [Format::Messages, Format::Sharegpt, Format::Converse, Format::Alpaca, Format::QuestionAnswer] {
+            if target == Format::Converse && matches!(read.content, RowContent::Preference(_)) {
+                continue;
+            }
+            let (written, lost) = target.write(&read).unwrap_or_else(|why| panic!("{value}: {why}"));
+            assert_eq!(lost, expected, "{value} -> {target}");
+            assert_eq!(turns(&row(&Value::from(written))), [("user", "Q"), ("assistant", "A")], "{value} -> {target}");
+        }
+        let (written, _) = Format::PromptCompletion.write(&read).unwrap();
+        assert!(written.contains_key("completion"), "{value}");
+    }
+    let task = row(&json!({"prompt": "Q", "reference_answer": {"n": 1}}));
+    assert_eq!(Format::Messages.write(&task).unwrap().1, ["field `reference_answer`"]);
+    let error = Format::Messages.write(&row(&json!({"text": "T"}))).unwrap_err();
+    assert!(error.contains("a document has no turns"), "{error}");
 }
 
 /// A stream of rows is handed on in parts, in order, and a bad row far down stops what follows but hides nothing.

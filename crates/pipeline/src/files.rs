@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use temper_data::expand;
+use temper_data::{Expanded, expand};
 use temper_model::{default_cache_dir, resolve_rows};
 use temper_recipe::{Recipe, is_remote};
 
@@ -17,12 +17,25 @@ use crate::run::Event;
 /// [`PipelineError::Data`] where there is none, [`PipelineError::Source`] where a data set cannot be had.
 pub fn find_rows(path: &Path, offline: bool, on_event: &mut dyn FnMut(&Event)) -> Result<Vec<PathBuf>, PipelineError> {
     if !is_remote(path) {
-        return Ok(expand(path)?);
+        let Expanded { files, passed } = expand(path)?;
+        if !passed.is_empty() {
+            on_event(&Event::Warning { message: passed_over(path, &passed) });
+        }
+        return Ok(files);
     }
     let cache = default_cache_dir().unwrap_or_else(|| PathBuf::from(".temper-cache"));
     Ok(resolve_rows(&path.to_string_lossy(), &cache, offline, &mut |piece| {
         on_event(&Event::Download { what: piece.what.to_owned(), done: piece.done, total: piece.total });
     })?)
+}
+
+/// Says which files of a folder hold no rows.
+fn passed_over(folder: &Path, passed: &[PathBuf]) -> String {
+    const SHOWN: usize = 5;
+    let names: Vec<String> =
+        passed.iter().take(SHOWN).map(|file| file.strip_prefix(folder).unwrap_or(file).display().to_string()).collect();
+    let more = if passed.len() > SHOWN { format!(" and {} more", passed.len() - SHOWN) } else { String::new() };
+    format!("{}: passed over, as no rows by their names: {}{more}", folder.display(), names.join(", "))
 }
 
 /// The files of every path of rows in a recipe, found once.

@@ -52,6 +52,21 @@ fn conversations_go_into_a_column_as_json() {
         json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "train": false}]}),
     ];
     there_and_back("messages", &rows, &TEXTS);
+    let turn = |role: &str, text: &str| json!([{"role": role, "content": text}]);
+    let pair =
+        json!({"prompt": turn("user", "q"), "chosen": turn("assistant", "a"), "rejected": turn("assistant", "b")});
+    there_and_back("preference", &[pair], &TEXTS);
+    there_and_back(
+        "prompt_completion",
+        &[json!({"prompt": turn("user", "q"), "completion": turn("assistant", "a")})],
+        &TEXTS,
+    );
+    there_and_back("rft", &[json!({"messages": turn("user", "q"), "reference_answer": "a", "level": "1"})], &TEXTS);
+    there_and_back(
+        "sharegpt",
+        &[json!({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]})],
+        &TEXTS,
+    );
 }
 
 #[test]
@@ -70,14 +85,8 @@ fn what_a_table_would_change_is_refused_or_counted() {
     refused(&skipped, 0, &["1 rows written", "left out: 1 rows, first rows [1]"]);
     assert_eq!(std::fs::read_to_string(folder.path("t.csv")).unwrap(), "prompt,completion\np,c\n");
     done(&convert(&to("t.parquet"), &[]));
-    // Two lists of messages would come back as two texts.
-    let turns = json!({"prompt": [{"role": "user", "content": "q"}], "chosen": [{"role": "assistant", "content": "a"}],
-                       "rejected": [{"role": "assistant", "content": "b"}]});
-    let pairs = folder.write("pairs.jsonl", lines(&[turns]));
-    let output = temper(&["data", "convert", &pairs, "--to", "preference", "-o", &to("t.parquet")]);
-    refused(&output, 2, &["pairs.jsonl:1: a table does not give back a row of the format `preference`"]);
-    // A prompt for a reward is a text or a list, and a list in a text would come back as a text.
-    let task = json!({"prompt": "q", "reference_answer": "a", "level": 1});
+    // An answer that is an object would come back as a text, and a reward may expect either.
+    let task = json!({"prompt": "q", "reference_answer": {"n": 1}});
     let tasks = folder.write("tasks.jsonl", lines(&[task]));
     let output = temper(&["data", "convert", &tasks, "--to", "rft", "-o", &to("u.parquet")]);
     refused(&output, 2, &["tasks.jsonl:1: a table does not give back a row of the format `rft`"]);

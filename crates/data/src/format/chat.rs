@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 use temper_text::{Conversation, Message};
 
+use super::conversation_of;
 use super::fields::{Fields, messages, put};
-use super::only_conversations;
 use crate::row::RowContent;
 
 pub(super) fn read(fields: &mut Fields) -> Result<RowContent, String> {
@@ -20,12 +20,8 @@ pub(super) fn read(fields: &mut Fields) -> Result<RowContent, String> {
     Ok(RowContent::Messages(Conversation { messages: turns, tools: fields.tools("tools")? }))
 }
 
-pub(super) fn write(content: &RowContent) -> Result<Map<String, Value>, String> {
+pub(super) fn write(content: &RowContent, lost: &mut Vec<String>) -> Result<Map<String, Value>, String> {
     let mut out = Map::new();
-    match content {
-        RowContent::Messages(conversation) => put(conversation, "messages", &mut out),
-        RowContent::Task(task) => put(&task.prompt, "messages", &mut out),
-        other => return Err(only_conversations(other)),
-    }
+    put(&*conversation_of(content, lost)?, "messages", &mut out);
     Ok(out)
 }

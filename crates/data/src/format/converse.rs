@@ -3,8 +3,9 @@
 use serde_json::{Map, Value, json};
 use temper_text::{Conversation, Message, ToolCall, kind_of};
 
+use super::conversation_of;
 use super::fields::Fields;
-use super::only_conversations;
+use crate::read::strict;
 use crate::row::{Passage, Preference, RowContent};
 
 /// Whether a row with `messages` is written so: marked by a field of its own, or by content blocks without a `type`.
@@ -77,7 +78,11 @@ pub(super) fn read_candidates(fields: &mut Fields) -> Result<Preference, String>
 fn head(fields: &mut Fields) -> Result<(Vec<Message>, Vec<Value>), String> {
     fields.take("schemaVersion");
     let mut messages = Vec::new();
-    match fields.take("system") {
+    let system = fields.take("system");
+    // A table keeps the blocks in a text.
+    let blocks = system.as_ref().and_then(Value::as_str).filter(|text| text.trim_start().starts_with("[{"));
+    let blocks = blocks.and_then(|text| strict::value(text).ok()).filter(Value::is_array);
+    match blocks.or(system) {
         None => {}
         Some(Value::String(system)) => messages.push(Message::new("system", system)),
         Some(system) => {
@@ -245,8 +250,8 @@ fn tools(fields: &mut Fields) -> Result<Vec<Value>, String> {
 
 /// Writes a conversation, or a preference pair as `candidates`.
 pub(super) fn write(content: &RowContent, lost: &mut Vec<String>) -> Result<Map<String, Value>, String> {
+    let conversation;
     let (messages, tools, candidates) = match content {
-        RowContent::Messages(conversation) => (&conversation.messages, &conversation.tools, None),
         RowContent::Preference(Preference { prompt, chosen, rejected, tools }) => match (prompt, chosen, rejected) {
             (Passage::Messages(prompt), Passage::Messages(chosen), Passage::Messages(rejected)) => {
                 let ([chosen], [rejected]) = (&chosen[..], &rejected[..]) else {
@@ -254,9 +259,12 @@ pub(super) fn write(content: &RowContent, lost: &mut Vec<String>) -> Result<Map<
                 };
                 (prompt, tools, Some((chosen, rejected)))
             }
-            _ => return Err("it holds turns, not plain text".to_owned()),
+            _ => return Err("its answers are turns, not plain text".to_owned()),
         },
-        other => return Err(only_conversations(other)),
+        other => {
+            conversation = conversation_of(other, lost)?;
+            (&conversation.messages, &conversation.tools, None)
+        }
     };
     let mut out = Map::new();
     out.insert("schemaVersion".to_owned(), "bedrock-conversation-2024".into());

@@ -77,20 +77,14 @@ impl Fields {
         self.text(name)?.ok_or_else(|| format!("field `{name}` is missing"))
     }
 
-    /// Tools: a list of JSON schemas, or that list as JSON in a text.
+    /// Tools: a list of JSON schemas.
     pub fn tools(&mut self, name: &str) -> Result<Vec<Value>, String> {
-        let wrong = |what: &str| format!("field `{name}`: expected a list of tools, got {what}");
         match self.take(name) {
             None => Ok(Vec::new()),
             Some(Value::Array(tools)) => Ok(tools),
-            Some(Value::String(text)) if text.trim().is_empty() => Ok(Vec::new()),
-            Some(Value::String(text)) => match serde_json::from_str(&text) {
-                Ok(Value::Array(tools)) => Ok(tools),
-                Ok(Value::Null) => Ok(Vec::new()),
-                Ok(other) => Err(wrong(kind_of(&other))),
-                Err(error) => Err(wrong(&format!("text that is no JSON: {error}"))),
-            },
-            Some(other) => Err(wrong(kind_of(&other))),
+            // As tables write none.
+            Some(Value::String(text)) if matches!(text.trim(), "" | "null") => Ok(Vec::new()),
+            Some(other) => Err(format!("field `{name}`: expected a list of tools, got {}", kind_of(&other))),
         }
     }
 
@@ -112,14 +106,8 @@ impl Fields {
 
 /// A list of messages.
 pub(super) fn messages(name: &str, value: Value) -> Result<Vec<Message>, String> {
-    let turns = match value {
-        Value::Array(turns) => turns,
-        Value::String(text) => match serde_json::from_str(&text) {
-            // Tables keep lists as text.
-            Ok(Value::Array(turns)) => turns,
-            _ => return Err(format!("field `{name}`: expected a list of messages, got text")),
-        },
-        other => return Err(format!("field `{name}`: expected a list of messages, got {}", kind_of(&other))),
+    let Value::Array(turns) = value else {
+        return Err(format!("field `{name}`: expected a list of messages, got {}", kind_of(&value)));
     };
     let read = |(index, turn): (usize, Value)| {
         Message::from_json(turn).map_err(|what| format!("field `{name}`: message {}: {what}", index + 1))

@@ -11,15 +11,19 @@ mod plain;
 mod preference;
 mod sharegpt;
 mod task;
+mod unfold;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use temper_text::{Conversation, Message};
 
-use crate::row::{Row, RowContent, RowKind};
+use crate::row::{Passage, Row, RowContent, RowKind};
 use fields::{Fields, Marks};
+pub(crate) use unfold::unfolded;
 
 /// How many of a file's rows tell its format.
 pub(crate) const LOOKED_AT: usize = 20;
@@ -196,14 +200,14 @@ impl Format {
     pub fn write(self, row: &Row) -> Result<(Map<String, Value>, Vec<String>), String> {
         let mut lost = Vec::new();
         let mut out = match self {
-            Format::Messages => chat::write(&row.content),
+            Format::Messages => chat::write(&row.content, &mut lost),
             Format::Converse => converse::write(&row.content, &mut lost),
             Format::Sharegpt => sharegpt::write(&row.content, &mut lost),
-            Format::Alpaca => pairs::write_alpaca(&row.content),
-            Format::PromptCompletion => pairs::write_prompt_completion(&row.content),
-            Format::QuestionAnswer => pairs::write_question_answer(&row.content),
+            Format::Alpaca => pairs::write_alpaca(&row.content, &mut lost),
+            Format::PromptCompletion => pairs::write_prompt_completion(&row.content, &mut lost),
+            Format::QuestionAnswer => pairs::write_question_answer(&row.content, &mut lost),
             Format::Preference => preference::write(&row.content),
-            Format::Rft => task::write(&row.content),
+            Format::Rft => task::write(&row.content, &mut lost),
             Format::Text => plain::write(&row.content),
         }
         .map_err(|why| format!("a row of {} cannot be written as `{self}`: {why}", row.content.kind()))?;
@@ -248,7 +252,48 @@ fn known() -> String {
     format!("{}\nhint: `columns:` gives fields of other names the name that is expected", each.join(", "))
 }
 
-/// Turns of a kind that a format cannot hold.
-fn only_conversations(content: &RowContent) -> String {
-    format!("it holds conversations, not {}", content.kind())
+/// The conversation that a row is or stands for; `lost` is told what of the row is not in it. Of two answers it has the better
+/// one, of a task the reference answer as its last turn.
+///
+/// # Errors
+/// Where there is none.
+fn conversation_of<'r>(content: &'r RowContent, lost: &mut Vec<String>) -> Result<Cow<'r, Conversation>, String> {
+    let exchange = |asked: &str, answer: &str| {
+        Cow::Owned(Conversation::new(vec![Message::new("user", asked), Message::new("assistant", answer)]))
+    };
+    match content {
+        RowContent::Messages(conversation) => Ok(Cow::Borrowed(conversation)),
+        RowContent::Completion { prompt, completion } => Ok(exchange(prompt, completion)),
+        RowContent::Preference(pair) => {
+            lost.push("field `rejected`".to_owned());
+            match (&pair.prompt, &pair.chosen) {
+                (Passage::Text(prompt), Passage::Text(chosen)) => Ok(exchange(prompt, chosen)),
+                (Passage::Messages(prompt), Passage::Messages(chosen)) => {
+                    let mut messages = prompt.clone();
+                    messages.iter_mut().for_each(context);
+                    messages.extend_from_slice(chosen);
+                    Ok(Cow::Owned(Conversation { messages, tools: pair.tools.clone() }))
+                }
+                _ => Err("its prompt and its answer are of two forms".to_owned()),
+            }
+        }
+        RowContent::Task(task) => {
+            let mut conversation = task.prompt.clone();
+            match &task.reference_answer {
+                Value::Null => {}
+                Value::String(answer) => conversation.messages.push(Message::new("assistant", answer.as_str())),
+                _ => lost.push("field `reference_answer`".to_owned()),
+            }
+            lost.extend(task.extra.keys().map(|name| format!("field `{name}`")));
+            Ok(Cow::Owned(conversation))
+        }
+        RowContent::Text(_) => Err("it holds conversations, and a document has no turns".to_owned()),
+    }
+}
+
+/// A turn of a prompt: what the assistant says there is not trained.
+fn context(turn: &mut Message) {
+    if turn.role == "assistant" {
+        turn.train = Some(false);
+    }
 }

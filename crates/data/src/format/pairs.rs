@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 use temper_text::{Conversation, Message, kind_of};
 
 use super::fields::{Fields, json_of, messages, put_tools};
-use super::only_conversations;
-use crate::row::RowContent;
+use super::{context, conversation_of};
+use crate::row::{Passage, Preference, RowContent};
 
 /// `input` stands below `instruction`, as LLaMA-Factory joins them; `history` holds earlier pairs.
 pub(super) fn alpaca(fields: &mut Fields) -> Result<RowContent, String> {
@@ -39,7 +39,7 @@ pub(super) fn prompt_completion(fields: &mut Fields) -> Result<RowContent, Strin
         }
         (Some(prompt @ Value::Array(_)), Some(completion @ Value::Array(_))) => {
             let mut turns = messages("prompt", prompt)?;
-            turns.iter_mut().filter(|turn| turn.role == "assistant").for_each(|turn| turn.train = Some(false));
+            turns.iter_mut().for_each(context);
             turns.extend(messages("completion", completion)?);
             Ok(RowContent::Messages(Conversation { messages: turns, tools: fields.tools("tools")? }))
         }
@@ -71,14 +71,7 @@ struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
-    fn of(content: &'a RowContent) -> Result<Self, String> {
-        let conversation = match content {
-            RowContent::Messages(conversation) => conversation,
-            RowContent::Completion { prompt, completion } => {
-                return Ok(Self { system: None, pairs: vec![(prompt, completion)] });
-            }
-            other => return Err(only_conversations(other)),
-        };
+    fn of(conversation: &'a Conversation) -> Result<Self, String> {
         let plain =
             |turn: &Message| turn.reasoning.is_none() && turn.tool_calls.is_empty() && turn.train != Some(false);
         if !conversation.tools.is_empty() || !conversation.messages.iter().all(plain) {
@@ -105,8 +98,9 @@ impl<'a> Pairs<'a> {
     }
 }
 
-pub(super) fn write_alpaca(content: &RowContent) -> Result<Map<String, Value>, String> {
-    let pairs = Pairs::of(content)?;
+pub(super) fn write_alpaca(content: &RowContent, lost: &mut Vec<String>) -> Result<Map<String, Value>, String> {
+    let conversation = conversation_of(content, lost)?;
+    let pairs = Pairs::of(&conversation)?;
     let (asked, answered) = pairs.last();
     let mut out = Map::new();
     out.insert("instruction".to_owned(), asked.into());
@@ -121,14 +115,23 @@ pub(super) fn write_alpaca(content: &RowContent) -> Result<Map<String, Value>, S
     Ok(out)
 }
 
-pub(super) fn write_prompt_completion(content: &RowContent) -> Result<Map<String, Value>, String> {
+pub(super) fn write_prompt_completion(
+    content: &RowContent,
+    lost: &mut Vec<String>,
+) -> Result<Map<String, Value>, String> {
     let mut out = Map::new();
+    let mut texts = |prompt: &str, completion: &str| {
+        out.insert("prompt".to_owned(), prompt.into());
+        out.insert("completion".to_owned(), completion.into());
+    };
     match content {
-        RowContent::Completion { prompt, completion } => {
-            out.insert("prompt".to_owned(), prompt.as_str().into());
-            out.insert("completion".to_owned(), completion.as_str().into());
+        RowContent::Completion { prompt, completion } => texts(prompt, completion),
+        RowContent::Preference(Preference { prompt: Passage::Text(prompt), chosen: Passage::Text(chosen), .. }) => {
+            lost.push("field `rejected`".to_owned());
+            texts(prompt, chosen);
         }
-        RowContent::Messages(conversation) => {
+        other => {
+            let conversation = conversation_of(other, lost)?;
             let trained = |turn: &Message| turn.role == "assistant" && turn.train != Some(false);
             let at = conversation.messages.iter().rposition(|turn| turn.role != "assistant").map_or(0, |at| at + 1);
             let (prompt, completion) = conversation.messages.split_at(at);
@@ -144,13 +147,16 @@ pub(super) fn write_prompt_completion(content: &RowContent) -> Result<Map<String
             out.insert("completion".to_owned(), completion.iter().map(json_of).collect());
             put_tools(&conversation.tools, &mut out);
         }
-        other => return Err(only_conversations(other)),
     }
     Ok(out)
 }
 
-pub(super) fn write_question_answer(content: &RowContent) -> Result<Map<String, Value>, String> {
-    let pairs = Pairs::of(content)?;
+pub(super) fn write_question_answer(
+    content: &RowContent,
+    lost: &mut Vec<String>,
+) -> Result<Map<String, Value>, String> {
+    let conversation = conversation_of(content, lost)?;
+    let pairs = Pairs::of(&conversation)?;
     if pairs.pairs.len() > 1 {
         return Err("it holds one question and its answer".to_owned());
     }

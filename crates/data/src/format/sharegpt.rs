@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 use temper_text::{Conversation, Message, ToolCall, kind_of};
 
+use super::conversation_of;
 use super::fields::Fields;
-use super::only_conversations;
 use crate::row::RowContent;
 
 /// A role by its names in the field; calls and their results are turns of their own there.
@@ -94,11 +94,7 @@ fn calls(value: &str) -> Result<Vec<ToolCall>, String> {
 }
 
 pub(super) fn write(content: &RowContent, lost: &mut Vec<String>) -> Result<Map<String, Value>, String> {
-    let conversation = match content {
-        RowContent::Messages(conversation) => conversation,
-        RowContent::Task(task) => &task.prompt,
-        other => return Err(only_conversations(other)),
-    };
+    let conversation = conversation_of(content, lost)?;
     let mut turns = Vec::new();
     let mut system = None;
     for message in &conversation.messages {

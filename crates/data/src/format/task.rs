@@ -3,12 +3,13 @@
 use serde_json::{Map, Value};
 use temper_text::{Conversation, Message};
 
+use super::conversation_of;
 use super::fields::{Fields, messages, put};
 use crate::row::{RowContent, Task};
 
 pub(super) fn read(fields: &mut Fields) -> Result<RowContent, String> {
     let messages = match fields.take_any(&["messages", "prompt", "question"]) {
-        Some((_, Value::String(text))) => vec![Message::new("user", text)],
+        Some((name, Value::String(text))) if name != "messages" => vec![Message::new("user", text)],
         Some((name, turns)) => messages(name, turns)?,
         None => return Err("field `messages` or `prompt` is missing".to_owned()),
     };
@@ -25,34 +26,25 @@ pub(super) fn read(fields: &mut Fields) -> Result<RowContent, String> {
     Ok(RowContent::Task(Task { prompt, reference_answer, extra: fields.rest() }))
 }
 
-pub(super) fn write(content: &RowContent) -> Result<Map<String, Value>, String> {
+pub(super) fn write(content: &RowContent, lost: &mut Vec<String>) -> Result<Map<String, Value>, String> {
     let mut out = Map::new();
-    match content {
-        RowContent::Task(task) => {
-            put(&task.prompt, "messages", &mut out);
-            if !task.reference_answer.is_null() {
-                out.insert("reference_answer".to_owned(), task.reference_answer.clone());
-            }
-            out.extend(task.extra.clone());
+    if let RowContent::Task(task) = content {
+        put(&task.prompt, "messages", &mut out);
+        if !task.reference_answer.is_null() {
+            out.insert("reference_answer".to_owned(), task.reference_answer.clone());
         }
-        // The last answer is what a right one is.
-        RowContent::Messages(conversation) => {
-            let turns = &conversation.messages;
-            let Some((last, prompt)) = turns.split_last().filter(|(last, _)| last.role == "assistant") else {
-                return Err("the last turn is to be an answer, which becomes `reference_answer`".to_owned());
-            };
-            if !last.tool_calls.is_empty() || last.reasoning.is_some() {
-                return Err("`reference_answer` has no place for tool calls or reasoning".to_owned());
-            }
-            let prompt = Conversation { messages: prompt.to_vec(), tools: conversation.tools.clone() };
-            put(&prompt, "messages", &mut out);
-            out.insert("reference_answer".to_owned(), last.content.as_str().into());
-        }
-        RowContent::Completion { prompt, completion } => {
-            put(&Conversation::new(vec![Message::new("user", prompt.as_str())]), "messages", &mut out);
-            out.insert("reference_answer".to_owned(), completion.as_str().into());
-        }
-        other => return Err(format!("it holds prompts and reference answers, not {}", other.kind())),
+        out.extend(task.extra.clone());
+        return Ok(out);
     }
+    // The last answer is what a right one is.
+    let conversation = conversation_of(content, lost)?;
+    let Some((last, prompt)) = conversation.messages.split_last().filter(|(last, _)| last.role == "assistant") else {
+        return Err("the last turn is to be an answer, which becomes `reference_answer`".to_owned());
+    };
+    if !last.tool_calls.is_empty() || last.reasoning.is_some() {
+        return Err("`reference_answer` has no place for tool calls or reasoning".to_owned());
+    }
+    put(&Conversation { messages: prompt.to_vec(), tools: conversation.tools.clone() }, "messages", &mut out);
+    out.insert("reference_answer".to_owned(), last.content.as_str().into());
     Ok(out)
 }

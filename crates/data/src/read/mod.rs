@@ -13,7 +13,7 @@ mod limits;
 mod lines;
 mod open;
 mod parquet;
-mod strict;
+pub(crate) mod strict;
 mod table;
 mod thrift;
 
@@ -24,10 +24,10 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::error::{DataError, RowProblem, SHOWN_PROBLEMS};
-use crate::format::{Format, LOOKED_AT};
+use crate::format::{Format, LOOKED_AT, unfolded};
 use crate::row::{LoadedRows, Row, RowKind};
 
-pub use open::expand;
+pub use open::{Expanded, expand};
 
 /// Bytes of records that are read together.
 const CHUNK: usize = 4 << 20;
@@ -194,7 +194,7 @@ impl Found<'_> {
                     Raw::Fields(fields) => Ok(fields),
                     Raw::Problem(problem) => Err(problem),
                 };
-                (line, fields.and_then(|fields| renamed(fields, columns)))
+                (line, fields.and_then(|fields| renamed(fields, columns)).and_then(unfolded))
             })
             .collect();
         if self.format.is_none() {

@@ -18,9 +18,13 @@ use crate::error::DataError;
 /// Bytes of a buffer before a file.
 const BUFFER: usize = 1 << 18;
 
-/// Endings of files that hold rows.
+/// Endings of files that hold rows, the last of them documents.
 const ENDINGS: [&str; 13] =
     ["jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow", "feather", "ipc", "txt", "text", "md", "markdown"];
+const DOCUMENTS: &[&str] = ENDINGS.split_at(9).1;
+/// What `datasets` keeps beside rows, and documents that are about them where there are any.
+const BESIDE: [&str; 4] = ["dataset_info", "dataset_infos", "dataset_dict", "state"];
+const ABOUT: [&str; 5] = ["readme", "license", "licence", "notice", "changelog"];
 const PACKED: [&str; 4] = ["gz", "gzip", "zst", "zstd"];
 
 /// The ending that tells what is in a file, before that of a packer.
@@ -68,13 +72,20 @@ pub(super) fn records_of(path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Records 
 fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn Records + 'a>, DataError> {
     let ending = ending(path);
     let mut reader = unpacked(path, reader)?;
-    // A byte order mark says nothing.
-    if peek(path, &mut reader, 3)?.starts_with(b"\xEF\xBB\xBF") {
+    let first = peek(path, &mut reader, 3)?;
+    // A byte order mark says nothing, but that of another encoding.
+    if first.starts_with(b"\xEF\xBB\xBF") {
         reader.consume(3);
+    } else if first.starts_with(b"\xFF\xFE") || first.starts_with(b"\xFE\xFF") {
+        let hint = "`iconv -f UTF-16 -t UTF-8 FILE > NEW` writes it anew";
+        return Err(unreadable(path, "it is in UTF-16, expected UTF-8", hint));
     }
     Ok(match ending.as_str() {
         "jsonl" | "ndjson" => Box::new(Lines::new(path, reader)),
-        "csv" => Box::new(Table::new(path, reader, b',')?),
+        "csv" => {
+            let separator = separator(reader.fill_buf().map_err(cannot_read(path))?);
+            Box::new(Table::new(path, reader, separator)?)
+        }
         "tsv" => Box::new(Table::new(path, reader, b'\t')?),
         "txt" | "text" | "md" | "markdown" => Box::new(Document::new(path, reader)),
         // Many a `.json` holds lines: objects one after another are read as a list is.
@@ -89,6 +100,18 @@ fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn
             }
         },
     })
+}
+
+/// What parts the cells of a `.csv`: a comma where the first line has one outside of quotes, else a semicolon or a tab that it has, as
+/// spreadsheets write where the comma is in numbers.
+fn separator(text: &[u8]) -> u8 {
+    let mut quoted = false;
+    let line = text.iter().take_while(|&&byte| byte != b'\n').filter(|&&byte| {
+        quoted ^= byte == b'"';
+        !quoted
+    });
+    let line: Vec<u8> = line.copied().collect();
+    *b",;\t".iter().find(|separator| line.contains(separator)).unwrap_or(&b',')
 }
 
 /// The bytes of a file that may be packed.
@@ -133,25 +156,45 @@ fn first_byte(path: &Path, reader: &mut Box<dyn BufRead + '_>) -> Result<Option<
     }
 }
 
-/// The files that a path stands for, sorted by name: itself, the files of rows in a folder and below it, or those that fit a
-/// pattern with `*`, `?`, `[...]` or `**`.
+/// The files that a path stands for, sorted by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Expanded {
+    /// Those that hold rows.
+    pub files: Vec<PathBuf>,
+    /// Those of a folder that hold none, by their names.
+    pub passed: Vec<PathBuf>,
+}
+
+/// The files that a path stands for: itself, the files of rows in a folder and below it, or those that fit a pattern with `*`, `?`,
+/// `[...]` or `**`. In a folder, what `datasets` keeps beside rows (`state.json`, ...) is none, nor is a README or a licence beside
+/// rows that are no documents.
 ///
 /// # Errors
 /// [`DataError`] where there is none, or a folder holds none that could be rows.
-pub fn expand(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub fn expand(path: &Path) -> Result<Expanded, DataError> {
     if path.is_dir() {
-        let mut files = Vec::new();
-        below(path, &mut files)?;
+        let mut all = Vec::new();
+        below(path, &mut all)?;
+        all.sort();
+        let named = |file: &Path, names: &[&str]| {
+            let stem = file.file_stem().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+            names.contains(&stem.as_str())
+        };
+        let document = |file: &Path| DOCUMENTS.contains(&ending(file).as_str());
+        let rows =
+            |file: &Path| ENDINGS.contains(&ending(file).as_str()) && !(ending(file) == "json" && named(file, &BESIDE));
+        let tables = all.iter().any(|file| rows(file) && !document(file));
+        let (files, passed): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|file| rows(file) && !(tables && document(file) && named(file, &ABOUT)));
         if files.is_empty() {
             let known = ENDINGS.map(|ending| format!(".{ending}")).join(", ");
             return Err(unreadable(path, "no file in this folder holds rows", &format!("known are {known}")));
         }
-        files.sort();
-        return Ok(files);
+        return Ok(Expanded { files, passed });
     }
     let text = path.to_string_lossy();
     if path.exists() || path == Path::new("-") || !text.contains(['*', '?', '[']) {
-        return Ok(vec![path.to_owned()]);
+        return Ok(Expanded { files: vec![path.to_owned()], passed: Vec::new() });
     }
     let wrong = |problem: String| unreadable(path, problem, "a pattern has `*`, `?`, `[...]`, and `**` for folders");
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
@@ -166,10 +209,10 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>, DataError> {
         return Err(wrong("no file fits this pattern".to_owned()));
     }
     files.sort();
-    Ok(files)
+    Ok(Expanded { files, passed: Vec::new() })
 }
 
-/// The files of rows in a folder and below it; what begins with a dot is left alone.
+/// The files in a folder and below it; what begins with a dot is left alone.
 fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
     for entry in std::fs::read_dir(folder).map_err(cannot_read(folder))? {
         let path = entry.map_err(cannot_read(folder))?.path();
@@ -179,7 +222,7 @@ fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
         }
         if path.is_dir() {
             below(&path, files)?;
-        } else if ENDINGS.contains(&ending(&path).as_str()) {
+        } else {
             files.push(path);
         }
     }

@@ -1,4 +1,4 @@
-//! A JSON object, in which no field is given twice, however deep it lies, and of no more values than a row may have.
+//! JSON in which no field is given twice, however deep it lies, and of no more values than a row may have.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,14 +8,25 @@ use serde_json::{Map, Value};
 
 use super::limits::{VALUES, too_many_values};
 
-/// Reads an object.
+/// Reads an object, which is a row.
 pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     let text =
         std::str::from_utf8(bytes).map_err(|e| format!("not UTF-8 from byte {} of the row", e.valid_up_to() + 1))?;
-    let mut parser = serde_json::Deserializer::from_str(text);
     let left = Cell::new(VALUES);
-    let fields = parser.deserialize_map(Fields { left: &left }).and_then(|fields| parser.end().map(|()| fields));
-    fields.map_err(|error| without_line(&error))
+    read(text, |parser| parser.deserialize_map(Fields { left: &left }))
+}
+
+/// Reads a value that lies in a text of a row.
+pub(crate) fn value(text: &str) -> Result<Value, String> {
+    let left = Cell::new(VALUES);
+    read(text, |parser| Any { left: &left }.deserialize(parser))
+}
+
+type Parser<'t> = serde_json::Deserializer<serde_json::de::StrRead<'t>>;
+
+fn read<'t, T>(text: &'t str, one: impl FnOnce(&mut Parser<'t>) -> serde_json::Result<T>) -> Result<T, String> {
+    let mut parser = serde_json::Deserializer::from_str(text);
+    one(&mut parser).and_then(|one| parser.end().map(|()| one)).map_err(|error| without_line(&error))
 }
 
 /// The parser counts lines from the row's own start: its "line 1" would mislead, its column is right.

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::DataError;
-use crate::format::Format;
+use crate::format::{Format, unfolded};
 
 /// How rows lie in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Shape {
             };
             cells.insert(name.clone(), cell);
         }
-        let read = |row: Map<String, Value>| format.read(0, row, &mut BTreeMap::new());
+        let read = |row: Map<String, Value>| format.read(0, unfolded(row)?, &mut BTreeMap::new());
         match (read(cells.clone()), read(row)) {
             (Ok(back), Ok(row)) if back == row => Ok(cells),
             _ => Err(format!("a table does not give back a row of the format `{format}` like this one")),
