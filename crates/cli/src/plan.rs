@@ -198,12 +198,7 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     }
 
     if !stage.checks.findings.is_empty() {
-        let _ = writeln!(
-            out,
-            "checks of {} rows\n{}\n",
-            count(stage.checks.rows),
-            findings(&stage.checks.findings, stage.checks.rows)
-        );
+        let _ = writeln!(out, "checks of {} rows\n{}\n", count(stage.checks.rows), findings(&stage.checks.findings));
     }
     let unit = serde_json::to_value(stage.shares.unit).map(|u| u.as_str().unwrap_or("").to_owned()).unwrap_or_default();
     let _ = writeln!(out, "mix, by {unit}: planned / drawn share in each unit, and what is drawn");

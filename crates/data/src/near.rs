@@ -2,10 +2,10 @@
 //! Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3).
 //!
 //! A text is the set of its runs of [`SHINGLE`] words. Of [`BANDS`] times [`ROWS`] hash functions the least value over the set is
-//! taken: two sets agree in one with the probability of their Jaccard index. Sets that agree in all of a band are compared:
-//! exactly where both have at most [`KEPT`] shingles, else by their [`KEPT`] smallest hashes (Cohen and Kaplan 2007), which
-//! errs by less than 0.03 (one standard deviation). A pair at the threshold of 0.8 shares a band with a probability of
-//! 1 - (1 - 0.8^6)^20 = 99.8 %.
+//! taken: two sets agree in one with the probability of their Jaccard index. Sets that agree in all of a band are compared: by all
+//! their shingles where both have at most [`KEPT`], else by their [`KEPT`] smallest hashes (Cohen and Kaplan 2007), which errs by
+//! less than 0.03 (one standard deviation). A pair at the threshold of 0.8 shares a band with a probability of
+//! 1 - (1 - 0.8^5)^16 = 99.8 %.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -18,10 +18,11 @@ use crate::words::{hash_of, runs};
 const SHINGLE: usize = 5;
 /// The Jaccard index from which two texts are nearly the same (the same source; the Nova Forge SDK's default too).
 const NEAR_DUPLICATE: f64 = 0.8;
-/// Bands of the signature, as many as in NeMo Curator.
-const BANDS: usize = 20;
-/// Hash functions of a band: see the probability above.
-const ROWS: usize = 6;
+/// Bands of the signature, and hash functions of a band: see the probability above. More functions find fewer pairs that are not
+/// near, and take longer.
+const BANDS: usize = 16;
+/// See [`BANDS`].
+const ROWS: usize = 5;
 /// Hashes that are kept of each text.
 const KEPT: usize = 256;
 /// Texts of a bucket that are compared, the newest: a bound for data in which half of every text is alike.
@@ -37,54 +38,84 @@ pub fn shingles(words: &[u64]) -> Vec<u32> {
 
 /// Of two sorted sets, exactly.
 pub(crate) fn jaccard(a: &[u32], b: &[u32]) -> f64 {
-    of_least(a, b, usize::MAX)
+    of_least(a.iter().copied(), b.iter().copied(), usize::MAX)
 }
 
 /// Of two sorted sets, by the `least` smallest of their union.
-fn of_least(a: &[u32], b: &[u32], least: usize) -> f64 {
-    let (mut i, mut j, mut both, mut all) = (0, 0, 0, 0);
-    while (i < a.len() || j < b.len()) && all < least {
-        let (x, y) = (a.get(i), b.get(j));
-        all += 1;
-        match (x, y) {
-            (Some(x), Some(y)) if x == y => (i, j, both) = (i + 1, j + 1, both + 1),
-            (Some(x), Some(y)) if x < y => i += 1,
-            (Some(_), None) => i += 1,
-            _ => j += 1,
+fn of_least(a: impl Iterator<Item = u32>, b: impl Iterator<Item = u32>, least: usize) -> f64 {
+    let (mut a, mut b, mut both, mut all) = (a.peekable(), b.peekable(), 0, 0);
+    while all < least {
+        match (a.peek(), b.peek()) {
+            (None, None) => break,
+            (Some(x), Some(y)) if x == y => {
+                both += 1;
+                (a.next(), b.next());
+            }
+            (Some(x), Some(y)) if x > y => drop(b.next()),
+            (None, Some(_)) => drop(b.next()),
+            (Some(_), _) => drop(a.next()),
         }
+        all += 1;
     }
     both as f64 / all.max(1) as f64
 }
 
-/// What is kept of a text: its smallest hashes, and whether these are all.
+/// What is kept of a set: its [`KEPT`] smallest hashes, and of these the highest bits, enough for 64 times as many as the set has, and
+/// for 4,096. So few of its members share theirs with another. They lie in order, each as its distance from the one before, seven
+/// bits in a byte, the lowest first.
 #[derive(Debug, Clone, Copy)]
 struct Sketch<'s> {
-    least: &'s [u32],
+    gaps: &'s [u8],
+    bits: u8,
     whole: bool,
 }
 
 impl<'s> Sketch<'s> {
-    fn of(set: &'s [u32]) -> Self {
-        Sketch { least: &set[..set.len().min(KEPT)], whole: set.len() <= KEPT }
+    /// Of a set, by way of `gaps`, which is empty.
+    fn of(set: &[u32], gaps: &'s mut Vec<u8>) -> Self {
+        let bits = (set.len().next_power_of_two().ilog2() + 6).clamp(12, 32);
+        let mut before = None;
+        for code in set.iter().take(KEPT).map(|hash| hash >> (32 - bits)) {
+            if before != Some(code) {
+                let mut gap = code - before.unwrap_or(0);
+                while gap >= 0x80 {
+                    gaps.push(gap as u8 | 0x80);
+                    gap >>= 7;
+                }
+                gaps.push(gap as u8);
+                before = Some(code);
+            }
+        }
+        Sketch { gaps, bits: bits as u8, whole: set.len() <= KEPT }
+    }
+
+    /// The highest bits of its hashes, each once.
+    fn codes(self, bits: u8) -> impl Iterator<Item = u32> {
+        let (dropped, mut code, mut shift, mut before) = (self.bits - bits, 0, 0, None);
+        let each = self.gaps.iter().filter_map(move |&byte| {
+            code += u32::from(byte & 0x7F) << shift;
+            shift = if byte < 0x80 { 0 } else { shift + 7 };
+            (shift == 0).then_some(code >> dropped)
+        });
+        each.filter(move |&code| before.replace(code) != Some(code))
     }
 
     fn jaccard(self, other: Sketch<'_>) -> f64 {
-        of_least(self.least, other.least, if self.whole && other.whole { usize::MAX } else { KEPT })
+        let bits = self.bits.min(other.bits);
+        let least = if self.whole && other.whole { usize::MAX } else { KEPT };
+        of_least(self.codes(bits), other.codes(bits), least)
     }
 }
 
-/// The hash functions: `(a x + b) >> 32` with odd `a` (Dietzfelbinger 1996).
-static FUNCTIONS: LazyLock<[(u64, u64); BANDS * ROWS]> = LazyLock::new(|| {
+/// The hash functions, linear permutations (Bohman, Cooper and Frieze 2000, "Min-wise independent linear permutations") of 32 bits.
+static FUNCTIONS: LazyLock<[(u32, u32); BANDS * ROWS]> = LazyLock::new(|| {
     let random = Random::new(42, "minhash");
-    std::array::from_fn(|at| (random.bits(2 * at as u64) | 1, random.bits(2 * at as u64 + 1)))
+    std::array::from_fn(|at| (random.bits(2 * at as u64) as u32 | 1, random.bits(2 * at as u64 + 1) as u32))
 });
 
 /// The least value of each function over a set.
 fn signature(set: &[u32]) -> [u32; BANDS * ROWS] {
-    FUNCTIONS.map(|(a, b)| {
-        let value = |&shingle: &u32| (a.wrapping_mul(u64::from(shingle)).wrapping_add(b) >> 32) as u32;
-        set.iter().map(value).min().unwrap_or(u32::MAX)
-    })
+    FUNCTIONS.map(|(a, b)| set.iter().map(|&shingle| a.wrapping_mul(shingle).wrapping_add(b)).min().unwrap_or(u32::MAX))
 }
 
 /// Shingles that more than this share of at least [`COMMON_FROM`] texts have are a frame.
@@ -120,7 +151,8 @@ impl Frame {
 /// A text as it is looked up: pure, so that texts are prepared in parallel.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    least: Box<[u32]>,
+    gaps: Box<[u8]>,
+    bits: u8,
     whole: bool,
     bands: [u32; BANDS],
 }
@@ -138,13 +170,14 @@ impl Prepared {
             let values = std::iter::once(at as u64).chain(least.iter().map(|&least| u64::from(least)));
             (hash_of(values) >> 32) as u32
         };
-        let Sketch { least, whole } = Sketch::of(set);
-        Some(Prepared { least: least.into(), whole, bands: std::array::from_fn(band) })
+        let mut gaps = Vec::new();
+        let Sketch { bits, whole, .. } = Sketch::of(set, &mut gaps);
+        Some(Prepared { gaps: gaps.into(), bits, whole, bands: std::array::from_fn(band) })
     }
 }
 
-/// The texts so far, of which none is near another. Kept of each are the hashes of its bands and its smallest hashes: 320 bytes
-/// and 4 for each of these, at most 1.4 KB.
+/// The texts so far, of which none is near another. Kept of each are the hashes of its bands, some 220 bytes, and its sketch, a byte
+/// or two for each of at most [`KEPT`] hashes.
 #[derive(Debug, Default)]
 pub struct NearIndex {
     /// By the lowest bits of a band's hash: the newest entry with these, from 1; 0 is none. A power of two long.
@@ -152,16 +185,16 @@ pub struct NearIndex {
     /// Of each entry, of which a text has [`BANDS`], one after the other: its band's hash, and the entry before it that has the
     /// same lowest bits.
     entries: Vec<(u32, u32)>,
-    /// The smallest hashes of all texts, one text after the other.
-    least: Vec<u32>,
-    /// Where those of each text end, and whether they are all.
-    ends: Vec<(usize, bool)>,
+    /// The sketches of all texts, one after the other.
+    gaps: Vec<u8>,
+    /// Where that of each text ends, and what else it says.
+    ends: Vec<(usize, u8, bool)>,
 }
 
 impl NearIndex {
     /// The number of the earlier text that this one is near to; where there is none, it becomes the next text.
     pub fn add(&mut self, text: Prepared) -> Option<usize> {
-        let sketch = Sketch { least: &text.least, whole: text.whole };
+        let sketch = Sketch { gaps: &text.gaps, bits: text.bits, whole: text.whole };
         let mut best: Option<(f64, usize)> = None;
         for &band in &text.bands {
             let mut at = self.newest.get(self.place(band)).copied().unwrap_or(0);
@@ -188,8 +221,8 @@ impl NearIndex {
             return Some(other);
         }
         self.entries.extend(text.bands.map(|band| (band, 0)));
-        self.least.extend_from_slice(&text.least);
-        self.ends.push((self.least.len(), text.whole));
+        self.gaps.extend_from_slice(&text.gaps);
+        self.ends.push((self.gaps.len(), text.bits, text.whole));
         if self.entries.len() > self.newest.len() {
             self.newest = vec![0; self.entries.len().next_power_of_two()];
             self.link(0);
@@ -214,8 +247,8 @@ impl NearIndex {
 
     fn sketch(&self, text: usize) -> Sketch<'_> {
         let start = text.checked_sub(1).map_or(0, |before| self.ends[before].0);
-        let (end, whole) = self.ends[text];
-        Sketch { least: &self.least[start..end], whole }
+        let (end, bits, whole) = self.ends[text];
+        Sketch { gaps: &self.gaps[start..end], bits, whole }
     }
 
     /// How many texts are kept.
@@ -245,6 +278,24 @@ mod tests {
         (a, sorted((size - both..2 * size - both).map(number).collect()))
     }
 
+    fn sketched(a: &[u32], b: &[u32]) -> f64 {
+        let (mut x, mut y) = (Vec::new(), Vec::new());
+        Sketch::of(a, &mut x).jaccard(Sketch::of(b, &mut y))
+    }
+
+    #[test]
+    fn a_sketch_gives_back_its_hashes() {
+        for set in [vec![0, 1, u32::MAX], vec![u32::MAX], (0..3000).map(|n| n * n * 400).collect()] {
+            let mut gaps = Vec::new();
+            let sketch = Sketch::of(&set, &mut gaps);
+            let mut expected: Vec<u32> =
+                set.iter().take(KEPT).map(|hash| hash >> (32 - u32::from(sketch.bits))).collect();
+            expected.dedup();
+            assert_eq!(sketch.codes(sketch.bits).collect::<Vec<_>>(), expected);
+            assert_eq!(sketched(&set, &set), 1.0);
+        }
+    }
+
     #[test]
     fn a_signature_estimates_the_jaccard_index_without_bias() {
         for (size, both) in [(40, 36), (100, 80), (200, 100), (1000, 100)] {
@@ -256,13 +307,14 @@ mod tests {
                 assert_eq!(exact, both as f64 / (2 * size - both) as f64);
                 let (x, y) = (signature(&a), signature(&b));
                 let agree = x.iter().zip(&y).filter(|(x, y)| x == y).count() as f64 / x.len() as f64;
-                // Five standard deviations of 120 draws.
+                // Five standard deviations of so many draws.
                 let deviation = (exact * (1.0 - exact) / x.len() as f64).sqrt();
                 assert!((agree - exact).abs() < 5.0 * deviation, "{size} {both}: {agree} for {exact}");
                 sum += agree - exact;
-                let sketched = Sketch::of(&a).jaccard(Sketch::of(&b));
-                let error = if size <= KEPT { 0.0 } else { 5.0 * (exact * (1.0 - exact) / KEPT as f64).sqrt() };
-                assert!((sketched - exact).abs() <= error, "{size} {both}: {sketched} for {exact}");
+                let sketched = sketched(&a, &b);
+                let drawn = if size <= KEPT { 0.0 } else { 5.0 * (exact * (1.0 - exact) / KEPT as f64).sqrt() };
+                // Members of two sets of which one in 64 is taken for another.
+                assert!((sketched - exact).abs() <= drawn + 0.03, "{size} {both}: {sketched} for {exact}");
             }
             assert!((sum / trials as f64).abs() < 0.02, "{size} {both}: {sum}");
         }

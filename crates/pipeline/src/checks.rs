@@ -20,6 +20,9 @@ use crate::identity::Input;
 use crate::prepare::{chat_rules, read_options};
 use crate::run::Event;
 
+/// Raised whenever checks find something else in the same rows.
+const FINDINGS: u32 = 2;
+
 /// What may not be trained on: a file, what it is for, how it is read.
 #[derive(Debug, Clone)]
 pub(crate) struct HeldOutFile {
@@ -175,7 +178,7 @@ pub(crate) fn check(
         trained.first().and_then(|(path, _)| path.file_name()).unwrap_or_default().to_string_lossy().into_owned();
     let ingredients = json!({
         "what": format!("checks of {first}"),
-        "temper": env!("CARGO_PKG_VERSION"),
+        "temper": [json!(env!("CARGO_PKG_VERSION")), json!(FINDINGS)],
         "trained": trained.iter().map(|(path, options)| read(path, options)).collect::<Vec<_>>(),
         "held_out": held_out.iter().map(|file| json!([file.name, file.kind, read(&file.path, &file.options)])).collect::<Vec<_>>(),
         "filters": filters,

@@ -115,8 +115,11 @@ fn text(report: &CheckReport) -> String {
     }
     if !report.languages.is_empty() {
         let languages = largest(&report.languages);
-        let unknown = report.rows - report.languages.values().sum::<usize>();
-        let _ = writeln!(out, "languages: {languages}; not told {}", count(unknown));
+        let asked = report.language_asked;
+        let unknown = asked - report.languages.values().sum::<usize>();
+        let sample =
+            if asked < report.rows { format!(", of {} rows that were asked", count(asked)) } else { String::new() };
+        let _ = writeln!(out, "languages: {languages}; not told {}{sample}", count(unknown));
     }
     if !report.labels.is_empty() {
         let _ = writeln!(out, "{} labels: {}", count(report.labels.len()), largest(&report.labels));
@@ -126,7 +129,7 @@ fn text(report: &CheckReport) -> String {
         let _ = writeln!(out, "{} tokens, {} of them trained ({share})", count(all), count(trained));
     }
     let _ = write!(out, "{}", histogram(report));
-    let _ = writeln!(out, "\n{}", findings(&report.findings, report.rows));
+    let _ = writeln!(out, "\n{}", findings(&report.findings));
     out
 }
 
@@ -140,7 +143,7 @@ fn largest(counts: &BTreeMap<String, usize>) -> String {
 }
 
 /// The findings as a table, and what may be done about them.
-pub fn findings(findings: &[Finding], rows: usize) -> String {
+pub fn findings(findings: &[Finding]) -> String {
     if findings.is_empty() {
         return "nothing found".to_owned();
     }
@@ -161,7 +164,7 @@ pub fn findings(findings: &[Finding], rows: usize) -> String {
             finding.severity.to_string(),
             finding.check.to_string(),
             count(finding.count),
-            percent(finding.count as f64 / rows.max(1) as f64),
+            percent(finding.count as f64 / finding.of.max(1) as f64),
             format!("{}{kinds}", finding.check.text()),
             first.join(", ") + more,
             finding.action.to_string(),

@@ -138,7 +138,7 @@ checks! {
     /// Strings that Nova Forge refuses.
     Reserved = "reserved", Note, "hold strings that Amazon Nova Forge reserves", "it refuses them in supervised rows; here they are text";
     /// Rows in another language than most.
-    OtherLanguage = "other_language", Note, "are in another language than most", "fine where it is meant";
+    OtherLanguage = "other_language", Note, "are in another language than most", "fine where it is meant; after the first 1,000 rows of a file, one in ten is asked";
 }
 
 impl fmt::Display for Check {
@@ -179,6 +179,8 @@ pub struct Finding {
     pub severity: Severity,
     /// Rows; of `unseen_label` labels.
     pub count: usize,
+    /// Of how many: all rows; of `other_language` those whose language was asked; of `unseen_label` the labels held out.
+    pub of: usize,
     /// Where the first of them are, at most five.
     pub first: Vec<Place>,
     /// What was found, by kind, with how often: never a secret itself.

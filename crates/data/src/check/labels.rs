@@ -13,8 +13,8 @@ pub(super) const LABEL_WORDS: usize = 5;
 #[derive(Default)]
 pub(super) struct Labels {
     counts: BTreeMap<String, usize>,
-    /// By question: the first answer and where it was.
-    first: HashMap<u64, (u64, usize)>,
+    /// By question: half of the first answer's hash, and the row.
+    first: HashMap<u64, (u32, u32)>,
     too_many: bool,
 }
 
@@ -31,8 +31,9 @@ impl Labels {
 
     /// The number of the first row with this question, where it has another answer.
     pub fn conflict(&mut self, asked: u64, answer: u64, row: usize) -> Option<usize> {
-        let (first, at) = *self.first.entry(asked).or_insert((answer, row));
-        (first != answer).then_some(at)
+        let answer = (answer >> 32) as u32;
+        let (first, at) = *self.first.entry(asked).or_insert((answer, row as u32));
+        (first != answer).then_some(at as usize)
     }
 
     /// How often each label comes.

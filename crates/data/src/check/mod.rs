@@ -39,6 +39,10 @@ use labels::{LABEL_WORDS, Labels};
 const SHOWN: usize = 5;
 /// Letters from which on a guess of the language is made at all.
 const LANGUAGE_LETTERS: usize = 40;
+/// The language is guessed of the first rows of a file, and of one in so many after them: a guess takes as long as all other checks
+/// of a row together.
+const LANGUAGE_FIRST: usize = 1000;
+const LANGUAGE_EVERY: usize = 10;
 
 /// What rows are checked against.
 #[derive(Default)]
@@ -70,6 +74,8 @@ pub struct CheckReport {
     pub labels: BTreeMap<String, usize>,
     /// In which language rows are, where that can be told: ISO 639-3 and how many.
     pub languages: BTreeMap<String, usize>,
+    /// Of how many rows it was asked: the first 1,000 of a file, and one in ten after them.
+    pub language_asked: usize,
     /// How long rows are.
     pub lengths: Lengths,
     /// Tokens that are trained, and all of them; with a base.
@@ -120,6 +126,7 @@ pub struct Checker<'a> {
     near: Near,
     labels: Labels,
     languages: BTreeMap<String, usize>,
+    language_asked: usize,
     /// By language, for those that are few: where they are.
     language_places: BTreeMap<String, Vec<usize>>,
     lengths: BTreeMap<usize, usize>,
@@ -146,14 +153,16 @@ struct Features {
     met: Vec<(usize, Met)>,
     length: usize,
     trained: usize,
-    language: Option<&'static str>,
+    /// What was guessed, where it was asked.
+    language: Option<Option<&'static str>>,
     found: Vec<Check>,
     /// Found, with what.
     kinds: Vec<(Check, &'static str)>,
 }
 
 impl Features {
-    fn of(row: &Row, options: &CheckOptions<'_>) -> Features {
+    /// Of the row of this number, from 0, in its file.
+    fn of(row: &Row, number: usize, options: &CheckOptions<'_>) -> Features {
         let view = View::of(row);
         let (mut found, mut kinds) = (Vec::new(), Vec::new());
         turns::turns(row, &view, &mut found);
@@ -219,7 +228,7 @@ impl Features {
             met,
             length,
             trained,
-            language: language(&view),
+            language: (number < LANGUAGE_FIRST || number % LANGUAGE_EVERY == 0).then(|| language(&view)),
             found,
             kinds,
         }
@@ -276,6 +285,7 @@ impl<'a> Checker<'a> {
             near: Near::default(),
             labels: Labels::default(),
             languages: BTreeMap::new(),
+            language_asked: 0,
             language_places: BTreeMap::new(),
             lengths: BTreeMap::new(),
             tokens: (0, 0),
@@ -290,17 +300,18 @@ impl<'a> Checker<'a> {
 
     /// The next rows.
     pub fn add(&mut self, rows: &[Row]) {
-        let options = &self.options;
-        let features: Vec<Features> = rows.par_iter().map(|row| Features::of(row, options)).collect();
+        if self.files.is_empty() {
+            self.files.push(("rows".to_owned(), 0));
+        }
+        let file = self.files.len() - 1;
+        let (options, before) = (&self.options, self.files[file].1);
+        let of = |(at, row): (usize, &Row)| Features::of(row, before + at, options);
+        let features: Vec<Features> = rows.par_iter().enumerate().map(of).collect();
+        self.files[file].1 += rows.len();
         let mut sets = Vec::with_capacity(rows.len());
         for (row, features) in rows.iter().zip(features) {
             let number = self.rows;
             self.rows += 1;
-            if self.files.is_empty() {
-                self.files.push(("rows".to_owned(), 0));
-            }
-            let file = self.files.len() - 1;
-            self.files[file].1 += 1;
             self.places.push((file as u32, row.line as u32));
             if let Some(set) = self.take(number, features) {
                 sets.push((number, set));
@@ -349,7 +360,8 @@ impl<'a> Checker<'a> {
             self.found(check, number, Some(self.place(earlier)));
         }
         self.labels.count(features.label);
-        if let Some(language) = features.language {
+        self.language_asked += usize::from(features.language.is_some());
+        if let Some(language) = features.language.flatten() {
             *self.languages.entry(language.to_owned()).or_insert(0) += 1;
             let places = self.language_places.entry(language.to_owned()).or_default();
             if places.len() < SHOWN {
@@ -406,6 +418,7 @@ impl<'a> Checker<'a> {
             findings,
             labels: self.labels.counts().clone(),
             languages: self.languages,
+            language_asked: self.language_asked,
             lengths: Lengths::of(unit, &self.lengths),
             trained_tokens: self.options.renderer.map(|_| self.tokens),
             files: self.files,
@@ -448,10 +461,18 @@ impl<'a> Checker<'a> {
                 .all(|h| h.kind == HeldOutKind::Suite);
         let severity = if only_suites { Severity::Warning } else { check.severity() };
         let action = self.action(check, severity);
+        let of = match check {
+            Check::OtherLanguage => self.language_asked,
+            Check::UnseenLabel => {
+                self.options.held_out.iter().flat_map(|held_out| &held_out.labels).collect::<HashSet<_>>().len()
+            }
+            _ => self.rows,
+        };
         Finding {
             check,
             severity,
             count: tally.count,
+            of,
             first: tally.first.iter().map(place).collect(),
             kinds,
             action,
