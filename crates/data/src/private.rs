@@ -170,8 +170,10 @@ fn count(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
 fn marked(bytes: &[u8], at: usize) -> Option<(Range<usize>, Private)> {
     let rest = &bytes[at..];
     // What most words do not begin with is not looked for.
-    if !matches!(rest.first(), Some(b'A' | b'g' | b'x' | b's' | b'h' | b'r')) {
-        return None;
+    match rest {
+        [b'A', b'I' | b'K' | b'S', ..] | [b'g', b'h' | b'i', ..] | [b'h', b'f', ..] | [b'r' | b's', b'k', ..] => {}
+        [b'x', b'o', b'x', ..] => {}
+        _ => return None,
     }
     MARKED.iter().find_map(|&(mark, least, most, is, what)| {
         let secret = rest.strip_prefix(mark.as_bytes())?;
