@@ -1,5 +1,6 @@
 //! `temper plan`: everything that a run would do, computed but not done.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use temper_data::SourceReport;
@@ -137,7 +138,7 @@ fn self_text(own: &SelfPlan) -> String {
 }
 
 /// What became of a file's rows beside being kept or dropped.
-fn remarks(report: &SourceReport) -> Vec<String> {
+pub fn remarks(report: &SourceReport) -> Vec<String> {
     let mut remarks = Vec::new();
     if report.split.documents > 0 {
         let (documents, parts) = (count(report.split.documents), count(report.split.parts));
@@ -158,12 +159,14 @@ fn remarks(report: &SourceReport) -> Vec<String> {
         let turns = count(report.reasoning_dropped);
         remarks.push(format!("the chat template leaves out the reasoning of {turns} trained turns"));
     }
-    if !report.ignored_fields.is_empty() {
-        let fields: Vec<String> =
-            report.ignored_fields.iter().map(|(name, rows)| format!("`{name}` ({})", count(*rows))).collect();
-        remarks.push(format!("fields that are not read, with their rows: {}", fields.join(", ")));
-    }
+    remarks.extend(not_read(&report.ignored_fields));
     remarks
+}
+
+/// Names the fields that are not read, where there are any.
+pub fn not_read(fields: &BTreeMap<String, usize>) -> Option<String> {
+    let each: Vec<String> = fields.iter().map(|(name, rows)| format!("`{name}` ({})", count(*rows))).collect();
+    (!each.is_empty()).then(|| format!("fields that are not read, with their rows: {}", each.join(", ")))
 }
 
 fn stage_text(index: usize, stage: &StagePlan) -> String {

@@ -22,13 +22,14 @@ pub struct RowRules {
     pub max_length: usize,
     /// How conversations are rendered.
     pub chat: ChatRules,
-    /// Whether the rows are to be preference pairs; if not, they are to be anything else that holds an answer or a text.
-    pub pairs: bool,
+    /// Whether the rows are to be preference pairs; if not, they are to be anything else that holds an answer or a text. Nothing
+    /// where they may be either.
+    pub pairs: Option<bool>,
 }
 
 impl From<usize> for RowRules {
     fn from(max_length: usize) -> Self {
-        Self { max_length, chat: ChatRules::default(), pairs: false }
+        Self { max_length, chat: ChatRules::default(), pairs: Some(false) }
     }
 }
 
@@ -186,7 +187,7 @@ impl<'r> Preparing<'r> {
 
     /// What a row gave: one row of tokens, or one for each of its turns, of which it may keep some.
     fn take(&mut self, row: &Row, rendered: &[Rendered]) -> Result<(), DataError> {
-        if let (true, [chosen, rejected]) = (self.rules.pairs, rendered) {
+        if let (RowContent::Preference(_), [chosen, rejected]) = (&row.content, rendered) {
             return self.take_pair(row, chosen, rejected);
         }
         let (mut kept, mut reason, mut tokens) = (0, DropReason::NoTarget, 0);
@@ -328,7 +329,7 @@ fn check_kind(path: &Path, row: &RowContent, renderer: &Renderer, rules: &RowRul
         Err(DataError::Unreadable { path, problem, hint: hint.to_owned() })
     };
     let turns = match row {
-        RowContent::Preference(_) if !rules.pairs => {
+        RowContent::Preference(_) if rules.pairs == Some(false) => {
             return unfit(
                 "which are not for supervised training",
                 "`kind: dpo` trains on them; `temper data convert` makes conversations of the better answers",
@@ -340,7 +341,7 @@ fn check_kind(path: &Path, row: &RowContent, renderer: &Renderer, rules: &RowRul
                 "`temper data convert` makes conversations of rows that hold an answer",
             );
         }
-        RowContent::Messages(_) | RowContent::Completion { .. } | RowContent::Text(_) if rules.pairs => {
+        RowContent::Messages(_) | RowContent::Completion { .. } | RowContent::Text(_) if rules.pairs == Some(true) => {
             return unfit("not two answers to choose from", "each row needs `prompt`, `chosen` and `rejected`");
         }
         RowContent::Preference(pair) => matches!(pair.prompt, Passage::Messages(_)),

@@ -264,6 +264,18 @@ fn languages_are_guessed_where_there_is_text_enough() {
     assert_eq!(found(&report), [(Check::OtherLanguage, 1, vec![2])]);
 }
 
+/// Of a large file one row in ten is asked, and the report says of how many.
+#[test]
+fn the_language_of_a_large_file_is_asked_of_a_sample() {
+    let english = "The old mill by the river had not been used for many years, said visitor number";
+    let german = "Die alte Mühle am Fluss war seit vielen Jahren nicht mehr benutzt worden, sagte Besucher Nummer";
+    let text = |n: usize| json!({"text": format!("{} {n}", if n == 1200 || n == 1201 { german } else { english })});
+    let report = check(&(0..1500).map(text).collect::<Vec<_>>());
+    assert_eq!((report.rows, report.language_asked), (1500, 1050));
+    let finding = report.findings.iter().find(|finding| finding.check == Check::OtherLanguage).unwrap();
+    assert_eq!((finding.count, finding.of, finding.first[0].line), (1, 1050, 1201));
+}
+
 #[test]
 fn the_report_does_not_depend_on_threads() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data/general");

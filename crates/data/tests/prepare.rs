@@ -157,7 +157,7 @@ fn openrlhf_1080_each_turn_can_be_a_row_of_its_own() {
         .replace('\n', " ");
     let chat = ChatRules { turns: Turns::Apart, ..ChatRules::default() };
     let prepared = |max_length: usize| {
-        let rules = RowRules { max_length, chat, pairs: false };
+        let rules = RowRules { max_length, chat, pairs: Some(false) };
         prepare(&load(&row), &toy::renderer(toy::CHATML), rules, "domain", 1.0)
     };
     let source = prepared(1000).unwrap();

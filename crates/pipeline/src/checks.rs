@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use temper_data::{
-    CheckOptions, CheckReport, DataError, Filtering, Filters, HeldOut, HeldOutKind, ReadOptions, Treatment,
+    CheckOptions, CheckReport, DataError, Filtering, Filters, HeldOut, HeldOutKind, ReadOptions, RowRules, Treatment,
     check_files, read_rows,
 };
 use temper_recipe::{DataErrors, Found, Private, Recipe, Stage};
 use temper_run::sha256_file;
 
 use crate::PipelineError;
-use crate::base::open_base;
+use crate::base::{Base, open_base};
 use crate::cache::{Kept, Kind};
 use crate::files::Files;
 use crate::identity::Input;
-use crate::prepare::{chat_rules, read_options};
+use crate::prepare::{read_options, row_rules};
 use crate::run::Event;
 
 /// Raised whenever checks find something else in the same rows.
@@ -191,6 +191,30 @@ pub(crate) fn check(
     })
 }
 
+/// A stage of a recipe by its number, from 0.
+fn stage_of(recipe: &Recipe, index: usize) -> Result<&Stage, PipelineError> {
+    recipe.stages.get(index).ok_or_else(|| PipelineError::Unfit {
+        path: format!("stages.{index}"),
+        problem: format!("there is no such stage: the recipe has {}", recipe.stages.len()),
+        hint: "stages are numbered from 0, as in --set stages.0.max_length=512".to_owned(),
+    })
+}
+
+/// The base of a recipe, and how a stage of it makes tokens of rows.
+///
+/// # Errors
+/// As [`open_base`]; [`PipelineError::Unfit`] where there is no such stage.
+pub fn stage_rules(
+    recipe: &Recipe,
+    index: usize,
+    offline: bool,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<(Base, RowRules), PipelineError> {
+    let rules = row_rules(stage_of(recipe, index)?);
+    let sha256 = recipe.base.sha256.as_ref().map(|sha256| sha256.value.as_str());
+    Ok((open_base(&recipe.base.source.value.to_string(), sha256, offline, on_event)?, rules))
+}
+
 /// Checks what a stage of a recipe trains on, or `files` in its place, by the rules of the stage: its base, template, length,
 /// filters, and all that judges it; `more` is held out as well.
 ///
@@ -204,20 +228,15 @@ pub fn check_stage(
     offline: bool,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<CheckReport, PipelineError> {
-    let stage = recipe.stages.get(index).ok_or_else(|| PipelineError::Unfit {
-        path: format!("stages.{index}"),
-        problem: format!("there is no such stage: the recipe has {}", recipe.stages.len()),
-        hint: "stages are numbered from 0, as in --set stages.0.max_length=512".to_owned(),
-    })?;
-    let sha256 = recipe.base.sha256.as_ref().map(|sha256| sha256.value.as_str());
-    let base = open_base(&recipe.base.source.value.to_string(), sha256, offline, on_event)?;
+    let stage = stage_of(recipe, index)?;
+    let (base, rules) = stage_rules(recipe, index, offline, on_event)?;
     let found = Files::find(recipe, offline, on_event)?;
     let held_out = held_out(recipe, stage, &found).iter().map(HeldOutFile::read).collect::<Result<Vec<_>, _>>()?;
     let options = CheckOptions {
         held_out: held_out.into_iter().chain(more).collect(),
         renderer: Some(&base.renderer),
-        chat: chat_rules(stage),
-        max_length: Some(stage.max_length.value as usize),
+        chat: rules.chat,
+        max_length: Some(rules.max_length),
         filters: filters(stage),
         errors_stand: stage.data_errors.value == DataErrors::Allow,
     };

@@ -34,7 +34,7 @@ pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
 pub use checkpoints::Skipped;
-pub use checks::check_stage;
+pub use checks::{check_stage, stage_rules};
 pub use estimate::{RunEstimate, measure_products, measure_training, parameters, trained_parameters, training_memory};
 pub use export::{Form, export_model};
 pub use files::find_rows;

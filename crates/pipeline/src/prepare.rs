@@ -14,7 +14,7 @@ use temper_model::{Llama, Tuning, WeightsError};
 use temper_recipe::{Note, Recipe};
 
 use self::memory::fit_memory;
-pub(crate) use self::reading::{chat_rules, read_options};
+pub(crate) use self::reading::{read_options, row_rules};
 pub(crate) use self::stage::PreparedStage;
 use self::stage::prepare_stage;
 use crate::base::open_base_by;

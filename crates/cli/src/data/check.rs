@@ -12,6 +12,7 @@ use temper_report::{count, percent};
 use super::{Input, files, input};
 use crate::base::open;
 use crate::command::{DONE, Failure, Outcome, REFUSED, conclude, json};
+use crate::plan::not_read;
 use crate::run::Reporter;
 use crate::table::table;
 
@@ -112,6 +113,9 @@ fn text(report: &CheckReport) -> String {
     let mut out = String::new();
     for (file, rows) in &report.files {
         let _ = writeln!(out, "{file}: {} rows", count(*rows));
+    }
+    if let Some(fields) = not_read(&report.ignored_fields) {
+        let _ = writeln!(out, "{fields}");
     }
     if !report.languages.is_empty() {
         let languages = largest(&report.languages);

@@ -1,28 +1,41 @@
 //! `temper data show`: each token as trained or masked, from the code that trains.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use temper_data::{Example, LoadedRows, Row, RowKind, RowRules, Source, load_rows, prepare};
+use temper_data::{Example, ExamplesWriter, RowKind, RowRules, Source, prepare_file};
+use temper_pipeline::{Base, stage_rules};
+use temper_recipe::Recipe;
 use temper_report::{ShownRow, ShownToken, count, rows_page};
 use temper_run::write_atomic;
 use temper_text::Tokenizer;
 
-use super::{Input, input};
+use super::{Input, files, input};
 use crate::base::open;
 use crate::command::{DONE, Failure, Outcome, print, tell};
+use crate::plan::remarks;
+use crate::run::Reporter;
 
 /// What to show.
 #[derive(clap::Args)]
 pub struct Args {
-    /// File of rows; `-` for the standard input.
+    /// File of rows, or a folder, a pattern or hf:datasets/OWNER/NAME that stands for one; `-` for the standard input.
     file: PathBuf,
     #[command(flatten)]
     input: Input,
     /// The base whose tokenizer and template are used.
-    #[arg(long)]
-    base: String,
+    #[arg(long, required_unless_present = "recipe")]
+    base: Option<String>,
+    /// A recipe, by a stage of which rows become tokens: its base, its rules of rendering, its longest row. Filters are not applied.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "max_length"])]
+    recipe: Option<PathBuf>,
+    /// Overrides a value of the recipe: `stages.0.mask_history=true`.
+    #[arg(long = "set", value_name = "PATH=VALUE", requires = "recipe")]
+    sets: Vec<String>,
+    /// The stage of the recipe, from 0.
+    #[arg(long, value_name = "N", requires = "recipe", default_value_t = 0)]
+    stage: usize,
     /// Never use the network.
     #[arg(long)]
     offline: bool,
@@ -41,10 +54,19 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let base = open(&args.base, args.offline)?;
-    let rows = load_rows(&args.file, &args.input.options()).map_err(input)?;
-    let rules = RowRules { pairs: rows.kind == RowKind::Preference, ..args.max_length.into() };
-    let source = prepare(&rows, &base.renderer, rules, "data", 1.0).map_err(input)?;
+    let (base, rules) = base(args)?;
+    let found = files(std::slice::from_ref(&args.file), args.offline)?;
+    let [file] = &found[..] else {
+        let names: Vec<String> = found.iter().take(3).map(|file| file.display().to_string()).collect();
+        let (given, many) = (args.file.display(), found.len());
+        return Err(Failure::input(anyhow!(
+            "{given}: {many} files, expected one\nhint: name it: {}",
+            names.join(", ")
+        )));
+    };
+    let tokens = ExamplesWriter::in_temporary_file().map_err(input)?;
+    let source =
+        prepare_file(file, &args.input.options(), &base.renderer, rules, ("data", 1.0), tokens).map_err(input)?;
     let report = &source.report;
     let mut summary = format!(
         "{} rows of the format {}, {} kept, {} tokens, {} trained.",
@@ -57,11 +79,11 @@ pub fn run(args: &Args) -> Outcome {
     for (reason, dropped) in &report.dropped {
         summary += &format!(" Dropped {}: {reason} (first lines {:?}).", dropped.count, dropped.first_lines);
     }
-    if report.split.documents > 0 {
-        summary += &format!(" {} documents are trained in {} parts.", report.split.documents, report.split.parts);
+    for remark in remarks(report) {
+        summary += &format!(" Note: {remark}.");
     }
-    let shown = shown(args, &rows, &source, base.renderer.tokenizer())?;
-    let name = args.file.display().to_string();
+    let shown = shown(args, file, &source, base.renderer.tokenizer())?;
+    let name = file.display().to_string();
     if let Some(path) = &args.html {
         let page = rows_page(&name, &summary, &shown).map_err(Failure::run)?;
         write_atomic(path, page.as_bytes()).map_err(Failure::run)?;
@@ -76,9 +98,22 @@ pub fn run(args: &Args) -> Outcome {
     Ok(DONE)
 }
 
+/// The base, and how rows become tokens.
+fn base(args: &Args) -> Result<(Base, RowRules), Failure> {
+    if let Some(recipe) = &args.recipe {
+        let (recipe, _) = Recipe::load(recipe, &args.sets)?;
+        let mut reporter = Reporter::new();
+        let found = stage_rules(&recipe, args.stage, args.offline, &mut |event| reporter.hear(event))?;
+        reporter.finish();
+        return Ok(found);
+    }
+    let base = open(args.base.as_deref().unwrap_or_default(), args.offline)?;
+    Ok((base, RowRules { pairs: None, ..args.max_length.into() }))
+}
+
 /// The rows that are asked for; a document that is trained in parts comes in its parts, a pair as its two answers, the better
 /// one first.
-fn shown(args: &Args, rows: &LoadedRows, source: &Source, tokenizer: &Tokenizer) -> Result<Vec<ShownRow>, Failure> {
+fn shown(args: &Args, file: &Path, source: &Source, tokenizer: &Tokenizer) -> Result<Vec<ShownRow>, Failure> {
     let examples = &source.examples;
     let wanted: Vec<usize> = if args.row.is_empty() {
         (0..examples.len().min(args.rows)).collect()
@@ -90,9 +125,8 @@ fn shown(args: &Args, rows: &LoadedRows, source: &Source, tokenizer: &Tokenizer)
             if wanted.len() > before {
                 continue;
             }
-            let there = rows.rows.iter().any(|row: &Row| row.line == line);
-            let why = if there { "its row is not trained: it is among the dropped" } else { "no row is there" };
-            return Err(Failure::input(anyhow!("{}:{line}: {why}", args.file.display())));
+            let why = "no row of it is trained: none begins there, or it is among the dropped";
+            return Err(Failure::input(anyhow!("{}:{line}: {why}", file.display())));
         }
         wanted
     };

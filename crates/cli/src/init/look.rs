@@ -158,7 +158,7 @@ fn measure(
     dropped: &mut BTreeMap<String, usize>,
 ) -> Result<Vec<Seen>, Failure> {
     let pairs = loaded.kind == RowKind::Preference;
-    let source = prepare(&loaded, &base.renderer, RowRules { pairs, ..usize::MAX.into() }, "data", 1.0)
+    let source = prepare(&loaded, &base.renderer, RowRules { pairs: None, ..usize::MAX.into() }, "data", 1.0)
         .map_err(|error| Failure::from(PipelineError::from(error)))?;
     for (reason, of) in &source.report.dropped {
         *dropped.entry(reason.to_string()).or_insert(0) += of.count;

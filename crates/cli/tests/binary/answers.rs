@@ -92,6 +92,39 @@ fn data_show_brackets_what_is_trained() {
     assert!(label, "trained: {trained}\n{text}");
 }
 
+/// What the stage of a recipe trains, by its rules; a folder of one file; what is not read or not printed is told.
+#[test]
+fn data_show_follows_a_recipe_and_tells_what_is_not_trained() {
+    let folder = Folder::new();
+    let turn = |role: &str, content: &str| serde_json::json!({"role": role, "content": content});
+    let mut last = turn("assistant", "last");
+    last["reasoning_content"] = "a thought".into();
+    let row = serde_json::json!({
+        "messages": [turn("user", "a"), turn("assistant", "first"), turn("user", "b"), last], "score": 3});
+    std::fs::create_dir(folder.path("rows")).unwrap();
+    let train = folder.write("rows/train.jsonl", format!("{row}\n"));
+    folder.write("rows/README.md", "# Rows\n");
+    let rows = folder.path("rows").display().to_string();
+    let show = |more: &[&str]| temper(&[&["data", "show", &rows], more].concat());
+    let output = show(&["--base", &gguf()]);
+    let shown = done(&output);
+    for piece in
+        ["1 rows", "[first]", "[last]", "the reasoning of 1 trained turns", "not read, with their rows: `score` (1)"]
+    {
+        assert!(shown.contains(piece), "`{piece}` is not in:\n{shown}");
+    }
+    refused(&output, 0, &["passed over, as no rows by their names: README.md"]);
+    let recipe = folder.recipe(&gguf(), &train);
+    let shown = done(&show(&["--recipe", &recipe, "--set", "stages.0.mask_history=true"]));
+    assert!(shown.contains("[last]") && !shown.contains("[first]"), "{shown}");
+    refused(&show(&["--recipe", &recipe, "--stage", "3"]), 2, &["there is no such stage: the recipe has 1"]);
+    refused(&show(&["--base", &gguf(), "--row", "2"]), 2, &["train.jsonl:2: no row of it is trained"]);
+    folder.write("rows/more.jsonl", format!("{row}\n"));
+    refused(&show(&["--base", &gguf()]), 2, &["2 files, expected one", "more.jsonl"]);
+    let checked = done(&temper(&["data", "check", &train]));
+    assert!(checked.contains("fields that are not read, with their rows: `score` (1)"), "{checked}");
+}
+
 #[test]
 fn bench_step_prints_a_json_line_a_step() {
     let text = done(&temper(&["bench", "step", "--mode", "lora", "--steps", "2", "--batch", "2", "--length", "16"]));

@@ -68,6 +68,8 @@ pub struct CheckReport {
     pub files: Vec<(String, usize)>,
     /// All rows.
     pub rows: usize,
+    /// Fields that are not read, each with the number of rows that have it.
+    pub ignored_fields: BTreeMap<String, usize>,
     /// What was found, the gravest first.
     pub findings: Vec<Finding>,
     /// How often each label comes.
@@ -105,10 +107,13 @@ pub fn check_files<'f>(
     let mut checker = Checker::new(options);
     for (path, options) in files {
         checker.file(path);
-        read_rows(path, options, &mut |rows| {
+        let file = read_rows(path, options, &mut |rows| {
             checker.add(&rows);
             Ok::<_, DataError>(())
         })?;
+        for (field, rows) in file.ignored_fields {
+            *checker.ignored_fields.entry(field).or_insert(0) += rows;
+        }
     }
     Ok(checker.finish())
 }
@@ -118,6 +123,7 @@ pub struct Checker<'a> {
     options: CheckOptions<'a>,
     files: Vec<(String, usize)>,
     rows: usize,
+    ignored_fields: BTreeMap<String, usize>,
     /// File and line of each row that others may be like.
     places: Vec<(u32, u32)>,
     tallies: BTreeMap<Check, Tally>,
@@ -228,7 +234,7 @@ impl Features {
             met,
             length,
             trained,
-            language: (number < LANGUAGE_FIRST || number % LANGUAGE_EVERY == 0).then(|| language(&view)),
+            language: (number < LANGUAGE_FIRST || number.is_multiple_of(LANGUAGE_EVERY)).then(|| language(&view)),
             found,
             kinds,
         }
@@ -278,6 +284,7 @@ impl<'a> Checker<'a> {
             options,
             files: Vec::new(),
             rows: 0,
+            ignored_fields: BTreeMap::new(),
             places: Vec::new(),
             tallies: BTreeMap::new(),
             exact: HashMap::new(),
@@ -415,6 +422,7 @@ impl<'a> Checker<'a> {
         let findings = self.tallies.iter().map(|(check, tally)| self.finding(*check, tally)).collect();
         CheckReport {
             rows: self.rows,
+            ignored_fields: self.ignored_fields,
             findings,
             labels: self.labels.counts().clone(),
             languages: self.languages,

@@ -1,7 +1,7 @@
 //! How a recipe asks for rows, in the words of their reader.
 
-use temper_data::{Format, ReadOptions};
-use temper_recipe::{RowFiles, RowFormat, Stage};
+use temper_data::{Format, ReadOptions, RowRules};
+use temper_recipe::{RowFiles, RowFormat, Stage, StageKind};
 use temper_text::{Boundary, ChatRules, Turns};
 
 /// How the files of a source are read.
@@ -20,8 +20,14 @@ pub(crate) fn read_options(files: &RowFiles) -> ReadOptions {
     ReadOptions { format, columns: files.columns.clone() }
 }
 
+/// How the rows of a stage become tokens.
+pub(crate) fn row_rules(stage: &Stage) -> RowRules {
+    let max_length = stage.max_length.value as usize;
+    RowRules { max_length, chat: chat_rules(stage), pairs: Some(stage.kind.value == StageKind::Dpo) }
+}
+
 /// How the conversations of a stage are rendered.
-pub(crate) fn chat_rules(stage: &Stage) -> ChatRules {
+fn chat_rules(stage: &Stage) -> ChatRules {
     ChatRules {
         allow_control_tokens: stage.allow_control_tokens.value,
         last_turn_only: stage.mask_history.value,

@@ -3,8 +3,7 @@
 use std::cell::Cell;
 
 use temper_data::{
-    DataError, Extent, MixUnit, RowOrder, RowRules, Schedule, Source, SourceReport, micro_batches, pair_batches,
-    schedule,
+    DataError, Extent, MixUnit, RowOrder, Schedule, Source, SourceReport, micro_batches, pair_batches, schedule,
 };
 use temper_model::{Purpose, Tuning};
 use temper_recipe::{Duration, LrScheduler, Mode, ReferenceModel, RowFiles, Stage, StageKind};
@@ -13,7 +12,7 @@ use temper_train::{
 };
 
 use super::adapter::{StartAdapter, lora_settings, start_adapter};
-use super::reading::{chat_rules, read_options};
+use super::reading::{read_options, row_rules};
 use crate::PipelineError;
 use crate::checks::StageFilters;
 use crate::reference::References;
@@ -83,8 +82,7 @@ pub(super) fn prepare_stage(
     tokens: Tokens<'_>,
 ) -> Result<PreparedStage, PipelineError> {
     let seed = writer.recipe.seed.value;
-    let max_length = stage.max_length.value as usize;
-    let rules = RowRules { max_length, chat: chat_rules(stage), pairs: stage.kind.value == StageKind::Dpo };
+    let rules = row_rules(stage);
     let found = writer.files;
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
     // What judges is never filtered.
@@ -127,7 +125,7 @@ pub(super) fn prepare_stage(
             let mut source = match (general.path.files(), &general.self_data) {
                 (Some(files), _) => read(files, &general.name.value, general.loss_weight.value)?,
                 (None, Some(settings)) if stage.kind.value == StageKind::Sft => {
-                    let own = writer.rows(general, settings, max_length)?;
+                    let own = writer.rows(general, settings, rules.max_length)?;
                     own_reports.push((own.report.path.display().to_string(), own.source.report.clone()));
                     let source = own.source.clone();
                     own_rows.push(own);
