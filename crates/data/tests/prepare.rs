@@ -79,6 +79,15 @@ fn trl_6668_rows_without_a_target_never_reach_training() {
     assert!(text.contains("hint: raise the maximum length from 10"), "{text}");
 }
 
+/// liquid-finetune#37: a mask of nothing but zeros, and a training that taught nothing.
+#[test]
+fn liquid_finetune_37_a_file_that_trains_nothing_is_refused() {
+    let row =
+        r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "train": false}]}"#;
+    let error = prepared(&format!("{row}\n{row}\n"), 100, 1.0).unwrap_err().to_string();
+    assert!(error.contains("none of the 2 rows is left: 2 "), "{error}");
+}
+
 #[test]
 fn characters_without_a_token_are_counted_and_broken_conversations_refused() {
     let rows = "{\"text\": \"a\\u0004\"}\n{\"text\": \"b\"}\n";

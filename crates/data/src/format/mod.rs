@@ -249,8 +249,12 @@ fn names(row: &Map<String, Value>) -> String {
 fn known() -> String {
     let each: Vec<String> =
         Format::ALL.iter().map(|format| format!("{} ({})", format.name(), format.known_by())).collect();
-    format!("{}\nhint: `columns:` gives fields of other names the name that is expected", each.join(", "))
+    format!("{}\n{OTHER_NAMES}", each.join(", "))
 }
+
+/// What helps where a field is missing.
+const OTHER_NAMES: &str =
+    "hint: `columns:` (`--column` on the command line) gives fields of other names the name that is expected";
 
 /// The conversation that a row is or stands for; `lost` is told what of the row is not in it. Of two answers it has the better
 /// one, of a task the reference answer as its last turn.

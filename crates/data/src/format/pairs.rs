@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use temper_text::{Conversation, Message, kind_of};
 
 use super::fields::{Fields, json_of, messages, put_tools};
-use super::{context, conversation_of};
+use super::{OTHER_NAMES, context, conversation_of};
 use crate::row::{Passage, Preference, RowContent};
 
 /// `input` stands below `instruction`, as LLaMA-Factory joins them; `history` holds earlier pairs.
@@ -43,8 +43,8 @@ pub(super) fn prompt_completion(fields: &mut Fields) -> Result<RowContent, Strin
             turns.extend(messages("completion", completion)?);
             Ok(RowContent::Messages(Conversation { messages: turns, tools: fields.tools("tools")? }))
         }
-        (Some(_), None) => Err("field `prompt` without `completion`".to_owned()),
-        (None, Some(_)) => Err("field `completion` without `prompt`".to_owned()),
+        (Some(_), None) => Err(format!("field `prompt` without `completion`\n{OTHER_NAMES}")),
+        (None, Some(_)) => Err(format!("field `completion` without `prompt`\n{OTHER_NAMES}")),
         (None, None) => Err("fields `prompt` and `completion` are missing".to_owned()),
         (Some(prompt), Some(completion)) => Err(format!(
             "field `prompt` is {} and `completion` is {}, expected two texts or two lists of messages",

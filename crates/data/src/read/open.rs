@@ -96,7 +96,12 @@ fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn
             Some(_) => {
                 let known = ENDINGS.map(|ending| format!(".{ending}")).join(", ");
                 let problem = "neither its name nor its first bytes tell what it holds";
-                return Err(unreadable(path, problem, &format!("known are {known}, and .gz or .zst after them")));
+                let hint = if path == Path::new("-") {
+                    "the standard input is JSONL or JSON; what else there is needs a file, whose name tells".to_owned()
+                } else {
+                    format!("known are {known}, and .gz or .zst after them")
+                };
+                return Err(unreadable(path, problem, &hint));
             }
         },
     })
