@@ -178,7 +178,7 @@ impl Prepared {
 }
 
 /// The texts so far, of which none is near another. Kept of each are the hashes of its bands, some 220 bytes, and its sketch, a byte
-/// or two for each of at most [`KEPT`] hashes.
+/// or two for each of at most 256 hashes.
 #[derive(Debug, Default)]
 pub struct NearIndex {
     /// By the lowest bits of a band's hash: the newest entry with these, from 1; 0 is none. A power of two long.
