@@ -105,11 +105,19 @@ pub(super) trait Pack: Isa {
         }
     }
 
-    /// Lanes `first..first + lanes` of a right operand as one panel of `width` lanes.
+    /// Lanes `first..first + lanes` of a right operand, scaled, as one panel of `width` lanes.
     #[inline(always)]
-    unsafe fn right<const BF16: bool>(from: View, first: usize, lanes: usize, k: usize, to: *mut u32, width: usize) {
+    unsafe fn right<const BF16: bool>(
+        from: View,
+        first: usize,
+        lanes: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        width: usize,
+    ) {
         // SAFETY: the caller's promise.
-        unsafe { panel_by_words::<BF16>(from, first, lanes, 0..units(BF16, k), k, 1.0, to, width, width) };
+        unsafe { panel_by_words::<BF16>(from, first, lanes, 0..units(BF16, k), k, scale, to, width, width) };
     }
 }
 
@@ -289,11 +297,19 @@ impl Pack for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn right<const BF16: bool>(from: View, first: usize, lanes: usize, k: usize, to: *mut u32, width: usize) {
+    unsafe fn right<const BF16: bool>(
+        from: View,
+        first: usize,
+        lanes: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        width: usize,
+    ) {
         for group in (0..width).step_by(8) {
             let present = lanes.saturating_sub(group);
             // SAFETY: the caller's promise.
-            unsafe { Self::lanes::<BF16>(from, first + group, present, k, 1.0, to.add(group), 8, width) };
+            unsafe { Self::lanes::<BF16>(from, first + group, present, k, scale, to.add(group), 8, width) };
         }
     }
 }
@@ -385,6 +401,7 @@ macro_rules! avx512 {
                 first: usize,
                 lanes: usize,
                 k: usize,
+                scale: f32,
                 to: *mut u32,
                 width: usize,
             ) {
@@ -393,12 +410,12 @@ macro_rules! avx512 {
                     if from.lanes_outside {
                         for group in (0..width).step_by(8) {
                             let lanes = lanes.saturating_sub(group).min(8);
-                            Self::eight_lanes::<BF16>(from, first + group, lanes, k, 1.0, to.add(group), width);
+                            Self::eight_lanes::<BF16>(from, first + group, lanes, k, scale, to.add(group), width);
                         }
                     } else {
                         for group in (0..width).step_by(16) {
                             let (lanes, low) = (lanes.saturating_sub(group).min(16), to.add(group));
-                            Self::sixteen_lanes::<BF16>(from, first + group, lanes, k, 1.0, low, low.add(8), width);
+                            Self::sixteen_lanes::<BF16>(from, first + group, lanes, k, scale, low, low.add(8), width);
                         }
                     }
                 }
