@@ -11,6 +11,8 @@ use super::{BLOCK_UNITS, FEW_ROWS, Inner, Piece, Product};
 
 /// With so many tiles a chain's reads are worth asking for ahead.
 const TILES_THAT_ASK: usize = 4;
+/// Units of k that are packed together where rows or lanes lie side by side in the matrix.
+const TOGETHER: usize = 16;
 /// Panels that are packed together for few rows: 3 KiB of a row of the matrix, and a chain of them in the second-level cache.
 const SWEEP: usize = 16;
 
@@ -231,7 +233,23 @@ impl Job<'_> {
 #[inline(always)]
 pub(super) unsafe fn pack_left<I: Pack, const BF16: bool>(product: &Product<'_>, to: *mut u32) {
     // SAFETY: the caller's promise.
-    unsafe { I::left::<BF16>(product.left, 0, product.m, product.k, product.scale, to) };
+    unsafe { pack_rows::<I, BF16>(product.left, 0..product.m, product.k, product.scale, to) };
+}
+
+/// Packs rows of a left operand. Where they lie side by side in the matrix, units are taken some at a time, for all rows, so that
+/// it is read in long runs.
+#[inline(always)]
+unsafe fn pack_rows<I: Pack, const BF16: bool>(view: View, rows: Range<usize>, k: usize, scale: f32, to: *mut u32) {
+    let of_k = if BF16 { 2 } else { 1 };
+    let apart = k.div_ceil(of_k) * I::ROWS;
+    let step = if view.runs_of_k() { k.max(1) } else { TOGETHER * of_k };
+    for first in (0..k).step_by(step) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let to = to.add(first / of_k * I::ROWS);
+            I::left::<BF16>(view.after(first), rows.start, rows.end, step.min(k - first), scale, to, apart);
+        }
+    }
 }
 
 /// Computes the rows `rows` of the result in the panels `panels`, a panel chain by chain: what the tiles of a chain read
@@ -259,7 +277,7 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
         for now in steps(0..job.units, job.step()) {
             let (first_k, k) = (now.start * of_k, (now.len() * of_k).min(p.k - now.start * of_k));
             if !job.left_as_it_is && job.left.is_none() {
-                I::left::<BF16>(p.left.after(first_k), rows.start, rows.end, k, p.scale, left_scratch);
+                pack_rows::<I, BF16>(p.left.after(first_k), rows.clone(), k, p.scale, left_scratch);
             }
             for inner in &job.inners {
                 inner.rows::<I, BF16>(rows.clone(), &now, left_scratch, sums);
@@ -267,7 +285,7 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
             if now.end == job.units {
                 let mut to = pieces_scratch;
                 for ReadyPiece { piece, units, .. } in &job.pieces {
-                    I::left::<BF16>(piece.left, rows.start, rows.end, piece.k, piece.scale, to);
+                    pack_rows::<I, BF16>(piece.left, rows.clone(), piece.k, piece.scale, to);
                     to = to.add(height * units);
                 }
             }
@@ -385,7 +403,6 @@ unsafe fn pack_panels<I: Pack, const BF16: bool>(
     k: usize,
     to: *mut u32,
 ) {
-    const TOGETHER: usize = 16;
     let of_k = if BF16 { 2 } else { 1 };
     let units = k.div_ceil(of_k);
     let step = if panels.len() > 1 { TOGETHER } else { units.max(1) };

@@ -212,7 +212,8 @@ impl Kernels {
         let (packed, layout, panels) = match &p.right {
             Operand::Plain(view, lanes) => {
                 let layout = Layout { ends: std::slice::from_ref(lanes), units: self.units(p.k) };
-                let own = !parallel || by_columns(p.m, layout.count());
+                // One copy for all tasks, unless few of them would read it, and from memory.
+                let own = !parallel || by_columns(p.m, layout.count()) || self.costs_memory(layout, p.m);
                 (own.then_some(Lanes::Plain(*view)), layout, layout.count())
             }
             Operand::Ready(ready) => {
@@ -281,6 +282,11 @@ impl Kernels {
                 self.deal(job, panels, parallel);
             }
         });
+    }
+
+    /// Whether a plain right operand of a size that no cache holds is better packed by each task: there are as many as threads.
+    fn costs_memory(self, layout: Layout<'_>, m: usize) -> bool {
+        layout.words() > SHARED_WORDS && m <= BLOCK_ROWS * rayon::current_num_threads()
     }
 
     /// Whether a block's steps through k leave the chains of an inner product whole, and its pairs.

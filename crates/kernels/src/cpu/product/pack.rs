@@ -91,15 +91,22 @@ unsafe fn word<const BF16: bool>(from: View, lane: usize, unit: usize, k: usize,
 /// # Safety of all methods
 /// The processor has the instructions; the view reaches the lanes and k asked for; the target what is written.
 pub(super) trait Pack: Isa {
-    /// Rows `first..end` of a left operand, scaled, as panels of `ROWS`, one after the other.
+    /// Rows `first..end` of a left operand, scaled, as panels of `ROWS`, `apart` words from one to the next.
     #[inline(always)]
-    unsafe fn left<const BF16: bool>(from: View, first: usize, end: usize, k: usize, scale: f32, to: *mut u32) {
-        let words = units(BF16, k) * Self::ROWS;
+    unsafe fn left<const BF16: bool>(
+        from: View,
+        first: usize,
+        end: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        apart: usize,
+    ) {
         for (panel, row) in (first..end).step_by(Self::ROWS).enumerate() {
             let rows = (end - row).min(Self::ROWS);
             // SAFETY: the caller's promise.
             unsafe {
-                let to = to.add(panel * words);
+                let to = to.add(panel * apart);
                 panel_by_words::<BF16>(from, row, rows, 0..units(BF16, k), k, scale, to, Self::ROWS, Self::ROWS);
             }
         }
@@ -286,12 +293,19 @@ impl Avx2 {
 #[cfg(target_arch = "x86_64")]
 impl Pack for Avx2 {
     #[inline(always)]
-    unsafe fn left<const BF16: bool>(from: View, first: usize, end: usize, k: usize, scale: f32, to: *mut u32) {
-        let words = units(BF16, k) * Self::ROWS;
+    unsafe fn left<const BF16: bool>(
+        from: View,
+        first: usize,
+        end: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        apart: usize,
+    ) {
         for (panel, row) in (first..end).step_by(Self::ROWS).enumerate() {
             // SAFETY: the caller's promise. Lanes past the sixth are read where they exist, and not stored.
             unsafe {
-                Self::lanes::<BF16>(from, row, end - row, k, scale, to.add(panel * words), Self::ROWS, Self::ROWS)
+                Self::lanes::<BF16>(from, row, end - row, k, scale, to.add(panel * apart), Self::ROWS, Self::ROWS)
             };
         }
     }
@@ -429,8 +443,8 @@ macro_rules! avx512 {
                 k: usize,
                 scale: f32,
                 mut to: *mut u32,
+                apart: usize,
             ) {
-                let panel = units(BF16, k) * 8;
                 let mut row = first;
                 while row < end {
                     // SAFETY: the caller's promise.
@@ -438,12 +452,12 @@ macro_rules! avx512 {
                         if from.lanes_outside {
                             Self::eight_lanes::<BF16>(from, row, (end - row).min(8), k, scale, to, 8);
                             row += 8;
-                            to = to.add(panel);
+                            to = to.add(apart);
                         } else {
-                            let high = if end - row > 8 { to.add(panel) } else { std::ptr::null_mut() };
+                            let high = if end - row > 8 { to.add(apart) } else { std::ptr::null_mut() };
                             Self::sixteen_lanes::<BF16>(from, row, (end - row).min(16), k, scale, to, high, 8);
                             row += 16;
-                            to = to.wrapping_add(2 * panel);
+                            to = to.wrapping_add(2 * apart);
                         }
                     }
                 }
