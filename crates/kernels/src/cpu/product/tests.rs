@@ -280,41 +280,44 @@ fn pieces_are_added_to_their_part() {
 
 #[test]
 fn rows_made_beside_a_product_are_those_of_a_product_of_their_own() {
+    struct Span {
+        of: Range<usize>,
+        lanes: usize,
+        right: Vec<f32>,
+    }
     // Spans that begin at a chain and elsewhere, across the steps of a block; full registers of lanes and not.
-    let (lanes, k, spans) = (300, 3200, [(256..1900, 16), (0..3200, 60), (100..301, 5)]);
+    let (lanes, k) = (300, 3200);
+    let spans = [(256..1900, 16), (0..3200, 60), (100..301, 5)].map(|(of, lanes)| {
+        let right = numbers(7, lanes * of.len());
+        Span { of, lanes, right }
+    });
     for m in [200, 40] {
         let case = Case::new(m, lanes, k);
-        let right = View::lanes_by_k(case.right.as_ptr(), k);
         let left = View::lanes_by_k(case.left.as_ptr(), k);
-        for kernels in kernels() {
-            for here in [false, true] {
-                let mut found: Vec<Vec<f32>> = spans.iter().map(|(_, lanes)| vec![f32::NAN; m * lanes]).collect();
-                let right_of = |of: &Range<usize>, lanes: &usize| numbers(7, lanes * of.len());
-                let operands: Vec<_> = spans.iter().map(|(of, lanes)| right_of(of, lanes)).collect();
-                let inner = |(((of, lanes), right), to): (((&Range<usize>, usize), &Vec<f32>), &mut Vec<f32>)| Inner {
-                    of: of.clone(),
-                    lanes,
-                    right: View::lanes_by_k(right.as_ptr(), of.len()),
-                    scale: 0.7,
-                    to: Place { at: to.as_mut_ptr(), stride: lanes },
-                };
-                let spans = || spans.iter().map(|(of, lanes)| (of, *lanes));
-                let inners: Vec<Inner> = spans().zip(&operands).zip(&mut found).map(inner).collect();
-                let mut to = vec![0.0; m * lanes];
-                let place = Place { at: to.as_mut_ptr(), stride: lanes };
-                let right = Operand::Plain(right, lanes);
-                let product =
-                    Product { m, k, left, scale: 1.0, right, pieces: &[], inners: &inners, from: None, to: place };
-                // SAFETY: the operands and the results are whole vectors of this test.
-                unsafe { if here { kernels.run_here(&product) } else { kernels.run(&product) } }
-                assert!(to == case.run(kernels, left, right, 1.0, false, here), "the product with {kernels:?}");
-                for (((of, lanes), right), found) in spans().zip(&operands).zip(&found) {
-                    for (i, found) in found.iter().enumerate() {
-                        let (row, lane) = (i / lanes, i % lanes);
-                        let term = |u| (case.left[row * k + of.start + u], right[lane * of.len() + u] * 0.7);
-                        let expected = chains(kernels.bf16, None, 1.0, (0..of.len()).map(term));
-                        assert!(*found == expected, "row {row}, lane {lane} of {of:?} with {kernels:?}");
-                    }
+        let right = Operand::Plain(View::lanes_by_k(case.right.as_ptr(), k), lanes);
+        for (kernels, here) in kernels().flat_map(|kernels| [(kernels, false), (kernels, true)]) {
+            let mut found = spans.each_ref().map(|span| vec![f32::NAN; m * span.lanes]);
+            let mut places = found.iter_mut().map(|found| found.as_mut_ptr());
+            let inners = spans.each_ref().map(|Span { of, lanes, right }| Inner {
+                of: of.clone(),
+                lanes: *lanes,
+                right: View::lanes_by_k(right.as_ptr(), of.len()),
+                scale: 0.7,
+                to: Place { at: places.next().unwrap_or(std::ptr::null_mut()), stride: *lanes },
+            });
+            let mut to = vec![0.0; m * lanes];
+            let place = Place { at: to.as_mut_ptr(), stride: lanes };
+            let product =
+                Product { m, k, left, scale: 1.0, right, pieces: &[], inners: &inners, from: None, to: place };
+            // SAFETY: the operands and the results are whole vectors of this test.
+            unsafe { if here { kernels.run_here(&product) } else { kernels.run(&product) } }
+            assert!(to == case.run(kernels, left, right, 1.0, false, here), "the product with {kernels:?}");
+            for (Span { of, lanes, right }, found) in spans.iter().zip(&found) {
+                for (i, found) in found.iter().enumerate() {
+                    let (row, lane) = (i / lanes, i % lanes);
+                    let term = |u| (case.left[row * k + of.start + u], right[lane * of.len() + u] * 0.7);
+                    let expected = chains(kernels.bf16, None, 1.0, (0..of.len()).map(term));
+                    assert!(*found == expected, "row {row}, lane {lane} of {of:?} with {kernels:?}");
                 }
             }
         }
