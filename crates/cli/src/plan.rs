@@ -167,7 +167,10 @@ fn remarks(report: &SourceReport) -> Vec<String> {
 }
 
 fn stage_text(index: usize, stage: &StagePlan) -> String {
-    let mut out = format!("\nstage {} of kind {}: {} steps\n", index + 1, stage.kind, stage.steps);
+    let mut out = format!("\nstage {} of kind {}, {}: {} steps\n", index + 1, stage.kind, stage.mode, stage.steps);
+    if let Some(rule) = &stage.rule {
+        let _ = writeln!(out, "{rule}");
+    }
     let rows = stage
         .files
         .iter()
@@ -257,6 +260,10 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     let peak = stage.fit.learning_rate.peak;
     let _ = writeln!(out, "learning rate, peak {peak:e}, last {:.2e}", stage.learning_rates.last().unwrap_or(&0.0));
     let _ = writeln!(out, "{}", curve(&stage.learning_rates, peak));
+    for part in &stage.rates {
+        let what = if part.modules.is_empty() { "the rest".to_owned() } else { part.modules.join(", ") };
+        let _ = writeln!(out, "  peak {:e} for {what}: {} parameters", part.learning_rate, count(part.parameters));
+    }
     let e = &stage.estimate;
     let _ = writeln!(
         out,

@@ -64,9 +64,10 @@ pub fn carry_out(prepared: &Prepared, options: &Options, as_json: bool) -> Outco
     tell(format_args!("{} on {}; {}", plan.name, plan.base.description, plan.device));
     for (i, stage) in plan.stages.iter().enumerate() {
         tell(format_args!(
-            "stage {}: {}, {} steps, {} trained parameters, about {} of memory and {}",
+            "stage {}: {} ({}), {} steps, {} trained parameters, about {} of memory and {}",
             i + 1,
             stage.kind,
+            stage.mode,
             stage.steps,
             count(stage.trained_parameters),
             bytes(stage.estimate.memory_bytes as u64),
@@ -237,6 +238,7 @@ impl Reporter {
             Event::Stopped { step, reason, advice, .. } => {
                 self.say(&format!("ended early after step {step}: {reason}\nhint: {advice}"));
             }
+            Event::Chosen { stage, reason, .. } => self.say(&format!("stage {}: {reason}", stage + 1)),
             Event::FirstStep { begun, done, phases } => {
                 let mut parts: Vec<String> = Vec::new();
                 for phase in phases.iter().filter(|phase| phase.seconds >= 0.05) {

@@ -6,22 +6,26 @@ use temper_data::{
     DataError, Extent, MixUnit, RowOrder, RowRules, Schedule, Source, SourceReport, micro_batches, pair_batches,
     schedule,
 };
-use temper_model::{Purpose, Tuning};
-use temper_recipe::{Duration, LrScheduler, Mode, ReferenceModel, RowFiles, Stage, StageKind};
+use temper_model::{LlamaConfig, Purpose, Tuning};
+use temper_recipe::{Duration, FullStart, LrScheduler, Mode, ReferenceModel, RowFiles, Stage, StageKind};
 use temper_train::{
-    AdamWSettings, Batches, FitSettings, LearningRate, PairLoss, PreferenceSettings, Shape, StopSettings,
+    Batches, FitSettings, LearningRate, OptimizerSettings, PairLoss, PreferenceSettings, Shape, StopSettings,
 };
 
 use super::adapter::{StartAdapter, lora_settings, start_adapter};
+use super::optimizer::optimizer_settings;
 use super::reading::{chat_rules, read_options};
-use crate::PipelineError;
 use crate::checks::StageFilters;
 use crate::reference::References;
 use crate::rows::{Asked, Tokens};
 use crate::self_data::{OwnRows, Writer};
+use crate::{Base, PipelineError};
 
-/// A stage with its rows.
+/// A training with its rows: a stage of the recipe, or a part of one.
+#[derive(Clone)]
 pub(crate) struct PreparedStage {
+    /// Which stage of the recipe, from 0.
+    pub of: usize,
     pub sources: Vec<Source>,
     /// A report per file: domain files first.
     pub reports: Vec<(String, SourceReport)>,
@@ -36,9 +40,19 @@ pub(crate) struct PreparedStage {
     pub adapter: Option<StartAdapter>,
     /// Of the workspace: whether activations are computed again.
     pub purpose: Purpose,
+    /// Of the full-rank part after LoRA: where it begins. Its result is taken only if it is better than LoRA's.
+    pub after_lora: Option<FullStart>,
 }
 
 impl PreparedStage {
+    /// The same rows in the same order for a later part of the stage.
+    pub fn part(&self, stage: &Stage, base: &Base, seed: u64) -> Result<Self, PipelineError> {
+        let config = base.checkpoint.config();
+        let tuning = tuning(stage, config, seed)?;
+        let settings = fit_settings(stage, optimizer_settings(stage, &tuning, config)?, self.schedule.steps().len());
+        Ok(Self { settings, tuning, adapter: None, after_lora: after_lora(stage), ..self.clone() })
+    }
+
     /// Micro-batches of a step, from 1. `references` are those of a preference stage; others need none.
     pub fn batches(&self, step: usize, references: &References) -> Result<Batches, DataError> {
         if self.reference.is_some() {
@@ -74,7 +88,7 @@ impl PreparedStage {
     }
 }
 
-/// Reads the rows of a stage, draws its steps, and holds it against the base.
+/// Reads the rows of a stage, draws its steps, and holds it against the base; of a stage of several parts, the first.
 pub(super) fn prepare_stage(
     stage: &Stage,
     index: usize,
@@ -160,13 +174,12 @@ pub(super) fn prepare_stage(
     let schedule = schedule(&sources, &shares, unit, batch, extent, seed)
         .map_err(|error| PipelineError::Mix { path: format!("stages.{index}.mix"), error })?;
     once(stage, &sources, &schedule)?;
-    let settings = fit_settings(stage, schedule.steps().len());
-    let tuning = match (&stage.mode.value, &stage.lora) {
-        (Mode::Lora, Some(lora)) => Tuning::Lora(lora_settings(lora, seed, writer.base.checkpoint.config())?),
-        _ => Tuning::Full,
-    };
+    let config = writer.base.checkpoint.config();
+    let tuning = tuning(stage, config, seed)?;
+    let settings = fit_settings(stage, optimizer_settings(stage, &tuning, config)?, schedule.steps().len());
     let adapter = start_adapter(stage, index, &tuning, writer.base)?;
     Ok(PreparedStage {
+        of: index,
         sources,
         reports,
         schedule,
@@ -178,7 +191,20 @@ pub(super) fn prepare_stage(
         reference: stage.preference.as_ref().map(|preference| preference.reference.value),
         adapter,
         purpose: if stage.activation_checkpointing.value { Purpose::TrainRecomputing } else { Purpose::Train },
+        after_lora: after_lora(stage),
     })
+}
+
+/// What is trained.
+fn tuning(stage: &Stage, config: &LlamaConfig, seed: u64) -> Result<Tuning, PipelineError> {
+    Ok(match (&stage.mode.value, &stage.lora) {
+        (Mode::Lora, Some(lora)) => Tuning::Lora(lora_settings(lora, seed, config)?),
+        _ => Tuning::Full,
+    })
+}
+
+fn after_lora(stage: &Stage) -> Option<FullStart> {
+    stage.full_start.as_ref().map(|start| start.value)
 }
 
 type ReadSource<'a> = &'a mut dyn FnMut(&RowFiles, &str, f64) -> Result<Source, PipelineError>;
@@ -265,7 +291,7 @@ fn preference_settings(preference: &temper_recipe::Preference) -> PreferenceSett
 }
 
 /// Rates, optimiser and stops of a stage of so many steps.
-fn fit_settings(stage: &Stage, steps: usize) -> FitSettings {
+fn fit_settings(stage: &Stage, optimizer: OptimizerSettings, steps: usize) -> FitSettings {
     let span = |span: &temper_recipe::Span| span.steps(steps as u64) as usize;
     let shape = match stage.lr_scheduler_type.value {
         LrScheduler::Constant => Shape::Constant,
@@ -281,17 +307,12 @@ fn fit_settings(stage: &Stage, steps: usize) -> FitSettings {
             steps,
             shape,
         },
-        adamw: AdamWSettings {
-            beta1: stage.adam_beta1.value,
-            beta2: stage.adam_beta2.value,
-            epsilon: stage.adam_epsilon.value,
-            weight_decay: stage.weight_decay.value,
-            max_grad_norm: stage.max_grad_norm.value,
-        },
+        optimizer,
         eval_steps: stage.eval_steps.as_ref().map_or(usize::MAX, |e| e.value as usize),
         stops: StopSettings {
             early_stopping_patience: stage.early_stopping_patience.as_ref().map_or(0, |p| p.value as usize),
             early_stopping_threshold: stage.early_stopping_threshold.as_ref().map_or(0.0, |t| t.value),
+            flat_gain: stage.flat_gain.as_ref().map_or(0.0, |share| share.value),
         },
         preference: stage.preference.as_ref().map(preference_settings),
     }
