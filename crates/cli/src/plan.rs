@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use temper_data::SourceReport;
-use temper_pipeline::{Options, Plan, SelfPlan, StagePlan};
+use temper_pipeline::{Advice, Options, Plan, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
 use crate::base::RecipeArgs;
@@ -86,6 +86,16 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     }
     for (i, stage) in plan.stages.iter().enumerate() {
         line(stage_text(i, stage));
+    }
+    for Advice { kinds, because } in &plan.advice {
+        let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+        line(format!("advice: start from a checkpoint that is {}: {because}", kinds.join(" or ")));
+    }
+    if !plan.advice.is_empty() {
+        line(
+            "        said of Amazon's Nova models; `temper probe` measures it for these rows and these checkpoints"
+                .to_owned(),
+        );
     }
     for warning in &plan.warnings {
         line(format!("warning: {warning}"));

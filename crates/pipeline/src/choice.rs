@@ -1,6 +1,7 @@
 //! Whether full rank bettered what LoRA made: both on the same validation rows, by more than noise.
 
 use serde::{Deserialize, Serialize};
+use temper_data::MicroBatch;
 use temper_eval::compare::CompareError;
 use temper_eval::stats::{Bootstrap, DocumentLoss, Interval};
 use temper_kernels::{Cpu, Device};
@@ -46,18 +47,23 @@ impl Choice {
     ) -> Result<Self, PipelineError> {
         // Pairs are refused where the recipe is read.
         let Batches::Tokens(batches) = validation else { return Ok(Self::NOTHING_GAINED) };
-        let [earlier, later] = [earlier, later].map(|model| {
-            let rows = evaluate_rows(model, workspace, true, batches).into_iter();
-            // A loss by bytes is not asked for, but they are counted.
-            let of = |row: temper_train::LossSum| DocumentLoss { nats: row.nll, tokens: row.weight as u64, bytes: 1 };
-            rows.map(of).collect::<Vec<_>>()
-        });
+        let [earlier, later] = [earlier, later].map(|model| row_losses(model, workspace, batches));
         let bootstrap = Bootstrap { resamples: 2000, seed };
         let change = bootstrap.loss_difference(&earlier, &later, None);
         let change = change.map_err(|error| CompareError::Stats { suite: "validation".to_owned(), error })?;
         let difference = change.nats_per_token;
         Ok(Self { taken: difference.high < 0.0, difference: Some(difference) })
     }
+}
+
+/// The loss of each validation row; its bytes are not known, and no loss by bytes is to be asked of it.
+pub(crate) fn row_losses(
+    model: &Llama<Cpu>,
+    workspace: &Workspace<<Cpu as Device>::Buffer>,
+    batches: &[MicroBatch],
+) -> Vec<DocumentLoss> {
+    let rows = evaluate_rows(model, workspace, true, batches).into_iter();
+    rows.map(|row| DocumentLoss { nats: row.nll, tokens: row.weight as u64, bytes: 1 }).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use temper_model::LlamaConfig;
 use temper_recipe::{Export, FullStart, Note, Setting, Source, Stage};
 use temper_train::FitSettings;
 
+use crate::advice::{Advice, advice};
 use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
 use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
@@ -41,6 +42,9 @@ pub struct Plan {
     pub estimate: RunEstimate,
     /// What the base writes itself.
     pub self_data: Vec<SelfPlan>,
+    /// From which kind of checkpoint to start; empty where the recipe says of none what kind it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Advice>,
     /// What may surprise.
     pub warnings: Vec<String>,
 }
@@ -223,9 +227,19 @@ impl Plan {
             stages,
             estimate,
             self_data,
+            advice: of_domain(prepared),
             warnings,
         }
     }
+}
+
+/// Advice by the rows of the first stage's domain.
+fn of_domain(prepared: &Prepared) -> Vec<Advice> {
+    let sources =
+        prepared.stages.iter().take(1).flat_map(|stage| stage.sources.iter().filter(|source| !source.general));
+    let (tokens, rows) = sources
+        .fold((0, 0), |(tokens, rows), source| (tokens + source.report.processed_tokens, rows + source.examples.len()));
+    advice(&prepared.recipe, tokens, rows)
 }
 
 /// The licence that the source (hub, package) declares, or the weights themselves; both where they say different things.

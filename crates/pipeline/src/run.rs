@@ -187,6 +187,13 @@ pub enum Event {
         /// In one line.
         reason: String,
     },
+    /// A checkpoint is tried.
+    Probing {
+        /// Its name.
+        name: String,
+        /// How far it has been trained.
+        kind: String,
+    },
     /// Part of an evaluation is done.
     Evaluating {
         /// The suite.

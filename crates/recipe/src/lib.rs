@@ -13,6 +13,7 @@
 //! [`Note`].
 
 mod catalog;
+mod checkpoints;
 mod duration;
 mod evaluation;
 mod export;
@@ -38,6 +39,7 @@ mod then_full;
 mod tree;
 
 pub use catalog::Catalog;
+pub use checkpoints::{Checkpoint, CheckpointKind};
 pub use duration::{Duration, Span};
 pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
 pub use export::Export;

@@ -13,6 +13,7 @@ use crate::settings::plain;
 const EXAMPLE: &str = "
 name: example
 base: model.gguf
+checkpoints: [{name: c, source: m, kind: pre_trained}]
 stages:
   - {kind: sft, adapter: z, train: a, validation: b, filters: {secrets: mask}, lr_scheduler_type: wsd, mix: {general: [{name: g, path: self, share: 100}]}}
   - {kind: cpt, train: a}
