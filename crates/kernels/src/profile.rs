@@ -71,6 +71,11 @@ fn product_flops(m: usize, n: usize, k: usize) -> f64 {
     2.0 * m as f64 * n as f64 * k as f64
 }
 
+/// One product of so many rows with each adapter's B, or its transpose.
+fn low_rank_flops<B>(m: usize, pieces: &[LowRank<'_, B>]) -> f64 {
+    pieces.iter().map(|piece| product_flops(m, piece.cols.len(), piece.inner.len())).sum()
+}
+
 /// Pairs of a query and a key that it sees.
 fn seen_pairs(segments: &[Segment], heads: Heads) -> f64 {
     let most = heads.window.unwrap_or(usize::MAX);
@@ -219,28 +224,31 @@ impl<D: Device> Device for Profiled<D> {
         x: &Tensor<Self::Buffer>,
         weight: &Tensor<Self::Buffer>,
         from: Option<&Tensor<Self::Buffer>>,
+        a: Option<&Tensor<Self::Buffer>>,
         inner: &Tensor<Self::Buffer>,
         pieces: &[LowRank<'_, Self::Buffer>],
         y: &Tensor<Self::Buffer>,
     ) {
-        let low: f64 = pieces.iter().map(|p| product_flops(x.rows(), p.cols.len(), p.inner.len())).sum();
+        let low = low_rank_flops(x.rows(), pieces) + a.map_or(0.0, |a| product_flops(x.rows(), a.rows(), a.cols()));
         let flops = product_flops(x.rows(), weight.rows(), weight.cols()) + low;
-        let name = shape_of(weight);
-        self.measure("linear", name, flops, &[x, weight, y], |d| d.linear_adapted(x, weight, from, inner, pieces, y));
+        self.measure("linear", shape_of(weight), flops, &[x, weight, y], |d| {
+            d.linear_adapted(x, weight, from, a, inner, pieces, y);
+        });
     }
 
     fn linear_adapted_backward_input(
         &self,
         dy: &Tensor<Self::Buffer>,
         weight: &Tensor<Self::Buffer>,
+        pieces: &[LowRank<'_, Self::Buffer>],
         dinner: &Tensor<Self::Buffer>,
         a: &Tensor<Self::Buffer>,
         dx: &Tensor<Self::Buffer>,
     ) {
-        let low = product_flops(dy.rows(), a.rows(), a.cols());
+        let low = low_rank_flops(dy.rows(), pieces) + product_flops(dy.rows(), a.rows(), a.cols());
         let flops = product_flops(dy.rows(), weight.rows(), weight.cols()) + low;
         self.measure("linear backward input", shape_of(weight), flops, &[dy, weight, dx], |d| {
-            d.linear_adapted_backward_input(dy, weight, dinner, a, dx);
+            d.linear_adapted_backward_input(dy, weight, pieces, dinner, a, dx);
         });
     }
 

@@ -178,7 +178,7 @@ impl<B> Linear<B> {
             Some(lora) if adapters.on => {
                 self.adapted(d, lora, x, from, y, kept, adapters.noise.map(|n| (n, site, scratch)))
             }
-            _ => d.linear_adapted(x, &self.weight.value, from, &kept.inner, &[], y),
+            _ => d.linear_adapted(x, &self.weight.value, from, None, &kept.inner, &[], y),
         }
         if let Some(bias) = &self.bias {
             d.add(&bias.value, y);
@@ -197,34 +197,32 @@ impl<B> Linear<B> {
         noise: Option<(&Noise, usize, &AdapterScratch<B>)>,
     ) {
         let inner = &kept.inner.col_range(0..self.inner_width());
-        match noise {
-            None => d.linear(x, &lora.a.value, 1.0, Write::Set, inner),
-            Some((noise, site, scratch)) => {
-                let dropped = scratch.dropped.first_rows(x.rows()).col_range(0..x.cols());
-                d.dropout(x, &noise.at(site), noise.rate, Write::Set, &dropped);
-                d.linear(&dropped, &lora.a.value, 1.0, Write::Set, inner);
-            }
+        if let Some((noise, site, scratch)) = noise {
+            let dropped = scratch.dropped.first_rows(x.rows()).col_range(0..x.cols());
+            d.dropout(x, &noise.at(site), noise.rate, Write::Set, &dropped);
+            d.linear(&dropped, &lora.a.value, 1.0, Write::Set, inner);
         }
-        let pieces: Vec<_> = lora
-            .adapted
-            .iter()
-            .zip(&lora.b)
-            .enumerate()
-            .map(|(k, (&p, b))| LowRank {
-                cols: self.parts[p].rows.clone(),
-                inner: k * lora.rank..(k + 1) * lora.rank,
-                b: &b.value,
-                scale: lora.scale,
-            })
-            .collect();
+        let a = noise.is_none().then_some(&lora.a.value);
+        let pieces = self.pieces(lora);
         match &lora.dora {
-            None => d.linear_adapted(x, &self.weight.value, from, inner, &pieces, y),
+            None => d.linear_adapted(x, &self.weight.value, from, a, inner, &pieces, y),
             Some(dora) => {
                 let unscaled = kept.unscaled.col_range(0..y.cols());
-                d.linear_adapted(x, &self.weight.value, None, inner, &pieces, &unscaled);
+                d.linear_adapted(x, &self.weight.value, None, a, inner, &pieces, &unscaled);
                 d.scale_columns(&unscaled, &dora.magnitude.value, &dora.norms, from, y);
             }
         }
+    }
+
+    /// What each adapter adds, as products take it.
+    fn pieces<'a>(&self, lora: &'a Lora<B>) -> Vec<LowRank<'a, B>> {
+        let piece = |(k, (&p, b)): (usize, (&usize, &'a Parameter<B>))| LowRank {
+            cols: self.parts[p].rows.clone(),
+            inner: k * lora.rank..(k + 1) * lora.rank,
+            b: &b.value,
+            scale: lora.scale,
+        };
+        lora.adapted.iter().zip(&lora.b).enumerate().map(piece).collect()
     }
 
     /// Adds the gradients of what is trained here, and overwrites `dx` where it is wanted. `kept` is the forward's;
@@ -269,20 +267,28 @@ impl<B> Linear<B> {
             }
         };
         let [inner, dinner] = &[&kept.inner, dinner].map(|tensor| tensor.col_range(0..self.inner_width()));
-        for (k, (&p, b)) in lora.adapted.iter().zip(&lora.b).enumerate() {
-            let columns = k * lora.rank..(k + 1) * lora.rank;
-            let dy = dy.col_range(self.parts[p].rows.clone());
+        let pieces = self.pieces(lora);
+        for (piece, b) in pieces.iter().zip(&lora.b) {
             if let Some(db) = &b.gradient {
-                d.linear_backward_weight(&dy, &inner.col_range(columns.clone()), lora.scale, db);
+                let (dy, inner) = (dy.col_range(piece.cols.clone()), inner.col_range(piece.inner.clone()));
+                d.linear_backward_weight(&dy, &inner, piece.scale, db);
             }
-            d.linear_backward_input(&dy, &b.value, lora.scale, Write::Set, &dinner.col_range(columns));
+        }
+        // The gradient by the inner rows comes with that by the input, where nothing was dropped between them.
+        match dx {
+            Some(dx) if noise.is_none() => {
+                d.linear_adapted_backward_input(dy, &self.weight.value, &pieces, dinner, &lora.a.value, dx);
+            }
+            _ => {
+                for piece in &pieces {
+                    let (dy, dinner) = (dy.col_range(piece.cols.clone()), dinner.col_range(piece.inner.clone()));
+                    d.linear_backward_input(&dy, piece.b, piece.scale, Write::Set, &dinner);
+                }
+            }
         }
         let Some(noise) = noise else {
             if let Some(da) = &lora.a.gradient {
                 d.linear_backward_weight(dinner, x, 1.0, da);
-            }
-            if let Some(dx) = dx {
-                d.linear_adapted_backward_input(dy, &self.weight.value, dinner, &lora.a.value, dx);
             }
             return;
         };

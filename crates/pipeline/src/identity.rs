@@ -15,7 +15,7 @@ use crate::prepare::Prepared;
 use crate::{Base, PipelineError};
 
 /// Raised whenever the engine's results change in any bit: kernels, order of sums, schedule, packing, rendering.
-pub const NUMERICS: u32 = 6;
+pub const NUMERICS: u32 = 7;
 
 /// The settings of a stage that cannot change what it computes.
 const WITHOUT_EFFECT: [&str; 6] =

@@ -118,7 +118,7 @@ fn no_backward_below_the_lowest_part_that_is_trained() {
         fill_gradients(&model, &ws, batches);
         let log = model.device().take();
         let calls = |name: &str| log.iter().filter(|((n, _), _)| *n == name).map(|(_, m)| m.calls).sum::<usize>();
-        // Each adapter's two products by weights; through B; through the frozen weights.
+        // Each adapter's two products by weights; through the frozen weights, and with that or by itself through B.
         [
             "linear backward weight",
             "linear backward input",
@@ -133,5 +133,5 @@ fn no_backward_below_the_lowest_part_that_is_trained() {
     assert_eq!(counts(&["layers.1.self_attn.o_proj"]), [2, 3, 1, 0, 2]);
     assert_eq!(counts(&["layers.1.self_attn.v_proj"]), [2, 4, 1, 1, 2]);
     assert_eq!(counts(&["layers.0.mlp.down_proj"]), [2, 5, 1, 1, 3]);
-    assert_eq!(counts(&["down_proj"]), [4, 6, 1, 1, 3]);
+    assert_eq!(counts(&["down_proj"]), [4, 5, 1, 1, 3]);
 }

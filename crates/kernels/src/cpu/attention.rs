@@ -47,7 +47,7 @@ unsafe fn product(
     scale: f32,
     add: bool,
 ) {
-    let product = Product { m, k, left, scale, right, pieces: &[], from: add.then_some(to), to };
+    let product = Product { m, k, left, scale, right, pieces: &[], inners: &[], from: add.then_some(to), to };
     // SAFETY: the caller's promise.
     unsafe { kernels.run_here(&product) };
 }

@@ -13,16 +13,16 @@ const LANES: usize = 16;
 fn exp(x: f32) -> f32 {
     let clamped = x.clamp(-87.336_54, 88.0);
     // Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
-    let shifted = clamped * std::f32::consts::LOG2_E + 12_582_912.0;
+    let shifted = clamped.mul_add(std::f32::consts::LOG2_E, 12_582_912.0);
     let n = shifted - 12_582_912.0;
-    let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, clamped));
     let p = 1.987_569_1e-4f32;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let e = p * r * r + r + 1.0;
+    let p = p.mul_add(r, 1.398_199_9e-3);
+    let p = p.mul_add(r, 8.333_452e-3);
+    let p = p.mul_add(r, 4.166_579_6e-2);
+    let p = p.mul_add(r, 1.666_666_5e-1);
+    let p = p.mul_add(r, 0.5);
+    let e = p.mul_add(r * r, r + 1.0);
     let power = f32::from_bits(((shifted.to_bits() as i32 - 0x4B40_0000 + 127) << 23) as u32);
     if x < -87.336_54 { 0.0 } else { e * power }
 }
@@ -339,14 +339,41 @@ fn top_of(x: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
 }
 
+/// Where a value first lies; 0 where it does not.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn place_of(value: f32, x: &[f32]) -> usize {
+    // A search that may end at every element is not made of vectors; whether a block holds the value is.
+    const BLOCK: usize = 512;
+    let holds = |block: &&[f32]| block.iter().fold(false, |found, &v| found | (v == value));
+    let Some((index, block)) = x.chunks(BLOCK).enumerate().find(|(_, block)| holds(block)) else { return 0 };
+    index * BLOCK + block.iter().position(|&v| v == value).unwrap_or(0)
+}
+
 /// In place `exp(x - top)`, where `top` is the largest of x and `least`; it comes back with the sum.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn exponentials(x: &mut [f32], least: f32) -> (f32, f32) {
-    let top = top(x).max(least);
-    for x in x.iter_mut() {
-        *x = exp(*x - top);
+    let top = top_of(x).max(least);
+    let mut sums = [0.0; LANES];
+    let mut chunks = x.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for i in 0..LANES {
+            chunk[i] = exp(chunk[i] - top);
+            sums[i] += chunk[i];
+        }
     }
-    (top, fold3(x, x, x, |e, _, _| e))
+    for (x, sum) in chunks.into_remainder().iter_mut().zip(&mut sums) {
+        *x = exp(*x - top);
+        *sum += *x;
+    }
+    (top, sum(sums))
+}
+
+/// y = factor * x.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn scaled(factor: f32, x: &[f32], y: &mut [f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = factor * x;
+    }
 }
 
 /// x *= factor.

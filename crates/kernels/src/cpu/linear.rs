@@ -1,6 +1,8 @@
 //! Linear layers as products.
 
-use super::product::{Frozen, Operand, Piece, Place, Product, View};
+use std::cell::RefCell;
+
+use super::product::{Frozen, Inner, Operand, Piece, Place, Product, View};
 use super::rows::{CpuBuffer, Rows};
 use super::{Cells, Cpu};
 use crate::check::{check_disjoint, expect_shape};
@@ -56,9 +58,47 @@ impl Cpu {
     ) {
         let to = place(to);
         let from = (write == Write::Add).then_some(to);
-        let product = Product { m, k, left, scale, right, pieces: &[], from, to };
+        let product = Product { m, k, left, scale, right, pieces: &[], inners: &[], from, to };
         // SAFETY: the operations have checked bounds (`Rows::of`), shapes and overlap.
         unsafe { self.kernels.run(&product) };
+    }
+}
+
+/// Columns of a gradient up to which its transpose is computed.
+const NARROW: usize = 64;
+
+thread_local! {
+    /// The transpose of a narrow gradient.
+    static TRANSPOSED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `dweight += scale * dy^T x`. The wide operand is the right one, of which tiles read whole lines: of a gradient of few
+/// columns, an adapter's B, the transpose is computed, to the same bits where the scale is 1.
+pub(super) fn backward_weight(cpu: &Cpu, dy: &Cells, x: &Cells, scale: f32, dweight: &Cells) {
+    let (to, k) = (Rows::of(dweight), x.rows());
+    let of = |left: &Cells, right: &Cells, to: Rows| {
+        let right = Operand::Plain(cols_as_lanes(Rows::of(right)), right.cols());
+        cpu.product((to.rows, k), cols_as_lanes(Rows::of(left)), right, scale, Write::Add, to);
+    };
+    if to.cols > NARROW || to.rows <= to.cols {
+        return of(dy, x, to);
+    }
+    TRANSPOSED.with_borrow_mut(|values| {
+        values.resize(to.rows * to.cols, 0.0);
+        let flipped = Rows::over(values, to.cols, to.rows);
+        transpose(to, flipped);
+        of(x, dy, flipped);
+        transpose(flipped, to);
+    });
+}
+
+/// On the calling thread.
+fn transpose(from: Rows, to: Rows) {
+    for i in 0..to.rows {
+        for j in 0..to.cols {
+            // SAFETY: one thread, and the two do not overlap.
+            unsafe { *to.at(i, j) = *from.at(j, i) };
+        }
     }
 }
 
@@ -67,6 +107,7 @@ pub(super) fn adapted(
     x: &Cells,
     weight: &Cells,
     from: Option<&Cells>,
+    a: Option<&Cells>,
     inner: &Cells,
     pieces: &[LowRank<'_, CpuBuffer>],
     y: &Cells,
@@ -76,7 +117,7 @@ pub(super) fn adapted(
         Operand::Forward(base) => Some(base),
         _ if pieces.is_empty() => None,
         // A plain weight is packed as one part, so adapters of parts cannot be added to its tiles.
-        _ => return linear_adapted_by_parts(cpu, x, weight, from, inner, pieces, y),
+        _ => return linear_adapted_by_parts(cpu, x, weight, from, a, inner, pieces, y),
     };
     expect_shape("linear's weight", weight, y.cols(), x.cols());
     expect_shape("linear's y", y, x.rows(), weight.rows());
@@ -85,6 +126,13 @@ pub(super) fn adapted(
         expect_shape("linear's start", from, y.rows(), y.cols());
         check_disjoint(y, &[from]);
     }
+    let inners = a.map(|a| {
+        expect_shape("the adapters' A", a, inner.cols(), x.cols());
+        expect_shape("the adapters' inner rows", inner, x.rows(), a.rows());
+        check_disjoint(inner, &[x, a, y]);
+        let (right, to) = (rows_as_lanes(Rows::of(a)), place(Rows::of(inner)));
+        Inner { of: 0..x.cols(), lanes: a.rows(), right, scale: 1.0, to }
+    });
     let piece = |(base, piece): (&Frozen, &LowRank<'_, CpuBuffer>)| {
         let inner = inner.col_range(piece.inner.clone());
         expect_shape("an adapter's B", piece.b, piece.cols.len(), inner.cols());
@@ -104,6 +152,7 @@ pub(super) fn adapted(
         scale: 1.0,
         right,
         pieces: &pieces,
+        inners: inners.as_slice(),
         from: from.map(|from| place(Rows::of(from))),
         to: place(Rows::of(y)),
     };
@@ -111,11 +160,28 @@ pub(super) fn adapted(
     unsafe { cpu.kernels.run(&product) };
 }
 
-pub(super) fn adapted_backward_input(cpu: &Cpu, dy: &Cells, weight: &Cells, dinner: &Cells, a: &Cells, dx: &Cells) {
+pub(super) fn adapted_backward_input(
+    cpu: &Cpu,
+    dy: &Cells,
+    weight: &Cells,
+    pieces: &[LowRank<'_, CpuBuffer>],
+    dinner: &Cells,
+    a: &Cells,
+    dx: &Cells,
+) {
     expect_shape("linear's weight", weight, dy.cols(), dx.cols());
     expect_shape("linear's dx", dx, dy.rows(), weight.cols());
     expect_shape("the adapters' A", a, dinner.cols(), dx.cols());
     check_disjoint(dx, &[dy, dinner, a]);
+    check_disjoint(dinner, &[dy, a]);
+    let inner = |piece: &LowRank<'_, CpuBuffer>| {
+        expect_shape("an adapter's B", piece.b, piece.cols.len(), piece.inner.len());
+        assert!(piece.cols.end <= dy.cols(), "an adapter's columns");
+        let to = place(Rows::of(&dinner.col_range(piece.inner.clone())));
+        let right = cols_as_lanes(Rows::of(piece.b));
+        Inner { of: piece.cols.clone(), lanes: piece.inner.len(), right, scale: piece.scale, to }
+    };
+    let inners: Vec<Inner> = pieces.iter().map(inner).collect();
     let piece = Piece {
         part: 0,
         left: rows_as_lanes(Rows::of(dinner)),
@@ -130,6 +196,7 @@ pub(super) fn adapted_backward_input(cpu: &Cpu, dy: &Cells, weight: &Cells, dinn
         scale: 1.0,
         right: backward_operand(weight),
         pieces: &[piece],
+        inners: &inners,
         from: None,
         to: place(Rows::of(dx)),
     };

@@ -38,7 +38,7 @@ pub(super) fn logprob(
                 // SAFETY: each row of the chunk has one worker.
                 let z = unsafe { rows.row_mut(row - start) };
                 let (log_sum, entropy, top) = lanes::log_sum_entropy(z);
-                let argmax = z.iter().position(|&v| v == top).unwrap_or(0) as u32;
+                let argmax = lanes::place_of(top, z) as u32;
                 let own = pick_start[row]..pick_start[row + 1];
                 let logprob = picks[own.clone()].iter().map(|p| z[p.token as usize] - log_sum).collect();
                 if let Some((by_logprob, by_entropy)) = by {
@@ -85,7 +85,7 @@ pub(super) fn argmax(cpu: &Cpu, hidden: &Cells, head: &Cells, logits: &Cells) ->
             let z = unsafe { rows.row(i / parts) };
             let z = &z[first..(first + COLUMNS).min(z.len())];
             let top = lanes::top(z);
-            (top, first + z.iter().position(|&v| v == top).unwrap_or(0))
+            (top, first + lanes::place_of(top, z))
         };
         let tops: Vec<(f32, usize)> = (0..range.len() * parts).into_par_iter().with_max_len(1).map(part).collect();
         let best = |tops: &[(f32, usize)]| tops.iter().copied().reduce(|a, b| if b.0 > a.0 { b } else { a });

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use self::lanes::AdamWStep;
-use self::linear::{backward_operand, cols_as_lanes, forward_operand, rows_as_lanes};
+use self::linear::{backward_operand, forward_operand, rows_as_lanes};
 pub use self::packed::{FrozenWeight, PackedError, PackedWeights};
-use self::product::{Frozen, Instructions, Kernels, Operand};
-use self::rows::{CacheRows, CpuBuffer, Rows, deal};
+use self::product::{Frozen, Instructions, Kernels};
+use self::rows::{CacheRows, CpuBuffer, Rows, Runs, deal};
 use crate::check::{check_disjoint, expect_shape};
 use crate::device::{
     AdamW, Cached, Device, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Precision, Segment, Write,
@@ -32,8 +32,6 @@ type Cells = Tensor<CpuBuffer>;
 
 /// Rows that one worker takes at a time in row-wise operations.
 const GRAIN: usize = 16;
-/// Elements of one run in flat operations.
-const RUN: usize = 16_384;
 
 /// The CPU.
 #[derive(Clone, Copy, Debug)]
@@ -174,13 +172,10 @@ impl Device for Cpu {
     }
 
     fn fill(&self, tensor: &Cells, value: f32) {
-        let target = Rows::of(tensor).flat(RUN);
-        deal(target.rows, 1.max(RUN / target.cols.max(1)), |rows| {
-            for i in rows {
-                // SAFETY: each row has one writer.
-                unsafe { target.row_mut(i) }.fill(value);
-            }
-        });
+        let target = Rows::of(tensor);
+        let runs = Runs::of([target]);
+        // SAFETY: each run has one writer.
+        runs.deal(|i| unsafe { runs.run(i, target) }.fill(value));
     }
 
     fn copy(&self, source: &Cells, target: &Cells) {
@@ -190,13 +185,10 @@ impl Device for Cpu {
     }
 
     fn scale(&self, factor: f32, x: &Cells) {
-        let x = Rows::of(x).flat(RUN);
-        deal(x.rows, 1.max(RUN / x.cols.max(1)), |rows| {
-            for i in rows {
-                // SAFETY: each row has one writer.
-                lanes::scale(factor, unsafe { x.row_mut(i) });
-            }
-        });
+        let x = Rows::of(x);
+        let runs = Runs::of([x]);
+        // SAFETY: each run has one writer.
+        runs.deal(|i| lanes::scale(factor, unsafe { runs.run(i, x) }));
     }
 
     fn add(&self, x: &Cells, y: &Cells) {
@@ -294,15 +286,24 @@ impl Device for Cpu {
         x: &Cells,
         weight: &Cells,
         from: Option<&Cells>,
+        a: Option<&Cells>,
         inner: &Cells,
         pieces: &[LowRank<'_, CpuBuffer>],
         y: &Cells,
     ) {
-        linear::adapted(self, x, weight, from, inner, pieces, y)
+        linear::adapted(self, x, weight, from, a, inner, pieces, y)
     }
 
-    fn linear_adapted_backward_input(&self, dy: &Cells, weight: &Cells, dinner: &Cells, a: &Cells, dx: &Cells) {
-        linear::adapted_backward_input(self, dy, weight, dinner, a, dx)
+    fn linear_adapted_backward_input(
+        &self,
+        dy: &Cells,
+        weight: &Cells,
+        pieces: &[LowRank<'_, CpuBuffer>],
+        dinner: &Cells,
+        a: &Cells,
+        dx: &Cells,
+    ) {
+        linear::adapted_backward_input(self, dy, weight, pieces, dinner, a, dx)
     }
 
     fn linear_backward_input(&self, dy: &Cells, weight: &Cells, scale: f32, write: Write, dx: &Cells) {
@@ -317,8 +318,7 @@ impl Device for Cpu {
         expect_shape("linear's dweight", dweight, dy.cols(), x.cols());
         expect_shape("linear's dy", dy, x.rows(), dy.cols());
         check_disjoint(dweight, &[dy, x]);
-        let (left, right) = (cols_as_lanes(Rows::of(dy)), Operand::Plain(cols_as_lanes(Rows::of(x)), x.cols()));
-        self.product((dweight.rows(), x.rows()), left, right, scale, Write::Add, Rows::of(dweight));
+        linear::backward_weight(self, dy, x, scale, dweight);
     }
 
     fn rope(&self, x: &Cells, dim: usize, positions: &[u32], cos: &Cells, sin: &Cells, inverse: bool) {
@@ -438,11 +438,15 @@ impl Device for Cpu {
     }
 
     fn sum_squares(&self, tensor: &Cells) -> f64 {
-        let rows = Rows::of(tensor).flat(RUN);
-        // Collected and added in order: the same for any number of threads.
+        let rows = Rows::of(tensor);
+        let runs = Runs::of([rows]);
         // SAFETY: only read.
-        let sums: Vec<f64> =
-            (0..rows.rows).into_par_iter().map(|i| lanes::sum_squares(unsafe { rows.row(i) })).collect();
+        let of_run = |i| lanes::sum_squares(unsafe { runs.run(i, rows) });
+        if runs.count() == 1 {
+            return of_run(0);
+        }
+        // Collected and added in order: the same for any number of threads.
+        let sums: Vec<f64> = (0..runs.count()).into_par_iter().map(of_run).collect();
         sums.iter().sum()
     }
 
@@ -465,14 +469,12 @@ impl Device for Cpu {
             inverse_root_correction2: (1.0 / correction2.sqrt()) as f32,
             epsilon: s.epsilon,
         };
-        let [w, g, m, v] = [weight, gradient, mean, square].map(Rows::of);
-        let strides_agree = [w, g, m, v].iter().all(|r| r.stride == r.cols);
-        let [w, g, m, v] = if strides_agree { [w, g, m, v].map(|r| r.flat(RUN)) } else { [w, g, m, v] };
-        deal(w.rows, 1.max(RUN / w.cols.max(1)), |rows| {
-            for i in rows {
-                // SAFETY: each row has one writer, and the four tensors do not overlap.
-                unsafe { lanes::adamw(step, w.row_mut(i), g.row(i), m.row_mut(i), v.row_mut(i)) };
-            }
+        let tensors = [weight, gradient, mean, square].map(Rows::of);
+        let runs = Runs::of(tensors);
+        runs.deal(|i| {
+            // SAFETY: each run has one writer, and the four tensors do not overlap.
+            let [w, g, m, v] = tensors.map(|tensor| unsafe { runs.run(i, tensor) });
+            lanes::adamw(step, w, g, m, v);
         });
     }
 }

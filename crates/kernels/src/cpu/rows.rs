@@ -13,16 +13,40 @@ use crate::tensor::Tensor;
 pub struct CpuBuffer(UnsafeCell<Storage>);
 
 enum Storage {
-    Plain(Vec<f32>),
+    Plain(Floats),
     /// A weight that products read in their own order; it is a buffer of its own. Models may share it.
     Frozen(Arc<Frozen>),
     /// Keys and values in bf16.
     Cache(Vec<u16>),
 }
 
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+/// Numbers that begin at a cache line, as rows of whole lines then do: no vector of theirs lies across two.
+struct Floats {
+    /// A line more than there are numbers; the system hands out zeros, which nobody has to write.
+    cells: Vec<f32>,
+    first: usize,
+    length: usize,
+}
+
+impl Floats {
+    fn zeros(length: usize) -> Self {
+        let cells = vec![0.0f32; length + LINE];
+        // A pointer to f32 lies a whole number of them before the next line.
+        let first = cells.as_ptr().align_offset(LINE * size_of::<f32>());
+        Self { cells, first, length }
+    }
+
+    fn values(&mut self) -> &mut [f32] {
+        &mut self.cells[self.first..][..self.length]
+    }
+}
+
 impl CpuBuffer {
     pub(super) fn zeros(elements: usize) -> Self {
-        Self(UnsafeCell::new(Storage::Plain(vec![0.0; elements])))
+        Self(UnsafeCell::new(Storage::Plain(Floats::zeros(elements))))
     }
 
     /// Keys and values in bf16, zeros.
@@ -40,7 +64,7 @@ impl CpuBuffer {
         // SAFETY: one thread has the buffer, and no operation is under way.
         let storage = unsafe { &mut *self.0.get() };
         if let Storage::Plain(values) = storage {
-            *storage = Storage::Frozen(Arc::new(pack(values)));
+            *storage = Storage::Frozen(Arc::new(pack(values.values())));
         }
     }
 
@@ -150,7 +174,7 @@ impl Rows {
         // SAFETY: the buffer's length is read and a pointer into it taken; no reference is kept.
         let (start, length) = unsafe {
             match &mut *tensor.buffer().0.get() {
-                Storage::Plain(values) => (values.as_mut_ptr(), values.len()),
+                Storage::Plain(floats) => (floats.values().as_mut_ptr(), floats.length),
                 Storage::Frozen(_) => panic!("a frozen weight is read by products, gathers, copies and reads only"),
                 Storage::Cache(_) => panic!("a cache is written by scatters and read by attention only"),
             }
@@ -194,18 +218,51 @@ impl Rows {
         // SAFETY: in bounds by `of`; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.cols) }
     }
+}
 
-    /// Runs of at most `most` contiguous elements, as (first element, length) rows of a flat view.
-    pub fn flat(self, most: usize) -> Self {
-        if self.stride == self.cols && self.rows * self.cols > 0 {
-            let total = self.rows * self.cols;
-            let cols = (1..=most).rev().find(|c| total.is_multiple_of(*c)).unwrap_or(1);
-            // A width that divides the whole; where only tiny ones do, the rows as they are serve better.
-            if cols >= self.cols {
-                return Self { rows: total / cols, cols, stride: cols, ..self };
-            }
+/// Elements of one run in flat operations; fewer than two runs are one worker's.
+const RUN: usize = 32_768;
+
+/// The elements of tensors of one shape in runs: of [`RUN`] of them where nothing lies between rows, else row by row.
+#[derive(Clone, Copy)]
+pub(super) struct Runs {
+    rows: usize,
+    elements: usize,
+    flat: bool,
+}
+
+impl Runs {
+    pub fn of<const N: usize>(tensors: [Rows; N]) -> Self {
+        let first = tensors[0];
+        debug_assert!(tensors.iter().all(|t| (t.rows, t.cols) == (first.rows, first.cols)));
+        let flat = tensors.iter().all(|tensor| tensor.stride == tensor.cols);
+        Self { rows: first.rows, elements: first.rows * first.cols, flat }
+    }
+
+    pub fn count(self) -> usize {
+        if self.flat { self.elements.div_ceil(RUN) } else { self.rows }
+    }
+
+    /// One run of one of the tensors.
+    ///
+    /// # Safety
+    /// As for [`Rows::row_mut`]; `tensor` is one of those that these runs are of.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn run<'a>(self, run: usize, tensor: Rows) -> &'a mut [f32] {
+        if !self.flat {
+            // SAFETY: the caller's promise.
+            return unsafe { tensor.row_mut(run) };
         }
-        self
+        let first = run * RUN;
+        assert!(first < self.elements, "run {run} of {} elements", self.elements);
+        // SAFETY: within all rows together, which lie one after the other; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(tensor.start.add(first), RUN.min(self.elements - first)) }
+    }
+
+    /// Deals the runs to the workers.
+    pub fn deal(self, work: impl Fn(usize) + Sync + Send) {
+        let grain = if self.flat { 1 } else { RUN.div_ceil((self.elements / self.rows.max(1)).max(1)) };
+        deal(self.count(), grain, |runs| runs.for_each(&work));
     }
 }
 

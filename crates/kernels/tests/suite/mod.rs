@@ -161,12 +161,14 @@ fn run_adapted<D: Device>(d: &D) -> Outputs {
         if frozen {
             d.freeze(&w, &[0..18, 18..30]);
         }
-        for from in [None, Some(&from)] {
-            d.linear_adapted(&x, &w, from, &inner, &pieces, &y);
-            all.push(d.read(&y));
+        for (from, a) in [(None, None), (Some(&from), None), (Some(&from), Some(&a))] {
+            d.linear_adapted(&x, &w, from, a, &inner, &pieces, &y);
+            all.extend([d.read(&inner), d.read(&y)]);
         }
-        d.linear_adapted_backward_input(&y, &w, &inner, &a, &dx);
-        all.push(d.read(&dx));
+        for pieces in [&[], &pieces[..]] {
+            d.linear_adapted_backward_input(&y, &w, pieces, &inner, &a, &dx);
+            all.extend([d.read(&inner), d.read(&dx)]);
+        }
     }
     all
 }

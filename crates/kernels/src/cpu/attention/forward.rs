@@ -77,10 +77,9 @@ fn head_of_block(
             unsafe { product(kernels, (count, tile.used), o_place, p, tile.values(), 1.0, index > 0) };
         }
         for (r, o) in o.chunks_exact_mut(dim).take(count).enumerate() {
-            lanes::scale(1.0 / totals[r], o);
             // SAFETY: this row's columns of this head belong to this task alone.
             unsafe {
-                out.row_mut(block.start + r)[head * dim..][..dim].copy_from_slice(o);
+                lanes::scaled(1.0 / totals[r], o, &mut out.row_mut(block.start + r)[head * dim..][..dim]);
                 *log_sum.at(block.start + r, head) = tops[r] + totals[r].ln();
             }
         }

@@ -2,17 +2,19 @@
 
 use std::ops::Range;
 
-use super::isa::{Isa, PANEL};
+use super::isa::{GROUP, Isa, PANEL};
 use super::pack::{Pack, View};
 use super::panels::{Layout, Panel};
 use super::quantised::Quantised;
-use super::tile::{CHAIN_UNITS, Left, Place, Right, tile};
-use super::{BLOCK_UNITS, FEW_ROWS, Piece, Product};
+use super::tile::{Ahead, CHAIN_UNITS, Left, Place, Right, tile};
+use super::{BLOCK_UNITS, FEW_ROWS, Inner, Piece, Product};
 
-/// Words of a cache line.
-const LINE: usize = 16;
 /// With so many tiles a chain's reads are worth asking for ahead.
 const TILES_THAT_ASK: usize = 4;
+/// Units of k that are packed together where rows or lanes lie side by side in the matrix.
+const TOGETHER: usize = 16;
+/// Panels that are packed together for few rows: 3 KiB of a row of the matrix, and a chain of them in the second-level cache.
+const SWEEP: usize = 16;
 
 /// A product, and where its operands are read.
 pub(super) struct Job<'a> {
@@ -22,6 +24,7 @@ pub(super) struct Job<'a> {
     pub right: Lanes<'a>,
     pub layout: Layout<'a>,
     pub pieces: Vec<ReadyPiece<'a>>,
+    pub inners: Vec<ReadyInner<'a>>,
     /// Whether tiles read the left operand as it is rather than packed.
     pub left_as_it_is: bool,
     /// All left rows, packed by [`pack_left`]; where there are none each task packs its own.
@@ -46,6 +49,73 @@ pub(super) struct ReadyPiece<'a> {
     pub right: *const u32,
 }
 
+/// Rows that each task makes of its left rows before pieces read them, the right operand packed.
+pub(super) struct ReadyInner<'a> {
+    pub inner: &'a Inner,
+    /// Units of the product's k that it spans.
+    pub units: Range<usize>,
+    pub right: *const u32,
+}
+
+impl ReadyInner<'_> {
+    /// Adds up what units `now` of the packed left rows give.
+    ///
+    /// # Safety
+    /// As for [`block`]; `left` holds these units of the rows; the scratch reaches a panel of them.
+    #[inline(always)]
+    unsafe fn rows<I: Pack, const BF16: bool>(
+        &self,
+        rows: Range<usize>,
+        now: &Range<usize>,
+        left: *const u32,
+        scratch: Place,
+    ) {
+        let span = now.start.max(self.units.start)..now.end.min(self.units.end);
+        if span.is_empty() {
+            return;
+        }
+        let layout = Layout { ends: std::slice::from_ref(&self.inner.lanes), units: self.units.len() };
+        for panel in (0..layout.count()).map(|index| layout.panel(index)) {
+            let words = panel.offset + (span.start - self.units.start) * panel.width;
+            let right = Right { at: self.right.wrapping_add(words), unit: panel.width };
+            let (place, goes_on) = (self.inner.to.after(rows.start, panel.lane), span.start > self.units.start);
+            let padded = panel.lanes < panel.width;
+            // SAFETY: the caller's promise; where a panel is padded its sums lie in the scratch.
+            unsafe {
+                if padded && goes_on {
+                    copy_lanes(place, scratch, rows.len(), panel.lanes);
+                }
+                let to = if padded { scratch } else { place };
+                let height = height_of::<I>(panel);
+                for row in (0..rows.len()).step_by(height) {
+                    let count = (rows.len() - row).min(height);
+                    let left = Left::packed(left, I::ROWS, now.len()).panel_of(row, span.start - now.start);
+                    let (ahead, to) = (Ahead { at: right.at, unit: 0 }, to.after(row, 0));
+                    tile::<I, BF16, true>(
+                        span.len(),
+                        left,
+                        right,
+                        ahead,
+                        count,
+                        panel.width,
+                        goes_on.then_some(to),
+                        to,
+                    );
+                }
+                if padded {
+                    copy_lanes(scratch, place, rows.len(), panel.lanes);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of the tiles of a panel.
+#[inline(always)]
+fn height_of<I: Isa>(panel: Panel) -> usize {
+    if panel.width == I::WIDTH { I::TALL } else { I::ROWS }
+}
+
 /// Some units of k that are added to the tiles of a panel: a chain of the product's, or a piece.
 #[derive(Clone, Copy)]
 struct Pass {
@@ -56,36 +126,35 @@ struct Pass {
     right: Right,
 }
 
-/// What is read of a packed right operand after a chain, asked for a part with each of the chain's tiles.
-struct Ahead {
-    next: *const u32,
-    lines: usize,
+/// What a task reads of the right operand after a chain; the chain's tiles ask for it while they compute, each for a part.
+struct Next {
+    at: *const u32,
+    unit: usize,
+    /// Words from the part of one tile to that of the next.
+    part: usize,
 }
 
-impl Ahead {
-    /// After a chain comes the panel's next one, and after its last the next panel; nothing is asked for where few tiles
-    /// would have to ask for all of it.
-    fn of(
+impl Next {
+    /// After a chain comes the panel's next one, and after its last the next panel.
+    fn after(
         job: &Job<'_>,
         panel: Panel,
         now: &Range<usize>,
-        chain: Option<&Range<usize>>,
-        right: *const u32,
+        chain: &Range<usize>,
+        right: Right,
         tiles: usize,
     ) -> Self {
-        let (Some(chain), Lanes::Packed(_), true) = (chain, job.right, tiles >= TILES_THAT_ASK) else {
-            return Self { next: right, lines: 0 };
-        };
+        let own = right.at.wrapping_add(chain.len() * right.unit);
+        if !matches!(job.right, Lanes::Packed(_)) || tiles < TILES_THAT_ASK {
+            return Self { at: right.at, unit: 0, part: 0 };
+        }
         let skipped = if chain.end == now.end { (job.layout.units - now.len()) * PANEL } else { 0 };
-        let words = chain.len() * panel.width;
-        Self { next: right.wrapping_add(words + skipped), lines: words.div_ceil(LINE * tiles) }
+        let unit = panel.width.div_ceil(tiles);
+        Self { at: own.wrapping_add(skipped), unit, part: unit * chain.len() }
     }
 
-    #[inline(always)]
-    fn ask<I: Isa>(&self, tile: usize) {
-        for line in tile * self.lines..(tile + 1) * self.lines {
-            I::prefetch(self.next.wrapping_add(line * LINE));
-        }
+    fn of(&self, tile: usize) -> Ahead {
+        Ahead { at: self.at.wrapping_add(tile * self.part), unit: self.unit }
     }
 }
 
@@ -99,13 +168,32 @@ impl Job<'_> {
     /// Units of one pass over the panels: as many as keep the left block in the second-level cache; a chain's where the
     /// task packs panels for few rows, so that they stay in the first.
     fn step(&self) -> usize {
-        let few = matches!(self.right, Lanes::Plain(_)) && self.product.m <= FEW_ROWS;
-        if few { CHAIN_UNITS } else { BLOCK_UNITS }
+        if self.packs_for_few() { CHAIN_UNITS } else { BLOCK_UNITS }
+    }
+
+    fn packs_for_few(&self) -> bool {
+        matches!(self.right, Lanes::Plain(_)) && self.product.m <= FEW_ROWS
+    }
+
+    /// Panels that the task packs together: where few rows use them, and their lanes lie side by side in the matrix, so many that
+    /// rows of it are read in long runs.
+    pub fn together(&self) -> usize {
+        match self.right {
+            Lanes::Plain(view) if self.packs_for_few() && !view.runs_of_k() => SWEEP,
+            _ => 1,
+        }
     }
 
     /// Whether tasks that have all rows can share those packed once: all k in one step.
     pub fn shares_left(&self) -> bool {
         !self.left_as_it_is && self.units <= self.step()
+    }
+
+    /// Units of k that the tiles of a panel take before the next tile: a chain's, so that what all read of the right operand stays
+    /// in the first-level cache; all where few lanes leave the left rows to be the most that is read, each then in one go.
+    fn units_of_pass(&self, panel: Panel) -> usize {
+        let rows_first = self.left_as_it_is && self.layout.lanes() <= GROUP && panel.lanes == panel.width;
+        if rows_first && !matches!(self.right, Lanes::Quantised(_)) { self.step() } else { CHAIN_UNITS }
     }
 
     /// Words of left rows that the task packs, for each row.
@@ -119,7 +207,7 @@ impl Job<'_> {
             Lanes::Packed(_) => 0,
             Lanes::Quantised(_) if self.left_as_it_is => 0,
             Lanes::Quantised(_) => PANEL * CHAIN_UNITS,
-            Lanes::Plain(_) => PANEL * self.units.min(self.step()),
+            Lanes::Plain(_) => self.together() * PANEL * self.units.min(self.step()),
         }
     }
 
@@ -145,7 +233,23 @@ impl Job<'_> {
 #[inline(always)]
 pub(super) unsafe fn pack_left<I: Pack, const BF16: bool>(product: &Product<'_>, to: *mut u32) {
     // SAFETY: the caller's promise.
-    unsafe { I::left::<BF16>(product.left, 0, product.m, product.k, product.scale, to) };
+    unsafe { pack_rows::<I, BF16>(product.left, 0..product.m, product.k, product.scale, to) };
+}
+
+/// Packs rows of a left operand. Where they lie side by side in the matrix, units are taken some at a time, for all rows, so that
+/// it is read in long runs.
+#[inline(always)]
+unsafe fn pack_rows<I: Pack, const BF16: bool>(view: View, rows: Range<usize>, k: usize, scale: f32, to: *mut u32) {
+    let of_k = if BF16 { 2 } else { 1 };
+    let apart = k.div_ceil(of_k) * I::ROWS;
+    let step = if view.runs_of_k() { k.max(1) } else { TOGETHER * of_k };
+    for first in (0..k).step_by(step) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let to = to.add(first / of_k * I::ROWS);
+            I::left::<BF16>(view.after(first), rows.start, rows.end, step.min(k - first), scale, to, apart);
+        }
+    }
 }
 
 /// Computes the rows `rows` of the result in the panels `panels`, a panel chain by chain: what the tiles of a chain read
@@ -170,26 +274,36 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
         let right_scratch = scratch.add(height * PANEL);
         let left_scratch = right_scratch.add(job.right_words());
         let pieces_scratch = left_scratch.add(height * job.left_words());
-        let mut to = pieces_scratch;
-        for ReadyPiece { piece, units, .. } in &job.pieces {
-            I::left::<BF16>(piece.left, rows.start, rows.end, piece.k, piece.scale, to);
-            to = to.add(height * units);
-        }
         for now in steps(0..job.units, job.step()) {
             let (first_k, k) = (now.start * of_k, (now.len() * of_k).min(p.k - now.start * of_k));
             if !job.left_as_it_is && job.left.is_none() {
-                I::left::<BF16>(p.left.after(first_k), rows.start, rows.end, k, p.scale, left_scratch);
+                pack_rows::<I, BF16>(p.left.after(first_k), rows.clone(), k, p.scale, left_scratch);
+            }
+            for inner in &job.inners {
+                inner.rows::<I, BF16>(rows.clone(), &now, left_scratch, sums);
+            }
+            if now.end == job.units {
+                let mut to = pieces_scratch;
+                for ReadyPiece { piece, units, .. } in &job.pieces {
+                    pack_rows::<I, BF16>(piece.left, rows.clone(), piece.k, piece.scale, to);
+                    to = to.add(height * units);
+                }
             }
             for index in panels.clone() {
                 let panel = job.layout.panel(index);
                 let right = match job.right {
-                    Lanes::Packed(words) => words.add(panel.offset + now.start * panel.width),
-                    Lanes::Plain(view) => {
-                        let view = view.after(first_k);
-                        I::right::<BF16>(view, panel.lane, panel.lanes, k, right_scratch, panel.width);
-                        right_scratch
+                    Lanes::Packed(words) => {
+                        Right { at: words.add(panel.offset + now.start * panel.width), unit: panel.width }
                     }
-                    Lanes::Quantised(_) => right_scratch,
+                    Lanes::Plain(view) => {
+                        let place = (index - panels.start) % job.together();
+                        if place == 0 {
+                            let end = panels.end.min(index + job.together());
+                            pack_panels::<I, BF16>(view.after(first_k), job.layout, index..end, k, right_scratch);
+                        }
+                        Right { at: right_scratch.add(place * PANEL * now.len()), unit: panel.width }
+                    }
+                    Lanes::Quantised(_) => Right { at: right_scratch, unit: panel.width },
                 };
                 let to = p.to.after(rows.start, panel.lane);
                 let begin =
@@ -204,7 +318,8 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
                 let mut from = if padded { begin.map(|_| sums) } else { begin };
                 let left = job.left.unwrap_or(left_scratch.cast_const());
                 // Chain after chain, then the piece.
-                for chain in steps(now.clone(), CHAIN_UNITS).map(Some).chain(added.map(|_| None)) {
+                let chains = steps(now.clone(), job.units_of_pass(panel));
+                for chain in chains.map(Some).chain(added.map(|_| None)) {
                     let pass = match (&chain, added) {
                         (Some(chain), _) => {
                             let right = match job.right {
@@ -212,12 +327,11 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
                                     if !BF16 && !job.left_as_it_is {
                                         quantised.decode::<I>(panel, chain.clone(), right_scratch);
                                     }
-                                    right_scratch
+                                    right
                                 }
-                                _ => right.add((chain.start - now.start) * panel.width),
+                                _ => Right { at: right.at.add((chain.start - now.start) * right.unit), ..right },
                             };
                             let left = left.wrapping_add((chain.start - now.start) * I::ROWS);
-                            let right = Right { at: right, unit: panel.width };
                             Pass { units: chain.len(), left, left_units: now.len(), right }
                         }
                         (None, Some(added)) => added,
@@ -225,11 +339,15 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
                     };
                     let ends = chain.as_ref().is_none_or(|chain| chain.end == now.end && added.is_none());
                     let to = if ends { end } else { sums };
-                    let ahead =
-                        Ahead::of(job, panel, &now, chain.as_ref(), pass.right.at, rows.len().div_ceil(I::ROWS));
-                    for (index, row) in (0..rows.len()).step_by(I::ROWS).enumerate() {
-                        ahead.ask::<I>(index);
-                        let count = (rows.len() - row).min(I::ROWS);
+                    let height = height_of::<I>(panel);
+                    let tiles = rows.len().div_ceil(height);
+                    let next = match &chain {
+                        Some(chain) => Next::after(job, panel, &now, chain, pass.right, tiles),
+                        None => Next { at: pass.right.at, unit: 0, part: 0 },
+                    };
+                    for (index, row) in (0..rows.len()).step_by(height).enumerate() {
+                        let ahead = next.of(index);
+                        let count = (rows.len() - row).min(height);
                         let (from, to) = (from.map(|from| from.after(row, 0)), to.after(row, 0));
                         match (&chain, job.right) {
                             // In f32 alone: words of bf16 are made by packing.
@@ -238,12 +356,30 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
                                 if let Lanes::Quantised(quantised) = right {
                                     quantised.few::<I>(left, count, panel, chain.clone(), from, to);
                                 } else {
-                                    tile::<I, BF16, false>(pass.units, left, pass.right, count, panel.width, from, to);
+                                    tile::<I, BF16, false>(
+                                        pass.units,
+                                        left,
+                                        pass.right,
+                                        ahead,
+                                        count,
+                                        panel.width,
+                                        from,
+                                        to,
+                                    );
                                 }
                             }
                             _ => {
-                                let left = Left::packed(pass.left.wrapping_add(row * pass.left_units), I::ROWS);
-                                tile::<I, BF16, true>(pass.units, left, pass.right, count, panel.width, from, to);
+                                let left = Left::packed(pass.left, I::ROWS, pass.left_units).panel_of(row, 0);
+                                tile::<I, BF16, true>(
+                                    pass.units,
+                                    left,
+                                    pass.right,
+                                    ahead,
+                                    count,
+                                    panel.width,
+                                    from,
+                                    to,
+                                );
                             }
                         }
                     }
@@ -252,6 +388,31 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
                 if padded {
                     copy_lanes(sums, to, rows.len(), panel.lanes);
                 }
+            }
+        }
+    }
+}
+
+/// Packs some panels of a plain right operand, one after the other. Units are taken some at a time, for all panels, so that rows of
+/// a matrix whose lanes lie side by side are read in order.
+#[inline(always)]
+unsafe fn pack_panels<I: Pack, const BF16: bool>(
+    view: View,
+    layout: Layout<'_>,
+    panels: Range<usize>,
+    k: usize,
+    to: *mut u32,
+) {
+    let of_k = if BF16 { 2 } else { 1 };
+    let units = k.div_ceil(of_k);
+    let step = if panels.len() > 1 { TOGETHER } else { units.max(1) };
+    for first in (0..units).step_by(step) {
+        let (first_k, end_k) = (first * of_k, k.min((first + step) * of_k));
+        for (place, panel) in panels.clone().map(|index| layout.panel(index)).enumerate() {
+            // SAFETY: the caller's promise; all panels before the last are whole.
+            unsafe {
+                let to = to.add(place * PANEL * units + first * panel.width);
+                I::right::<BF16>(view.after(first_k), panel.lane, panel.lanes, end_k - first_k, 1.0, to, panel.width);
             }
         }
     }

@@ -41,7 +41,7 @@ impl Frozen {
         let mut forward = Words::zeros(layout.words());
         let to = forward.reach(layout.words());
         // SAFETY: the values reach rows x cols and the words the whole layout.
-        unsafe { kernels.pack_right(View::lanes_by_k(values.as_ptr(), cols), layout, cols, to, true) };
+        unsafe { kernels.pack_right(View::lanes_by_k(values.as_ptr(), cols), layout, cols, 1.0, to, true) };
         let forward = Kept::Words(Stored::Own(forward));
         Self { rows, cols, kernels, ends, forward, backward: OnceLock::new() }
     }
@@ -166,7 +166,7 @@ impl Frozen {
                 }
                 let view = View::k_by_lanes(columns.as_ptr(), panel.lanes);
                 // SAFETY: each panel has one writer; the columns reach every row.
-                unsafe { self.kernels.pack_panel(view, Panel { lane: 0, ..panel }, self.rows, to.get()) };
+                unsafe { self.kernels.pack_panel(view, Panel { lane: 0, ..panel }, self.rows, 1.0, to.get()) };
             });
             Stored::Own(words)
         })

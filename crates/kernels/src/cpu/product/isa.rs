@@ -28,6 +28,8 @@ pub(super) trait Isa {
     const ROWS: usize;
     /// Registers of lanes computed at once.
     const VECTORS: usize;
+    /// Rows of a tile of one register of lanes: eight sums in flight would not hide how long an addition takes.
+    const TALL: usize = Self::ROWS;
 
     /// Asks the second-level cache for the line of an address, which may be any.
     #[inline(always)]
@@ -83,6 +85,7 @@ macro_rules! avx512 {
             const WIDTH: usize = 16;
             const ROWS: usize = 8;
             const VECTORS: usize = 3;
+            const TALL: usize = 16;
 
             #[inline(always)]
             fn prefetch(at: *const u32) {

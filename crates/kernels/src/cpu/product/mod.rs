@@ -27,7 +27,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use self::block::{Job, Lanes, ReadyPiece, block, pack_left};
+use self::block::{Job, Lanes, ReadyInner, ReadyPiece, block, pack_left};
 pub(super) use self::frozen::Frozen;
 pub(super) use self::isa::Instructions;
 #[cfg(target_arch = "x86_64")]
@@ -108,6 +108,17 @@ pub(super) struct Piece {
     pub right: View,
 }
 
+/// Rows of few lanes that are made of the product's left rows, for pieces to read: `to = left[.., of] (scale * right)`. What an
+/// adapter adds to a product begins with the same rows, so they are read once.
+pub(super) struct Inner {
+    /// The k of the product that it spans.
+    pub of: Range<usize>,
+    pub lanes: usize,
+    pub right: View,
+    pub scale: f32,
+    pub to: Place,
+}
+
 /// A right operand as the caller has it.
 #[derive(Clone, Copy)]
 pub(super) enum Operand<'a> {
@@ -140,6 +151,7 @@ pub(super) struct Product<'a> {
     pub scale: f32,
     pub right: Operand<'a>,
     pub pieces: &'a [Piece],
+    pub inners: &'a [Inner],
     /// None: from zero.
     pub from: Option<Place>,
     pub to: Place,
@@ -200,7 +212,8 @@ impl Kernels {
         let (packed, layout, panels) = match &p.right {
             Operand::Plain(view, lanes) => {
                 let layout = Layout { ends: std::slice::from_ref(lanes), units: self.units(p.k) };
-                let own = !parallel || by_columns(p.m, layout.count());
+                // One copy for all tasks, unless few of them would read it, and from memory.
+                let own = !parallel || by_columns(p.m, layout.count()) || self.costs_memory(layout, p.m);
                 (own.then_some(Lanes::Plain(*view)), layout, layout.count())
             }
             Operand::Ready(ready) => {
@@ -218,20 +231,32 @@ impl Kernels {
         let lanes: Vec<usize> = p.pieces.iter().map(|piece| layout.part(piece.part).len()).collect();
         let of_piece = |(piece, lanes): (&Piece, &'_ usize)| self.units(piece.k) * lanes.next_multiple_of(isa::GROUP);
         let own = if packed.is_some() { 0 } else { layout.words() };
-        let scratch = own + p.pieces.iter().zip(&lanes).map(of_piece).sum::<usize>();
+        let of_inner = |inner: &Inner| self.packed_words(inner.lanes, inner.of.len());
+        let scratch = own
+            + p.pieces.iter().zip(&lanes).map(of_piece).sum::<usize>()
+            + p.inners.iter().map(of_inner).sum::<usize>();
         with_scratch(&RIGHT, scratch, |right| {
             // SAFETY: the scratch reaches all words; the caller's promise for the operands.
             unsafe {
                 if let (Operand::Plain(view, _), None) = (&p.right, packed) {
                     let view = *view;
-                    self.pack_right(view, layout, p.k, right, parallel);
+                    self.pack_right(view, layout, p.k, 1.0, right, parallel);
                 }
                 let mut at = right.add(own);
                 let mut pieces = Vec::with_capacity(p.pieces.len());
                 for (piece, lanes) in p.pieces.iter().zip(&lanes) {
                     let layout = Layout { ends: std::slice::from_ref(lanes), units: self.units(piece.k) };
-                    self.pack_right(piece.right, layout, piece.k, at, parallel);
+                    self.pack_right(piece.right, layout, piece.k, 1.0, at, parallel);
                     pieces.push(ReadyPiece { piece, units: layout.units, right: at });
+                    at = at.add(layout.words());
+                }
+                let mut inners = Vec::with_capacity(p.inners.len());
+                for inner in p.inners {
+                    let (layout, k) =
+                        (Layout { ends: &[inner.lanes], units: self.units(inner.of.len()) }, inner.of.len());
+                    self.pack_right(inner.right, layout, k, inner.scale, at, parallel);
+                    let first = self.units(inner.of.start);
+                    inners.push(ReadyInner { inner, units: first..first + layout.units, right: at });
                     at = at.add(layout.words());
                 }
                 let right = packed.unwrap_or(Lanes::Packed(right));
@@ -241,10 +266,33 @@ impl Kernels {
                 };
                 let left_as_it_is = !self.bf16 && p.scale == 1.0 && few;
                 let units = self.units(p.k);
-                let job = Job { product: p, units, right, layout, pieces, left_as_it_is, left: None };
+                // Tasks that have all columns of their rows make these beside them; else they are products of their own.
+                let by_tasks = parallel && !by_columns(p.m, panels) && !left_as_it_is && p.scale == 1.0;
+                if !(by_tasks && inners.iter().all(|inner| self.keeps_chains(inner, units))) {
+                    for ReadyInner { inner, right, .. } in inners.drain(..) {
+                        let (lanes, k) = (inner.lanes, inner.of.len());
+                        let right = Operand::Ready(Ready { words: right, lanes, k, used: lanes });
+                        let (left, pieces, inners) = (p.left.after(inner.of.start), &[][..], &[][..]);
+                        let own =
+                            Product { k, left, scale: 1.0, right, pieces, inners, from: None, to: inner.to, ..*p };
+                        self.run_on(&own, parallel);
+                    }
+                }
+                let job = Job { product: p, units, right, layout, pieces, inners, left_as_it_is, left: None };
                 self.deal(job, panels, parallel);
             }
         });
+    }
+
+    /// Whether a plain right operand of a size that no cache holds is better packed by each task: there are as many as threads.
+    fn costs_memory(self, layout: Layout<'_>, m: usize) -> bool {
+        layout.words() > SHARED_WORDS && m <= BLOCK_ROWS * rayon::current_num_threads()
+    }
+
+    /// Whether a block's steps through k leave the chains of an inner product whole, and its pairs.
+    fn keeps_chains(self, inner: &ReadyInner<'_>, units: usize) -> bool {
+        let pairs = !self.bf16 || inner.inner.of.start.is_multiple_of(2);
+        pairs && (units <= BLOCK_UNITS || inner.units.start.is_multiple_of(tile::CHAIN_UNITS))
     }
 
     /// Words that [`Kernels::pack`] writes.
@@ -259,16 +307,16 @@ impl Kernels {
     pub unsafe fn pack(self, view: View, lanes: usize, k: usize, to: *mut u32) {
         let layout = Layout { ends: &[lanes], units: self.units(k) };
         // SAFETY: the caller's promise.
-        unsafe { self.pack_right(view, layout, k, to, false) };
+        unsafe { self.pack_right(view, layout, k, 1.0, to, false) };
     }
 
-    /// Packs a right operand.
-    unsafe fn pack_right(self, view: View, layout: Layout<'_>, k: usize, to: *mut u32, parallel: bool) {
+    /// Packs a right operand, scaled.
+    unsafe fn pack_right(self, view: View, layout: Layout<'_>, k: usize, scale: f32, to: *mut u32, parallel: bool) {
         let shared = Shared((view, to));
         let pack = |index: usize| {
             let (view, to) = shared.get();
             // SAFETY: each panel has one writer; the caller's promise for the rest.
-            unsafe { self.pack_panel(view, layout.panel(index), k, to) };
+            unsafe { self.pack_panel(view, layout.panel(index), k, scale, to) };
         };
         let count = layout.count();
         if parallel && count > 1 {
@@ -279,14 +327,14 @@ impl Kernels {
     }
 
     /// Packs one panel of a right operand whose words begin at `to`.
-    unsafe fn pack_panel(self, view: View, panel: Panel, k: usize, to: *mut u32) {
+    unsafe fn pack_panel(self, view: View, panel: Panel, k: usize, scale: f32, to: *mut u32) {
         // SAFETY: the caller's promise.
-        unsafe { dispatch!(self, right_panel(view: View, panel: Panel, k: usize, to: *mut u32)) };
+        unsafe { dispatch!(self, right_panel(view: View, panel: Panel, k: usize, scale: f32, to: *mut u32)) };
 
         #[inline(always)]
-        unsafe fn right_panel<I: Pack, const BF16: bool>(view: View, panel: Panel, k: usize, to: *mut u32) {
+        unsafe fn right_panel<I: Pack, const BF16: bool>(view: View, panel: Panel, k: usize, scale: f32, to: *mut u32) {
             // SAFETY: the caller's promise.
-            unsafe { I::right::<BF16>(view, panel.lane, panel.lanes, k, to.add(panel.offset), panel.width) };
+            unsafe { I::right::<BF16>(view, panel.lane, panel.lanes, k, scale, to.add(panel.offset), panel.width) };
         }
     }
 
@@ -321,7 +369,8 @@ impl Kernels {
         }
         let threads = rayon::current_num_threads();
         if by_columns(m, panels) {
-            let each = panels.div_ceil(TASKS * threads);
+            let tasks = if job.together() > 1 { threads } else { TASKS * threads };
+            let each = panels.div_ceil(tasks);
             let tasks = (0..panels.div_ceil(each)).into_par_iter().with_max_len(1);
             tasks.for_each(|i| block(0..m, of(i, each, panels)));
             return;

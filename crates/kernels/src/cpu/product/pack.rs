@@ -91,25 +91,40 @@ unsafe fn word<const BF16: bool>(from: View, lane: usize, unit: usize, k: usize,
 /// # Safety of all methods
 /// The processor has the instructions; the view reaches the lanes and k asked for; the target what is written.
 pub(super) trait Pack: Isa {
-    /// Rows `first..end` of a left operand, scaled, as panels of `ROWS`, one after the other.
+    /// Rows `first..end` of a left operand, scaled, as panels of `ROWS`, `apart` words from one to the next.
     #[inline(always)]
-    unsafe fn left<const BF16: bool>(from: View, first: usize, end: usize, k: usize, scale: f32, to: *mut u32) {
-        let words = units(BF16, k) * Self::ROWS;
+    unsafe fn left<const BF16: bool>(
+        from: View,
+        first: usize,
+        end: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        apart: usize,
+    ) {
         for (panel, row) in (first..end).step_by(Self::ROWS).enumerate() {
             let rows = (end - row).min(Self::ROWS);
             // SAFETY: the caller's promise.
             unsafe {
-                let to = to.add(panel * words);
+                let to = to.add(panel * apart);
                 panel_by_words::<BF16>(from, row, rows, 0..units(BF16, k), k, scale, to, Self::ROWS, Self::ROWS);
             }
         }
     }
 
-    /// Lanes `first..first + lanes` of a right operand as one panel of `width` lanes.
+    /// Lanes `first..first + lanes` of a right operand, scaled, as one panel of `width` lanes.
     #[inline(always)]
-    unsafe fn right<const BF16: bool>(from: View, first: usize, lanes: usize, k: usize, to: *mut u32, width: usize) {
+    unsafe fn right<const BF16: bool>(
+        from: View,
+        first: usize,
+        lanes: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        width: usize,
+    ) {
         // SAFETY: the caller's promise.
-        unsafe { panel_by_words::<BF16>(from, first, lanes, 0..units(BF16, k), k, 1.0, to, width, width) };
+        unsafe { panel_by_words::<BF16>(from, first, lanes, 0..units(BF16, k), k, scale, to, width, width) };
     }
 }
 
@@ -278,22 +293,37 @@ impl Avx2 {
 #[cfg(target_arch = "x86_64")]
 impl Pack for Avx2 {
     #[inline(always)]
-    unsafe fn left<const BF16: bool>(from: View, first: usize, end: usize, k: usize, scale: f32, to: *mut u32) {
-        let words = units(BF16, k) * Self::ROWS;
+    unsafe fn left<const BF16: bool>(
+        from: View,
+        first: usize,
+        end: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        apart: usize,
+    ) {
         for (panel, row) in (first..end).step_by(Self::ROWS).enumerate() {
             // SAFETY: the caller's promise. Lanes past the sixth are read where they exist, and not stored.
             unsafe {
-                Self::lanes::<BF16>(from, row, end - row, k, scale, to.add(panel * words), Self::ROWS, Self::ROWS)
+                Self::lanes::<BF16>(from, row, end - row, k, scale, to.add(panel * apart), Self::ROWS, Self::ROWS)
             };
         }
     }
 
     #[inline(always)]
-    unsafe fn right<const BF16: bool>(from: View, first: usize, lanes: usize, k: usize, to: *mut u32, width: usize) {
+    unsafe fn right<const BF16: bool>(
+        from: View,
+        first: usize,
+        lanes: usize,
+        k: usize,
+        scale: f32,
+        to: *mut u32,
+        width: usize,
+    ) {
         for group in (0..width).step_by(8) {
             let present = lanes.saturating_sub(group);
             // SAFETY: the caller's promise.
-            unsafe { Self::lanes::<BF16>(from, first + group, present, k, 1.0, to.add(group), 8, width) };
+            unsafe { Self::lanes::<BF16>(from, first + group, present, k, scale, to.add(group), 8, width) };
         }
     }
 }
@@ -385,6 +415,7 @@ macro_rules! avx512 {
                 first: usize,
                 lanes: usize,
                 k: usize,
+                scale: f32,
                 to: *mut u32,
                 width: usize,
             ) {
@@ -393,12 +424,12 @@ macro_rules! avx512 {
                     if from.lanes_outside {
                         for group in (0..width).step_by(8) {
                             let lanes = lanes.saturating_sub(group).min(8);
-                            Self::eight_lanes::<BF16>(from, first + group, lanes, k, 1.0, to.add(group), width);
+                            Self::eight_lanes::<BF16>(from, first + group, lanes, k, scale, to.add(group), width);
                         }
                     } else {
                         for group in (0..width).step_by(16) {
                             let (lanes, low) = (lanes.saturating_sub(group).min(16), to.add(group));
-                            Self::sixteen_lanes::<BF16>(from, first + group, lanes, k, 1.0, low, low.add(8), width);
+                            Self::sixteen_lanes::<BF16>(from, first + group, lanes, k, scale, low, low.add(8), width);
                         }
                     }
                 }
@@ -412,8 +443,8 @@ macro_rules! avx512 {
                 k: usize,
                 scale: f32,
                 mut to: *mut u32,
+                apart: usize,
             ) {
-                let panel = units(BF16, k) * 8;
                 let mut row = first;
                 while row < end {
                     // SAFETY: the caller's promise.
@@ -421,12 +452,12 @@ macro_rules! avx512 {
                         if from.lanes_outside {
                             Self::eight_lanes::<BF16>(from, row, (end - row).min(8), k, scale, to, 8);
                             row += 8;
-                            to = to.add(panel);
+                            to = to.add(apart);
                         } else {
-                            let high = if end - row > 8 { to.add(panel) } else { std::ptr::null_mut() };
+                            let high = if end - row > 8 { to.add(apart) } else { std::ptr::null_mut() };
                             Self::sixteen_lanes::<BF16>(from, row, (end - row).min(16), k, scale, to, high, 8);
                             row += 16;
-                            to = to.wrapping_add(2 * panel);
+                            to = to.wrapping_add(2 * apart);
                         }
                     }
                 }

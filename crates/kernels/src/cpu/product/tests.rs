@@ -72,7 +72,7 @@ impl Case {
         let mut to = vec![f32::NAN; self.m * self.lanes];
         let from = add.then(|| Place { at: self.from.as_ptr().cast_mut(), stride: self.lanes });
         let (m, k, to_at) = (self.m, self.k, Place { at: to.as_mut_ptr(), stride: self.lanes });
-        let product = Product { m, k, left, scale, right, pieces, from, to: to_at };
+        let product = Product { m, k, left, scale, right, pieces, inners: &[], from, to: to_at };
         // SAFETY: the operands and the result are whole vectors of this test.
         unsafe { if here { kernels.run_here(&product) } else { kernels.run(&product) } }
         to
@@ -261,6 +261,7 @@ fn pieces_are_added_to_their_part() {
             scale: 1.0,
             right: Operand::Forward(&frozen),
             pieces: &[piece],
+            inners: &[],
             from: Some(Place { at: case.from.as_ptr().cast_mut(), stride: 150 }),
             to: Place { at: found.as_mut_ptr(), stride: 150 },
         };
@@ -274,6 +275,52 @@ fn pieces_are_added_to_their_part() {
             }
         }
         assert!(found == expected, "{kernels:?}");
+    }
+}
+
+#[test]
+fn rows_made_beside_a_product_are_those_of_a_product_of_their_own() {
+    struct Span {
+        of: Range<usize>,
+        lanes: usize,
+        right: Vec<f32>,
+    }
+    // Spans that begin at a chain and elsewhere, across the steps of a block; full registers of lanes and not.
+    let (lanes, k) = (300, 3200);
+    let spans = [(256..1900, 16), (0..3200, 60), (100..301, 5)].map(|(of, lanes)| {
+        let right = numbers(7, lanes * of.len());
+        Span { of, lanes, right }
+    });
+    for m in [200, 40] {
+        let case = Case::new(m, lanes, k);
+        let left = View::lanes_by_k(case.left.as_ptr(), k);
+        let right = Operand::Plain(View::lanes_by_k(case.right.as_ptr(), k), lanes);
+        for (kernels, here) in kernels().flat_map(|kernels| [(kernels, false), (kernels, true)]) {
+            let mut found = spans.each_ref().map(|span| vec![f32::NAN; m * span.lanes]);
+            let mut places = found.iter_mut().map(|found| found.as_mut_ptr());
+            let inners = spans.each_ref().map(|Span { of, lanes, right }| Inner {
+                of: of.clone(),
+                lanes: *lanes,
+                right: View::lanes_by_k(right.as_ptr(), of.len()),
+                scale: 0.7,
+                to: Place { at: places.next().unwrap_or(std::ptr::null_mut()), stride: *lanes },
+            });
+            let mut to = vec![0.0; m * lanes];
+            let place = Place { at: to.as_mut_ptr(), stride: lanes };
+            let product =
+                Product { m, k, left, scale: 1.0, right, pieces: &[], inners: &inners, from: None, to: place };
+            // SAFETY: the operands and the results are whole vectors of this test.
+            unsafe { if here { kernels.run_here(&product) } else { kernels.run(&product) } }
+            assert!(to == case.run(kernels, left, right, 1.0, false, here), "the product with {kernels:?}");
+            for (Span { of, lanes, right }, found) in spans.iter().zip(&found) {
+                for (i, found) in found.iter().enumerate() {
+                    let (row, lane) = (i / lanes, i % lanes);
+                    let term = |u| (case.left[row * k + of.start + u], right[lane * of.len() + u] * 0.7);
+                    let expected = chains(kernels.bf16, None, 1.0, (0..of.len()).map(term));
+                    assert!(*found == expected, "row {row}, lane {lane} of {of:?} with {kernels:?}");
+                }
+            }
+        }
     }
 }
 

@@ -15,15 +15,33 @@ pub(super) struct Left {
 }
 
 impl Left {
-    /// A packed panel of `height` rows.
-    pub fn packed(at: *const u32, height: usize) -> Self {
-        Self { at, row: 1, unit: height }
+    /// Packed panels of `height` rows and so many units. Here the rows of a panel lie side by side, and `row` is a panel.
+    pub fn packed(at: *const u32, height: usize, units: usize) -> Self {
+        Self { at, row: height * units, unit: height }
+    }
+
+    /// The packed panels from the one that begins with this row on, without the units before this one.
+    pub fn panel_of(self, row: usize, unit: usize) -> Self {
+        Self { at: self.at.wrapping_add(self.before(true, self.unit, row) + unit * self.unit), ..self }
+    }
+
+    /// Words before a row, in panels of `height` rows where they are packed.
+    #[inline(always)]
+    fn before(self, packed: bool, height: usize, row: usize) -> usize {
+        if packed { row / height * self.row + row % height } else { row * self.row }
     }
 }
 
 /// A right operand as a tile reads it: the lanes of a unit lie side by side, `unit` words after those of the last.
 #[derive(Clone, Copy)]
 pub(super) struct Right {
+    pub at: *const u32,
+    pub unit: usize,
+}
+
+/// What a tile asks the second-level cache for while it computes: a word at each unit, `unit` words further each time.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
     pub at: *const u32,
     pub unit: usize,
 }
@@ -43,9 +61,9 @@ impl Place {
     }
 }
 
-/// `to = from + A B` over `units` words of k, in `rows` rows and `width` lanes. Without `from`: from zero.
-/// `PACKED`: the left rows lie as [unit][I::ROWS], whatever `left` says. `rows` <= I::ROWS; `width` a multiple of GROUP,
-/// at most PANEL.
+/// `to = from + A B` over `units` words of k, in `rows` rows and `width` lanes. Without `from`: from zero. `ahead` is only
+/// asked for. `PACKED`: the left rows lie in panels of I::ROWS. `rows` <= I::TALL, or, of more than one register of lanes,
+/// I::ROWS; `width` a multiple of GROUP, at most PANEL.
 ///
 /// # Safety
 /// The processor has `I`; `left` and `right` reach `units` units; `from` and `to` reach `rows` x `width`, and nothing
@@ -55,21 +73,24 @@ pub(super) unsafe fn tile<I: Isa, const BF16: bool, const PACKED: bool>(
     units: usize,
     left: Left,
     right: Right,
+    ahead: Ahead,
     rows: usize,
     width: usize,
     from: Option<Place>,
     to: Place,
 ) {
-    debug_assert!(rows <= I::ROWS, "a tile of {rows} rows, at most {}", I::ROWS);
+    let most = if width == I::WIDTH { I::TALL } else { I::ROWS };
+    debug_assert!(rows <= most, "a tile of {rows} rows, at most {most}");
     let mut row = 0;
     // Of an edge tile some rows, then the others: every height and width is code of its own, and takes its time to compile.
     while row < rows {
         let height = match rows - row {
-            whole if whole == I::ROWS => whole,
+            tall if tall >= I::TALL => I::TALL,
+            whole if whole >= I::ROWS => I::ROWS,
             4.. => 4,
             some => some.min(2),
         };
-        let left = Left { at: left.at.wrapping_add(row * if PACKED { 1 } else { left.row }), ..left };
+        let left = Left { at: left.at.wrapping_add(left.before(PACKED, I::ROWS, row)), ..left };
         let (from, to) = (from.map(|from| from.after(row, 0)), to.after(row, 0));
         let mut lane = 0;
         while lane < width {
@@ -79,10 +100,10 @@ pub(super) unsafe fn tile<I: Isa, const BF16: bool, const PACKED: bool>(
                 let right = Right { at: right.at.add(lane), ..right };
                 let (from, to) = (from.map(|from| from.after(0, lane)), to.after(0, lane));
                 match vectors {
-                    1 => rows_of::<I, BF16, PACKED, 1>(units, left, right, height, from, to),
-                    2 => rows_of::<I, BF16, PACKED, 2>(units, left, right, height, from, to),
-                    3 => rows_of::<I, BF16, PACKED, 3>(units, left, right, height, from, to),
-                    _ => rows_of::<I, BF16, PACKED, 4>(units, left, right, height, from, to),
+                    1 => rows_of::<I, BF16, PACKED, 1>(units, left, right, ahead, height, from, to),
+                    2 => rows_of::<I, BF16, PACKED, 2>(units, left, right, ahead, height, from, to),
+                    3 => rows_of::<I, BF16, PACKED, 3>(units, left, right, ahead, height, from, to),
+                    _ => rows_of::<I, BF16, PACKED, 4>(units, left, right, ahead, height, from, to),
                 }
             }
             lane += vectors * I::WIDTH;
@@ -96,6 +117,7 @@ unsafe fn rows_of<I: Isa, const BF16: bool, const PACKED: bool, const N: usize>(
     units: usize,
     left: Left,
     right: Right,
+    ahead: Ahead,
     rows: usize,
     from: Option<Place>,
     to: Place,
@@ -106,12 +128,13 @@ unsafe fn rows_of<I: Isa, const BF16: bool, const PACKED: bool, const N: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         match rows {
-            1 => chains::<I, BF16, PACKED, 1, N>(units, left, right, from, to),
-            2 => chains::<I, BF16, PACKED, 2, N>(units, left, right, from, to),
-            4 => chains::<I, BF16, PACKED, 4, N>(units, left, right, from, to),
-            6 if I::ROWS == 6 => chains::<I, BF16, PACKED, 6, N>(units, left, right, from, to),
-            8 if I::ROWS == 8 => chains::<I, BF16, PACKED, 8, N>(units, left, right, from, to),
-            _ => unreachable!("a tile of at most {} rows", I::ROWS),
+            1 => chains::<I, BF16, PACKED, 1, N>(units, left, right, ahead, from, to),
+            2 => chains::<I, BF16, PACKED, 2, N>(units, left, right, ahead, from, to),
+            4 => chains::<I, BF16, PACKED, 4, N>(units, left, right, ahead, from, to),
+            6 if I::ROWS == 6 => chains::<I, BF16, PACKED, 6, N>(units, left, right, ahead, from, to),
+            8 if I::ROWS == 8 => chains::<I, BF16, PACKED, 8, N>(units, left, right, ahead, from, to),
+            16 if I::TALL == 16 && N == 1 => chains::<I, BF16, PACKED, 16, N>(units, left, right, ahead, from, to),
+            _ => unreachable!("a tile of at most {} rows", I::TALL),
         }
     }
 }
@@ -121,10 +144,11 @@ unsafe fn chains<I: Isa, const BF16: bool, const PACKED: bool, const R: usize, c
     units: usize,
     left: Left,
     right: Right,
+    mut ahead: Ahead,
     mut from: Option<Place>,
     to: Place,
 ) {
-    let (row, unit) = if PACKED { (1, I::ROWS) } else { (left.row, left.unit) };
+    let unit = if PACKED { I::ROWS } else { left.unit };
     let (mut a, mut b, mut rest) = (left.at, right.at, units);
     loop {
         let now = rest.min(CHAIN_UNITS);
@@ -138,11 +162,13 @@ unsafe fn chains<I: Isa, const BF16: bool, const PACKED: bool, const R: usize, c
                     *lanes = I::load(b.add(j * I::WIDTH).cast());
                 }
                 for (i, sums) in sums.iter_mut().enumerate() {
-                    let own = I::splat(*a.add(i * row));
+                    let own = I::splat(*a.add(left.before(PACKED, I::ROWS, i)));
                     for (sum, lanes) in sums.iter_mut().zip(lanes) {
                         *sum = if BF16 { I::dot_pairs(own, lanes, *sum) } else { I::multiply_add(own, lanes, *sum) };
                     }
                 }
+                I::prefetch(ahead.at);
+                ahead.at = ahead.at.wrapping_add(ahead.unit);
                 a = a.wrapping_add(unit);
                 b = b.wrapping_add(right.unit);
             }
