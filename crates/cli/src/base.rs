@@ -12,7 +12,7 @@ use crate::command::{Failure, begun, tell};
 use crate::run::Reporter;
 
 /// Network and threads.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct MachineArgs {
     /// Never use the network.
     #[arg(long)]

@@ -9,6 +9,7 @@ use temper_kernels::{Cpu, Device, Precision};
 use temper_model::{LINEAR_MODULES, LlamaConfig, LoraSettings, Purpose, Tuning, default_cache_dir, hub_location};
 use temper_pipeline::{measure_products, measure_training, parameters, training_memory};
 use temper_report::{bytes, count};
+use temper_train::OptimizerSettings;
 
 use crate::base::MachineArgs;
 use crate::command::{DONE, Outcome, conclude, json};
@@ -198,7 +199,9 @@ fn size(folder: &Path) -> u64 {
 
 /// The largest of the usual shapes of Llama models whose training fits.
 fn fits(what: &'static str, device: &Cpu, tuning: &Tuning, room: usize) -> Finding {
-    let takes = |config: &LlamaConfig| training_memory(device, config, tuning, Purpose::Train, TOKENS);
+    let takes = |config: &LlamaConfig| {
+        training_memory(device, config, (tuning, Purpose::Train), &OptimizerSettings::default(), TOKENS)
+    };
     let shapes = usual_shapes();
     let best = shapes.iter().filter(|(_, config)| takes(config) <= room).max_by_key(|(_, config)| parameters(config));
     let at = format!("at {TOKENS} tokens a micro-batch");
@@ -218,7 +221,7 @@ fn fits(what: &'static str, device: &Cpu, tuning: &Tuning, room: usize) -> Findi
 }
 
 fn needs(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, room: usize, what: &'static str) -> Finding {
-    let takes = training_memory(device, config, tuning, Purpose::Train, TOKENS);
+    let takes = training_memory(device, config, (tuning, Purpose::Train), &OptimizerSettings::default(), TOKENS);
     Finding::new(
         what,
         format!("this base needs {}", bytes(takes as u64)),

@@ -18,6 +18,7 @@ mod init;
 mod interrupt;
 mod machine;
 mod plan;
+mod probe;
 mod report;
 mod resume;
 mod run;
@@ -46,6 +47,7 @@ struct Cli {
 enum Command {
     Init(init::Args),
     Plan(plan::Args),
+    Probe(probe::Args),
     Run(run::Args),
     Resume(resume::Args),
     Average(average::Args),
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Init(args) => init::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Run(args) => run::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Average(args) => average::run(&args),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use temper_data::SourceReport;
-use temper_pipeline::{Options, Plan, SelfPlan, StagePlan};
+use temper_pipeline::{Advice, Options, Plan, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
 use crate::base::RecipeArgs;
@@ -88,6 +88,16 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     for (i, stage) in plan.stages.iter().enumerate() {
         line(stage_text(i, stage));
     }
+    for Advice { kinds, because } in &plan.advice {
+        let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+        line(format!("advice: start from a checkpoint that is {}: {because}", kinds.join(" or ")));
+    }
+    if !plan.advice.is_empty() {
+        line(
+            "        said of Amazon's Nova models; `temper probe` measures it for these rows and these checkpoints"
+                .to_owned(),
+        );
+    }
     for warning in &plan.warnings {
         line(format!("warning: {warning}"));
     }
@@ -170,7 +180,10 @@ pub fn not_read(fields: &BTreeMap<String, usize>) -> Option<String> {
 }
 
 fn stage_text(index: usize, stage: &StagePlan) -> String {
-    let mut out = format!("\nstage {} of kind {}: {} steps\n", index + 1, stage.kind, stage.steps);
+    let mut out = format!("\nstage {} of kind {}, {}: {} steps\n", index + 1, stage.kind, stage.mode, stage.steps);
+    if let Some(rule) = &stage.rule {
+        let _ = writeln!(out, "{rule}");
+    }
     let rows = stage
         .files
         .iter()
@@ -255,6 +268,10 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     let peak = stage.fit.learning_rate.peak;
     let _ = writeln!(out, "learning rate, peak {peak:e}, last {:.2e}", stage.learning_rates.last().unwrap_or(&0.0));
     let _ = writeln!(out, "{}", curve(&stage.learning_rates, peak));
+    for part in &stage.rates {
+        let what = if part.modules.is_empty() { "the rest".to_owned() } else { part.modules.join(", ") };
+        let _ = writeln!(out, "  peak {:e} for {what}: {} parameters", part.learning_rate, count(part.parameters));
+    }
     let e = &stage.estimate;
     let _ = writeln!(
         out,

@@ -12,8 +12,7 @@ use temper_train::{PreferenceMetrics, Progress};
 
 use crate::base::RecipeArgs;
 use crate::command::{DONE, Failure, INTERRUPTED, Outcome, conclude, json, tell};
-use crate::interrupt;
-use crate::verdict;
+use crate::{interrupt, probe, verdict};
 
 /// Train as the recipe says, judge on both axes, write the run folder.
 #[derive(clap::Args)]
@@ -23,6 +22,9 @@ pub struct Args {
     /// The run folder, in place of the recipe's `output`.
     #[arg(long)]
     output: Option<PathBuf>,
+    /// Starts from the checkpoint that `temper probe` found best, in place of the recipe's `base`.
+    #[arg(long)]
+    probed: bool,
     /// Moves an older run of that folder aside (to NAME.1) instead of refusing.
     #[arg(long)]
     overwrite: bool,
@@ -44,6 +46,10 @@ pub fn cache(no_cache: bool) -> Option<Cache> {
 }
 
 pub fn run(mut args: Args) -> Outcome {
+    if args.probed {
+        let base = probe::winner(&args.recipe.recipe, &args.recipe.sets)?;
+        args.recipe.sets.push(base);
+    }
     args.recipe.sets.extend(args.output.iter().map(|path| format!("output={}", path.display())));
     let options = Options {
         write_self: true,
@@ -64,9 +70,10 @@ pub fn carry_out(prepared: &Prepared, options: &Options, as_json: bool) -> Outco
     tell(format_args!("{} on {}; {}", plan.name, plan.base.description, plan.device));
     for (i, stage) in plan.stages.iter().enumerate() {
         tell(format_args!(
-            "stage {}: {}, {} steps, {} trained parameters, about {} of memory and {}",
+            "stage {}: {} ({}), {} steps, {} trained parameters, about {} of memory and {}",
             i + 1,
             stage.kind,
+            stage.mode,
             stage.steps,
             count(stage.trained_parameters),
             bytes(stage.estimate.memory_bytes as u64),
@@ -237,6 +244,8 @@ impl Reporter {
             Event::Stopped { step, reason, advice, .. } => {
                 self.say(&format!("ended early after step {step}: {reason}\nhint: {advice}"));
             }
+            Event::Probing { name, kind } => self.say(&format!("checkpoint {name} ({kind})")),
+            Event::Chosen { stage, reason, .. } => self.say(&format!("stage {}: {reason}", stage + 1)),
             Event::FirstStep { begun, done, phases } => {
                 let mut parts: Vec<String> = Vec::new();
                 for phase in phases.iter().filter(|phase| phase.seconds >= 0.05) {

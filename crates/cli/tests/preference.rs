@@ -69,7 +69,7 @@ fn a_run_prefers_what_the_pairs_prefer_and_tells_it() {
     let plan = folder.temper(&["plan", &folder.recipe()]);
     ends(&plan, 0, &[]);
     for piece in [
-        "stage 1 of kind dpo: 12 steps",
+        "stage 1 of kind dpo, lora: 12 steps",
         "loss sigmoid, beta 0.2, label smoothing 0, weight of the better answers' own loss 0.1",
         "reference: the start; it scores 48 pairs of",
         "loss ipo, beta 0.1",

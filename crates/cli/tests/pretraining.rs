@@ -108,3 +108,28 @@ fn a_finished_model_is_warmed_up_again() {
     let rates: Vec<f64> = lines.iter().filter_map(|line| line["learning_rate"].as_f64()).collect();
     assert_eq!(rates[..4], [1e-2; 4], "a warm-up of one step, then the peak again");
 }
+
+/// General conversations keep what a model knows of talking: their answers are trained beside the domain's text. As the domain itself
+/// they are another kind of stage.
+#[test]
+fn general_conversations_stand_beside_text() {
+    let folder = folder();
+    let chat = root().join("data/tests/tiny_train.jsonl").display().to_string();
+    let mix = format!(
+        "    mix: {{unit: samples, domain: 50, general: [{{name: chat, path: {chat}, share: 100}}]}}\n    lora_rank: 4\n"
+    );
+    let text = std::fs::read_to_string(folder.path("recipe.yaml")).unwrap();
+    let mixed = text.replacen("    lora_rank: 4\n", &mix, 1).replacen("max_length: 16", "max_length: 48", 1);
+    folder.write_recipe(&mixed);
+    run(&folder, "mixed", &[]);
+    let plan: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path("mixed/plan.json")).unwrap()).unwrap();
+    let source = &plan["stages"][0]["shares"]["sources"][1];
+    let drawn = |field: &str| source["drawn"][field].as_u64().unwrap();
+    assert_eq!((source["name"].as_str(), drawn("samples")), (Some("chat"), 6));
+    assert!(0 < drawn("trained_tokens") && drawn("trained_tokens") < drawn("processed_tokens"), "{source}");
+
+    folder.write_recipe(&mixed.replacen("tiny_prose.jsonl", "tiny_train.jsonl", 1));
+    let refused = folder.temper(&["plan", &folder.recipe()]);
+    ends(&refused, 2, &["cpt trains on rows with `text`", "tiny_train.jsonl holds"]);
+}

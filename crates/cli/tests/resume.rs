@@ -91,30 +91,12 @@ fn ctrl_c_ends_after_the_step_with_a_checkpoint_and_3() {
     ends(&folder.temper(&["resume", &run]), 0, &["is finished"]);
 }
 
-/// Stops the run after step `step` of the first stage by an exit that nothing prepares for.
-fn killed_after(folder: &Folder, step: usize, more: &[&str]) {
-    let mut arguments = vec!["run", "--no-cache"];
-    let recipe = folder.recipe();
-    arguments.push(&recipe);
-    arguments.extend(more);
-    let mut child = folder.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let awaited = format!("step {step} of 12");
-    lines.find(|line| line.as_ref().unwrap().starts_with(&awaited)).unwrap().unwrap();
-    let checkpoint = folder.path(&format!("run/checkpoints/stage-1/step-{step:06}"));
-    while !checkpoint.is_dir() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
 #[test]
 fn a_damaged_checkpoint_is_skipped_and_said() {
     let folder = Folder::new();
     let expected = alone(&folder);
     let run = folder.path("run").display().to_string();
-    killed_after(&folder, 6, &[]);
+    folder.kill_after(1, 6, &[]);
     let stage = folder.path("run/checkpoints/stage-1");
     let mut steps: Vec<_> = std::fs::read_dir(&stage)
         .unwrap()
@@ -188,7 +170,7 @@ fn two_processes_do_not_write_one_run() {
 fn a_changed_recipe_is_listed_and_only_harmless_changes_go_on() {
     let folder = Folder::new();
     let run = folder.path("run").display().to_string();
-    killed_after(&folder, 4, &[]);
+    folder.kill_after(1, 4, &[]);
     let unsafe_change = ["resume", &run, "--set", "seed=43", "--set", "stages.0.save_steps=3"];
     let output = folder.temper(&unsafe_change);
     ends(&output, 2, &["changed (needs --accept): seed: 42 -> 43", "changed: stages.0.save_steps: 1 -> 3", "--accept"]);
@@ -219,7 +201,7 @@ fn a_harmless_change_gives_the_same_bytes() {
     let folder = Folder::new();
     let expected = alone(&folder);
     let run = folder.path("run").display().to_string();
-    killed_after(&folder, 4, &[]);
+    folder.kill_after(1, 4, &[]);
     let resumed = folder.temper(&["resume", &run, "--no-cache", "--set", "stages.0.save_steps=5"]);
     ends(&resumed, 0, &["changed: stages.0.save_steps: 1 -> 5"]);
     same(&expected, &folder.result("run"));
@@ -240,7 +222,7 @@ fn another_micro_batch_from_the_middle_on_sees_the_same_rows_in_the_same_steps()
     let folder = Folder::new();
     alone(&folder);
     let run = folder.path("run").display().to_string();
-    killed_after(&folder, 6, &[]);
+    folder.kill_after(1, 6, &[]);
     let resumed = folder.temper(&["resume", &run, "--no-cache", "--set", "stages.0.micro_batch_tokens=512"]);
     let note =
         "changed: stages.0.micro_batch_tokens: 256 -> 512 (same rows in the same steps; sums differ in the last bits)";

@@ -18,6 +18,27 @@ pub enum Tuning {
     Full,
 }
 
+impl Tuning {
+    /// Names and shapes of what is trained of a model of this shape, as [`Llama::trained`](crate::Llama::trained) has them,
+    /// in another order.
+    pub fn trained(&self, config: &LlamaConfig) -> Vec<(String, [usize; 2])> {
+        let matrix = |(name, shape): (String, Vec<usize>)| match shape[..] {
+            [rows, cols] => (name, [rows, cols]),
+            _ => (name, [1, shape.iter().product()]),
+        };
+        match self {
+            Self::Frozen => Vec::new(),
+            Self::Lora(lora) => lora.trained(config),
+            Self::Full => config.tensor_shapes().into_iter().map(matrix).collect(),
+        }
+    }
+
+    /// Numbers that are trained of a model of this shape.
+    pub fn numbers(&self, config: &LlamaConfig) -> usize {
+        self.trained(config).iter().map(|(_, [rows, cols])| rows * cols).sum()
+    }
+}
+
 /// The adapters of a LoRA run. Names and defaults are PEFT's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraSettings {
@@ -102,26 +123,38 @@ impl LoraSettings {
 
     /// What a workspace holds for them in a model of this shape.
     pub fn space(&self, config: &LlamaConfig) -> AdapterSpace {
-        AdapterSpace { inner: self.sizes(config).0, dora: self.dora, dropout: self.dropout.is_some() }
+        AdapterSpace { inner: self.widths(config), dora: self.dora, dropout: self.dropout.is_some() }
     }
 
-    /// Inner widths of the adapters of a layer's four fused linears, of each the widest of all layers, and the numbers of all
-    /// adapters and tables together, in a model of this shape.
-    pub fn sizes(&self, config: &LlamaConfig) -> ([usize; 4], usize) {
-        let (mut widths, mut numbers) = ([0; 4], 0);
+    /// Inner widths of the adapters of a layer's four fused linears, of each the widest of all layers, in a model of this
+    /// shape.
+    pub fn widths(&self, config: &LlamaConfig) -> [usize; 4] {
+        let mut widths = [0; 4];
         for layer in 0..config.num_hidden_layers {
             for (width, fused) in widths.iter_mut().zip(Fused::of_layer(config, layer)) {
-                let parts = fused.parts();
-                let adapted = parts.iter().filter(|part| part.is_adapted(self));
-                let inner = self.rank * adapted.clone().count();
-                let outs = adapted.map(|part| part.rows.len()).sum::<usize>();
-                numbers += inner * fused.weight.cols + (self.rank + usize::from(self.dora)) * outs;
-                *width = inner.max(*width);
+                let adapted = fused.parts().iter().filter(|part| part.is_adapted(self)).count();
+                *width = (self.rank * adapted).max(*width);
             }
         }
-        let tables = if config.tie_word_embeddings { &TABLES[..1] } else { &TABLES[..] };
-        let trained = tables.iter().filter(|table| self.trains_table(config, table)).count();
-        (widths, numbers + trained * config.vocab_size * config.hidden_size)
+        widths
+    }
+
+    /// Names and shapes of all adapters and tables in a model of this shape.
+    fn trained(&self, config: &LlamaConfig) -> Vec<(String, [usize; 2])> {
+        let mut all = Vec::new();
+        for fused in (0..config.num_hidden_layers).flat_map(|layer| Fused::of_layer(config, layer)) {
+            for part in fused.parts().iter().filter(|part| part.is_adapted(self)) {
+                let (path, outs) = (&part.path, part.rows.len());
+                all.push((format!("{path}.lora_A.weight"), [self.rank, fused.weight.cols]));
+                all.push((format!("{path}.lora_B.weight"), [outs, self.rank]));
+                all.extend(self.dora.then(|| (format!("{path}.lora_magnitude_vector"), [outs, 1])));
+            }
+        }
+        // A tied head is the embedding.
+        let tables = TABLES.into_iter().zip([Some(Fused::embedding(config)), Fused::head(config)]);
+        let tables = tables.filter(|(name, _)| self.trains_table(config, name)).filter_map(|(_, table)| table);
+        all.extend(tables.map(|Fused { weight, .. }| (format!("{}.weight", weight.name), [weight.rows, weight.cols])));
+        all
     }
 }
 

@@ -20,7 +20,7 @@ use crate::judge::{Models, Split, judge};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::reference::{References, references};
 use crate::run::Event;
-use crate::start::{Start, load, load_result, start_after};
+use crate::start::{Start, load, load_result, result_of, start_after, start_of};
 use crate::{PipelineError, export};
 
 /// One point between base and tuned.
@@ -160,12 +160,7 @@ impl<'p> Line<'p> {
 
     /// The weights that the last stage started from, opened anew.
     fn before(&self) -> Result<Start<'p>, PipelineError> {
-        let mut start = Start::Base(&self.prepared.base.checkpoint);
-        for (index, stage) in self.prepared.stages[..self.index].iter().enumerate() {
-            let result = Checkpoints::open(self.run, index)?.result();
-            start = start_after(self.prepared, stage, stage.weight_average, start, &result)?;
-        }
-        Ok(start)
+        start_of(self.prepared, self.run, self.index)
     }
 
     /// The weights at `weight`, as they are read one by one.
@@ -174,7 +169,7 @@ impl<'p> Line<'p> {
         if prepared.leaves_adapter() {
             return start_after(prepared, stage, stage.weight_average * weight, self.before()?, result);
         }
-        let tuned = start_after(prepared, stage, stage.weight_average, self.before()?, result)?;
+        let tuned = result_of(prepared, self.run, self.index)?;
         Ok(Start::Averaged(Box::new((Start::Base(&prepared.base.checkpoint), tuned, weight as f32))))
     }
 

@@ -14,6 +14,7 @@ use temper_run::{RunError, sha256_file, to_json_pretty, write_dir_atomic};
 use temper_train::{Fit, FitOutcome, FitState};
 
 use crate::PipelineError;
+use crate::choice::Choice;
 use crate::watch::WatchState;
 
 const TRAINER: &str = "trainer.safetensors";
@@ -53,6 +54,9 @@ pub(crate) struct Finished {
     pub watch: WatchState,
     /// The stage's lines of `metrics.jsonl`.
     pub metrics: Vec<serde_json::Value>,
+    /// Of a part that was to better the one before: whether it did. Where not, there are no weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<Choice>,
 }
 
 /// A checkpoint that cannot be used, and why.
@@ -221,15 +225,17 @@ impl Checkpoints {
         Ok(state)
     }
 
-    /// Writes the stage's result: the weights (an adapter, or the whole model), which `save` puts into a folder, and how it
-    /// ended. With this folder the stage is done.
+    /// Writes the stage's result: the weights (an adapter, or the whole model), which `save` puts into a folder, unless they are
+    /// not taken, and how it ended. With this folder the stage is done.
     pub fn finish(
         &self,
         finished: &Finished,
         save: impl FnOnce(&Path) -> Result<(), PipelineError>,
     ) -> Result<(), PipelineError> {
         write_dir_atomic(&self.dir.join(RESULT), |aside| {
-            save(&weights(aside))?;
+            if finished.is_taken() {
+                save(&weights(aside))?;
+            }
             write(&aside.join(OUTCOME), &to_json_pretty(finished)?)
         })
     }
@@ -246,8 +252,19 @@ impl Checkpoints {
 }
 
 impl Finished {
-    pub fn new(key: &str, outcome: FitOutcome, watch: WatchState, metrics: Vec<serde_json::Value>) -> Self {
-        Self { format: FORMAT, key: key.to_owned(), outcome, watch, metrics }
+    pub fn new(
+        key: &str,
+        outcome: FitOutcome,
+        watch: WatchState,
+        metrics: Vec<serde_json::Value>,
+        choice: Option<Choice>,
+    ) -> Self {
+        Self { format: FORMAT, key: key.to_owned(), outcome, watch, metrics, choice }
+    }
+
+    /// Whether the run goes on from the stage's weights.
+    pub fn is_taken(&self) -> bool {
+        self.choice.as_ref().is_none_or(|choice| choice.taken)
     }
 
     /// Reads `outcome.json` of a result folder; none where it is not there, or not of this key.

@@ -245,8 +245,8 @@ pub fn check_stage(
 }
 
 /// Refuses data in which errors were found that nothing takes out and the recipe does not allow.
-pub(crate) fn refuse(recipe: &Recipe, reports: &[CheckReport]) -> Result<(), PipelineError> {
-    let refused = recipe.stages.iter().zip(reports).find(|(_, report)| report.refuses());
+pub(crate) fn refuse(stages: &[Stage], reports: &[CheckReport]) -> Result<(), PipelineError> {
+    let refused = stages.iter().zip(reports).find(|(_, report)| report.refuses());
     let Some((stage, report)) = refused else { return Ok(()) };
     let findings: Vec<&temper_data::Finding> =
         report.findings.iter().filter(|finding| finding.action == temper_data::Action::Refused).collect();

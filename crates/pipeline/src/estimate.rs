@@ -24,7 +24,7 @@ use serde_json::json;
 use temper_data::{DataError, MicroBatch, PairBatch, Target};
 use temper_kernels::{Cpu, Device, Precision, Tensor, Write};
 use temper_model::{AdapterSpace, Beginnings, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
-use temper_train::{AdamWSettings, Batches, Optimizer, evaluate, step};
+use temper_train::{Batches, FitSettings, Optimizer, OptimizerSettings, evaluate, step};
 
 use self::judging::Judging;
 pub(crate) use self::rates::Rates;
@@ -108,15 +108,6 @@ pub fn parameters(config: &LlamaConfig) -> usize {
     config.tensor_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
 }
 
-/// Numbers that are trained.
-pub fn trained_parameters(config: &LlamaConfig, tuning: &Tuning) -> usize {
-    match tuning {
-        Tuning::Frozen => 0,
-        Tuning::Full => parameters(config),
-        Tuning::Lora(lora) => lora.sizes(config).1,
-    }
-}
-
 fn adapter_space(config: &LlamaConfig, tuning: &Tuning) -> AdapterSpace {
     match tuning {
         Tuning::Lora(lora) => lora.space(config),
@@ -132,23 +123,31 @@ fn packed(device: &Cpu) -> usize {
     }
 }
 
-/// Bytes of training at micro-batches of `tokens` tokens: what is trained in f32 with its gradient and two moments, the
+/// Bytes of training at micro-batches of `tokens` tokens: what is trained in f32 with its gradient and moments, the
 /// weights that products read, rotary tables, activations. A frozen weight is packed twice, for the forward and for the
 /// backward; a trained one is packed for each product, the widest of them, the head, taking the most.
-pub fn training_memory(device: &Cpu, config: &LlamaConfig, tuning: &Tuning, purpose: Purpose, tokens: usize) -> usize {
+pub fn training_memory(
+    device: &Cpu,
+    config: &LlamaConfig,
+    (tuning, purpose): (&Tuning, Purpose),
+    optimizer: &OptimizerSettings,
+    tokens: usize,
+) -> usize {
     let read = match tuning {
         Tuning::Full => config.vocab_size * config.hidden_size,
         Tuning::Lora(_) | Tuning::Frozen => 2 * parameters(config),
     };
     let tables = 4 * config.rotary_numbers();
-    let weights = 4 * 4 * trained_parameters(config, tuning) + packed(device) * read + tables;
+    let trained = 2 * tuning.numbers(config) + optimizer.moments(config, tuning) + optimizer.scratch(config, tuning);
+    let weights = 4 * trained + packed(device) * read + tables;
     weights + Workspace::bytes(device, config, adapter_space(config, tuning), purpose, tokens)
 }
 
 /// [`training_memory`] of a stage of a recipe.
 pub(crate) fn stage_memory(prepared: &Prepared, stage: &PreparedStage) -> usize {
     let (config, tokens) = (prepared.base.checkpoint.config(), prepared.tokens_together(stage));
-    training_memory(&prepared.device, config, &stage.tuning, stage.purpose, tokens)
+    let optimizer = &stage.settings.optimizer;
+    training_memory(&prepared.device, config, (&stage.tuning, stage.purpose), optimizer, tokens)
 }
 
 /// The rate of the device's products of the shape of a block, in 10^9 operations a second, over about 0.2 seconds.
@@ -216,11 +215,10 @@ fn training_step(
         batch.ids.iter_mut().for_each(|id| *id %= vocabulary);
         batch.targets.iter_mut().for_each(|target| target.token %= vocabulary);
     }
-    let settings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
     let time = |layers: usize| {
         let model = stand_in(device, config, tuning, layers, positions);
         let ws = Workspace::allocate(&device, model.config(), model.adapter_space(), purpose, longest);
-        let mut optimizer = Optimizer::new(&model, settings);
+        let mut optimizer = Optimizer::new(&model, OptimizerSettings::default());
         fastest(2, || {
             // A loss of stand-in weights is finite; if it were not, the time would still be that of the step.
             let _ = step(&model, &ws, &mut optimizer, &batches, 1e-6);
@@ -384,7 +382,9 @@ impl Measured {
                 seconds(2.0, 0, rows) + seconds(2.0, of_pairs, trained)
             });
             StageSeconds {
-                training: seconds(if full { 6.0 } else { 4.0 }, tokens, rows) + scored,
+                training: seconds(if full { 6.0 } else { 4.0 }, tokens, rows)
+                    + scored
+                    + ROUGH * optimizer_seconds(config, stage, gflops),
                 validation: validations(stage) as f64 * seconds(2.0, validation.0, validation.1),
             }
         };
@@ -396,6 +396,12 @@ impl Measured {
         let stages = prepared.stages.iter().map(of_stage).collect();
         Self { gflops, stages, judgement, writing, rough: true, judging, ..Self::default() }
     }
+}
+
+/// Seconds that a stage's optimiser takes for products: a step's, whatever its tokens.
+fn optimizer_seconds(config: &LlamaConfig, stage: &PreparedStage, gflops: f64) -> f64 {
+    let FitSettings { learning_rate, optimizer, .. } = &stage.settings;
+    learning_rate.steps as f64 * optimizer.operations(config, &stage.tuning) / (gflops * 1e9)
 }
 
 fn stage_seconds(
@@ -438,7 +444,7 @@ fn stage_seconds(
     let kind = (&stage.tuning, stage.purpose);
     let key = json!([format!("{config:?}"), format!("{kind:?}"), rows, layers]);
     let seconds = rates.get("a training step", key, || training_step(rates.device, config, kind, &batches, layers));
-    let mut training = seconds * all as f64 / tokens(&batches).max(1) as f64;
+    let mut training = seconds * all as f64 / tokens(&batches).max(1) as f64 + optimizer_seconds(config, stage, gflops);
     if let Some(pairs) = Pairs::of(stage) {
         // The head once more, for the log-probabilities that decide the gradient; and the reference, once a pair.
         let rows: usize = stage.schedule.shares().sources.iter().map(|s| s.drawn.trained_tokens).sum();
@@ -489,13 +495,13 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
     let parameters = parameters(config);
     let (mut memory, mut run) = (0, RunEstimate::default());
     let mut disk: usize = export::model_bytes(prepared).iter().sum();
-    for ((stage, recipe), seconds) in prepared.stages.iter().zip(&prepared.recipe.stages).zip(&measured.stages) {
+    for ((stage, recipe), seconds) in prepared.stages.iter().zip(&prepared.parts).zip(&measured.stages) {
         memory = memory.max(stage_memory(prepared, stage));
         run.seconds += seconds.training + seconds.validation;
         run.validation_seconds += seconds.validation;
         disk += Saved::of(stage, recipe, config).kept;
         if export::saves_adapter(prepared) {
-            disk += 4 * trained_parameters(config, &stage.tuning);
+            disk += 4 * stage.tuning.numbers(config);
         }
         for source in &stage.schedule.shares().sources {
             run.processed_tokens += source.drawn.processed_tokens;

@@ -112,13 +112,13 @@ pub(crate) fn tokenizer_sha256(base: &Base) -> String {
 /// the stages before, the seed, the device and the engine's numerics.
 pub(crate) fn ingredients(prepared: &Prepared, index: usize, before: Option<&str>) -> Value {
     let hash_of = |setting: &str| hashes_of(prepared, setting).into_iter().map(Value::from).collect::<Vec<Value>>();
-    let prefix = format!("stages.{index}.");
     let mut settings = serde_json::Map::new();
-    for setting in prepared.recipe.settings() {
-        let name = setting.path.strip_prefix(&prefix).map(str::to_owned);
-        // The floors and suites that are watched may end a stage early.
-        let watched = setting.path.starts_with("evaluation.floors.") || setting.path == "evaluation.watch_items";
-        let Some(name) = name.or_else(|| watched.then(|| setting.path.clone())) else { continue };
+    // The floors and suites that are watched may end a stage early.
+    let watched = |path: &str| path.starts_with("evaluation.floors.") || path == "evaluation.watch_items";
+    let watched = prepared.recipe.settings().into_iter().filter(|setting| watched(&setting.path));
+    for setting in prepared.parts[index].settings().into_iter().chain(watched) {
+        let of_stage = setting.path.strip_prefix("stages.").and_then(|rest| rest.split_once('.'));
+        let name = of_stage.map_or(setting.path.as_str(), |(_, name)| name).to_owned();
         if WITHOUT_EFFECT.contains(&name.rsplit('.').next().unwrap_or(&name)) {
             continue;
         }

@@ -30,6 +30,16 @@ const CHAT_SAMPLES: usize = 12;
 pub(crate) struct Judged {
     pub comparison: Comparison,
     pub items: Vec<ItemRecord>,
+    /// Of the tuned model, the domain first.
+    pub scores: Vec<Scored>,
+}
+
+/// What a model scored on a suite.
+pub(crate) struct Scored {
+    pub name: String,
+    /// What items share.
+    pub clusters: Option<Vec<u32>>,
+    pub tuned: Scores,
 }
 
 /// Which rows of the domain are scored.
@@ -326,7 +336,11 @@ pub(crate) fn judge(
     if !texts {
         records = records.into_iter().map(ItemRecord::without_texts).collect();
     }
-    Ok(Judged { comparison, items: records })
+    let of_domain = domain.map(|pair| (pair.name, pair.clusters, pair.tuned.clone()));
+    let of_general = general.into_iter().map(|(name, clusters, _, tuned)| (name, clusters, tuned));
+    let scored = |(name, clusters, tuned): (&str, _, _)| Scored { name: name.to_owned(), clusters, tuned };
+    let scores = of_domain.into_iter().chain(of_general).map(scored).collect();
+    Ok(Judged { comparison, items: records, scores })
 }
 
 /// Where the base's scores are kept: they hold texts where it answers, which a run may be told to keep nowhere.

@@ -3,12 +3,14 @@
 //! [`prepare`] reads everything and computes nothing: base, rows, mix, schedule; [`Prepared::plan`] is what it found.
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
+mod advice;
 mod average;
 mod base;
 mod board;
 mod cache;
 mod checkpoints;
 mod checks;
+mod choice;
 mod estimate;
 mod export;
 mod files;
@@ -18,6 +20,7 @@ mod packed;
 mod phases;
 mod plan;
 mod prepare;
+mod probe;
 mod provenance;
 mod reference;
 mod resume;
@@ -30,19 +33,22 @@ mod stage;
 mod start;
 mod watch;
 
+pub use advice::Advice;
 pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
 pub use checkpoints::Skipped;
 pub use checks::{check_stage, stage_rules};
-pub use estimate::{RunEstimate, measure_products, measure_training, parameters, trained_parameters, training_memory};
+pub use choice::Choice;
+pub use estimate::{RunEstimate, measure_products, measure_training, parameters, training_memory};
 pub use export::{Form, export_model};
 pub use files::find_rows;
 pub use identity::{Input, NUMERICS};
 pub use judge::{BATCH_TOKENS, Split, judge_adapter};
 pub use phases::{Phase, Phases};
-pub use plan::{BasePlan, Estimate, Plan, ReferencePlan, SelfPlan, StagePlan};
+pub use plan::{BasePlan, Estimate, Plan, RatePlan, ReferencePlan, SelfPlan, StagePlan};
 pub use prepare::{Prepared, prepare};
+pub use probe::{Candidate, Probe, Probed, probe, probe_folder, probed_winner};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
 pub use run::{Event, Options, Summary, run};

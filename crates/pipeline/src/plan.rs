@@ -4,9 +4,10 @@ use serde::Serialize;
 use temper_data::{CheckReport, ShareReport, SourceReport};
 use temper_kernels::Device;
 use temper_model::LlamaConfig;
-use temper_recipe::{Export, Note, Setting, Source};
+use temper_recipe::{Export, FullStart, Note, Setting, Source, Stage};
 use temper_train::FitSettings;
 
+use crate::advice::{Advice, advice};
 use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
 use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
@@ -41,6 +42,9 @@ pub struct Plan {
     pub estimate: RunEstimate,
     /// What the base writes itself.
     pub self_data: Vec<SelfPlan>,
+    /// From which kind of checkpoint to start; empty where the recipe says of none what kind it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Advice>,
     /// What may surprise.
     pub warnings: Vec<String>,
 }
@@ -73,8 +77,15 @@ pub struct BasePlan {
 /// One stage of a plan.
 #[derive(Debug, Serialize)]
 pub struct StagePlan {
+    /// Which stage of the recipe, from 0: `lora_then_full` is two here.
+    pub of: usize,
     /// `sft`, `cpt` or `dpo`.
     pub kind: String,
+    /// `lora` or `full`.
+    pub mode: String,
+    /// What ends it early, or decides about it, beside the usual rules; none of a stage that is one training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Optimiser steps.
     pub steps: usize,
     /// Numbers that are trained.
@@ -90,10 +101,24 @@ pub struct StagePlan {
     /// Of a preference stage: what is scored before training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<ReferencePlan>,
+    /// Parts that have rates of their own, in the order of the recipe, and the rest; none where all have the stage's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<RatePlan>,
     /// The rate of every step.
     pub learning_rates: Vec<f64>,
     /// What it takes.
     pub estimate: Estimate,
+}
+
+/// A part of what a stage trains, and its rate.
+#[derive(Debug, Serialize)]
+pub struct RatePlan {
+    /// As the recipe names it; empty for what is in no group.
+    pub modules: Vec<String>,
+    /// The highest.
+    pub learning_rate: f64,
+    /// Numbers that are trained at it.
+    pub parameters: usize,
 }
 
 /// What the reference of a preference stage scores before training.
@@ -128,13 +153,15 @@ impl Plan {
         let measured = prepared.measured.get_or_init(|| Measured::of(prepared));
         let mut warnings = Vec::new();
         let stages = prepared
-            .recipe
-            .stages
+            .parts
             .iter()
             .zip(&prepared.stages)
             .enumerate()
             .map(|(i, (recipe, stage))| {
-                warn(i, stage, &mut warnings);
+                // The second part of a stage has the rows of the first.
+                if stage.after_lora.is_none() {
+                    warn(stage.of, stage, &mut warnings);
+                }
                 let seconds = measured.stages.get(i).copied().unwrap_or_default();
                 let StageSeconds { training, validation } = seconds;
                 let estimate = Estimate {
@@ -143,7 +170,7 @@ impl Plan {
                     validation_seconds: validation,
                     gflops: measured.gflops,
                 };
-                stage_plan(&recipe.kind.value.to_string(), stage, &prepared.checks[i], config, estimate)
+                stage_plan(recipe, stage, &prepared.checks[i], config, estimate)
             })
             .collect();
         let self_data: Vec<SelfPlan> =
@@ -200,9 +227,19 @@ impl Plan {
             stages,
             estimate,
             self_data,
+            advice: of_domain(prepared),
             warnings,
         }
     }
+}
+
+/// Advice by the rows of the first stage's domain.
+fn of_domain(prepared: &Prepared) -> Vec<Advice> {
+    let sources =
+        prepared.stages.iter().take(1).flat_map(|stage| stage.sources.iter().filter(|source| !source.general));
+    let (tokens, rows) = sources
+        .fold((0, 0), |(tokens, rows), source| (tokens + source.report.processed_tokens, rows + source.examples.len()));
+    advice(&prepared.recipe, tokens, rows)
 }
 
 /// The licence that the source (hub, package) declares, or the weights themselves; both where they say different things.
@@ -216,7 +253,7 @@ pub(crate) fn base_licence(source: Option<&str>, weights: Option<&str>) -> Optio
 }
 
 fn stage_plan(
-    kind: &str,
+    recipe: &Stage,
     stage: &PreparedStage,
     checks: &CheckReport,
     config: &LlamaConfig,
@@ -224,13 +261,17 @@ fn stage_plan(
 ) -> StagePlan {
     let rate = &stage.settings.learning_rate;
     StagePlan {
-        kind: kind.to_owned(),
+        of: stage.of,
+        kind: recipe.kind.value.to_string(),
+        mode: recipe.mode.value.to_string(),
+        rule: rule(stage),
         steps: rate.steps,
-        trained_parameters: estimate::trained_parameters(config, &stage.tuning),
+        trained_parameters: stage.tuning.numbers(config),
+        rates: rates(stage, config),
         files: stage.reports.clone(),
         checks: checks.clone(),
         shares: stage.schedule.shares().clone(),
-        fit: stage.settings,
+        fit: stage.settings.clone(),
         reference: stage.reference.zip(Pairs::of(stage)).map(|(model, pairs)| ReferencePlan {
             model: model.to_string(),
             pairs: pairs.len(),
@@ -239,6 +280,48 @@ fn stage_plan(
         learning_rates: (1..=rate.steps).map(|s| rate.at(s)).collect(),
         estimate,
     }
+}
+
+/// Of the parts of `mode: lora_then_full`, what makes the one follow the other.
+fn rule(stage: &PreparedStage) -> Option<String> {
+    let stops = &stage.settings.stops;
+    match stage.after_lora {
+        Some(start) => {
+            let from = match start {
+                FullStart::Merged => "what LoRA made, merged",
+                FullStart::Start => "where LoRA began",
+            };
+            Some(format!(
+                "from {from}; kept only where its validation loss is below LoRA's on the same rows, by the whole of a paired \
+                 95 % interval"
+            ))
+        }
+        None if stops.flat_gain > 0.0 => Some(format!(
+            "until the last {} validations bring less than {} of the whole fall of the validation loss",
+            stops.early_stopping_patience, stops.flat_gain
+        )),
+        None => None,
+    }
+}
+
+/// What each group of rates holds, and what is left.
+fn rates(stage: &PreparedStage, config: &LlamaConfig) -> Vec<RatePlan> {
+    let FitSettings { learning_rate, optimizer, .. } = &stage.settings;
+    if optimizer.rates.is_empty() {
+        return Vec::new();
+    }
+    let part = |modules: &[String], factor: f64| RatePlan {
+        modules: modules.to_vec(),
+        learning_rate: learning_rate.peak * factor,
+        parameters: 0,
+    };
+    let mut parts: Vec<RatePlan> = optimizer.rates.iter().map(|group| part(&group.modules, group.factor)).collect();
+    parts.push(part(&[], 1.0));
+    for (name, [rows, cols]) in stage.tuning.trained(config) {
+        let group = optimizer.rates.iter().position(|group| group.holds(&name, config.tie_word_embeddings));
+        parts[group.unwrap_or(optimizer.rates.len())].parameters += rows * cols;
+    }
+    parts
 }
 
 fn self_plan(report: &SelfReport, seconds: f64) -> SelfPlan {

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod memory;
+mod optimizer;
 mod reading;
 mod stage;
 
@@ -11,7 +12,7 @@ use std::path::Path;
 use temper_data::CheckReport;
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, Tuning, WeightsError};
-use temper_recipe::{Note, Recipe};
+use temper_recipe::{Note, Recipe, Stage};
 
 use self::memory::fit_memory;
 pub(crate) use self::reading::{read_options, row_rules};
@@ -51,6 +52,9 @@ pub struct Prepared {
     pub(crate) measure: bool,
     /// The clock from the command to the first step.
     pub phases: Phases,
+    /// The trainings that its stages are, in order.
+    pub(crate) parts: Vec<Stage>,
+    /// The same, with their rows.
     pub(crate) stages: Vec<PreparedStage>,
     /// What the base writes itself, a part for each such source.
     pub(crate) own_rows: Vec<OwnRows>,
@@ -158,7 +162,7 @@ pub fn prepare(
     let began = options.began.clone().unwrap_or_else(temper_run::utc_now);
     let base = open_base_by(&phases, &recipe.base.source.value.to_string(), sha256, options.offline, &began, on_event)?;
     let context = base.checkpoint.config().max_position_embeddings;
-    let (mut stages, mut own_rows) = (Vec::new(), Vec::new());
+    let (mut parts, mut stages, mut own_rows) = (Vec::new(), Vec::new(), Vec::new());
     // Evaluation files are read now, so that a fault in them costs no training.
     let tokenizer_sha256 = tokenizer_sha256(&base);
     let kept = Kept(options.cache.as_ref());
@@ -178,23 +182,32 @@ pub fn prepare(
                 hint: format!("at most {context}"),
             });
         }
-        stages.push(prepare_stage(stage, index, &mut writer, &mut own_rows, tokens)?);
+        let own = stage.parts();
+        let first = prepare_stage(&own[0], index, &mut writer, &mut own_rows, tokens)?;
+        let later = own[1..].iter().map(|part| first.part(part, &base, recipe.seed.value));
+        let later = later.collect::<Result<Vec<_>, _>>()?;
+        stages.push(first);
+        stages.extend(later);
+        parts.extend(own);
     }
     phases.lap("rows");
     let watch = Watch::of(&recipe)?;
     let watch_tokens = watch.longest(&base.renderer)?;
     phases.lap("watched text");
     if let Some(limit) = recipe.memory_limit.clone() {
-        for (stage, own) in stages.iter_mut().zip(&mut recipe.stages) {
-            fit_memory(&device, base.checkpoint.config(), stage, own, watch_tokens, &limit)?;
+        for (index, own) in recipe.stages.iter_mut().enumerate() {
+            let mine = stages.iter_mut().filter(|stage| stage.of == index);
+            fit_memory(&device, base.checkpoint.config(), &mut mine.collect::<Vec<_>>(), own, watch_tokens, &limit)?;
         }
+        parts = recipe.stages.iter().flat_map(Stage::parts).collect();
     }
     let mut inputs = inputs(&recipe, &files)?;
     let written = own_rows.iter().enumerate().filter(|(_, own)| own.report.written);
     inputs.extend(written.map(|(index, own)| own.input(recipe.output.value.join(OwnRows::file_name(index)), &base)));
     phases.lap("hash inputs");
     let checks = (0..recipe.stages.len()).map(|index| checks::check(&recipe, index, (&files, &inputs), kept));
-    let checks = checks.collect::<Result<_, _>>()?;
+    let checks = checks.collect::<Result<Vec<_>, _>>()?;
+    let checks = stages.iter().map(|stage| checks[stage.of].clone()).collect();
     phases.lap("checks of the rows");
     let provenance = Provenance { began: Some(began), ..Provenance::default() };
     Ok(Prepared {
@@ -206,6 +219,7 @@ pub fn prepare(
         cache: options.cache.clone(),
         measure: options.measure,
         phases,
+        parts,
         stages,
         own_rows,
         inputs,

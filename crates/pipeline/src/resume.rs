@@ -91,6 +91,8 @@ pub fn changes(run: &Path, plan: &Plan) -> Result<Vec<Change>, crate::PipelineEr
         let name = path.rsplit('.').next().unwrap_or(path);
         let (harmless, why) = if path.starts_with("evaluation.") {
             (true, "the run is judged by the new value")
+        } else if path.starts_with("checkpoints.") || path == "base.kind" {
+            (true, "only advice depends on it")
         } else if name == "micro_batch_tokens" {
             (true, "same rows in the same steps; sums differ in the last bits")
         } else if HARMLESS.contains(&name) {

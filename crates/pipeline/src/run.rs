@@ -22,6 +22,7 @@ use temper_train::{FitOutcome, Progress};
 use crate::board::Board;
 use crate::cache::{Cache, Kind};
 use crate::checkpoints::{Checkpoints, Finished, Skipped};
+use crate::choice::Choice;
 use crate::identity::{ingredients, stage_keys};
 use crate::judge::{Models, Split, judge};
 use crate::phases::Phase;
@@ -29,7 +30,7 @@ use crate::prepare::Prepared;
 use crate::resume::Change;
 use crate::self_data::{OwnRows, SelfReport};
 use crate::stage::Workshop;
-use crate::start::{Start, first, load_result, start_after};
+use crate::start::{Start, load, load_result, result_of, start_of};
 use crate::watch::{General, WatchState};
 use crate::{PipelineError, export};
 
@@ -177,6 +178,22 @@ pub enum Event {
         /// What to change.
         advice: String,
     },
+    /// Whether a later part of a stage is taken in place of the one before.
+    Chosen {
+        /// Stage, from 0.
+        stage: usize,
+        /// What was decided, and by what.
+        choice: Choice,
+        /// In one line.
+        reason: String,
+    },
+    /// A checkpoint is tried.
+    Probing {
+        /// Its name.
+        name: String,
+        /// How far it has been trained.
+        kind: String,
+    },
     /// Part of an evaluation is done.
     Evaluating {
         /// The suite.
@@ -209,6 +226,8 @@ pub struct Summary {
     pub folder: PathBuf,
     /// Each stage.
     pub stages: Vec<FitOutcome>,
+    /// Of each stage that was to better the one before, whether it did.
+    pub choices: Vec<Option<Choice>>,
     /// Both axes; none without an `evaluation` in the recipe.
     pub comparison: Option<Comparison>,
     /// Wall time of the whole run.
@@ -231,7 +250,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
             hint: "prepare with `write_self`".to_owned(),
         });
     }
-    crate::checks::refuse(recipe, &prepared.checks)?;
+    crate::checks::refuse(&prepared.parts, &prepared.checks)?;
     let folder = if options.resume {
         RunDir::open(&recipe.output.value)?
     } else {
@@ -264,11 +283,10 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         tell(Event::Written { report: own.report.clone() })?;
     }
     let keys = stage_keys(prepared);
-    let mut start = first(prepared)?;
     let mut watched = WatchState::default();
-    let (mut outcomes, mut tuned) = (Vec::new(), None);
+    let (mut outcomes, mut choices, mut taken) = (Vec::new(), Vec::new(), true);
     for (index, (stage, key)) in prepared.stages.iter().zip(&keys).enumerate() {
-        let (of, kind) = (prepared.stages.len(), recipe.stages[index].kind.value.to_string());
+        let (of, kind) = (prepared.stages.len(), prepared.parts[index].kind.value.to_string());
         tell(Event::Stage { index, of, kind, steps: stage.settings.learning_rate.steps })?;
         let checkpoints = Checkpoints::open(folder.path(), index)?;
         let result = checkpoints.result();
@@ -298,9 +316,16 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
                 finished
             }
             (None, cache) => {
-                let mut workshop =
-                    Workshop { prepared, options, metrics: &mut metrics, metrics_path: &metrics_path, tell: &mut tell };
+                let mut workshop = Workshop {
+                    prepared,
+                    options,
+                    run: folder.path(),
+                    metrics: &mut metrics,
+                    metrics_path: &metrics_path,
+                    tell: &mut tell,
+                };
                 let before = index.checked_sub(1).map(|before| keys[before].as_str());
+                let start = start_of(prepared, folder.path(), index)?;
                 let finished = workshop.train(index, (key, before), &start, watched, &checkpoints)?;
                 if let Some(cache) = cache.as_ref().filter(|_| finished.key == *key) {
                     // A cache that cannot be written costs a later run time, not this one its result.
@@ -312,18 +337,24 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
             }
         };
         watched = finished.watch.clone();
-        outcomes.push(finished.outcome);
-        if index + 1 == prepared.stages.len() {
-            tuned = Some(load_result(prepared, stage, stage.weight_average, &start, &result)?);
+        taken = finished.is_taken();
+        if let Some(choice) = &finished.choice {
+            tell(Event::Chosen { stage: index, choice: choice.clone(), reason: choice.reason() })?;
         }
-        start = start_after(prepared, stage, stage.weight_average, start, &result)?;
+        choices.push(finished.choice);
+        outcomes.push(finished.outcome);
     }
 
-    let Some(tuned) = tuned else {
-        let (folder, ended) = (folder.path().to_owned(), utc_now());
-        return Ok(Summary { folder, stages: outcomes, comparison: None, seconds: 0.0, ended });
+    // A recipe has at least one stage.
+    let last = prepared.stages.len() - 1;
+    let (stage, result) = (&prepared.stages[last], result_of(prepared, folder.path(), last)?);
+    let tuned = if taken {
+        let start = start_of(prepared, folder.path(), last)?;
+        load_result(prepared, stage, stage.weight_average, &start, &Checkpoints::open(folder.path(), last)?.result())?
+    } else {
+        load(prepared, &result, &Tuning::Frozen)?
     };
-    save_result(prepared, &tuned, &start, folder.path(), &mut tell)?;
+    save_result(prepared, &tuned, &result, folder.path(), &mut tell)?;
     let comparison = match &recipe.evaluation {
         None => None,
         Some(_) => {
@@ -339,8 +370,14 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
     };
     let seconds = begun.elapsed().as_secs_f64();
     let ended = utc_now();
-    let summary =
-        Summary { folder: folder.path().to_owned(), stages: outcomes, comparison, seconds, ended: ended.clone() };
+    let summary = Summary {
+        folder: folder.path().to_owned(),
+        stages: outcomes,
+        choices,
+        comparison,
+        seconds,
+        ended: ended.clone(),
+    };
     // The summary last: where it is, nothing is left to do.
     let finished = RunFolder::read(folder.path())?.finished(seconds, ended);
     finished.write_cards()?;

@@ -10,7 +10,7 @@ use serde_json::json;
 use temper_model::{Checkpoint, LlamaConfig};
 use temper_run::sha256_file;
 
-use crate::estimate::{Rates, parameters, trained_parameters};
+use crate::estimate::{Rates, parameters};
 use crate::export::model_bytes;
 use crate::prepare::{Prepared, PreparedStage};
 
@@ -32,7 +32,7 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
-    /// A checkpoint holds the trained weights three times, with both moments, and is hashed. The best weights are written
+    /// A checkpoint holds the trained weights and their moments, and is hashed. The best weights are written
     /// at every validation, if each is the best so far; those stay that a kept checkpoint refers to. The result is
     /// written once.
     pub fn of(stage: &PreparedStage, recipe: &temper_recipe::Stage, config: &LlamaConfig) -> Self {
@@ -50,11 +50,12 @@ impl Saved {
         let bests = if stage.validation.is_some() { bests.iter().filter(|&&step| step > 0).count() } else { 0 };
         // The first validation is that of the start.
         let bests_written = validations(stage).saturating_sub(1);
-        let weights = 4 * trained_parameters(config, &stage.tuning);
+        let weights = 4 * stage.tuning.numbers(config);
+        let checkpoint = weights + 4 * stage.settings.optimizer.moments(config, &stage.tuning);
         Self {
-            kept: weights * (3 * kept.len() + bests + 1),
-            written: weights * (3 * saves.len() + bests_written + 1),
-            hashed: weights * 3 * saves.len(),
+            kept: checkpoint * kept.len() + weights * (bests + 1),
+            written: checkpoint * saves.len() + weights * (bests_written + 1),
+            hashed: checkpoint * saves.len(),
             result: weights,
         }
     }
@@ -84,7 +85,7 @@ pub(crate) fn seconds(prepared: &Prepared, rates: &Rates<'_>) -> f64 {
     // Each weight once for each model, to be merged and written.
     let models = model_bytes(prepared);
     let (mut written, mut hashed, mut loads) = (models.iter().sum::<usize>(), 0, models.len());
-    for (index, (stage, recipe)) in prepared.stages.iter().zip(&prepared.recipe.stages).enumerate() {
+    for (index, (stage, recipe)) in prepared.stages.iter().zip(&prepared.parts).enumerate() {
         let saved = Saved::of(stage, recipe, config);
         written += saved.written + if prepared.cache.is_some() { saved.result } else { 0 };
         hashed += saved.hashed;

@@ -11,11 +11,12 @@ use temper_train::{Fit, Progress};
 
 use crate::cache::{Kept, Kind};
 use crate::checkpoints::{Checkpoints, Finished, MIXED, Restored};
+use crate::choice::Choice;
 use crate::identity::{base_ingredients, hashes_of, trunk_ingredients};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::reference::references;
 use crate::run::{Event, Options};
-use crate::start::{Start, load};
+use crate::start::{Start, load, result_of};
 use crate::watch::{General, WatchState};
 use crate::{PipelineError, snapshot};
 
@@ -39,6 +40,8 @@ enum Record<'a> {
 pub(crate) struct Workshop<'a> {
     pub prepared: &'a Prepared,
     pub options: &'a Options,
+    /// The run folder.
+    pub run: &'a Path,
     pub metrics: &'a mut JsonLog,
     /// `metrics.jsonl`.
     pub metrics_path: &'a Path,
@@ -57,7 +60,7 @@ impl Workshop<'_> {
         checkpoints: &Checkpoints,
     ) -> Result<Finished, PipelineError> {
         let prepared = self.prepared;
-        let (stage, recipe) = (&prepared.stages[index], &prepared.recipe.stages[index]);
+        let (stage, recipe) = (&prepared.stages[index], &prepared.parts[index]);
         prepared.phases.lap("run folder");
         let mut model = load(prepared, start, &stage.tuning)?;
         if let Some(message) = prepared.packed_problem() {
@@ -74,7 +77,7 @@ impl Workshop<'_> {
         let workspace = Workspace::allocate(model.device(), model.config(), space, stage.purpose, tokens);
         let made = (&model, &workspace);
         let references = references(prepared, index, before, start, made, checkpoints.dir(), self.tell)?;
-        let mut fit = Fit::new(&model, &workspace, stage.settings, stage.validation_batches(&references)?);
+        let mut fit = Fit::new(&model, &workspace, stage.settings.clone(), stage.validation_batches(&references)?);
         let of = stage.settings.learning_rate.steps;
         prepared.phases.lap("workspace");
         let trunk =
@@ -168,17 +171,24 @@ impl Workshop<'_> {
         }
 
         let outcome = fit.outcome();
+        // Its moments are not needed any more.
+        drop(fit);
         if let Some(stop) = &outcome.stopped {
             let (reason, advice) = (stop.reason(), stop.advice().to_owned());
             (self.tell)(Event::Stopped { stage: index, step: outcome.steps, reason: reason.clone(), advice })?;
             // Without validation rows a stop by a floor leaves the last weights, which are worth looking at.
             let nothing = outcome.best.map_or(stop.weights_are_lost(), |best| best.step == 0);
-            if nothing {
+            if nothing && stage.after_lora.is_none() {
                 let hint = stop.advice();
                 return Err(PipelineError::NothingGained { stage: index, step: outcome.steps, reason, hint });
             }
         }
+        if stage.settings.stops.flat_gain > 0.0 && outcome.stopped.is_none() {
+            let message = "LoRA's gain was not flat when its steps ended; full rank goes on all the same".to_owned();
+            (self.tell)(Event::Warning { message })?;
+        }
         match outcome.best {
+            Some(best) if best.step == 0 && stage.after_lora.is_some() => {}
             Some(best) if best.step == 0 => (self.tell)(Event::Warning {
                 message: "the validation loss never fell below that of the start; the last weights are taken"
                     .to_owned(),
@@ -189,8 +199,18 @@ impl Workshop<'_> {
             _ => {}
         }
         average_with_start(stage, &mut model, start)?;
+        let choice = match (stage.after_lora, outcome.best) {
+            (None, _) => None,
+            (Some(_), Some(best)) if best.step > 0 => {
+                let before = result_of(prepared, self.run, index - 1)?;
+                let earlier = load(prepared, &before, &Tuning::Frozen)?;
+                let rows = stage.validation_batches(&references)?;
+                Some(Choice::between(&earlier, &model, &workspace, &rows, prepared.recipe.seed.value)?)
+            }
+            (Some(_), _) => Some(Choice::NOTHING_GAINED),
+        };
         let lines = stage_lines(self.metrics_path, index)?;
-        let finished = Finished::new(key, outcome, watched, lines);
+        let finished = Finished::new(key, outcome, watched, lines, choice);
         checkpoints.finish(&finished, |weights| prepared.save(&model, &stage.tuning, 1.0, weights))?;
         Ok(finished)
     }
@@ -247,7 +267,7 @@ fn average_with_start(stage: &PreparedStage, model: &mut Llama<Cpu>, start: &Sta
 /// What the validation loss of stage `index` before its first step depends on, where it starts from the base. The rank of
 /// adapters is not in it: they add zeros.
 fn validation_ingredients(prepared: &Prepared, index: usize, tokens: usize) -> serde_json::Value {
-    let (stage, recipe) = (&prepared.stages[index], &prepared.recipe.stages[index]);
+    let (stage, recipe) = (&prepared.stages[index], &prepared.parts[index]);
     let of = serde_json::json!({
         "validation": recipe.validation.as_ref().map(|path| hashes_of(prepared, &path.path)),
         "mode": if matches!(stage.tuning, Tuning::Full) { "full" } else { "lora" },

@@ -8,9 +8,10 @@ use std::path::Path;
 
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Adapter, AdapterModule, Checkpoint, Llama, LlamaConfig, Tuning, WeightsError, read_adapter};
+use temper_recipe::FullStart;
 
 use crate::PipelineError;
-use crate::checkpoints::weights;
+use crate::checkpoints::{Checkpoints, Finished, weights};
 use crate::prepare::{Prepared, PreparedStage};
 
 /// The weights that a stage starts from.
@@ -81,8 +82,28 @@ impl<'p> Merged<'p> {
     }
 }
 
+/// What stage `index` of the run in the folder `run` starts from; the stages before it are finished.
+pub(crate) fn start_of<'p>(prepared: &'p Prepared, run: &Path, index: usize) -> Result<Start<'p>, PipelineError> {
+    match (index, prepared.stages[index].after_lora) {
+        (0, _) => Ok(first(prepared)?),
+        (_, Some(FullStart::Start)) => start_of(prepared, run, index - 1),
+        _ => result_of(prepared, run, index - 1),
+    }
+}
+
+/// What the run in the folder `run` has made once stage `index` is finished: the result of the stage, or, where that was no
+/// better than what it was to better, of the one before.
+pub(crate) fn result_of<'p>(prepared: &'p Prepared, run: &Path, index: usize) -> Result<Start<'p>, PipelineError> {
+    let result = Checkpoints::open(run, index)?.result();
+    if index > 0 && !Finished::read(&result, None).is_none_or(|finished| finished.is_taken()) {
+        return result_of(prepared, run, index - 1);
+    }
+    let stage = &prepared.stages[index];
+    start_after(prepared, stage, stage.weight_average, start_of(prepared, run, index)?, &result)
+}
+
 /// What the first stage starts from: the base, or the base with an adapter that the recipe merges into it.
-pub(crate) fn first(prepared: &Prepared) -> Result<Start<'_>, WeightsError> {
+fn first(prepared: &Prepared) -> Result<Start<'_>, WeightsError> {
     let base = Start::Base(&prepared.base.checkpoint);
     match prepared.stages.first().and_then(|stage| stage.adapter.as_ref()) {
         Some(adapter) if adapter.merge => {

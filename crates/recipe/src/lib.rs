@@ -13,6 +13,7 @@
 //! [`Note`].
 
 mod catalog;
+mod checkpoints;
 mod duration;
 mod evaluation;
 mod export;
@@ -21,6 +22,7 @@ mod filters;
 mod kind;
 mod lora;
 mod mix;
+mod optimizer;
 mod precision;
 mod preference;
 mod problem;
@@ -33,15 +35,18 @@ mod schema;
 mod set;
 mod settings;
 mod stage;
+mod then_full;
 mod tree;
 
 pub use catalog::Catalog;
+pub use checkpoints::{Checkpoint, CheckpointKind};
 pub use duration::{Duration, Span};
 pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
 pub use export::Export;
 pub use filters::{DataErrors, Filters, Found, Private};
 pub use lora::{AdapterUse, InitLora, Linear, Lora, Table};
 pub use mix::{GeneralRows, GeneralSource, Mix, MixUnit, SelfData};
+pub use optimizer::{Optimizer, RateGroup};
 pub use precision::Precision;
 pub use preference::{PairLoss, Preference, ReferenceModel};
 pub use problem::{Note, Place, Problem, RecipeErrors};
@@ -51,3 +56,4 @@ pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
 pub use stage::{Boundary, LrScheduler, Mode, RowOrder, Stage, StageKind, Turns};
+pub use then_full::FullStart;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
+use crate::checkpoints::{Checkpoint, CheckpointKind, repeated};
 use crate::evaluation::Evaluation;
 use crate::export::Export;
 use crate::kind::{FOLDER_HINT, Kind, choice, integer, list, memory, run_name, text};
@@ -42,6 +43,9 @@ section! {
             let folder = name.as_ref().map_or("NAME", |name| name.value.as_str());
             f.aliases(&["output_dir"]).default(text().map(PathBuf::from), Path::new("runs").join(folder), "decision: runs/NAME")
         };
+        /// Other checkpoints of the base's family that training could start from. `temper probe` tries each; `temper plan` says what is
+        /// advised.
+        checkpoints: Vec<Checkpoint> = f.sections(0);
         /// What to train, in order; each stage starts from the weights of the one before.
         stages: Vec<Stage> = f.sections(1);
         /// What the run leaves of the tuned model, each in a folder of its name: `adapter` (for PEFT; after one LoRA stage),
@@ -55,6 +59,9 @@ section! {
         evaluation: Option<Evaluation> = f.section();
     }
     check |r| {
+        if let Some(twice) = checkpoints.as_deref().and_then(repeated) {
+            r.problem(twice.name.place(), format!("`{}`: another checkpoint has this name", twice.name.path), "give each its own");
+        }
         if let (Some(stages), Some(evaluation)) = (&stages, &evaluation) {
             keep_apart(r, stages, evaluation.as_ref());
         }
@@ -68,6 +75,8 @@ section! {
         source: Valued<ModelSource> = f.required(model_source());
         /// SHA-256 of the weights file, checked before anything is read from it.
         sha256: Option<Valued<String>> = f.optional(sha256());
+        /// How far it has been trained, for the plan's advice: on text alone, with its rate brought down, or to follow instructions.
+        kind: Option<Valued<CheckpointKind>> = f.optional(choice());
     }
     check |r| {
         if let (Some(source), Some(Some(sha256))) = (&source, &sha256) {
@@ -124,7 +133,7 @@ impl Serialize for ModelSource {
     }
 }
 
-fn model_source() -> Kind<ModelSource> {
+pub(crate) fn model_source() -> Kind<ModelSource> {
     let inner = text();
     let read = move |node: &yaml::Node, path: &str, cx: &mut Context| {
         let given = (inner.read)(node, path, cx)?;
@@ -182,7 +191,7 @@ fn model_source() -> Kind<ModelSource> {
     Kind { text, schema: json!({"type": "string", "pattern": "\\S"}), read: Box::new(read) }
 }
 
-fn sha256() -> Kind<String> {
+pub(crate) fn sha256() -> Kind<String> {
     let inner = text();
     let expected = "64 hexadecimal digits";
     let read = move |node: &yaml::Node, path: &str, cx: &mut Context| {
@@ -305,6 +314,11 @@ impl Recipe {
         };
         if let ModelSource::Local(path) = &mut self.base.source.value {
             pin(path)?;
+        }
+        for checkpoint in &mut self.checkpoints {
+            if let ModelSource::Local(path) = &mut checkpoint.source.value {
+                pin(path)?;
+            }
         }
         pin(&mut self.output.value)?;
         for stage in &mut self.stages {

@@ -13,11 +13,13 @@ use crate::settings::plain;
 const EXAMPLE: &str = "
 name: example
 base: model.gguf
+checkpoints: [{name: c, source: m, kind: pre_trained}]
 stages:
   - {kind: sft, adapter: z, train: a, validation: b, filters: {secrets: mask}, lr_scheduler_type: wsd, mix: {general: [{name: g, path: self, share: 100}]}}
   - {kind: cpt, train: a}
-  - {kind: sft, mode: full, adapter: z, train: a}
+  - {kind: sft, mode: full, adapter: z, train: a, optimizer: muon, learning_rates: [{modules: [mlp], learning_rate: 1}]}
   - {kind: cpt, mode: full, train: a}
+  - {kind: sft, mode: lora_then_full, train: a, validation: b}
   - {kind: dpo, train: a}
   - {kind: dpo, mode: full, train: a}
 evaluation:
@@ -67,11 +69,13 @@ pub(crate) fn read() -> &'static Reference {
     })
 }
 
-/// The section that has a field, or an alias of one, of the name `key`; only if there is exactly one such section.
+/// The section that has a field, or an alias of one, of the name `key`; only if there is one such section, or one that all others
+/// lie in.
 pub(crate) fn section_of(key: &str) -> Option<String> {
-    let mut sections = read().rows.iter().filter(|(row, _)| row.name == key || row.aliases.contains(&key));
-    let (row, _) = sections.next()?;
-    sections.next().is_none().then(|| row.section.clone())
+    let rows = read().rows.iter().filter(|(row, _)| row.name == key || row.aliases.contains(&key));
+    let sections: Vec<&String> = rows.map(|(row, _)| &row.section).collect();
+    let outer = sections.iter().min_by_key(|section| section.len())?;
+    sections.iter().all(|section| section.starts_with(outer.as_str())).then(|| (*outer).clone())
 }
 
 /// The reference of the recipe as Markdown, the content of `docs/recipe.md`.

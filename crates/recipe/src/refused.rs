@@ -23,7 +23,10 @@ pub(crate) fn reason(key: &str) -> Option<&'static str> {
             "the rows decide: of `messages` the assistant's turns are trained, of `prompt` and `completion` the completion, of \
              `text` all: remove it"
         }
-        "optim" | "optimizer" => "the optimiser is AdamW: remove it",
+        "embedding_lr" | "embedding_learning_rate" => {
+            "parts of the model have rates of their own by `learning_rates`: write \
+             `learning_rates: [{modules: [embed_tokens, lm_head], learning_rate: 1e-5}]`"
+        }
         "fp16" | "float16" => {
             "f16 has too small a range to train in without scaling the loss: say `precision: bf16`, which is as small, or \
              remove it"

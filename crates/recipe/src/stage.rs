@@ -7,10 +7,12 @@ use crate::filters::{DataErrors, Filters};
 use crate::kind::{above, above_to, adapter_folder, choice, choice_refusing, integer, number, text, truth};
 use crate::lora::{AdapterUse, Lora};
 use crate::mix::Mix;
+use crate::optimizer::{Optimizer, RateGroup, optimizer_kind};
 use crate::preference::{DPO_FULL, Preference};
 use crate::reader::section;
 use crate::rows::{RowFiles, row_files, row_sources};
 use crate::settings::{Valued, is, said};
+use crate::then_full::FullStart;
 
 crate::kind::words! {
     /// What a stage does.
@@ -62,6 +64,8 @@ crate::kind::words! {
         Lora = "lora",
         /// All weights.
         Full = "full",
+        /// Adapters until their gain flattens, then all weights, kept only where they are better.
+        LoraThenFull = "lora_then_full",
     }
 }
 
@@ -84,15 +88,28 @@ const RATE_LORA: &str = "LoRA wants about 10 times the rate of full fine-tuning 
                          2025), and full SFT defaults to 2e-5 in TRL";
 const RATE_LORA_CPT: &str = "LoRA wants about 10 times the rate of full fine-tuning (Thinking Machines, LoRA Without \
                              Regret, 2025), and CPT defaults to 1e-5 in Amazon Nova Forge";
+const RATE_FULL: &str = "a tenth of learning_rate: LoRA wants about 10 times the rate of full fine-tuning (Thinking Machines, \
+                         LoRA Without Regret, 2025)";
 const DPO_LORA: &str = "DPO of Amazon Nova Forge";
 const HF: &str = "the default of Hugging Face's TrainingArguments";
+
+/// Whether the fields of `mode: lora_then_full` are read.
+fn then_full(mode: &Option<Valued<Mode>>) -> bool {
+    matches!(is(mode), None | Some(Mode::LoraThenFull))
+}
+
+/// A tenth, without the digits that binary division adds: 2e-5 of 2e-4.
+fn tenth(rate: f64) -> f64 {
+    format!("{:.12e}", rate / 10.0).parse().unwrap_or(rate / 10.0)
+}
 
 section! {
     /// One stage of training.
     pub struct Stage |f| {
         /// What to train on: `sft` the answers of conversations, `cpt` all of plain text, `dpo` preference pairs.
         kind: Valued<StageKind> = f.required(choice_refusing(&[("rft", RFT), ("grpo", RFT)]));
-        /// Train low-rank adapters, or all weights.
+        /// Train low-rank adapters, or all weights, or both in turn: adapters until their gain flattens, then all weights, which are
+        /// kept only where their validation loss is lower by more than noise.
         mode: Valued<Mode> = f.aliases(&["finetuning_type", "fine_tune_type"]).default(
             choice(),
             Mode::Lora,
@@ -201,6 +218,17 @@ section! {
             };
             f.aliases(&["lr"]).default(number(above_to(0.0, 1.0)), rate, why)
         };
+        /// The highest learning rate of the full-rank part; only for `mode: lora_then_full`.
+        full_learning_rate: Option<Valued<f64>> = {
+            let tenth = learning_rate.as_ref().map_or(2e-5, |rate| tenth(rate.value));
+            f.only_when(then_full(&mode), &said("mode", &mode), |f| f.default(number(above_to(0.0, 1.0)), tenth, RATE_FULL))
+        };
+        /// Where the full-rank part begins: at what LoRA made, merged, or where LoRA began; only for `mode: lora_then_full`.
+        full_start: Option<Valued<FullStart>> = f.only_when(then_full(&mode), &said("mode", &mode), |f| {
+            f.default(choice(), FullStart::Merged, "decision: what LoRA gained need not be gained again")
+        });
+        /// Rates of their own for parts of the model; what is in none has `learning_rate`. No weight may be in two.
+        learning_rates: Vec<RateGroup> = f.aliases(&["lr_groups"]).sections(0);
         /// How the learning rate goes after the warm-up.
         lr_scheduler_type: Valued<LrScheduler> = f.aliases(&["lr_scheduler", "lr_schedule", "scheduler"]).default(
             choice(),
@@ -222,7 +250,17 @@ section! {
                 f.group::<Decay>().map(|read| read.0)
             })
         };
-        /// Decoupled weight decay of AdamW.
+        /// What makes a step of the gradient. `muon` takes the linear maps of the blocks, each as a matrix, and leaves embedding,
+        /// head, norms and biases to AdamW; only for `mode: full`.
+        optimizer: Valued<Optimizer> = f.aliases(&["optim"]).default(optimizer_kind(), Optimizer::AdamW, HF);
+        /// Muon: decay of the mean of gradients, from which a step looks ahead by Nesterov's rule.
+        muon_momentum: Option<Valued<f64>> = {
+            let because = said("optimizer", &optimizer);
+            f.only_when(matches!(is(&optimizer), None | Some(Optimizer::Muon)), &because, |f| {
+                f.default(number(0.0..1.0), 0.95, "Jordan et al. 2024; the default of torch.optim.Muon")
+            })
+        };
+        /// Decoupled weight decay, of either optimiser.
         weight_decay: Valued<f64> = f.default(number(0.0..=1.0), 0.0, HF);
         /// AdamW: decay of the first moment.
         adam_beta1: Valued<f64> = f.default(number(0.0..1.0), 0.9, HF);
@@ -244,6 +282,11 @@ section! {
             "no `validation`",
             |f| f.default(integer(0..), 3, "decision: one or two validations may rise by chance"),
         );
+        /// Share of its whole fall by which the validation loss must have fallen over the last `early_stopping_patience`
+        /// validations; where it has not, LoRA's gain is flat, and full rank begins. Only for `mode: lora_then_full`.
+        flat_gain: Option<Valued<f64>> = f.only_when(then_full(&mode), &said("mode", &mode), |f| {
+            f.default(number(above_to(0.0, 1.0)), 0.05, "decision: what is left of an exponential fall after three of its times")
+        });
         /// How far below the lowest a validation loss must be to count as lower, in nats.
         early_stopping_threshold: Option<Valued<f64>> = f.only_when(
             !matches!(validation, Some(None)),
@@ -293,6 +336,48 @@ section! {
                     r.problem(place, message, "lower it: 1 is all of the steps");
                 }
             }
+        }
+        if let (Some(rate), Some(Some(least))) = (&full_learning_rate.as_ref().and_then(Option::as_ref), &min_lr)
+            && least.value >= rate.value
+        {
+            let message = format!("`{}` is {}, not below `full_learning_rate` {}", least.path, least.value, rate.value);
+            r.problem(least.place().or(rate.place()), message, "a schedule falls from the highest rate to min_lr");
+        }
+        if let Some(mode) = mode.as_ref().filter(|mode| mode.value == Mode::LoraThenFull) {
+            let mut refuse = |place, message: String, hint: &str| r.problem(place, message, hint);
+            if matches!(validation, Some(None)) {
+                let message = format!("`{}`: without validation rows nothing says when LoRA is flat, or which part is better", mode.path);
+                refuse(mode.place(), message, "give the stage `validation`");
+            }
+            if let Some(Some(patience)) = early_stopping_patience.as_ref().filter(|p| p.as_ref().is_some_and(|p| p.value == 0)) {
+                let message = format!("`{}`: flat_gain looks over so many validations, and 0 are none", patience.path);
+                refuse(patience.place(), message, "give it at least 1");
+            }
+            if is(&kind) == Some(StageKind::Dpo) {
+                let message = format!("`{}`: lora_then_full together with kind: dpo is not in this version", mode.path);
+                refuse(mode.place(), message, "write two stages");
+            }
+            if let Some(average) = weight_average.as_ref().filter(|average| average.value != 1.0) {
+                let message = format!("`{}`: of two parts there is no one start to average with", average.path);
+                refuse(average.place(), message, "set weight_average: 1, and average after the run: `temper average`");
+            }
+            if let Some(group) = learning_rates.as_ref().and_then(|groups| groups.first()) {
+                let message = format!("`{}`: adapters and weights have other names", group.modules.path);
+                refuse(group.modules.place(), message, "write two stages, or leave learning_rates out");
+            }
+            if let (Some(Some(start)), Some(Some(adapter_use))) = (&full_start, &adapter_use)
+                && start.value == FullStart::Start
+                && adapter_use.value == AdapterUse::Continue
+            {
+                let message = format!("`{}`: where LoRA began there was an adapter, which full rank does not train", start.path);
+                refuse(start.place(), message, "write full_start: merged, or adapter_use: merge");
+            }
+        }
+        if let (Some(Mode::Lora), Some(optimizer)) = (is(&mode), &optimizer)
+            && optimizer.value == Optimizer::Muon
+        {
+            let message = format!("`{}`: muon steps by whole weights, of which mode: lora trains none", optimizer.path);
+            r.problem(optimizer.place(), message, "write mode: full, or optimizer: adamw");
         }
         if is(&kind) == Some(StageKind::Dpo) {
             if let Some(turns) = turns.as_ref().filter(|turns| turns.value == Turns::Apart) {

@@ -62,7 +62,7 @@ impl RunFolder {
     /// What kind of adapters the stages trained, in words.
     fn adapter_kinds(&self) -> Vec<String> {
         let of = |stage: usize, field: &str| {
-            let path = format!("stages.{stage}.{field}");
+            let path = format!("stages.{}.{field}", self.plan.of(stage));
             self.plan.settings.iter().find(|setting| setting.path == path).map(|setting| &setting.value)
         };
         let several = self.plan.stages.len() > 1;
@@ -150,6 +150,7 @@ impl RunFolder {
     fn card_sources(&self) -> Vec<DataRow> {
         let mut rows = Vec::new();
         for (index, stage) in self.plan.stages.iter().enumerate() {
+            let index = self.plan.of(index);
             for (source, share) in stage.shares.sources.iter().enumerate() {
                 // The domain is the first source, of one or several files; each general source is one file.
                 let field = match source {

@@ -49,6 +49,13 @@ pub(crate) struct Plan {
     pub warnings: Vec<String>,
 }
 
+impl Plan {
+    /// Which stage of the recipe stage `index` of the plan is, or is a part of.
+    pub fn of(&self, index: usize) -> usize {
+        self.stages[index].of.unwrap_or(index)
+    }
+}
+
 #[derive(Deserialize)]
 pub(crate) struct Setting {
     pub path: String,
@@ -105,6 +112,9 @@ pub(crate) struct Input {
 
 #[derive(Deserialize)]
 pub(crate) struct Stage {
+    /// Which stage of the recipe, from 0; none in folders of versions in which that was its place in the list.
+    #[serde(default)]
+    pub of: Option<usize>,
     pub kind: String,
     pub steps: usize,
     pub trained_parameters: u64,
@@ -256,6 +266,7 @@ impl RunFolder {
                     event.reason.trim_end_matches('.'),
                     event.advice.trim_end_matches('.')
                 )),
+                "chosen" => warnings.push(format!("stage {number}: {}", event.reason)),
                 "resumed" => history.push(format!("went on after step {} of stage {number}", event.step)),
                 "reused" if event.from != "this run" => {
                     history.push(format!("stage {number} was reused from the cache"))

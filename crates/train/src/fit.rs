@@ -9,19 +9,19 @@ use temper_kernels::Device;
 use temper_model::{Llama, WeightsError, Workspace};
 
 use crate::TrainError;
-use crate::optimizer::{AdamWSettings, Optimizer};
+use crate::optimizer::{Optimizer, OptimizerSettings};
 use crate::preference::{PreferenceMetrics, PreferenceSettings, evaluate_pairs, preference_step};
 use crate::schedule::LearningRate;
 use crate::step::{LossSum, evaluate, step};
 use crate::stops::{Stop, StopSettings, Watch};
 
 /// What a run of the loop needs besides its data.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FitSettings {
     /// The rate of each step; its `steps` is the length of the run.
     pub learning_rate: LearningRate,
     /// The optimiser.
-    pub adamw: AdamWSettings,
+    pub optimizer: OptimizerSettings,
     /// Validation after every so many steps, and after the last.
     pub eval_steps: usize,
     /// When to end early.
@@ -167,7 +167,7 @@ impl<'m, D: Device> Fit<'m, D> {
             watch: Watch::default(),
             stopped: None,
         };
-        let optimizer = Optimizer::new(model, settings.adamw);
+        let optimizer = Optimizer::new(model, settings.optimizer.clone());
         Self { model, workspace, optimizer, settings, validation, state }
     }
 

@@ -4,6 +4,8 @@
 //! pairs of answers.
 
 mod fit;
+mod groups;
+mod muon;
 mod optimizer;
 mod picks;
 mod preference;
@@ -13,10 +15,12 @@ mod stops;
 mod trials;
 
 pub use fit::{Batches, Best, Fit, FitOutcome, FitSettings, FitState, Progress, StepReport};
-pub use optimizer::{AdamWSettings, Optimizer};
+pub use groups::{RateGroup, names};
+pub use muon::MuonSettings;
+pub use optimizer::{AdamWSettings, Optimizer, OptimizerSettings};
 pub use preference::{PairLoss, PreferenceMetrics, PreferenceSettings, evaluate_pairs, pair_logprobs, preference_step};
 pub use schedule::{LearningRate, Shape};
-pub use step::{LossSum, StepOutcome, evaluate, step};
+pub use step::{LossSum, StepOutcome, evaluate, evaluate_rows, step};
 pub use stops::{Stop, StopSettings, Watch};
 pub use trials::{Lanes, ReadTensor, Trained, Trial, TrialBase, TrialError};
 

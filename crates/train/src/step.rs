@@ -24,9 +24,19 @@ impl LossSum {
         self.nll / self.weight
     }
 
+    /// Of one target.
+    fn of((target, logprob): (&Target, f32)) -> Self {
+        let weight = f64::from(target.weight);
+        Self { nll: -weight * f64::from(logprob), weight }
+    }
+
+    fn add(self, other: Self) -> Self {
+        Self { nll: self.nll + other.nll, weight: self.weight + other.weight }
+    }
+
     /// The sum of sums.
     pub fn total(sums: &[Self]) -> Self {
-        sums.iter().fold(Self::default(), |a, b| Self { nll: a.nll + b.nll, weight: a.weight + b.weight })
+        sums.iter().copied().fold(Self::default(), Self::add)
     }
 }
 
@@ -124,8 +134,7 @@ fn forward_backward<D: Device>(
     let logprobs = picks.backward(model, ws, tokens, &by_logprob, noise.as_ref());
     for (target, logprob) in batch.targets.iter().zip(logprobs) {
         let sum = &mut by_source[usize::from(target.source)];
-        sum.nll -= f64::from(target.weight) * f64::from(logprob);
-        sum.weight += f64::from(target.weight);
+        *sum = sum.add(LossSum::of((target, logprob)));
     }
 }
 
@@ -157,6 +166,42 @@ pub fn evaluate<D: Device>(
     adapter: bool,
     batches: &[MicroBatch],
 ) -> LossSum {
+    let logprobs = target_logprobs(model, ws, adapter, batches);
+    batches
+        .iter()
+        .flat_map(|batch| &batch.targets)
+        .zip(logprobs)
+        .map(LossSum::of)
+        .fold(LossSum::default(), LossSum::add)
+}
+
+/// [`evaluate`] of each row that has a target, in the order of the batches.
+pub fn evaluate_rows<D: Device>(
+    model: &Llama<D>,
+    ws: &Workspace<D::Buffer>,
+    adapter: bool,
+    batches: &[MicroBatch],
+) -> Vec<LossSum> {
+    let mut logprobs = target_logprobs(model, ws, adapter, batches).into_iter();
+    let mut rows = Vec::new();
+    for batch in batches {
+        let mut of_batch = vec![LossSum::default(); batch.segments.len()];
+        for (target, logprob) in batch.targets.iter().zip(&mut logprobs) {
+            let at = batch.segments.partition_point(|segment| segment.end <= target.row as usize);
+            of_batch[at] = of_batch[at].add(LossSum::of((target, logprob)));
+        }
+        rows.extend(of_batch.into_iter().filter(|row| row.weight > 0.0));
+    }
+    rows
+}
+
+/// The log-probability of every target, in the order of the batches.
+fn target_logprobs<D: Device>(
+    model: &Llama<D>,
+    ws: &Workspace<D::Buffer>,
+    adapter: bool,
+    batches: &[MicroBatch],
+) -> Vec<f32> {
     // Each row of each batch: its tokens, and its targets by their place among all.
     let (mut rows, mut first) = (Vec::new(), 0);
     for batch in batches {
@@ -191,10 +236,5 @@ pub fn evaluate<D: Device>(
         picks.gather(model, ws, &hidden);
         places.iter().zip(picks.score(model, ws)).for_each(|(&place, logprob)| logprobs[place] = logprob);
     }
-    let mut sum = LossSum::default();
-    for (target, logprob) in batches.iter().flat_map(|batch| &batch.targets).zip(logprobs) {
-        sum.nll -= f64::from(target.weight) * f64::from(logprob);
-        sum.weight += f64::from(target.weight);
-    }
-    sum
+    logprobs
 }

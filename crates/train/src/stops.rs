@@ -16,6 +16,9 @@ pub struct StopSettings {
     pub early_stopping_patience: usize,
     /// How far below the lowest loss a validation must be to count, in nats.
     pub early_stopping_threshold: f64,
+    /// Share of the whole fall of the validation loss that the last `early_stopping_patience` validations must have brought;
+    /// 0 asks for nothing.
+    pub flat_gain: f64,
 }
 
 /// Why training ended before its last step.
@@ -39,6 +42,17 @@ pub enum Stop {
         best: Best,
         /// Validations since then.
         validations: usize,
+    },
+    /// The validation loss falls still, but hardly.
+    Flat {
+        /// The lowest validation loss.
+        lowest: f64,
+        /// Over so many validations.
+        validations: usize,
+        /// Fall of the lowest validation loss over these, nats.
+        recent: f64,
+        /// Fall of it since before the first step, nats.
+        whole: f64,
     },
     /// The training loss ran away.
     Diverged {
@@ -76,6 +90,10 @@ impl Stop {
                 "no improvement: no validation loss below {:.4} (step {}) in {validations} validations",
                 best.loss, best.step
             ),
+            Self::Flat { lowest, validations, recent, whole } => format!(
+                "flat: of the {whole:.4} nats by which the validation loss has fallen, to {lowest:.4}, the last \
+                 {validations} validations brought {recent:.4}"
+            ),
             Self::Diverged { loss, lowest } => format!(
                 "diverged: the mean training loss of {WINDOW} steps is {loss:.4}, more than twice the lowest, {lowest:.4}, \
                  and a nat"
@@ -99,6 +117,7 @@ impl Stop {
                 "the rate may have been too high or the data exhausted: lower learning_rate, or stop earlier; \
                  early_stopping_patience: 0 never stops"
             }
+            Self::Flat { .. } => "what is left is full rank's; a smaller flat_gain goes on longer",
             Self::Diverged { .. } | Self::NotFinite { .. } => {
                 "lower learning_rate (try a third), or raise warmup_steps; look at the rows of the last steps"
             }
@@ -125,6 +144,10 @@ pub struct Watch {
     at_best: Option<f64>,
     /// Validations since the last that counted as lower.
     unimproved: usize,
+    /// The lowest validation loss after each validation, the first of all and then the last `early_stopping_patience` + 1 of
+    /// them; only where `flat_gain` asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lows: Vec<f64>,
 }
 
 impl Watch {
@@ -146,16 +169,17 @@ impl Watch {
 
     /// Hears a validation, `before` being the lowest until then. A loss that is NaN counts as no improvement.
     pub fn hear_validation(&mut self, loss: f64, before: Option<Best>, settings: &StopSettings) -> Option<Stop> {
+        let flat = self.hear_low(loss, before, settings);
         let counts = loss.is_finite() && before.is_none_or(|best| loss < best.loss - settings.early_stopping_threshold);
         if counts {
             self.unimproved = 0;
             self.at_best = self.mean();
-            return None;
+            return flat;
         }
         self.unimproved += 1;
         let best = before?;
         if settings.early_stopping_patience == 0 || self.unimproved < settings.early_stopping_patience {
-            return None;
+            return flat;
         }
         let validations = self.unimproved;
         Some(match (self.at_best, self.mean()) {
@@ -167,11 +191,51 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// Flatness: over the last `early_stopping_patience` validations the lowest loss fell by less than `flat_gain` of all that it
+    /// has fallen by since the first validation. A loss that never fell is not flat: that is for the patience to end.
+    fn hear_low(&mut self, loss: f64, before: Option<Best>, settings: &StopSettings) -> Option<Stop> {
+        let validations = settings.early_stopping_patience;
+        if settings.flat_gain <= 0.0 || validations == 0 {
+            return None;
+        }
+        let low = before.map_or(loss, |best| best.loss.min(loss));
+        self.lows.push(low);
+        if self.lows.len() > validations + 2 {
+            self.lows.remove(1);
+        }
+        let [first, .., lowest] = self.lows[..] else { return None };
+        let then = self.lows.len().checked_sub(validations + 1)?;
+        let (recent, whole) = (self.lows[then] - lowest, first - lowest);
+        (whole > 0.0 && recent < settings.flat_gain * whole).then_some(Stop::Flat {
+            lowest,
+            validations,
+            recent,
+            whole,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const THREE: StopSettings = StopSettings { early_stopping_patience: 3, early_stopping_threshold: 0.0 };
+    const THREE: StopSettings =
+        StopSettings { early_stopping_patience: 3, early_stopping_threshold: 0.0, flat_gain: 0.0 };
+
+    #[test]
+    fn a_fall_that_hardly_goes_on_is_flat() {
+        let settings = StopSettings { flat_gain: 0.1, ..THREE };
+        // After the sixth validation: 0.09 in three of them, of 1.02 in all.
+        let (at, stop) = play(&[1.0; 8], &[3.0, 2.5, 2.07, 2.04, 2.0, 1.98, 1.9, 1.8], &settings);
+        let Some(Stop::Flat { lowest, validations, recent, whole }) = stop else { panic!("{stop:?}") };
+        assert_eq!((at, lowest, validations), (5, 1.98, 3));
+        assert!((recent - 0.09).abs() < 1e-12 && (whole - 1.02).abs() < 1e-12, "{recent} {whole}");
+        // Steady falls are not flat, nor is a loss that never fell: that one ends by the patience.
+        assert_eq!(play(&[1.0; 5], &[3.0, 2.8, 2.6, 2.4, 2.2], &settings), (5, None));
+        assert!(matches!(play(&[1.0; 6], &[3.0; 6], &settings), (3, Some(Stop::NoImprovement { .. }))));
+        assert_eq!(play(&[1.0; 3], &[3.0, 2.0, 1.99], &settings), (3, None), "three validations must have come since");
+    }
 
     /// Validation every ten steps; training losses are the same within each ten.
     fn play(training: &[f64], validation: &[f64], settings: &StopSettings) -> (usize, Option<Stop>) {

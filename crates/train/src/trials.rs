@@ -78,7 +78,7 @@ pub struct TrialBase<'b> {
 }
 
 /// One adapter to be trained.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Trial<'t> {
     /// Rank, scale, modules.
     pub lora: &'t LoraSettings,
@@ -117,7 +117,7 @@ pub enum TrialError {
 impl TrialBase<'_> {
     /// Bytes that a trial takes beside the base: activations, and value, gradient and two moments of each adapter.
     pub fn bytes(&self, trial: &Trial<'_>) -> usize {
-        let (space, adapters) = (trial.lora.space(self.config), trial.lora.sizes(self.config).1);
+        let (space, adapters) = (trial.lora.space(self.config), Tuning::Lora(trial.lora.clone()).numbers(self.config));
         16 * adapters + Workspace::bytes(&self.device, self.config, space, Purpose::Train, trial.tokens)
     }
 
@@ -133,7 +133,7 @@ impl TrialBase<'_> {
         model.init_adapters(trial.seed);
         let space = model.adapter_space();
         let workspace = Workspace::allocate(&self.device, self.config, space, Purpose::Train, trial.tokens);
-        let mut fit = Fit::new(&model, &workspace, trial.settings, trial.validation.to_vec());
+        let mut fit = Fit::new(&model, &workspace, trial.settings.clone(), trial.validation.to_vec());
         while let Some(progress) = fit.advance(|step| Ok((trial.batches)(step)))? {
             hear(progress);
         }

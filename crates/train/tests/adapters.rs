@@ -179,7 +179,9 @@ fn every_kind_trains_as_in_peft() {
         let mut optimizer = Optimizer::new(&model, adamw);
         let numbers_trained = optimizer.trained_parameters();
         assert_eq!(numbers_trained as u64, expected["parameters"].as_u64().unwrap(), "{name}");
-        assert_eq!(lora.sizes(model.config()).1, numbers_trained, "{name}: counted before it is loaded");
+        let counted = Tuning::Lora(lora.clone()).trained(model.config());
+        let trained = model.trained().into_iter().map(|(name, p)| (name, [p.value.rows(), p.value.cols()]));
+        assert_eq!(BTreeMap::from_iter(counted), trained.collect(), "{name}: known before it is loaded");
         for (s, (loss, norm)) in
             numbers(&expected["losses"]).into_iter().zip(numbers(&expected["gradient_norms"])).enumerate()
         {

@@ -14,9 +14,10 @@ const STEPS: usize = 3;
 fn settings(peak: f64) -> FitSettings {
     FitSettings {
         learning_rate: LearningRate { peak, min_lr: 0.0, warmup_steps: 1, steps: STEPS, shape: Shape::Cosine },
-        adamw: AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 },
+        optimizer: AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 }
+            .into(),
         eval_steps: 2,
-        stops: StopSettings { early_stopping_patience: 0, early_stopping_threshold: 0.0 },
+        stops: StopSettings { early_stopping_patience: 0, early_stopping_threshold: 0.0, flat_gain: 0.0 },
         preference: None,
     }
 }
@@ -64,7 +65,7 @@ fn trials_side_by_side_give_the_bits_of_each_alone() {
             model.init_adapters(trial.seed);
             let space = model.adapter_space();
             let workspace = Workspace::allocate(&device, &config, space, Purpose::Train, 12);
-            let mut fit = Fit::new(&model, &workspace, trial.settings, validation.clone());
+            let mut fit = Fit::new(&model, &workspace, trial.settings.clone(), validation.clone());
             while fit.advance(|step| Ok(batches(step))).unwrap().is_some() {}
             let adapters = model.adapters().into_iter().map(|(name, a)| (name, device.read(&a.value)));
             (fit.outcome(), adapters.collect::<Vec<_>>())
@@ -92,9 +93,8 @@ fn what_a_trial_takes_is_what_it_allocates() {
             Ok::<_, std::convert::Infallible>(tiny_weight(name, shape))
         });
         let Tuning::Lora(lora) = &tuning else { unreachable!() };
-        let (widths, numbers) = lora.sizes(&config);
-        assert_eq!(widths, model.adapter_space().inner);
-        assert_eq!(numbers, model.adapters().iter().map(|(_, a)| a.value.len()).sum::<usize>());
+        assert_eq!(lora.widths(&config), model.adapter_space().inner);
+        assert_eq!(tuning.numbers(&config), model.adapters().iter().map(|(_, a)| a.value.len()).sum::<usize>());
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use temper_kernels::PackedWeights;
 use temper_model::{LINEAR_MODULES, LlamaConfig, LoraSettings};
-use temper_train::{AdamWSettings, FitSettings, Lanes, LearningRate, StopSettings, Trial, TrialBase};
+use temper_train::{FitSettings, Lanes, LearningRate, OptimizerSettings, StopSettings, Trial, TrialBase};
 
 use super::{Shape, random_batch, random_weights};
 use crate::command::{DONE, Failure, Outcome, print};
@@ -42,15 +42,15 @@ pub(super) fn run(args: &TrialsArgs) -> Outcome {
             steps: args.steps,
             shape: temper_train::Shape::Constant,
         },
-        adamw: AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 },
+        optimizer: OptimizerSettings::default(),
         eval_steps: usize::MAX,
-        stops: StopSettings { early_stopping_patience: 0, early_stopping_threshold: 0.0 },
+        stops: StopSettings { early_stopping_patience: 0, early_stopping_threshold: 0.0, flat_gain: 0.0 },
         preference: None,
     };
     let trial = |seed: usize| Trial {
         lora: &lora,
         seed: seed as u64,
-        settings,
+        settings: settings.clone(),
         batches: &batches,
         validation: &[],
         tokens: batch.ids.len(),

@@ -3,7 +3,8 @@
 use temper_data::{ReadOptions, RowKind, Source, parse_rows, prepare};
 use temper_kernels::Cpu;
 use temper_model::{LINEAR_MODULES, LoraSettings, Purpose, Tuning};
-use temper_pipeline::{BATCH_TOKENS, Base, PipelineError, trained_parameters, training_memory};
+use temper_pipeline::{BATCH_TOKENS, Base, PipelineError, training_memory};
+use temper_train::OptimizerSettings;
 
 use super::look::Data;
 use super::{Task, general};
@@ -130,7 +131,7 @@ pub fn choose(data: &Data, base: &Base, device: &Cpu, memory: Memory) -> Result<
 
     let tuning = |rank: usize| Tuning::Lora(LoraSettings::new(rank, 32.0, LINEAR_MODULES.map(str::to_owned).to_vec()));
     let ranks = [16, 32, 64, 128];
-    let holds = |rank: &usize| 2.0 * trained_parameters(config, &tuning(*rank)) as f64 >= trained;
+    let holds = |rank: &usize| 2.0 * tuning(*rank).numbers(config) as f64 >= trained;
     let rank = ranks.into_iter().find(holds).unwrap_or(128);
     let rule =
         5e-4 * (2000.0 / config.hidden_size as f64).powf(0.781) * if data.task == Task::Text { 0.5 } else { 1.0 };
@@ -138,9 +139,10 @@ pub fn choose(data: &Data, base: &Base, device: &Cpu, memory: Memory) -> Result<
     let magnitude = 10f64.powf(rate.log10().floor() - 1.0);
     let learning_rate = (rate / magnitude).round() * magnitude;
 
+    let adamw = OptimizerSettings::default();
     // The longest pair: two answers.
     let least = if data.task == Task::Preference { 2 * max_length } else { max_length };
-    let takes = |tokens: usize| training_memory(device, config, &tuning(rank), Purpose::Train, tokens);
+    let takes = |tokens: usize| training_memory(device, config, (&tuning(rank), Purpose::Train), &adamw, tokens);
     let roomy = least.max(1024);
     let fits = |tokens: usize| takes(tokens) as f64 <= 0.7 * memory.available as f64;
     let micro_batch_tokens = if fits(roomy) { roomy } else { least };

@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "each file of tests uses a part")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use temper_model::{Checkpoint, Dtype, LlamaConfig, write_model};
@@ -120,6 +121,21 @@ stages:
 
     pub fn temper(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
+    }
+
+    /// Begins the run and ends it once the checkpoint of step `step` of a stage, counted from 1, is there, by an exit that nothing
+    /// prepares for.
+    pub fn kill_after(&self, stage: usize, step: usize, more: &[&str]) {
+        let recipe = self.recipe();
+        let arguments = [&["run", "--no-cache", &recipe], more].concat();
+        let mut child = self.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
+        let checkpoint = self.path(&format!("run/checkpoints/stage-{stage}/step-{step:06}"));
+        while !checkpoint.is_dir() {
+            assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// What a run gave, to compare runs by: the result of each stage, the merged model, both axes, and the metrics without

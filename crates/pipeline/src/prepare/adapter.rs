@@ -8,6 +8,7 @@ use temper_recipe::{AdapterUse, InitLora, Lora, Stage};
 use crate::{Base, PipelineError};
 
 /// An adapter that a stage begins with.
+#[derive(Clone)]
 pub(crate) struct StartAdapter {
     pub path: PathBuf,
     /// Merged into the base, or trained on.
@@ -78,7 +79,7 @@ pub(super) fn lora_settings(lora: &Lora, seed: u64, config: &LlamaConfig) -> Res
             lora.target_modules.value.clone(),
         )
     };
-    let alone = |target: &&String| LoraSettings::new(1, 1.0, vec![(*target).clone()]).sizes(config).1 == 0;
+    let alone = |target: &&String| LoraSettings::new(1, 1.0, vec![(*target).clone()]).modules(config).is_empty();
     if let Some(target) = settings.targets.iter().find(alone) {
         return Err(PipelineError::Unfit {
             path: lora.target_modules.path.clone(),

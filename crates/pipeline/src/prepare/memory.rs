@@ -8,23 +8,27 @@ use super::PreparedStage;
 use crate::PipelineError;
 use crate::estimate::training_memory;
 
-/// Holds a stage against `memory_limit`, and gives it the most tokens a micro-batch that fit where the recipe gives none.
+/// Holds the parts of a stage against `memory_limit`, and gives them the most tokens a micro-batch with which all of them fit, where
+/// the recipe gives none.
 pub(super) fn fit_memory(
     device: &Cpu,
     config: &LlamaConfig,
-    stage: &mut PreparedStage,
+    parts: &mut [&mut PreparedStage],
     own: &mut Stage,
     watch_tokens: usize,
     limit: &Valued<u64>,
 ) -> Result<(), PipelineError> {
     let takes = |tokens: usize| {
         let tokens = tokens.max(watch_tokens);
-        training_memory(device, config, &stage.tuning, stage.purpose, tokens) as u64
+        let takes = |part: &&mut PreparedStage| {
+            training_memory(device, config, (&part.tuning, part.purpose), &part.settings.optimizer, tokens) as u64
+        };
+        parts.iter().map(takes).max().unwrap_or(0)
     };
-    let least = stage.workspace_tokens();
+    let least = parts.iter().map(|part| part.workspace_tokens()).max().unwrap_or(0);
     if takes(least) > limit.value {
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        let recomputes = stage.purpose == Purpose::TrainRecomputing;
+        let recomputes = parts.iter().all(|part| part.purpose == Purpose::TrainRecomputing);
         return Err(PipelineError::Unfit {
             path: limit.path.clone(),
             problem: format!(
@@ -35,7 +39,7 @@ pub(super) fn fit_memory(
             hint: format!(
                 "lower max_length or micro_batch_tokens{}{}",
                 if recomputes { "" } else { ", or set activation_checkpointing: true" },
-                if stage.tuning == Tuning::Full { ", or mode: lora" } else { "" }
+                if parts.iter().any(|part| part.tuning == Tuning::Full) { ", or mode: lora" } else { "" }
             ),
         });
     }
@@ -50,7 +54,7 @@ pub(super) fn fit_memory(
         }
         let tokens = (64 * fits).max(least);
         if takes(tokens) <= limit.value {
-            stage.micro_batch_tokens = tokens;
+            parts.iter_mut().for_each(|part| part.micro_batch_tokens = tokens);
             own.micro_batch_tokens.value = tokens as u64;
             own.micro_batch_tokens.source = Source::Default { why: "the most that fit into memory_limit" };
         }

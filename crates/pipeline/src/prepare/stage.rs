@@ -3,24 +3,29 @@
 use std::cell::Cell;
 
 use temper_data::{
-    DataError, Extent, MixUnit, RowOrder, Schedule, Source, SourceReport, micro_batches, pair_batches, schedule,
+    DataError, Extent, MixUnit, RowKind, RowOrder, Schedule, Source, SourceReport, micro_batches, pair_batches,
+    schedule,
 };
-use temper_model::{Purpose, Tuning};
-use temper_recipe::{Duration, LrScheduler, Mode, ReferenceModel, RowFiles, Stage, StageKind};
+use temper_model::{LlamaConfig, Purpose, Tuning};
+use temper_recipe::{Duration, FullStart, LrScheduler, Mode, ReferenceModel, RowFiles, Stage, StageKind};
 use temper_train::{
-    AdamWSettings, Batches, FitSettings, LearningRate, PairLoss, PreferenceSettings, Shape, StopSettings,
+    Batches, FitSettings, LearningRate, OptimizerSettings, PairLoss, PreferenceSettings, Shape, StopSettings,
 };
 
 use super::adapter::{StartAdapter, lora_settings, start_adapter};
+use super::optimizer::optimizer_settings;
 use super::reading::{read_options, row_rules};
-use crate::PipelineError;
 use crate::checks::StageFilters;
 use crate::reference::References;
 use crate::rows::{Asked, Tokens};
 use crate::self_data::{OwnRows, Writer};
+use crate::{Base, PipelineError};
 
-/// A stage with its rows.
+/// A training with its rows: a stage of the recipe, or a part of one.
+#[derive(Clone)]
 pub(crate) struct PreparedStage {
+    /// Which stage of the recipe, from 0.
+    pub of: usize,
     pub sources: Vec<Source>,
     /// A report per file: domain files first.
     pub reports: Vec<(String, SourceReport)>,
@@ -35,9 +40,19 @@ pub(crate) struct PreparedStage {
     pub adapter: Option<StartAdapter>,
     /// Of the workspace: whether activations are computed again.
     pub purpose: Purpose,
+    /// Of the full-rank part after LoRA: where it begins. Its result is taken only if it is better than LoRA's.
+    pub after_lora: Option<FullStart>,
 }
 
 impl PreparedStage {
+    /// The same rows in the same order for a later part of the stage.
+    pub fn part(&self, stage: &Stage, base: &Base, seed: u64) -> Result<Self, PipelineError> {
+        let config = base.checkpoint.config();
+        let tuning = tuning(stage, config, seed)?;
+        let settings = fit_settings(stage, optimizer_settings(stage, &tuning, config)?, self.schedule.steps().len());
+        Ok(Self { settings, tuning, adapter: None, after_lora: after_lora(stage), ..self.clone() })
+    }
+
     /// Micro-batches of a step, from 1. `references` are those of a preference stage; others need none.
     pub fn batches(&self, step: usize, references: &References) -> Result<Batches, DataError> {
         if self.reference.is_some() {
@@ -73,7 +88,16 @@ impl PreparedStage {
     }
 }
 
-/// Reads the rows of a stage, draws its steps, and holds it against the base.
+/// For what rows are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Domain,
+    General,
+    /// What judges, which is never filtered.
+    Validation,
+}
+
+/// Reads the rows of a stage, draws its steps, and holds it against the base; of a stage of several parts, the first.
 pub(super) fn prepare_stage(
     stage: &Stage,
     index: usize,
@@ -85,20 +109,21 @@ pub(super) fn prepare_stage(
     let rules = row_rules(stage);
     let found = writer.files;
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
-    // What judges is never filtered.
-    let (filters, trained, mut number) = (StageFilters::of(writer.recipe, stage, found), Cell::new(true), 0);
+    let (filters, mut number) = (StageFilters::of(writer.recipe, stage, found), 0);
+    let part = Cell::new(Part::Domain);
     let mut read = |files: &RowFiles, name: &str, weight: f64| -> Result<Source, PipelineError> {
         let (options, mut whole) = (read_options(files), None::<Source>);
         for path in found.of(&files.path) {
-            let filters = filters.as_ref().filter(|_| trained.get()).map(|filters| (filters, number));
+            let filters = filters.as_ref().filter(|_| part.get() != Part::Validation).map(|filters| (filters, number));
             number += 1;
             let loss_weight = weight as f32;
             let source = tokens.source(&Asked { path, options: &options, rules, name, loss_weight, filters })?;
             let kind = source.report.kind;
-            if stage.kind.value == StageKind::Cpt && kind != temper_data::RowKind::Text {
+            // General conversations keep what a model knows of talking: of them the answers are trained, as in `sft`.
+            if stage.kind.value == StageKind::Cpt && kind != RowKind::Text && part.get() != Part::General {
                 return Err(PipelineError::Unfit {
                     path: format!("stages.{index}"),
-                    problem: format!("cpt trains on rows with `text`, but {} holds {kind:?} rows", path.display()),
+                    problem: format!("cpt trains on rows with `text`, but {} holds {kind} rows", path.display()),
                     hint: "use `kind: sft` for conversations and completions".to_owned(),
                 });
             }
@@ -121,10 +146,11 @@ pub(super) fn prepare_stage(
         };
         let domain = mix.domain.value / 100.0;
         shares.iter_mut().for_each(|share| *share *= domain);
+        part.set(Part::General);
         for general in &mix.general {
             let mut source = match (general.path.files(), &general.self_data) {
                 (Some(files), _) => read(files, &general.name.value, general.loss_weight.value)?,
-                (None, Some(settings)) if stage.kind.value == StageKind::Sft => {
+                (None, Some(settings)) if stage.kind.value != StageKind::Dpo => {
                     let own = writer.rows(general, settings, rules.max_length)?;
                     own_reports.push((own.report.path.display().to_string(), own.source.report.clone()));
                     let source = own.source.clone();
@@ -135,7 +161,7 @@ pub(super) fn prepare_stage(
                     return Err(PipelineError::Unfit {
                         path: general.path.path.clone(),
                         problem: format!("{} cannot train on the conversations that `self` writes", stage.kind.value),
-                        hint: "use `kind: sft`, or a file of rows of this kind".to_owned(),
+                        hint: "use a file of preference pairs".to_owned(),
                     });
                 }
             };
@@ -147,7 +173,7 @@ pub(super) fn prepare_stage(
         let total: f64 = shares.iter().sum();
         shares.iter_mut().for_each(|share| *share /= total);
     }
-    trained.set(false);
+    part.set(Part::Validation);
     let validation = stage.validation.as_ref().map(|files| read(&files.value, "validation", 1.0)).transpose()?;
     reports.extend(own_reports);
     let extent = match stage.duration.value {
@@ -158,13 +184,12 @@ pub(super) fn prepare_stage(
     let schedule = schedule(&sources, &shares, unit, batch, extent, seed)
         .map_err(|error| PipelineError::Mix { path: format!("stages.{index}.mix"), error })?;
     once(stage, &sources, &schedule)?;
-    let settings = fit_settings(stage, schedule.steps().len());
-    let tuning = match (&stage.mode.value, &stage.lora) {
-        (Mode::Lora, Some(lora)) => Tuning::Lora(lora_settings(lora, seed, writer.base.checkpoint.config())?),
-        _ => Tuning::Full,
-    };
+    let config = writer.base.checkpoint.config();
+    let tuning = tuning(stage, config, seed)?;
+    let settings = fit_settings(stage, optimizer_settings(stage, &tuning, config)?, schedule.steps().len());
     let adapter = start_adapter(stage, index, &tuning, writer.base)?;
     Ok(PreparedStage {
+        of: index,
         sources,
         reports,
         schedule,
@@ -176,7 +201,20 @@ pub(super) fn prepare_stage(
         reference: stage.preference.as_ref().map(|preference| preference.reference.value),
         adapter,
         purpose: if stage.activation_checkpointing.value { Purpose::TrainRecomputing } else { Purpose::Train },
+        after_lora: after_lora(stage),
     })
+}
+
+/// What is trained.
+fn tuning(stage: &Stage, config: &LlamaConfig, seed: u64) -> Result<Tuning, PipelineError> {
+    Ok(match (&stage.mode.value, &stage.lora) {
+        (Mode::Lora, Some(lora)) => Tuning::Lora(lora_settings(lora, seed, config)?),
+        _ => Tuning::Full,
+    })
+}
+
+fn after_lora(stage: &Stage) -> Option<FullStart> {
+    stage.full_start.as_ref().map(|start| start.value)
 }
 
 type ReadSource<'a> = &'a mut dyn FnMut(&RowFiles, &str, f64) -> Result<Source, PipelineError>;
@@ -263,7 +301,7 @@ fn preference_settings(preference: &temper_recipe::Preference) -> PreferenceSett
 }
 
 /// Rates, optimiser and stops of a stage of so many steps.
-fn fit_settings(stage: &Stage, steps: usize) -> FitSettings {
+fn fit_settings(stage: &Stage, optimizer: OptimizerSettings, steps: usize) -> FitSettings {
     let span = |span: &temper_recipe::Span| span.steps(steps as u64) as usize;
     let shape = match stage.lr_scheduler_type.value {
         LrScheduler::Constant => Shape::Constant,
@@ -279,17 +317,12 @@ fn fit_settings(stage: &Stage, steps: usize) -> FitSettings {
             steps,
             shape,
         },
-        adamw: AdamWSettings {
-            beta1: stage.adam_beta1.value,
-            beta2: stage.adam_beta2.value,
-            epsilon: stage.adam_epsilon.value,
-            weight_decay: stage.weight_decay.value,
-            max_grad_norm: stage.max_grad_norm.value,
-        },
+        optimizer,
         eval_steps: stage.eval_steps.as_ref().map_or(usize::MAX, |e| e.value as usize),
         stops: StopSettings {
             early_stopping_patience: stage.early_stopping_patience.as_ref().map_or(0, |p| p.value as usize),
             early_stopping_threshold: stage.early_stopping_threshold.as_ref().map_or(0.0, |t| t.value),
+            flat_gain: stage.flat_gain.as_ref().map_or(0.0, |share| share.value),
         },
         preference: stage.preference.as_ref().map(preference_settings),
     }

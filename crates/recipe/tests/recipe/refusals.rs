@@ -31,6 +31,21 @@ refusals! {
          step, all sources together";
     lora_dropout: "    lora_alpha: 16" => "    lora_dropout: 1.0",
         "9:19: `stages.0.lora_dropout`: expected a number from 0 to below 1, got `1.0`", "choose a value in this range";
+    muon_over_adapters: "    lora_alpha: 16" => "    optimizer: muon",
+        "9:16: `stages.0.optimizer`: muon steps by whole weights, of which mode: lora trains none",
+        "write mode: full, or optimizer: adamw";
+    momentum_without_muon: "    lora_alpha: 16" => "    muon_momentum: 0.9",
+        "9:5: `stages.0.muon_momentum` has no effect with optimizer: adamw", "remove it";
+    optimizer_of_another_tool: "    lora_alpha: 16" => "    optim: paged_adamw_8bit",
+        "9:12: `stages.0.optimizer`: `paged_adamw_8bit` is an optimiser that is not in this version", "choose `adamw` or `muon`";
+    rate_of_the_embedding_as_others_write_it: "    lora_alpha: 16" => "    embedding_lr: 1e-5",
+        "9:5: `stages.0.embedding_lr` is not accepted",
+        "parts of the model have rates of their own by `learning_rates`: write `learning_rates: [{modules: [embed_tokens, lm_head], \
+         learning_rate: 1e-5}]`";
+    group_of_rates_without_a_rate: "    lora_alpha: 16" => "    learning_rates: [{modules: [mlp]}]",
+        "9:22: `stages.0.learning_rates.0.learning_rate` is missing",
+        "add `learning_rate:` with a number above 0 and at most 1: The highest learning rate of these. It rises and falls as \
+         that of the stage does, to the same share of `min_lr`; `loraplus_lr_ratio` multiplies it too.";
     ranks_by_module: "    lora_alpha: 16" => "    rank_pattern: {q_proj: 4}",
         "9:5: `stages.0.rank_pattern` is not accepted", "not in this version";
     fp16: "seed: 7" => "fp16: true", "3:1: `fp16` is not accepted",

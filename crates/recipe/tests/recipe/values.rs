@@ -213,6 +213,7 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
         ("stages.0.micro_batch_tokens", "600"),
         ("stages.0.max_steps", "61"),
         ("stages.0.learning_rate", "0.5"),
+        ("stages.0.optimizer", ""),
         ("stages.0.lr_scheduler_type", ""),
         ("stages.0.warmup_steps", "6"),
         ("stages.0.min_lr", "0"),
@@ -272,6 +273,10 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
     let (flipped, _) = folder.load(WHOLE, &full).unwrap();
     assert_eq!(by_path(&flipped)["stages.0.mode"].value, "full");
     assert!(!by_path(&flipped).keys().any(|path| path.contains("lora") || path.contains("target_modules")));
+    let muon = [&full[..], &["stages.0.optimizer=muon"]].concat();
+    assert_eq!(by_path(&folder.load(WHOLE, &muon).unwrap().0)["stages.0.muon_momentum"].value, 0.95);
+    let slower = [&muon[..], &["stages.0.muon_momentum=0.9"]].concat();
+    assert_eq!(by_path(&folder.load(WHOLE, &slower).unwrap().0)["stages.0.muon_momentum"].value, 0.9);
     // These are not averaged with the start.
     let whole_result = "stages.0.weight_average=1";
     let (flipped, _) = folder.load(WHOLE, &[whole_result, "stages.0.use_dora=true"]).unwrap();
@@ -287,6 +292,27 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
     let cosine = ["stages.0.lr_scheduler_type=cosine", "stages.0.decay_steps=null"];
     let (flipped, _) = folder.load(WHOLE, &cosine).unwrap();
     assert_eq!(by_path(&flipped)["stages.0.lr_scheduler_type"].value, "cosine");
+}
+
+#[test]
+fn rates_of_parts_of_the_model() {
+    let folder = Folder::new();
+    let group = "kind: sft, lr_groups: [{modules: ['*norm', layers.0-14.mlp], lr: 1e-5}]";
+    let (recipe, notes) = folder.load(&SMALL.replace("kind: sft", group), &[]).unwrap();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    let [group] = &recipe.stages[0].learning_rates[..] else { panic!("{:?}", recipe.stages[0].learning_rates) };
+    assert_eq!(
+        (group.modules.value.clone(), *group.learning_rate),
+        (vec!["*norm".into(), "layers.0-14.mlp".into()], 1e-5)
+    );
+    let settings = by_path(&recipe);
+    assert_eq!(settings["stages.0.learning_rates.0.modules"].value, serde_json::json!(["*norm", "layers.0-14.mlp"]));
+    assert_eq!(settings["stages.0.learning_rates.0.learning_rate"].value, 1e-5);
+    for wrong in ["layers.14-0", "''", "a..b", "*.*x-", "layers.0-x"] {
+        let text = SMALL
+            .replace("kind: sft", &format!("kind: sft, learning_rates: [{{modules: [{wrong}], learning_rate: 1}}]"));
+        assert!(folder.load(&text, &[]).is_err(), "{wrong}");
+    }
 }
 
 /// As above, of a section that may be left out.
