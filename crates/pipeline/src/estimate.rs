@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use temper_data::{DataError, MicroBatch, PairBatch, Target};
 use temper_kernels::{Cpu, Device, Precision, Tensor, Write};
-use temper_model::{AdapterSpace, Beginnings, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate};
+use temper_model::{
+    AdapterSpace, Beginnings, LOGIT_ROWS, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate,
+};
 use temper_train::{Batches, FitSettings, Optimizer, OptimizerSettings, evaluate, step};
 
 use self::judging::Judging;
@@ -125,7 +127,8 @@ fn packed(device: &Cpu) -> usize {
 
 /// Bytes of training at micro-batches of `tokens` tokens: what is trained in f32 with its gradient and moments, the
 /// weights that products read, rotary tables, activations. A frozen weight is packed twice, for the forward and for the
-/// backward; a trained one is packed for each product, the widest of them, the head, taking the most.
+/// backward; a trained one is packed for each product, the widest of a block or, where it is packed as a whole, the head taking the
+/// most.
 pub fn training_memory(
     device: &Cpu,
     config: &LlamaConfig,
@@ -134,7 +137,11 @@ pub fn training_memory(
     tokens: usize,
 ) -> usize {
     let read = match tuning {
-        Tuning::Full => config.vocab_size * config.hidden_size,
+        Tuning::Full => {
+            let (head, widest) =
+                (config.vocab_size * config.hidden_size, 2 * config.intermediate_size * config.hidden_size);
+            if device.packs_by_parts(head, LOGIT_ROWS) { widest } else { head.max(widest) }
+        }
         Tuning::Lora(_) | Tuning::Frozen => 2 * parameters(config),
     };
     let tables = 4 * config.rotary_numbers();

@@ -79,6 +79,11 @@ impl Cpu {
         (0..10).map(|_| product::peak(self.kernels)).fold(0.0, f64::max)
     }
 
+    /// Whether a trained weight of so many numbers is never packed as a whole for a product of so many rows.
+    pub fn packs_by_parts(&self, numbers: usize, rows: usize) -> bool {
+        product::packs_by_parts(if self.kernels.bf16 { numbers.div_ceil(2) } else { numbers }, rows)
+    }
+
     /// Threads of the process's pool.
     pub fn threads(&self) -> usize {
         self.threads

@@ -162,6 +162,12 @@ fn by_columns(m: usize, panels: usize) -> bool {
     m <= FEW_ROWS || panels * PANEL >= WIDE * m
 }
 
+/// Whether a plain right operand of a size that no cache holds is better packed by each task, part by part, of which there are
+/// as many as threads, than once as a whole.
+pub(super) fn packs_by_parts(words: usize, m: usize) -> bool {
+    words > SHARED_WORDS && m <= BLOCK_ROWS * rayon::current_num_threads()
+}
+
 impl Kernels {
     fn rows_of_tile(self) -> usize {
         match self.instructions {
@@ -213,7 +219,7 @@ impl Kernels {
             Operand::Plain(view, lanes) => {
                 let layout = Layout { ends: std::slice::from_ref(lanes), units: self.units(p.k) };
                 // One copy for all tasks, unless few of them would read it, and from memory.
-                let own = !parallel || by_columns(p.m, layout.count()) || self.costs_memory(layout, p.m);
+                let own = !parallel || by_columns(p.m, layout.count()) || packs_by_parts(layout.words(), p.m);
                 (own.then_some(Lanes::Plain(*view)), layout, layout.count())
             }
             Operand::Ready(ready) => {
@@ -282,11 +288,6 @@ impl Kernels {
                 self.deal(job, panels, parallel);
             }
         });
-    }
-
-    /// Whether a plain right operand of a size that no cache holds is better packed by each task: there are as many as threads.
-    fn costs_memory(self, layout: Layout<'_>, m: usize) -> bool {
-        layout.words() > SHARED_WORDS && m <= BLOCK_ROWS * rayon::current_num_threads()
     }
 
     /// Whether a block's steps through k leave the chains of an inner product whole, and its pairs.
