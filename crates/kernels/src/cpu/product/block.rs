@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::isa::{GROUP, Isa, PANEL};
+use super::isa::{GROUP, PANEL};
 use super::pack::{Pack, View};
 use super::panels::{Layout, Panel};
 use super::quantised::Quantised;
-use super::tile::{Ahead, CHAIN_UNITS, Left, Place, Right, tile};
+use super::tile::{Ahead, CHAIN_UNITS, Left, Place, Right, Tile};
 use super::{BLOCK_UNITS, FEW_ROWS, Inner, Piece, Product};
 
 /// With so many tiles a chain's reads are worth asking for ahead.
@@ -86,21 +86,13 @@ impl ReadyInner<'_> {
                     copy_lanes(place, scratch, rows.len(), panel.lanes);
                 }
                 let to = if padded { scratch } else { place };
-                let height = height_of::<I>(panel);
+                let (ahead, width) = (Ahead { at: right.at, unit: 0 }, panel.width);
+                let height = Tile::most_rows::<I>(width);
                 for row in (0..rows.len()).step_by(height) {
-                    let count = (rows.len() - row).min(height);
                     let left = Left::packed(left, I::ROWS, now.len()).panel_of(row, span.start - now.start);
-                    let (ahead, to) = (Ahead { at: right.at, unit: 0 }, to.after(row, 0));
-                    tile::<I, BF16, true>(
-                        span.len(),
-                        left,
-                        right,
-                        ahead,
-                        count,
-                        panel.width,
-                        goes_on.then_some(to),
-                        to,
-                    );
+                    let (units, rows, to) = (span.len(), (rows.len() - row).min(height), to.after(row, 0));
+                    let from = goes_on.then_some(to);
+                    Tile { units, left, right, ahead, rows, width, from, to }.compute::<I, BF16, true>();
                 }
                 if padded {
                     copy_lanes(scratch, place, rows.len(), panel.lanes);
@@ -108,12 +100,6 @@ impl ReadyInner<'_> {
             }
         }
     }
-}
-
-/// Rows of the tiles of a panel.
-#[inline(always)]
-fn height_of<I: Isa>(panel: Panel) -> usize {
-    if panel.width == I::WIDTH { I::TALL } else { I::ROWS }
 }
 
 /// Some units of k that are added to the tiles of a panel: a chain of the product's, or a piece.
@@ -339,48 +325,35 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
                     };
                     let ends = chain.as_ref().is_none_or(|chain| chain.end == now.end && added.is_none());
                     let to = if ends { end } else { sums };
-                    let height = height_of::<I>(panel);
+                    let height = Tile::most_rows::<I>(panel.width);
                     let tiles = rows.len().div_ceil(height);
                     let next = match &chain {
                         Some(chain) => Next::after(job, panel, &now, chain, pass.right, tiles),
                         None => Next { at: pass.right.at, unit: 0, part: 0 },
                     };
                     for (index, row) in (0..rows.len()).step_by(height).enumerate() {
-                        let ahead = next.of(index);
-                        let count = (rows.len() - row).min(height);
-                        let (from, to) = (from.map(|from| from.after(row, 0)), to.after(row, 0));
-                        match (&chain, job.right) {
+                        let left = Left::packed(pass.left, I::ROWS, pass.left_units).panel_of(row, 0);
+                        let tile = Tile {
+                            units: pass.units,
+                            left,
+                            right: pass.right,
+                            ahead: next.of(index),
+                            rows: (rows.len() - row).min(height),
+                            width: panel.width,
+                            from: from.map(|from| from.after(row, 0)),
+                            to: to.after(row, 0),
+                        };
+                        match &chain {
                             // In f32 alone: words of bf16 are made by packing.
-                            (Some(chain), right) if !BF16 && job.left_as_it_is => {
+                            Some(chain) if !BF16 && job.left_as_it_is => {
                                 let left = p.left.rows_from(rows.start + row, chain.start * of_k);
-                                if let Lanes::Quantised(quantised) = right {
-                                    quantised.few::<I>(left, count, panel, chain.clone(), from, to);
+                                if let Lanes::Quantised(quantised) = job.right {
+                                    quantised.few::<I>(left, tile.rows, panel, chain.clone(), tile.from, tile.to);
                                 } else {
-                                    tile::<I, BF16, false>(
-                                        pass.units,
-                                        left,
-                                        pass.right,
-                                        ahead,
-                                        count,
-                                        panel.width,
-                                        from,
-                                        to,
-                                    );
+                                    Tile { left, ..tile }.compute::<I, BF16, false>();
                                 }
                             }
-                            _ => {
-                                let left = Left::packed(pass.left, I::ROWS, pass.left_units).panel_of(row, 0);
-                                tile::<I, BF16, true>(
-                                    pass.units,
-                                    left,
-                                    pass.right,
-                                    ahead,
-                                    count,
-                                    panel.width,
-                                    from,
-                                    to,
-                                );
-                            }
+                            _ => tile.compute::<I, BF16, true>(),
                         }
                     }
                     from = Some(sums);

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Kernels;
 use super::isa::{Isa, MOST_ROWS, PANEL};
 use super::panels::Words;
-use super::tile::{Ahead, Left, Place, Right, tile};
+use super::tile::{Ahead, Left, Place, Right, Tile};
 
 /// GFLOP/s of the tile alone on all threads, its operands in the first-level cache: the best of products.
 pub(in crate::cpu) fn peak(kernels: Kernels) -> f64 {
@@ -30,10 +30,11 @@ pub(in crate::cpu) fn peak(kernels: Kernels) -> f64 {
             // Hidden from the optimiser, which would otherwise merge the rounds.
             let (left, right, to, units) = std::hint::black_box((left, right, to, UNITS));
             let to = Place { at: to, stride: PANEL };
-            let ahead = Ahead { at: right, unit: 0 };
             let (left, right) = (Left::packed(left, I::ROWS, units), Right { at: right, unit: PANEL });
+            let ahead = Ahead { at: right.at, unit: 0 };
+            let tile = Tile { units, left, right, ahead, rows: I::ROWS, width: PANEL, from: Some(to), to };
             // SAFETY: the caller's promise.
-            unsafe { tile::<I, BF16, true>(units, left, right, ahead, I::ROWS, PANEL, Some(to), to) };
+            unsafe { tile.compute::<I, BF16, true>() };
         }
     }
 }

@@ -61,129 +61,133 @@ impl Place {
     }
 }
 
-/// `to = from + A B` over `units` words of k, in `rows` rows and `width` lanes. Without `from`: from zero. `ahead` is only
-/// asked for. `PACKED`: the left rows lie in panels of I::ROWS. `rows` <= I::TALL, or, of more than one register of lanes,
-/// I::ROWS; `width` a multiple of GROUP, at most PANEL.
-///
-/// # Safety
-/// The processor has `I`; `left` and `right` reach `units` units; `from` and `to` reach `rows` x `width`, and nothing
-/// else touches `to`.
-#[inline(always)]
-pub(super) unsafe fn tile<I: Isa, const BF16: bool, const PACKED: bool>(
-    units: usize,
-    left: Left,
-    right: Right,
-    ahead: Ahead,
-    rows: usize,
-    width: usize,
-    from: Option<Place>,
-    to: Place,
-) {
-    let most = if width == I::WIDTH { I::TALL } else { I::ROWS };
-    debug_assert!(rows <= most, "a tile of {rows} rows, at most {most}");
-    let mut row = 0;
-    // Of an edge tile some rows, then the others: every height and width is code of its own, and takes its time to compile.
-    while row < rows {
-        let height = match rows - row {
-            tall if tall >= I::TALL => I::TALL,
-            whole if whole >= I::ROWS => I::ROWS,
-            4.. => 4,
-            some => some.min(2),
-        };
-        let left = Left { at: left.at.wrapping_add(left.before(PACKED, I::ROWS, row)), ..left };
-        let (from, to) = (from.map(|from| from.after(row, 0)), to.after(row, 0));
-        let mut lane = 0;
-        while lane < width {
-            let vectors = ((width - lane) / I::WIDTH).min(I::VECTORS);
-            // SAFETY: the caller's promise; the rows and lanes lie within the tile.
-            unsafe {
-                let right = Right { at: right.at.add(lane), ..right };
-                let (from, to) = (from.map(|from| from.after(0, lane)), to.after(0, lane));
-                match vectors {
-                    1 => rows_of::<I, BF16, PACKED, 1>(units, left, right, ahead, height, from, to),
-                    2 => rows_of::<I, BF16, PACKED, 2>(units, left, right, ahead, height, from, to),
-                    3 => rows_of::<I, BF16, PACKED, 3>(units, left, right, ahead, height, from, to),
-                    _ => rows_of::<I, BF16, PACKED, 4>(units, left, right, ahead, height, from, to),
-                }
-            }
-            lane += vectors * I::WIDTH;
-        }
-        row += height;
-    }
+/// A tile to compute: `to = from + left right` over `units` words of k, in `rows` rows and `width` lanes, a multiple of GROUP and
+/// at most PANEL. Without `from`: from zero. `ahead` is only asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    pub units: usize,
+    pub left: Left,
+    pub right: Right,
+    pub ahead: Ahead,
+    pub rows: usize,
+    pub width: usize,
+    pub from: Option<Place>,
+    pub to: Place,
 }
 
-#[inline(always)]
-unsafe fn rows_of<I: Isa, const BF16: bool, const PACKED: bool, const N: usize>(
-    units: usize,
-    left: Left,
-    right: Right,
-    ahead: Ahead,
-    rows: usize,
-    from: Option<Place>,
-    to: Place,
-) {
-    if N > I::VECTORS {
-        return;
+impl Tile {
+    /// The most rows of a tile of so many lanes.
+    #[inline(always)]
+    pub fn most_rows<I: Isa>(width: usize) -> usize {
+        if width == I::WIDTH { I::TALL } else { I::ROWS }
     }
-    // SAFETY: the caller's promise.
-    unsafe {
-        match rows {
-            1 => chains::<I, BF16, PACKED, 1, N>(units, left, right, ahead, from, to),
-            2 => chains::<I, BF16, PACKED, 2, N>(units, left, right, ahead, from, to),
-            4 => chains::<I, BF16, PACKED, 4, N>(units, left, right, ahead, from, to),
-            6 if I::ROWS == 6 => chains::<I, BF16, PACKED, 6, N>(units, left, right, ahead, from, to),
-            8 if I::ROWS == 8 => chains::<I, BF16, PACKED, 8, N>(units, left, right, ahead, from, to),
-            16 if I::TALL == 16 && N == 1 => chains::<I, BF16, PACKED, 16, N>(units, left, right, ahead, from, to),
-            _ => unreachable!("a tile of at most {} rows", I::TALL),
-        }
-    }
-}
 
-#[inline(always)]
-unsafe fn chains<I: Isa, const BF16: bool, const PACKED: bool, const R: usize, const N: usize>(
-    units: usize,
-    left: Left,
-    right: Right,
-    mut ahead: Ahead,
-    mut from: Option<Place>,
-    to: Place,
-) {
-    let unit = if PACKED { I::ROWS } else { left.unit };
-    let (mut a, mut b, mut rest) = (left.at, right.at, units);
-    loop {
-        let now = rest.min(CHAIN_UNITS);
-        rest -= now;
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut sums = [[I::zero(); N]; R];
-            for _ in 0..now {
-                let mut lanes = [I::zero(); N];
-                for (j, lanes) in lanes.iter_mut().enumerate() {
-                    *lanes = I::load(b.add(j * I::WIDTH).cast());
-                }
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let own = I::splat(*a.add(left.before(PACKED, I::ROWS, i)));
-                    for (sum, lanes) in sums.iter_mut().zip(lanes) {
-                        *sum = if BF16 { I::dot_pairs(own, lanes, *sum) } else { I::multiply_add(own, lanes, *sum) };
+    /// Computes it. `PACKED`: the left rows lie in panels of I::ROWS.
+    ///
+    /// # Safety
+    /// The processor has `I`; `left` and `right` reach `units` units; `from` and `to` reach `rows` x `width`, and nothing
+    /// else touches `to`.
+    #[inline(always)]
+    pub unsafe fn compute<I: Isa, const BF16: bool, const PACKED: bool>(self) {
+        let most = Self::most_rows::<I>(self.width);
+        debug_assert!(self.rows <= most, "a tile of {} rows, at most {most}", self.rows);
+        let mut row = 0;
+        // Of an edge tile some rows, then the others: every height and width is code of its own, and takes its time to compile.
+        while row < self.rows {
+            let height = match self.rows - row {
+                tall if tall >= I::TALL => I::TALL,
+                whole if whole >= I::ROWS => I::ROWS,
+                4.. => 4,
+                some => some.min(2),
+            };
+            let mut lane = 0;
+            while lane < self.width {
+                let vectors = ((self.width - lane) / I::WIDTH).min(I::VECTORS);
+                let part = self.part::<I, PACKED>(row, lane);
+                // SAFETY: the caller's promise; the rows and lanes lie within the tile.
+                unsafe {
+                    match vectors {
+                        1 => part.high::<I, BF16, PACKED, 1>(height),
+                        2 => part.high::<I, BF16, PACKED, 2>(height),
+                        3 => part.high::<I, BF16, PACKED, 3>(height),
+                        _ => part.high::<I, BF16, PACKED, 4>(height),
                     }
                 }
-                I::prefetch(ahead.at);
-                ahead.at = ahead.at.wrapping_add(ahead.unit);
-                a = a.wrapping_add(unit);
-                b = b.wrapping_add(right.unit);
+                lane += vectors * I::WIDTH;
             }
-            for (i, sums) in sums.into_iter().enumerate() {
-                for (j, mut sum) in sums.into_iter().enumerate() {
-                    if let Some(from) = from {
-                        sum = I::add(I::load(from.after(i, j * I::WIDTH).at), sum);
-                    }
-                    I::store(to.after(i, j * I::WIDTH).at, sum);
-                }
-            }
+            row += height;
         }
-        if rest == 0 {
+    }
+
+    /// The tile from this row and lane on.
+    #[inline(always)]
+    fn part<I: Isa, const PACKED: bool>(self, row: usize, lane: usize) -> Self {
+        let left = Left { at: self.left.at.wrapping_add(self.left.before(PACKED, I::ROWS, row)), ..self.left };
+        let right = Right { at: self.right.at.wrapping_add(lane), ..self.right };
+        Self { left, right, from: self.from.map(|from| from.after(row, lane)), to: self.to.after(row, lane), ..self }
+    }
+
+    /// Its first `height` rows in `N` registers of lanes.
+    #[inline(always)]
+    unsafe fn high<I: Isa, const BF16: bool, const PACKED: bool, const N: usize>(self, height: usize) {
+        if N > I::VECTORS {
             return;
         }
-        from = Some(to);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match height {
+                1 => self.chains::<I, BF16, PACKED, 1, N>(),
+                2 => self.chains::<I, BF16, PACKED, 2, N>(),
+                4 => self.chains::<I, BF16, PACKED, 4, N>(),
+                6 if I::ROWS == 6 => self.chains::<I, BF16, PACKED, 6, N>(),
+                8 if I::ROWS == 8 => self.chains::<I, BF16, PACKED, 8, N>(),
+                16 if I::TALL == 16 && N == 1 => self.chains::<I, BF16, PACKED, 16, N>(),
+                _ => unreachable!("a tile of at most {} rows", I::TALL),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn chains<I: Isa, const BF16: bool, const PACKED: bool, const R: usize, const N: usize>(self) {
+        let Self { units, left, right, mut ahead, mut from, to, .. } = self;
+        let unit = if PACKED { I::ROWS } else { left.unit };
+        let (mut a, mut b, mut rest) = (left.at, right.at, units);
+        loop {
+            let now = rest.min(CHAIN_UNITS);
+            rest -= now;
+            // SAFETY: the caller's promise.
+            unsafe {
+                let mut sums = [[I::zero(); N]; R];
+                for _ in 0..now {
+                    let mut lanes = [I::zero(); N];
+                    for (j, lanes) in lanes.iter_mut().enumerate() {
+                        *lanes = I::load(b.add(j * I::WIDTH).cast());
+                    }
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let own = I::splat(*a.add(left.before(PACKED, I::ROWS, i)));
+                        for (sum, lanes) in sums.iter_mut().zip(lanes) {
+                            *sum =
+                                if BF16 { I::dot_pairs(own, lanes, *sum) } else { I::multiply_add(own, lanes, *sum) };
+                        }
+                    }
+                    I::prefetch(ahead.at);
+                    ahead.at = ahead.at.wrapping_add(ahead.unit);
+                    a = a.wrapping_add(unit);
+                    b = b.wrapping_add(right.unit);
+                }
+                for (i, sums) in sums.into_iter().enumerate() {
+                    for (j, mut sum) in sums.into_iter().enumerate() {
+                        if let Some(from) = from {
+                            sum = I::add(I::load(from.after(i, j * I::WIDTH).at), sum);
+                        }
+                        I::store(to.after(i, j * I::WIDTH).at, sum);
+                    }
+                }
+            }
+            if rest == 0 {
+                return;
+            }
+            from = Some(to);
+        }
     }
 }
