@@ -18,6 +18,7 @@ mod cpu;
 mod device;
 mod dropout;
 mod encoding;
+mod operands;
 mod profile;
 mod quantise;
 mod reference;
@@ -26,10 +27,9 @@ mod tensor;
 pub use arena::Arena;
 pub use check::{check_disjoint, expect_shape};
 pub use cpu::{Cpu, FrozenWeight, PackedError, PackedWeights};
-pub use device::{
-    AdamW, Cached, Device, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Precision, Segment, Write,
-};
+pub use device::Device;
 pub use encoding::Encoding;
+pub use operands::{AdamW, Cached, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Precision, Segment, Write};
 pub use profile::{Measured, Operation, Profiled};
 pub use reference::{Real, Reference};
 pub use tensor::Tensor;

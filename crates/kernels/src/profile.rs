@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::device::{AdamW, Cached, Device, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write};
+use crate::device::Device;
+use crate::operands::{AdamW, Cached, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Segment, Write};
 use crate::tensor::Tensor;
 
 /// What was measured of one operation on one shape.

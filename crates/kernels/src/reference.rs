@@ -9,8 +9,9 @@ use std::rc::Rc;
 
 use num_traits::Float;
 
-use crate::device::{AdamW, Cached, Device, Heads, LogProbGrad, LogProbs, Pick, Segment, Write};
+use crate::device::Device;
 use crate::dropout::Dropout;
+use crate::operands::{AdamW, Cached, Heads, LogProbGrad, LogProbs, Pick, Segment, Write};
 use crate::tensor::Tensor;
 
 /// A number that the reference device computes with: `f32` or `f64`.

@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use super::rows::{Rows, deal, sums_of_runs};
 use super::{Cells, GRAIN, copy_rows, lanes};
 use crate::check::{check_disjoint, expect_shape};
-use crate::device::Write;
 use crate::dropout::Dropout;
+use crate::operands::Write;
 
 /// Rows of a weight that are decoded at a time: enough for all threads.
 const ROWS_TOGETHER: usize = 16 * GRAIN;

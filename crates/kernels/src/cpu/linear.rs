@@ -6,7 +6,8 @@ use super::product::{Frozen, Inner, Operand, Piece, Place, Product, View};
 use super::rows::{CpuBuffer, Rows};
 use super::{Cells, Cpu};
 use crate::check::{check_disjoint, expect_shape};
-use crate::device::{LowRank, Write, linear_adapted_by_parts};
+use crate::device::linear_adapted_by_parts;
+use crate::operands::{LowRank, Write};
 
 fn place(rows: Rows) -> Place {
     // An empty matrix has no first element to point at; products return at once on an empty shape.

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use super::rows::{CpuBuffer, Rows};
 use super::{Cells, Cpu, lanes};
 use crate::check::expect_shape;
-use crate::device::{Device, LogProbGrad, LogProbs, Pick, Write};
+use crate::device::Device;
+use crate::operands::{LogProbGrad, LogProbs, Pick, Write};
 
 pub(super) fn logprob(
     cpu: &Cpu,

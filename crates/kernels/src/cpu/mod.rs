@@ -22,10 +22,8 @@ pub use self::packed::{FrozenWeight, PackedError, PackedWeights};
 use self::product::{Frozen, Instructions, Kernels};
 use self::rows::{CacheRows, CpuBuffer, Rows, Runs, deal};
 use crate::check::{check_disjoint, expect_shape};
-use crate::device::{
-    AdamW, Cached, Device, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Precision, Segment, Write,
-    rows_of_parts, upload_decoded,
-};
+use crate::device::{Device, rows_of_parts, upload_decoded};
+use crate::operands::{AdamW, Cached, Encoded, Heads, LogProbGrad, LogProbs, LowRank, Pick, Precision, Segment, Write};
 use crate::tensor::Tensor;
 
 type Cells = Tensor<CpuBuffer>;

@@ -10,7 +10,7 @@ use super::{BLOCK, product, with_scratch};
 use crate::cpu::lanes;
 use crate::cpu::product::{self, Kernels, Operand, Place, Ready, View, Words};
 use crate::cpu::rows::Rows;
-use crate::device::{Heads, Segment};
+use crate::operands::{Heads, Segment};
 
 thread_local! {
     /// A worker's packed rows of q and of dout.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::with_scratch;
 use crate::cpu::lanes;
 use crate::cpu::rows::{CacheRows, Rows};
-use crate::device::{Cached, Heads};
+use crate::operands::{Cached, Heads};
 
 /// Products of a query and a key, summed over the heads, below which one thread does all: waking another costs more.
 const SMALL: usize = 1 << 16;

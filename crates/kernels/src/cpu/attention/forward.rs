@@ -9,7 +9,7 @@ use super::{BLOCK, product, with_scratch};
 use crate::cpu::lanes;
 use crate::cpu::product::{Kernels, Place, View};
 use crate::cpu::rows::Rows;
-use crate::device::{Heads, Segment};
+use crate::operands::{Heads, Segment};
 
 pub(in crate::cpu) fn forward(
     kernels: Kernels,

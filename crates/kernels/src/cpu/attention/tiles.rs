@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::cpu::product::{Kernels, Operand, Ready, View, Words, with_scratch};
 use crate::cpu::rows::Rows;
-use crate::device::{Heads, Segment};
+use crate::operands::{Heads, Segment};
 
 /// Keys of one tile: whole panels, and scores of a block that stay in the second-level cache.
 pub(super) const TILE: usize = 288;

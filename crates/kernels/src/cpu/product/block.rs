@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::isa::{GROUP, PANEL};
-use super::pack::{Pack, View};
+use super::isa::{GROUP, Isa, PANEL};
+use super::pack::{Lot, Pack, View, units};
 use super::panels::{Layout, Panel};
 use super::quantised::Quantised;
 use super::tile::{Ahead, CHAIN_UNITS, Left, Place, Right, Tile};
@@ -58,58 +58,73 @@ pub(super) struct ReadyInner<'a> {
 }
 
 impl ReadyInner<'_> {
-    /// Adds up what units `now` of the packed left rows give.
+    /// Adds up what the step's units give, from its packed left rows.
     ///
     /// # Safety
-    /// As for [`block`]; `left` holds these units of the rows; the scratch reaches a panel of them.
+    /// As for [`block`].
     #[inline(always)]
-    unsafe fn rows<I: Pack, const BF16: bool>(
-        &self,
-        rows: Range<usize>,
-        now: &Range<usize>,
-        left: *const u32,
-        scratch: Place,
-    ) {
+    unsafe fn add<I: Pack, const BF16: bool>(&self, step: &Step<'_>) {
+        let (rows, now, sums) = (&step.rows, &step.now, step.scratch.sums);
         let span = now.start.max(self.units.start)..now.end.min(self.units.end);
         if span.is_empty() {
             return;
         }
         let layout = Layout { ends: std::slice::from_ref(&self.inner.lanes), units: self.units.len() };
+        let left = Left::packed(step.scratch.left, I::ROWS, now.len()).panel_of(0, span.start - now.start);
         for panel in (0..layout.count()).map(|index| layout.panel(index)) {
             let words = panel.offset + (span.start - self.units.start) * panel.width;
             let right = Right { at: self.right.wrapping_add(words), unit: panel.width };
             let (place, goes_on) = (self.inner.to.after(rows.start, panel.lane), span.start > self.units.start);
             let padded = panel.lanes < panel.width;
+            let to = if padded { sums } else { place };
             // SAFETY: the caller's promise; where a panel is padded its sums lie in the scratch.
             unsafe {
                 if padded && goes_on {
-                    copy_lanes(place, scratch, rows.len(), panel.lanes);
+                    copy_lanes(place, sums, rows.len(), panel.lanes);
                 }
-                let to = if padded { scratch } else { place };
-                let (ahead, width) = (Ahead { at: right.at, unit: 0 }, panel.width);
-                let height = Tile::most_rows::<I>(width);
-                for row in (0..rows.len()).step_by(height) {
-                    let left = Left::packed(left, I::ROWS, now.len()).panel_of(row, span.start - now.start);
-                    let (units, rows, to) = (span.len(), (rows.len() - row).min(height), to.after(row, 0));
-                    let from = goes_on.then_some(to);
-                    Tile { units, left, right, ahead, rows, width, from, to }.compute::<I, BF16, true>();
-                }
+                let pass = Pass { units: span.len(), left, right, width: panel.width, from: goes_on.then_some(to), to };
+                pass.run::<I, BF16>(rows.len(), &Next::nothing(right));
                 if padded {
-                    copy_lanes(scratch, place, rows.len(), panel.lanes);
+                    copy_lanes(sums, place, rows.len(), panel.lanes);
                 }
             }
         }
     }
 }
 
-/// Some units of k that are added to the tiles of a panel: a chain of the product's, or a piece.
+/// Some units of k that are added to a panel: a chain of the product's, a piece, an inner product.
 #[derive(Clone, Copy)]
 struct Pass {
     units: usize,
-    /// Packed rows, `left_units` words of each one after the other.
-    left: *const u32,
-    left_units: usize,
+    /// Packed.
+    left: Left,
     right: Right,
+    width: usize,
+    from: Option<Place>,
+    to: Place,
+}
+
+impl Pass {
+    /// The tile that begins at this row of so many.
+    #[inline(always)]
+    fn tile<I: Isa>(&self, rows: usize, row: usize, ahead: Ahead) -> Tile {
+        let Self { units, left, right, width, from, to } = *self;
+        let rows = (rows - row).min(Tile::most_rows::<I>(width));
+        let (from, to) = (from.map(|from| from.after(row, 0)), to.after(row, 0));
+        Tile { units, left: left.panel_of(row, 0), right, ahead, rows, width, from, to }
+    }
+
+    /// Computes the tiles of so many rows.
+    ///
+    /// # Safety
+    /// As for [`Tile::compute`].
+    #[inline(always)]
+    unsafe fn run<I: Isa, const BF16: bool>(&self, rows: usize, next: &Next) {
+        for (index, row) in (0..rows).step_by(Tile::most_rows::<I>(self.width)).enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { self.tile::<I>(rows, row, next.of(index)).compute::<I, BF16, true>() };
+        }
+    }
 }
 
 /// What a task reads of the right operand after a chain; the chain's tiles ask for it while they compute, each for a part.
@@ -121,22 +136,20 @@ struct Next {
 }
 
 impl Next {
+    /// Asks for what is there already.
+    fn nothing(right: Right) -> Self {
+        Self { at: right.at, unit: 0, part: 0 }
+    }
+
     /// After a chain comes the panel's next one, and after its last the next panel.
-    fn after(
-        job: &Job<'_>,
-        panel: Panel,
-        now: &Range<usize>,
-        chain: &Range<usize>,
-        right: Right,
-        tiles: usize,
-    ) -> Self {
-        let own = right.at.wrapping_add(chain.len() * right.unit);
+    fn after(step: &Step<'_>, panel: Panel, chain: &Range<usize>, right: Right, tiles: usize) -> Self {
+        let (job, now) = (step.job, &step.now);
         if !matches!(job.right, Lanes::Packed(_)) || tiles < TILES_THAT_ASK {
-            return Self { at: right.at, unit: 0, part: 0 };
+            return Self::nothing(right);
         }
         let skipped = if chain.end == now.end { (job.layout.units - now.len()) * PANEL } else { 0 };
         let unit = panel.width.div_ceil(tiles);
-        Self { at: own.wrapping_add(skipped), unit, part: unit * chain.len() }
+        Self { at: right.at.wrapping_add(chain.len() * right.unit + skipped), unit, part: unit * chain.len() }
     }
 
     fn of(&self, tile: usize) -> Ahead {
@@ -197,13 +210,14 @@ impl Job<'_> {
         }
     }
 
-    /// The piece of the panel's part. `left`: the packed rows of all pieces, `height` words for each unit.
-    fn added(&self, panel: Panel, mut left: *const u32, height: usize) -> Option<Pass> {
+    /// The piece of the panel's part: its packed rows, of which those of all pieces lie one after the other in `left`, `height`
+    /// words for each unit, and its right operand.
+    fn piece_of(&self, panel: Panel, mut left: *const u32, height: usize) -> Option<(usize, *const u32, Right)> {
         for ReadyPiece { piece, units, right } in &self.pieces {
             if piece.part == panel.part {
                 // All panels before one are whole.
                 let right = Right { at: right.wrapping_add(panel.within * PANEL * units), unit: panel.width };
-                return Some(Pass { units: *units, left, left_units: *units, right });
+                return Some((*units, left, right));
             }
             left = left.wrapping_add(height * units);
         }
@@ -219,22 +233,75 @@ impl Job<'_> {
 #[inline(always)]
 pub(super) unsafe fn pack_left<I: Pack, const BF16: bool>(product: &Product<'_>, to: *mut u32) {
     // SAFETY: the caller's promise.
-    unsafe { pack_rows::<I, BF16>(product.left, 0..product.m, product.k, product.scale, to) };
+    unsafe { pack_rows::<I, BF16>(rows_of(product, 0..product.m, 0..product.k), to) };
+}
+
+/// Some rows and k of the left operand.
+fn rows_of(product: &Product<'_>, rows: Range<usize>, k: Range<usize>) -> Lot {
+    let Product { left: view, scale, .. } = *product;
+    Lot { view, first: rows.start, lanes: rows.len(), k: product.k, scale }.of_k(k)
 }
 
 /// Packs rows of a left operand. Where they lie side by side in the matrix, units are taken some at a time, for all rows, so that
 /// it is read in long runs.
 #[inline(always)]
-unsafe fn pack_rows<I: Pack, const BF16: bool>(view: View, rows: Range<usize>, k: usize, scale: f32, to: *mut u32) {
-    let of_k = if BF16 { 2 } else { 1 };
-    let apart = k.div_ceil(of_k) * I::ROWS;
-    let step = if view.runs_of_k() { k.max(1) } else { TOGETHER * of_k };
-    for first in (0..k).step_by(step) {
+unsafe fn pack_rows<I: Pack, const BF16: bool>(rows: Lot, to: *mut u32) {
+    let (all, apart) = (units(BF16, rows.k), units(BF16, rows.k) * I::ROWS);
+    let step = if rows.view.runs_of_k() { all.max(1) } else { TOGETHER };
+    for first in (0..all).step_by(step) {
         // SAFETY: the caller's promise.
-        unsafe {
-            let to = to.add(first / of_k * I::ROWS);
-            I::left::<BF16>(view.after(first), rows.start, rows.end, step.min(k - first), scale, to, apart);
+        unsafe { I::left::<BF16>(of_units::<BF16>(rows, first, step), to.add(first * I::ROWS), apart) };
+    }
+}
+
+/// Packs some panels of a plain right operand, one after the other. Units are taken some at a time, for all panels, so that rows of
+/// a matrix whose lanes lie side by side are read in order.
+#[inline(always)]
+unsafe fn pack_panels<I: Pack, const BF16: bool>(
+    view: View,
+    layout: Layout<'_>,
+    panels: Range<usize>,
+    k: usize,
+    to: *mut u32,
+) {
+    let all = units(BF16, k);
+    let step = if panels.len() > 1 { TOGETHER } else { all.max(1) };
+    for first in (0..all).step_by(step) {
+        for (place, panel) in panels.clone().map(|index| layout.panel(index)).enumerate() {
+            let lanes = Lot { view, first: panel.lane, lanes: panel.lanes, k, scale: 1.0 };
+            // SAFETY: the caller's promise; all panels before the last are whole.
+            unsafe {
+                let to = to.add(place * PANEL * all + first * panel.width);
+                I::right::<BF16>(of_units::<BF16>(lanes, first, step), to, panel.width);
+            }
         }
+    }
+}
+
+/// At most `most` units of a lot, from this one on.
+fn of_units<const BF16: bool>(lot: Lot, first: usize, most: usize) -> Lot {
+    let each = if BF16 { 2 } else { 1 };
+    lot.of_k(first * each..lot.k.min((first + most) * each))
+}
+
+/// A task's scratch.
+#[derive(Clone, Copy)]
+struct Scratch {
+    /// A panel of sums of all rows.
+    sums: Place,
+    /// Panels that the task packs or decodes, left rows, and those of the pieces.
+    right: *mut u32,
+    left: *mut u32,
+    pieces: *mut u32,
+}
+
+impl Scratch {
+    /// For so many rows, a multiple of the tile's, in what reaches [`Job::scratch`].
+    fn of(job: &Job<'_>, height: usize, start: *mut u32) -> Self {
+        let right = start.wrapping_add(height * PANEL);
+        let left = right.wrapping_add(job.right_words());
+        let pieces = left.wrapping_add(height * job.left_words());
+        Self { sums: Place { at: start.cast(), stride: PANEL }, right, left, pieces }
     }
 }
 
@@ -251,141 +318,166 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
     panels: Range<usize>,
     scratch: *mut u32,
 ) {
-    let p = job.product;
-    let of_k = if BF16 { 2 } else { 1 };
     let height = rows.len().next_multiple_of(I::ROWS);
-    // SAFETY: the caller's promise.
-    unsafe {
-        let sums = Place { at: scratch.cast(), stride: PANEL };
-        let right_scratch = scratch.add(height * PANEL);
-        let left_scratch = right_scratch.add(job.right_words());
-        let pieces_scratch = left_scratch.add(height * job.left_words());
-        for now in steps(0..job.units, job.step()) {
-            let (first_k, k) = (now.start * of_k, (now.len() * of_k).min(p.k - now.start * of_k));
-            if !job.left_as_it_is && job.left.is_none() {
-                pack_rows::<I, BF16>(p.left.after(first_k), rows.clone(), k, p.scale, left_scratch);
-            }
-            for inner in &job.inners {
-                inner.rows::<I, BF16>(rows.clone(), &now, left_scratch, sums);
-            }
-            if now.end == job.units {
-                let mut to = pieces_scratch;
-                for ReadyPiece { piece, units, .. } in &job.pieces {
-                    pack_rows::<I, BF16>(piece.left, rows.clone(), piece.k, piece.scale, to);
-                    to = to.add(height * units);
-                }
-            }
+    let scratch = Scratch::of(job, height, scratch);
+    for now in steps(0..job.units, job.step()) {
+        let step = Step { job, rows: rows.clone(), panels: panels.clone(), height, now, scratch };
+        // SAFETY: the caller's promise.
+        unsafe {
+            step.pack::<I, BF16>();
             for index in panels.clone() {
-                let panel = job.layout.panel(index);
-                let right = match job.right {
-                    Lanes::Packed(words) => {
-                        Right { at: words.add(panel.offset + now.start * panel.width), unit: panel.width }
-                    }
-                    Lanes::Plain(view) => {
-                        let place = (index - panels.start) % job.together();
-                        if place == 0 {
-                            let end = panels.end.min(index + job.together());
-                            pack_panels::<I, BF16>(view.after(first_k), job.layout, index..end, k, right_scratch);
-                        }
-                        Right { at: right_scratch.add(place * PANEL * now.len()), unit: panel.width }
-                    }
-                    Lanes::Quantised(_) => Right { at: right_scratch, unit: panel.width },
-                };
-                let to = p.to.after(rows.start, panel.lane);
-                let begin =
-                    if now.start == 0 { p.from.map(|from| from.after(rows.start, panel.lane)) } else { Some(to) };
-                let added = job.added(panel, pieces_scratch, height).filter(|_| now.end == job.units);
-                // Where a panel is padded, tiles cannot read or write the matrices themselves.
-                let padded = panel.lanes < panel.width;
-                if let (Some(begin), true) = (begin, padded) {
-                    copy_lanes(begin, sums, rows.len(), panel.lanes);
-                }
-                let end = if padded { sums } else { to };
-                let mut from = if padded { begin.map(|_| sums) } else { begin };
-                let left = job.left.unwrap_or(left_scratch.cast_const());
-                // Chain after chain, then the piece.
-                let chains = steps(now.clone(), job.units_of_pass(panel));
-                for chain in chains.map(Some).chain(added.map(|_| None)) {
-                    let pass = match (&chain, added) {
-                        (Some(chain), _) => {
-                            let right = match job.right {
-                                Lanes::Quantised(quantised) => {
-                                    if !BF16 && !job.left_as_it_is {
-                                        quantised.decode::<I>(panel, chain.clone(), right_scratch);
-                                    }
-                                    right
-                                }
-                                _ => Right { at: right.at.add((chain.start - now.start) * right.unit), ..right },
-                            };
-                            let left = left.wrapping_add((chain.start - now.start) * I::ROWS);
-                            Pass { units: chain.len(), left, left_units: now.len(), right }
-                        }
-                        (None, Some(added)) => added,
-                        (None, None) => break,
-                    };
-                    let ends = chain.as_ref().is_none_or(|chain| chain.end == now.end && added.is_none());
-                    let to = if ends { end } else { sums };
-                    let height = Tile::most_rows::<I>(panel.width);
-                    let tiles = rows.len().div_ceil(height);
-                    let next = match &chain {
-                        Some(chain) => Next::after(job, panel, &now, chain, pass.right, tiles),
-                        None => Next { at: pass.right.at, unit: 0, part: 0 },
-                    };
-                    for (index, row) in (0..rows.len()).step_by(height).enumerate() {
-                        let left = Left::packed(pass.left, I::ROWS, pass.left_units).panel_of(row, 0);
-                        let tile = Tile {
-                            units: pass.units,
-                            left,
-                            right: pass.right,
-                            ahead: next.of(index),
-                            rows: (rows.len() - row).min(height),
-                            width: panel.width,
-                            from: from.map(|from| from.after(row, 0)),
-                            to: to.after(row, 0),
-                        };
-                        match &chain {
-                            // In f32 alone: words of bf16 are made by packing.
-                            Some(chain) if !BF16 && job.left_as_it_is => {
-                                let left = p.left.rows_from(rows.start + row, chain.start * of_k);
-                                if let Lanes::Quantised(quantised) = job.right {
-                                    quantised.few::<I>(left, tile.rows, panel, chain.clone(), tile.from, tile.to);
-                                } else {
-                                    Tile { left, ..tile }.compute::<I, BF16, false>();
-                                }
-                            }
-                            _ => tile.compute::<I, BF16, true>(),
-                        }
-                    }
-                    from = Some(sums);
-                }
-                if padded {
-                    copy_lanes(sums, to, rows.len(), panel.lanes);
-                }
+                step.panel::<I, BF16>(index);
             }
         }
     }
 }
 
-/// Packs some panels of a plain right operand, one after the other. Units are taken some at a time, for all panels, so that rows of
-/// a matrix whose lanes lie side by side are read in order.
-#[inline(always)]
-unsafe fn pack_panels<I: Pack, const BF16: bool>(
-    view: View,
-    layout: Layout<'_>,
+/// A block's step through k: the units `now`.
+struct Step<'j> {
+    job: &'j Job<'j>,
+    rows: Range<usize>,
     panels: Range<usize>,
-    k: usize,
-    to: *mut u32,
-) {
-    let of_k = if BF16 { 2 } else { 1 };
-    let units = k.div_ceil(of_k);
-    let step = if panels.len() > 1 { TOGETHER } else { units.max(1) };
-    for first in (0..units).step_by(step) {
-        let (first_k, end_k) = (first * of_k, k.min((first + step) * of_k));
-        for (place, panel) in panels.clone().map(|index| layout.panel(index)).enumerate() {
-            // SAFETY: the caller's promise; all panels before the last are whole.
-            unsafe {
-                let to = to.add(place * PANEL * units + first * panel.width);
-                I::right::<BF16>(view.after(first_k), panel.lane, panel.lanes, end_k - first_k, 1.0, to, panel.width);
+    /// The rows, rounded up to whole tiles.
+    height: usize,
+    now: Range<usize>,
+    scratch: Scratch,
+}
+
+/// # Safety of all methods
+/// As for [`block`].
+impl Step<'_> {
+    fn is_last(&self) -> bool {
+        self.now.end == self.job.units
+    }
+
+    /// The k of its units.
+    fn k<const BF16: bool>(&self) -> Range<usize> {
+        let each = if BF16 { 2 } else { 1 };
+        self.now.start * each..self.job.product.k.min(self.now.end * each)
+    }
+
+    /// Packs left rows, makes the inner rows of them, and in the end those of the pieces.
+    #[inline(always)]
+    unsafe fn pack<I: Pack, const BF16: bool>(&self) {
+        let (job, rows) = (self.job, &self.rows);
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !job.left_as_it_is && job.left.is_none() {
+                pack_rows::<I, BF16>(rows_of(job.product, rows.clone(), self.k::<BF16>()), self.scratch.left);
+            }
+            for inner in &job.inners {
+                inner.add::<I, BF16>(self);
+            }
+            if self.is_last() {
+                let mut to = self.scratch.pieces;
+                for ReadyPiece { piece: Piece { left: view, k, scale, .. }, units, .. } in &job.pieces {
+                    let lot = Lot { view: *view, first: rows.start, lanes: rows.len(), k: *k, scale: *scale };
+                    pack_rows::<I, BF16>(lot, to);
+                    to = to.add(self.height * units);
+                }
+            }
+        }
+    }
+
+    /// Where the tiles of a panel read the right operand; packs it where need be.
+    #[inline(always)]
+    unsafe fn right<I: Pack, const BF16: bool>(&self, index: usize, panel: Panel) -> Right {
+        let (job, scratch) = (self.job, self.scratch.right);
+        let at = match job.right {
+            Lanes::Packed(words) => words.wrapping_add(panel.offset + self.now.start * panel.width),
+            Lanes::Plain(view) => {
+                let (k, place) = (self.k::<BF16>(), (index - self.panels.start) % job.together());
+                if place == 0 {
+                    let panels = index..self.panels.end.min(index + job.together());
+                    // SAFETY: the caller's promise.
+                    unsafe { pack_panels::<I, BF16>(view.after(k.start), job.layout, panels, k.len(), scratch) };
+                }
+                scratch.wrapping_add(place * PANEL * self.now.len())
+            }
+            Lanes::Quantised(_) => scratch,
+        };
+        Right { at, unit: panel.width }
+    }
+
+    /// Chain after chain, then the piece.
+    #[inline(always)]
+    unsafe fn panel<I: Pack, const BF16: bool>(&self, index: usize) {
+        let (job, rows, sums) = (self.job, &self.rows, self.scratch.sums);
+        let panel = job.layout.panel(index);
+        let to = job.product.to.after(rows.start, panel.lane);
+        let begin = match self.now.start {
+            0 => job.product.from.map(|from| from.after(rows.start, panel.lane)),
+            _ => Some(to),
+        };
+        let piece = if self.is_last() { job.piece_of(panel, self.scratch.pieces, self.height) } else { None };
+        // Where a panel is padded, tiles cannot read or write the matrices themselves.
+        let padded = panel.lanes < panel.width;
+        let end = if padded { sums } else { to };
+        let mut from = if padded { begin.map(|_| sums) } else { begin };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let right = self.right::<I, BF16>(index, panel);
+            if let (Some(begin), true) = (begin, padded) {
+                copy_lanes(begin, sums, rows.len(), panel.lanes);
+            }
+            for chain in steps(self.now.clone(), job.units_of_pass(panel)) {
+                let ends = chain.end == self.now.end && piece.is_none();
+                self.chain::<I, BF16>(panel, chain, right, from, if ends { end } else { sums });
+                from = Some(sums);
+            }
+            if let Some((units, left, right)) = piece {
+                let left = Left::packed(left, I::ROWS, units);
+                let pass = Pass { units, left, right, width: panel.width, from, to: end };
+                pass.run::<I, BF16>(rows.len(), &Next::nothing(right));
+            }
+            if padded {
+                copy_lanes(sums, to, rows.len(), panel.lanes);
+            }
+        }
+    }
+
+    /// Adds a chain. `right`: where the step's begins.
+    #[inline(always)]
+    unsafe fn chain<I: Pack, const BF16: bool>(
+        &self,
+        panel: Panel,
+        chain: Range<usize>,
+        right: Right,
+        from: Option<Place>,
+        to: Place,
+    ) {
+        let (job, rows, width) = (self.job, &self.rows, panel.width);
+        let passed = chain.start - self.now.start;
+        let left = Left::packed(job.left.unwrap_or(self.scratch.left), I::ROWS, self.now.len()).panel_of(0, passed);
+        // Words of bf16 are made by packing, so rows as they are, are f32.
+        let as_it_is = !BF16 && job.left_as_it_is;
+        let right = match job.right {
+            Lanes::Quantised(quantised) => {
+                if !BF16 && !as_it_is {
+                    // SAFETY: the caller's promise.
+                    unsafe { quantised.decode::<I>(panel, chain.clone(), self.scratch.right) };
+                }
+                right
+            }
+            _ => Right { at: right.at.wrapping_add(passed * right.unit), ..right },
+        };
+        let pass = Pass { units: chain.len(), left, right, width, from, to };
+        let height = Tile::most_rows::<I>(width);
+        let next = Next::after(self, panel, &chain, right, rows.len().div_ceil(height));
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !as_it_is {
+                return pass.run::<I, BF16>(rows.len(), &next);
+            }
+            for (index, row) in (0..rows.len()).step_by(height).enumerate() {
+                let left = job.product.left.rows_from(rows.start + row, chain.start);
+                let tile = Tile { left, ..pass.tile::<I>(rows.len(), row, next.of(index)) };
+                match job.right {
+                    Lanes::Quantised(quantised) => {
+                        quantised.few::<I>(left, tile.rows, panel, chain.clone(), tile.from, tile.to);
+                    }
+                    _ => tile.compute::<I, BF16, false>(),
+                }
             }
         }
     }

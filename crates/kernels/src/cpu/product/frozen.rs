@@ -11,7 +11,7 @@ use super::panels::{Layout, Panel, Words};
 use super::quantised::Quantised;
 use super::stored::{Mapped, Stored};
 use super::{Kernels, Shared};
-use crate::device::Encoded;
+use crate::operands::Encoded;
 
 /// A weight that will not change: packed once for `x W^T`, and for `dy W` when that is first asked for. The rows as
 /// they were are not kept; they come back rounded to the precision.

@@ -33,7 +33,7 @@ pub(super) use self::isa::Instructions;
 #[cfg(target_arch = "x86_64")]
 use self::isa::{Avx2, Avx512};
 use self::isa::{Isa, PANEL, Portable};
-use self::pack::Pack;
+use self::pack::{Lot, Pack};
 pub(super) use self::pack::{View, round_bf16};
 use self::panels::{Layout, Panel};
 pub(super) use self::panels::{Words, with_scratch};
@@ -215,24 +215,7 @@ impl Kernels {
             return;
         }
         let parallel = parallel && p.m * lanes * p.k >= SMALL;
-        let (packed, layout, panels) = match &p.right {
-            Operand::Plain(view, lanes) => {
-                let layout = Layout { ends: std::slice::from_ref(lanes), units: self.units(p.k) };
-                // One copy for all tasks, unless few of them would read it, and from memory.
-                let own = !parallel || by_columns(p.m, layout.count()) || packs_by_parts(layout.words(), p.m);
-                (own.then_some(Lanes::Plain(*view)), layout, layout.count())
-            }
-            Operand::Ready(ready) => {
-                let layout = Layout { ends: std::slice::from_ref(&ready.lanes), units: self.units(ready.k) };
-                (Some(Lanes::Packed(ready.words)), layout, ready.used.div_ceil(PANEL))
-            }
-            Operand::Forward(frozen) | Operand::Backward(frozen) => {
-                frozen.check(self);
-                let forward = matches!(p.right, Operand::Forward(_));
-                let (right, layout) = if forward { frozen.forward() } else { frozen.backward() };
-                (Some(right), layout, layout.count())
-            }
-        };
+        let (packed, layout, panels) = self.right_of(p, parallel);
         // The lanes of a piece are one part.
         let lanes: Vec<usize> = p.pieces.iter().map(|piece| layout.part(piece.part).len()).collect();
         let of_piece = |(piece, lanes): (&Piece, &'_ usize)| self.units(piece.k) * lanes.next_multiple_of(isa::GROUP);
@@ -275,19 +258,47 @@ impl Kernels {
                 // Tasks that have all columns of their rows make these beside them; else they are products of their own.
                 let by_tasks = parallel && !by_columns(p.m, panels) && !left_as_it_is && p.scale == 1.0;
                 if !(by_tasks && inners.iter().all(|inner| self.keeps_chains(inner, units))) {
-                    for ReadyInner { inner, right, .. } in inners.drain(..) {
-                        let (lanes, k) = (inner.lanes, inner.of.len());
-                        let right = Operand::Ready(Ready { words: right, lanes, k, used: lanes });
-                        let (left, pieces, inners) = (p.left.after(inner.of.start), &[][..], &[][..]);
-                        let own =
-                            Product { k, left, scale: 1.0, right, pieces, inners, from: None, to: inner.to, ..*p };
-                        self.run_on(&own, parallel);
-                    }
+                    inners.drain(..).for_each(|inner| self.run_inner(p, &inner, parallel));
                 }
                 let job = Job { product: p, units, right, layout, pieces, inners, left_as_it_is, left: None };
                 self.deal(job, panels, parallel);
             }
         });
+    }
+
+    /// The right operand where it needs no packing of all of it, how its lanes lie, and panels that are used.
+    fn right_of<'a>(self, p: &'a Product<'_>, parallel: bool) -> (Option<Lanes<'a>>, Layout<'a>, usize) {
+        match &p.right {
+            Operand::Plain(view, lanes) => {
+                let layout = Layout { ends: std::slice::from_ref(lanes), units: self.units(p.k) };
+                // One copy for all tasks, unless few of them would read it, and from memory.
+                let own = !parallel || by_columns(p.m, layout.count()) || packs_by_parts(layout.words(), p.m);
+                (own.then_some(Lanes::Plain(*view)), layout, layout.count())
+            }
+            Operand::Ready(ready) => {
+                let layout = Layout { ends: std::slice::from_ref(&ready.lanes), units: self.units(ready.k) };
+                (Some(Lanes::Packed(ready.words)), layout, ready.used.div_ceil(PANEL))
+            }
+            Operand::Forward(frozen) | Operand::Backward(frozen) => {
+                frozen.check(self);
+                let forward = matches!(p.right, Operand::Forward(_));
+                let (right, layout) = if forward { frozen.forward() } else { frozen.backward() };
+                (Some(right), layout, layout.count())
+            }
+        }
+    }
+
+    /// Makes the rows of an inner product by a product of its own.
+    ///
+    /// # Safety
+    /// As for [`Kernels::run`].
+    unsafe fn run_inner(self, p: &Product<'_>, ReadyInner { inner, right, .. }: &ReadyInner<'_>, parallel: bool) {
+        let (lanes, k) = (inner.lanes, inner.of.len());
+        let right = Operand::Ready(Ready { words: *right, lanes, k, used: lanes });
+        let (left, pieces, inners) = (p.left.after(inner.of.start), &[][..], &[][..]);
+        let own = Product { k, left, scale: 1.0, right, pieces, inners, from: None, to: inner.to, ..*p };
+        // SAFETY: the caller's promise.
+        unsafe { self.run_on(&own, parallel) };
     }
 
     /// Whether a block's steps through k leave the chains of an inner product whole, and its pairs.
@@ -335,7 +346,10 @@ impl Kernels {
         #[inline(always)]
         unsafe fn right_panel<I: Pack, const BF16: bool>(view: View, panel: Panel, k: usize, scale: f32, to: *mut u32) {
             // SAFETY: the caller's promise.
-            unsafe { I::right::<BF16>(view, panel.lane, panel.lanes, k, scale, to.add(panel.offset), panel.width) };
+            unsafe {
+                let lanes = Lot { view, first: panel.lane, lanes: panel.lanes, k, scale };
+                I::right::<BF16>(lanes, to.add(panel.offset), panel.width);
+            }
         }
     }
 

@@ -69,20 +69,44 @@ pub(in crate::cpu) fn round_bf16(x: f32) -> u32 {
     if bits & 0x7f80_0000 == 0 { (bits >> 16) & 0x8000 } else { special }
 }
 
-/// The word of a lane at a unit of k.
-///
-/// # Safety
-/// The view reaches the lane and, where they are below `k`, the unit's k.
-#[inline(always)]
-unsafe fn word<const BF16: bool>(from: View, lane: usize, unit: usize, k: usize, scale: f32) -> u32 {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if !BF16 {
-            return (*from.at(lane, unit) * scale).to_bits();
+/// What is packed of a matrix: `lanes` of its lanes from `first` on, so many k of each, scaled.
+#[derive(Clone, Copy)]
+pub(super) struct Lot {
+    pub view: View,
+    pub first: usize,
+    pub lanes: usize,
+    pub k: usize,
+    pub scale: f32,
+}
+
+impl Lot {
+    /// At most `count` of its lanes, without those `before`.
+    fn part(self, before: usize, count: usize) -> Self {
+        Self { first: self.first + before, lanes: self.lanes.saturating_sub(before).min(count), ..self }
+    }
+
+    /// These k of it.
+    pub fn of_k(self, k: Range<usize>) -> Self {
+        Self { view: self.view.after(k.start), k: k.len(), ..self }
+    }
+
+    /// The word of a lane at a unit of k.
+    ///
+    /// # Safety
+    /// The view reaches the lane and, where they are below `k`, the unit's k.
+    #[inline(always)]
+    unsafe fn word<const BF16: bool>(self, lane: usize, unit: usize) -> u32 {
+        let Self { view, first, k, scale, .. } = self;
+        let at = |k| view.at(first + lane, k);
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !BF16 {
+                return (*at(unit) * scale).to_bits();
+            }
+            let even = round_bf16(*at(2 * unit) * scale);
+            let odd = if 2 * unit + 1 < k { round_bf16(*at(2 * unit + 1) * scale) } else { 0 };
+            even | odd << 16
         }
-        let even = round_bf16(*from.at(lane, 2 * unit) * scale);
-        let odd = if 2 * unit + 1 < k { round_bf16(*from.at(lane, 2 * unit + 1) * scale) } else { 0 };
-        even | odd << 16
     }
 }
 
@@ -91,62 +115,31 @@ unsafe fn word<const BF16: bool>(from: View, lane: usize, unit: usize, k: usize,
 /// # Safety of all methods
 /// The processor has the instructions; the view reaches the lanes and k asked for; the target what is written.
 pub(super) trait Pack: Isa {
-    /// Rows `first..end` of a left operand, scaled, as panels of `ROWS`, `apart` words from one to the next.
+    /// Rows of a left operand as panels of `ROWS`, `apart` words from one to the next.
     #[inline(always)]
-    unsafe fn left<const BF16: bool>(
-        from: View,
-        first: usize,
-        end: usize,
-        k: usize,
-        scale: f32,
-        to: *mut u32,
-        apart: usize,
-    ) {
-        for (panel, row) in (first..end).step_by(Self::ROWS).enumerate() {
-            let rows = (end - row).min(Self::ROWS);
+    unsafe fn left<const BF16: bool>(rows: Lot, to: *mut u32, apart: usize) {
+        for (panel, row) in (0..rows.lanes).step_by(Self::ROWS).enumerate() {
+            let (part, all) = (rows.part(row, Self::ROWS), 0..units(BF16, rows.k));
             // SAFETY: the caller's promise.
-            unsafe {
-                let to = to.add(panel * apart);
-                panel_by_words::<BF16>(from, row, rows, 0..units(BF16, k), k, scale, to, Self::ROWS, Self::ROWS);
-            }
+            unsafe { panel_by_words::<BF16>(part, all, to.add(panel * apart), Self::ROWS, Self::ROWS) };
         }
     }
 
-    /// Lanes `first..first + lanes` of a right operand, scaled, as one panel of `width` lanes.
+    /// Lanes of a right operand as one panel of `width` lanes.
     #[inline(always)]
-    unsafe fn right<const BF16: bool>(
-        from: View,
-        first: usize,
-        lanes: usize,
-        k: usize,
-        scale: f32,
-        to: *mut u32,
-        width: usize,
-    ) {
+    unsafe fn right<const BF16: bool>(lanes: Lot, to: *mut u32, width: usize) {
         // SAFETY: the caller's promise.
-        unsafe { panel_by_words::<BF16>(from, first, lanes, 0..units(BF16, k), k, scale, to, width, width) };
+        unsafe { panel_by_words::<BF16>(lanes, 0..units(BF16, lanes.k), to, width, width) };
     }
 }
 
-/// Words of `count` lanes, of which `lanes` exist, at the units `of`: to `to[unit * stride + 0..count]`.
+/// Words of `count` lanes, of which the lot's exist, at the units `of`: to `to[unit * stride + 0..count]`.
 #[inline(always)]
-unsafe fn panel_by_words<const BF16: bool>(
-    from: View,
-    first: usize,
-    lanes: usize,
-    of: Range<usize>,
-    k: usize,
-    scale: f32,
-    to: *mut u32,
-    count: usize,
-    stride: usize,
-) {
+unsafe fn panel_by_words<const BF16: bool>(lot: Lot, of: Range<usize>, to: *mut u32, count: usize, stride: usize) {
     for unit in of {
         for i in 0..count {
             // SAFETY: the caller's promise.
-            unsafe {
-                *to.add(unit * stride + i) = if i < lanes { word::<BF16>(from, first + i, unit, k, scale) } else { 0 };
-            }
+            unsafe { *to.add(unit * stride + i) = if i < lot.lanes { lot.word::<BF16>(i, unit) } else { 0 } };
         }
     }
 }
@@ -249,28 +242,20 @@ impl Avx2 {
         }
     }
 
-    /// `count` lanes, 6 or 8, of which `lanes` exist: to `to[unit * stride + 0..count]`.
+    /// `count` lanes, 6 or 8, of which the lot's exist: to `to[unit * stride + 0..count]`.
     #[inline(always)]
-    unsafe fn lanes<const BF16: bool>(
-        from: View,
-        first: usize,
-        lanes: usize,
-        k: usize,
-        scale: f32,
-        to: *mut u32,
-        count: usize,
-        stride: usize,
-    ) {
+    unsafe fn lanes<const BF16: bool>(lot: Lot, to: *mut u32, count: usize, stride: usize) {
+        let Lot { view, first, lanes, k, scale } = lot;
         let of_k = if BF16 { 2 } else { 1 };
         // SAFETY: the caller's promise; vectors are read where all their elements exist.
         unsafe {
             let factor = _mm256_set1_ps(scale);
             let mut done = 0;
-            if from.lanes_outside {
+            if view.lanes_outside {
                 while (done + 8) * of_k <= k {
                     let mut rows = [_mm256_setzero_si256(); 8];
                     for (i, row) in rows.iter_mut().enumerate().take(lanes.min(count)) {
-                        *row = Self::along::<BF16>(from.at(first + i, done * of_k), factor);
+                        *row = Self::along::<BF16>(view.at(first + i, done * of_k), factor);
                     }
                     for (i, words) in transpose(rows).into_iter().enumerate() {
                         Self::store_words(to.add((done + i) * stride), words, count);
@@ -279,13 +264,13 @@ impl Avx2 {
                 }
             } else if lanes >= 8 {
                 while done < units(BF16, k) {
-                    let odd = (BF16 && done * of_k + 1 < k).then(|| from.at(first, done * of_k + 1));
-                    let words = Self::across::<BF16>(from.at(first, done * of_k), odd, factor);
+                    let odd = (BF16 && done * of_k + 1 < k).then(|| view.at(first, done * of_k + 1));
+                    let words = Self::across::<BF16>(view.at(first, done * of_k), odd, factor);
                     Self::store_words(to.add(done * stride), words, count);
                     done += 1;
                 }
             }
-            panel_by_words::<BF16>(from, first, lanes, done..units(BF16, k), k, scale, to, count, stride);
+            panel_by_words::<BF16>(lot, done..units(BF16, k), to, count, stride);
         }
     }
 }
@@ -293,37 +278,20 @@ impl Avx2 {
 #[cfg(target_arch = "x86_64")]
 impl Pack for Avx2 {
     #[inline(always)]
-    unsafe fn left<const BF16: bool>(
-        from: View,
-        first: usize,
-        end: usize,
-        k: usize,
-        scale: f32,
-        to: *mut u32,
-        apart: usize,
-    ) {
-        for (panel, row) in (first..end).step_by(Self::ROWS).enumerate() {
-            // SAFETY: the caller's promise. Lanes past the sixth are read where they exist, and not stored.
-            unsafe {
-                Self::lanes::<BF16>(from, row, end - row, k, scale, to.add(panel * apart), Self::ROWS, Self::ROWS)
-            };
+    unsafe fn left<const BF16: bool>(rows: Lot, to: *mut u32, apart: usize) {
+        for (panel, row) in (0..rows.lanes).step_by(Self::ROWS).enumerate() {
+            // Lanes past the sixth are read where they exist, and not stored.
+            let part = rows.part(row, usize::MAX);
+            // SAFETY: the caller's promise.
+            unsafe { Self::lanes::<BF16>(part, to.add(panel * apart), Self::ROWS, Self::ROWS) };
         }
     }
 
     #[inline(always)]
-    unsafe fn right<const BF16: bool>(
-        from: View,
-        first: usize,
-        lanes: usize,
-        k: usize,
-        scale: f32,
-        to: *mut u32,
-        width: usize,
-    ) {
+    unsafe fn right<const BF16: bool>(lanes: Lot, to: *mut u32, width: usize) {
         for group in (0..width).step_by(8) {
-            let present = lanes.saturating_sub(group);
             // SAFETY: the caller's promise.
-            unsafe { Self::lanes::<BF16>(from, first + group, present, k, scale, to.add(group), 8, width) };
+            unsafe { Self::lanes::<BF16>(lanes.part(group, usize::MAX), to.add(group), 8, width) };
         }
     }
 }
@@ -342,15 +310,8 @@ macro_rules! avx512 {
         impl $name {
             /// Up to 8 lanes from a matrix whose rows are lanes: words to `to[unit * stride + 0..8]`.
             #[inline(always)]
-            unsafe fn eight_lanes<const BF16: bool>(
-                from: View,
-                lane: usize,
-                lanes: usize,
-                k: usize,
-                scale: f32,
-                mut to: *mut u32,
-                stride: usize,
-            ) {
+            unsafe fn eight_lanes<const BF16: bool>(lot: Lot, mut to: *mut u32, stride: usize) {
+                let Lot { view, first, lanes, k, scale } = lot;
                 // SAFETY: the caller's promise; masks keep loads within k.
                 unsafe {
                     let step = if BF16 { 16 } else { 8 };
@@ -359,7 +320,7 @@ macro_rules! avx512 {
                         let left = (k - start).min(step);
                         let mut rows = [_mm256_setzero_si256(); 8];
                         for (i, row) in rows.iter_mut().enumerate().take(lanes) {
-                            let values = _mm512_maskz_loadu_ps(mask(left), from.at(lane + i, start));
+                            let values = _mm512_maskz_loadu_ps(mask(left), view.at(first + i, start));
                             let values = _mm512_mul_ps(values, factor);
                             *row =
                                 if BF16 { $round(values) } else { _mm512_castsi512_si256(_mm512_castps_si512(values)) };
@@ -376,21 +337,13 @@ macro_rules! avx512 {
             /// Up to 16 lanes from a matrix whose rows are k: the first eight to `low[unit * stride + 0..8]`, the
             /// others to `high` alike, which is null where there are at most eight.
             #[inline(always)]
-            unsafe fn sixteen_lanes<const BF16: bool>(
-                from: View,
-                lane: usize,
-                lanes: usize,
-                k: usize,
-                scale: f32,
-                low: *mut u32,
-                high: *mut u32,
-                stride: usize,
-            ) {
+            unsafe fn sixteen_lanes<const BF16: bool>(lot: Lot, low: *mut u32, high: *mut u32, stride: usize) {
+                let Lot { view, first, lanes, k, scale } = lot;
                 // SAFETY: the caller's promise; masks keep loads within the lanes.
                 unsafe {
                     let (step, present, factor) = (if BF16 { 2 } else { 1 }, mask(lanes), _mm512_set1_ps(scale));
                     for unit in 0..units(BF16, k) {
-                        let at = |k| _mm512_mul_ps(_mm512_maskz_loadu_ps(present, from.at(lane, k)), factor);
+                        let at = |k| _mm512_mul_ps(_mm512_maskz_loadu_ps(present, view.at(first, k)), factor);
                         let even = at(unit * step);
                         let words = if BF16 {
                             let odd = if unit * step + 1 < k { at(unit * step + 1) } else { _mm512_setzero_ps() };
@@ -410,52 +363,35 @@ macro_rules! avx512 {
 
         impl Pack for $name {
             #[inline(always)]
-            unsafe fn right<const BF16: bool>(
-                from: View,
-                first: usize,
-                lanes: usize,
-                k: usize,
-                scale: f32,
-                to: *mut u32,
-                width: usize,
-            ) {
+            unsafe fn right<const BF16: bool>(lanes: Lot, to: *mut u32, width: usize) {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    if from.lanes_outside {
+                    if lanes.view.lanes_outside {
                         for group in (0..width).step_by(8) {
-                            let lanes = lanes.saturating_sub(group).min(8);
-                            Self::eight_lanes::<BF16>(from, first + group, lanes, k, scale, to.add(group), width);
+                            Self::eight_lanes::<BF16>(lanes.part(group, 8), to.add(group), width);
                         }
                     } else {
                         for group in (0..width).step_by(16) {
-                            let (lanes, low) = (lanes.saturating_sub(group).min(16), to.add(group));
-                            Self::sixteen_lanes::<BF16>(from, first + group, lanes, k, scale, low, low.add(8), width);
+                            let low = to.add(group);
+                            Self::sixteen_lanes::<BF16>(lanes.part(group, 16), low, low.add(8), width);
                         }
                     }
                 }
             }
 
             #[inline(always)]
-            unsafe fn left<const BF16: bool>(
-                from: View,
-                first: usize,
-                end: usize,
-                k: usize,
-                scale: f32,
-                mut to: *mut u32,
-                apart: usize,
-            ) {
-                let mut row = first;
-                while row < end {
+            unsafe fn left<const BF16: bool>(rows: Lot, mut to: *mut u32, apart: usize) {
+                let mut row = 0;
+                while row < rows.lanes {
                     // SAFETY: the caller's promise.
                     unsafe {
-                        if from.lanes_outside {
-                            Self::eight_lanes::<BF16>(from, row, (end - row).min(8), k, scale, to, 8);
+                        if rows.view.lanes_outside {
+                            Self::eight_lanes::<BF16>(rows.part(row, 8), to, 8);
                             row += 8;
                             to = to.add(apart);
                         } else {
-                            let high = if end - row > 8 { to.add(apart) } else { std::ptr::null_mut() };
-                            Self::sixteen_lanes::<BF16>(from, row, (end - row).min(16), k, scale, to, high, 8);
+                            let high = if rows.lanes - row > 8 { to.add(apart) } else { std::ptr::null_mut() };
+                            Self::sixteen_lanes::<BF16>(rows.part(row, 16), to, high, 8);
                             row += 16;
                             to = to.wrapping_add(2 * apart);
                         }

@@ -13,8 +13,8 @@ use super::Shared;
 use super::isa::{Isa, PANEL};
 use super::panels::{Layout, Panel, Words};
 use super::tile::{CHAIN_UNITS, Left, Place};
-use crate::device::Encoded;
 use crate::encoding::Encoding;
+use crate::operands::Encoded;
 
 /// Values that share a scale.
 const BLOCK: usize = 32;

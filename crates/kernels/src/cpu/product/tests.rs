@@ -3,8 +3,8 @@
 use super::quantised::Quantised;
 use super::tile::CHAIN_UNITS;
 use super::*;
-use crate::device::Encoded;
 use crate::encoding::Encoding;
+use crate::operands::Encoded;
 
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
     let stream = temper_run::Random::new(seed, "products");
