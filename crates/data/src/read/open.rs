@@ -18,14 +18,17 @@ use crate::error::DataError;
 /// Bytes of a buffer before a file.
 const BUFFER: usize = 1 << 18;
 
-/// Endings of files that hold rows, the last of them documents.
-const ENDINGS: [&str; 13] =
-    ["jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow", "feather", "ipc", "txt", "text", "md", "markdown"];
-const DOCUMENTS: &[&str] = ENDINGS.split_at(9).1;
+/// Endings of files that hold rows, and of those that are a row each.
+const TABLES: [&str; 9] = ["jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow", "feather", "ipc"];
+const DOCUMENTS: [&str; 4] = ["txt", "text", "md", "markdown"];
 /// What `datasets` keeps beside rows, and documents that are about them where there are any.
 const BESIDE: [&str; 4] = ["dataset_info", "dataset_infos", "dataset_dict", "state"];
 const ABOUT: [&str; 5] = ["readme", "license", "licence", "notice", "changelog"];
 const PACKED: [&str; 4] = ["gz", "gzip", "zst", "zstd"];
+
+fn known_endings() -> String {
+    TABLES.iter().chain(&DOCUMENTS).map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(", ")
+}
 
 /// The ending that tells what is in a file, before that of a packer.
 fn ending(path: &Path) -> String {
@@ -94,7 +97,7 @@ fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn
             Some(b'[') => Box::new(Array::new(path, reader)),
             Some(b'{') | None => Box::new(Lines::new(path, reader)),
             Some(_) => {
-                let known = ENDINGS.map(|ending| format!(".{ending}")).join(", ");
+                let known = known_endings();
                 let problem = "neither its name nor its first bytes tell what it holds";
                 let hint = if path == Path::new("-") {
                     "the standard input is JSONL or JSON; what else there is needs a file, whose name tells".to_owned()
@@ -186,13 +189,13 @@ pub fn expand(path: &Path) -> Result<Expanded, DataError> {
             names.contains(&stem.as_str())
         };
         let document = |file: &Path| DOCUMENTS.contains(&ending(file).as_str());
-        let rows =
-            |file: &Path| ENDINGS.contains(&ending(file).as_str()) && !(ending(file) == "json" && named(file, &BESIDE));
-        let tables = all.iter().any(|file| rows(file) && !document(file));
+        let table =
+            |file: &Path| TABLES.contains(&ending(file).as_str()) && !(ending(file) == "json" && named(file, &BESIDE));
+        let tables = all.iter().any(|file| table(file));
         let (files, passed): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|file| rows(file) && !(tables && document(file) && named(file, &ABOUT)));
+            all.into_iter().partition(|file| table(file) || document(file) && !(tables && named(file, &ABOUT)));
         if files.is_empty() {
-            let known = ENDINGS.map(|ending| format!(".{ending}")).join(", ");
+            let known = known_endings();
             return Err(unreadable(path, "no file in this folder holds rows", &format!("known are {known}")));
         }
         return Ok(Expanded { files, passed });
