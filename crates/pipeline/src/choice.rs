@@ -6,6 +6,7 @@ use temper_eval::compare::CompareError;
 use temper_eval::stats::{Bootstrap, DocumentLoss, Interval};
 use temper_kernels::{Cpu, Device};
 use temper_model::{Llama, Workspace};
+use temper_recipe::BOOTSTRAP_SAMPLES;
 use temper_train::{Batches, evaluate_rows};
 
 use crate::PipelineError;
@@ -48,12 +49,21 @@ impl Choice {
         // Pairs are refused where the recipe is read.
         let Batches::Tokens(batches) = validation else { return Ok(Self::NOTHING_GAINED) };
         let [earlier, later] = [earlier, later].map(|model| row_losses(model, workspace, batches));
-        let bootstrap = Bootstrap { resamples: 2000, seed };
-        let change = bootstrap.loss_difference(&earlier, &later, None);
-        let change = change.map_err(|error| CompareError::Stats { suite: "validation".to_owned(), error })?;
-        let difference = change.nats_per_token;
+        let bootstrap = Bootstrap { resamples: BOOTSTRAP_SAMPLES as u32, seed };
+        let difference = validation_difference(bootstrap, &earlier, &later)?;
         Ok(Self { taken: difference.high < 0.0, difference: Some(difference) })
     }
+}
+
+/// The loss of the `later` on validation rows minus that of the `earlier`, nats per token, paired row by row.
+pub(crate) fn validation_difference(
+    bootstrap: Bootstrap,
+    earlier: &[DocumentLoss],
+    later: &[DocumentLoss],
+) -> Result<Interval, PipelineError> {
+    let change = bootstrap.loss_difference(earlier, later, None);
+    let change = change.map_err(|error| CompareError::Stats { suite: "validation".to_owned(), error })?;
+    Ok(change.nats_per_token)
 }
 
 /// The loss of each validation row; its bytes are not known, and no loss by bytes is to be asked of it.

@@ -10,7 +10,7 @@ use temper_eval::stats::Bootstrap;
 use temper_eval::suite::{Bench, Encoder, EvalError, Side, chat_kl};
 use temper_kernels::Cpu;
 use temper_model::{Llama, Purpose, Tuning, Workspace};
-use temper_recipe::{Bound, DomainEvaluation, Evaluation, Recipe, Suite, SuiteKind, Valued};
+use temper_recipe::{BOOTSTRAP_SAMPLES, Bound, DomainEvaluation, Evaluation, Recipe, Suite, SuiteKind, Valued};
 use temper_run::sha256_file;
 
 use crate::PipelineError;
@@ -185,6 +185,13 @@ fn check_units(file: &Valued<PathBuf>, sources: &[Option<&str>], field: &str) ->
     })
 }
 
+/// How intervals are made of a recipe's comparisons.
+pub(crate) fn bootstrap(recipe: &Recipe) -> Bootstrap {
+    let resamples =
+        recipe.evaluation.as_ref().map_or(BOOTSTRAP_SAMPLES, |evaluation| evaluation.bootstrap_samples.value);
+    Bootstrap { resamples: resamples as u32, seed: recipe.seed.value }
+}
+
 /// Scores both models on the domain's split and every general suite, and weighs them against the floors. Without `texts`
 /// the records of the items hold scores only.
 ///
@@ -330,9 +337,7 @@ pub(crate) fn judge(
         tuned,
         floor: None,
     });
-    let bootstrap =
-        Bootstrap { resamples: evaluation.bootstrap_samples.value as u32, seed: prepared.recipe.seed.value };
-    let comparison = compare(domain.as_ref(), &pairs, bootstrap)?;
+    let comparison = compare(domain.as_ref(), &pairs, bootstrap(&prepared.recipe))?;
     if !texts {
         records = records.into_iter().map(ItemRecord::without_texts).collect();
     }

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use temper_eval::compare::{CompareError, Comparison, Metric, Pair, Row, Scores, compare};
+use temper_eval::compare::{Comparison, Metric, Pair, Row, Scores, compare};
 use temper_eval::stats::{Bootstrap, DocumentLoss, Interval};
 use temper_eval::verdict::FloorDecision;
 use temper_model::{Purpose, Tuning, Workspace};
@@ -16,8 +16,8 @@ use temper_run::{to_json_pretty, write_atomic};
 use temper_train::Batches;
 
 use crate::PipelineError;
-use crate::choice::row_losses;
-use crate::judge::{Judged, Models, Scored, Split, judge};
+use crate::choice::{row_losses, validation_difference};
+use crate::judge::{Judged, Models, Scored, Split, bootstrap, judge};
 use crate::prepare::Prepared;
 use crate::reference::References;
 use crate::run::{Event, Options, run};
@@ -127,11 +127,7 @@ pub fn probe(
 ) -> Result<Probe, PipelineError> {
     let drawn = same_tokens(&candidates)?;
     let steps = candidates[0].prepared.stages.iter().map(|stage| stage.settings.learning_rate.steps).collect();
-    let (seed, resamples) = {
-        let recipe = &candidates[0].prepared.recipe;
-        (recipe.seed.value, recipe.evaluation.as_ref().map_or(2000, |e| e.bootstrap_samples.value as u32))
-    };
-    let bootstrap = Bootstrap { resamples, seed };
+    let bootstrap = bootstrap(&candidates[0].prepared.recipe);
     let mut tried = Vec::new();
     for candidate in candidates {
         on_event(&Event::Probing { name: candidate.name.clone(), kind: candidate.kind.to_string() });
@@ -252,9 +248,7 @@ fn domain(probed: &Probed) -> Option<&Row> {
 /// Pairs `other` with `first`, item by item.
 fn against(first: &Tried, other: &mut Tried, bootstrap: Bootstrap) -> Result<(), PipelineError> {
     if !first.rows.is_empty() {
-        let change = bootstrap.loss_difference(&first.rows, &other.rows, None);
-        let change = change.map_err(|error| CompareError::Stats { suite: "validation".to_owned(), error })?;
-        other.probed.validation_to_first = Some(change.nats_per_token);
+        other.probed.validation_to_first = Some(validation_difference(bootstrap, &first.rows, &other.rows)?);
     }
     // A divergence is from each one's own start, and compares nothing between them.
     let pairs = first.scores.iter().zip(&other.scores).filter(|(a, _)| !matches!(a.tuned, Scores::ChatKl { .. }));

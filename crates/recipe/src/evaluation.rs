@@ -10,6 +10,9 @@ use crate::reader::{Alternative, Read, Section, section};
 use crate::recipe::real;
 use crate::settings::{Setting, Settings, Valued, is, said};
 
+/// Resamples of a bootstrap, where the recipe does not say how many.
+pub const BOOTSTRAP_SAMPLES: u64 = 2000;
+
 crate::kind::words! {
     /// The task of the user's domain.
     pub enum Task {
@@ -73,7 +76,7 @@ section! {
         /// Resamples of the bootstrap.
         bootstrap_samples: Valued<u64> = f.default(
             integer(200..=1_000_000),
-            2000,
+            BOOTSTRAP_SAMPLES,
             "decision: enough for 95 % bounds (Efron and Tibshirani 1993 ask for 1000 or more)",
         );
         /// Items of each `text_loss` suite with a floor that are also scored at every validation, so that a run which has

@@ -41,7 +41,7 @@ mod tree;
 pub use catalog::Catalog;
 pub use checkpoints::{Checkpoint, CheckpointKind};
 pub use duration::{Duration, Span};
-pub use evaluation::{Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
+pub use evaluation::{BOOTSTRAP_SAMPLES, Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
 pub use export::Export;
 pub use filters::{DataErrors, Filters, Found, Private};
 pub use lora::{AdapterUse, InitLora, Linear, Lora, Table};
