@@ -6,27 +6,18 @@ mod tiny;
 
 use serde_json::Value;
 use temper_model::{Checkpoint, TensorFile};
-use tiny::{Folder, ends, root, same, stdout};
+use tiny::{Folder, answers, ends, same, stdout};
 
 fn folder(more: &str) -> Folder {
     let folder = Folder::new();
-    let tiny = root().join("data/tests").display().to_string();
-    let stage = format!(
-        "  - kind: sft
-    mode: full
-    train: {tiny}/tiny_train.jsonl
-    validation: {tiny}/tiny_validation.jsonl
-    max_length: 256
-    global_batch_size: 4
-    max_steps: 8
-    learning_rate: 1e-3
-    weight_decay: 0.1
-    eval_steps: 4
-    save_steps: 1
-    early_stopping_patience: 0
-    {more}
-"
-    );
+    let fixed = "mode: full
+        max_steps: 8
+        learning_rate: 1e-3
+        weight_decay: 0.1
+        eval_steps: 4
+        save_steps: 1
+        early_stopping_patience: 0\n";
+    let stage = answers(&(fixed.to_owned() + more));
     folder.write_recipe(&folder.around("base", &stage));
     folder
 }

@@ -5,7 +5,7 @@
 mod tiny;
 
 use serde_json::Value;
-use tiny::{Folder, ends, finished, json, root, stderr, stdout};
+use tiny::{Folder, answers, ends, finished, json, root, stderr, stdout};
 
 fn data() -> String {
     root().join("data/tests").display().to_string()
@@ -51,17 +51,7 @@ fn family() -> Folder {
 "
     );
     made(&folder, "decayed/merged", "tuned", &tuning);
-    let stage = format!(
-        "  - kind: sft
-    train: {tiny}/tiny_train.jsonl
-    validation: {tiny}/tiny_validation.jsonl
-    max_length: 256
-    global_batch_size: 4
-    num_train_epochs: 1
-    learning_rate: 1e-3
-    lora_rank: 4
-"
-    );
+    let stage = answers("num_train_epochs: 1\nlearning_rate: 1e-3\nlora_rank: 4");
     let checkpoint = |name: &str, kind: &str| {
         let source = folder.path(&format!("{name}/merged")).display().to_string();
         format!("  - {{name: {name}, source: {source}, kind: {kind}}}\n")

@@ -5,26 +5,19 @@
 mod tiny;
 
 use serde_json::Value;
-use tiny::{Folder, ends, finished, json, lines, root, same, stderr, stdout};
+use tiny::{Folder, answers, ends, finished, json, lines, same, stderr, stdout};
 
 fn folder() -> Folder {
     let folder = Folder::new();
-    let tiny = root().join("data/tests").display().to_string();
-    let stage = format!(
-        "  - kind: sft
-    mode: lora_then_full
-    train: {tiny}/tiny_train.jsonl
-    validation: {tiny}/tiny_validation.jsonl
-    max_length: 256
-    global_batch_size: 4
-    max_steps: 24
-    learning_rate: 1e-2
-    lora_rank: 4
-    eval_steps: 2
-    save_steps: 1
-    early_stopping_patience: 2
-    flat_gain: 0.3
-"
+    let stage = answers(
+        "mode: lora_then_full
+        max_steps: 24
+        learning_rate: 1e-2
+        lora_rank: 4
+        eval_steps: 2
+        save_steps: 1
+        early_stopping_patience: 2
+        flat_gain: 0.3",
     );
     folder.write_recipe(&folder.around("base", &stage));
     folder

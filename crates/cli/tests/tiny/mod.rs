@@ -20,6 +20,20 @@ pub fn gguf() -> String {
         .expect("TEMPER_TEST_GGUF names the test model: run `cargo xtask test`, which fetches it")
 }
 
+/// A stage over tiny rows of answers, with these fields, one a line.
+pub fn answers(fields: &str) -> String {
+    let tiny = root().join("data/tests").display().to_string();
+    let fields = fields.trim().lines().map(|field| format!("    {}\n", field.trim())).collect::<String>();
+    format!(
+        "  - kind: sft
+    train: {tiny}/tiny_train.jsonl
+    validation: {tiny}/tiny_validation.jsonl
+    max_length: 256
+    global_batch_size: 4
+{fields}"
+    )
+}
+
 /// A folder with a base, a recipe and a cache of its own.
 pub struct Folder(tempfile::TempDir);
 
