@@ -19,7 +19,8 @@ crate::kind::words! {
     pub enum StageKind {
         /// Supervised fine-tuning: next-token loss on the answers of conversations.
         Sft = "sft",
-        /// Continued pretraining: next-token loss on all of plain text; takes rows with `text` only.
+        /// Continued pretraining: next-token loss on all of plain text. The domain's rows have `text` only; general ones may be
+        /// conversations, of which the answers are trained.
         Cpt = "cpt",
         /// Direct preference optimisation: the better of two answers becomes likelier than the worse one; takes preference
         /// pairs only.
