@@ -75,6 +75,13 @@ pub fn average(
     weights.sort_by(f64::total_cmp);
     weights.dedup();
     let line = Line::of(prepared, run)?;
+    if line.stage.validation.is_none() && prepared.recipe.evaluation.is_none() {
+        return Err(PipelineError::Unfit {
+            path: "stages".to_owned(),
+            problem: "neither validation rows nor an `evaluation`: nothing tells one weight from another".to_owned(),
+            hint: "give the last stage `validation`, or the recipe an `evaluation`".to_owned(),
+        });
+    }
     let validation = line.validation(on_event)?;
     let base = if prepared.leaves_adapter() { None } else { Some(prepared.load_base(&Tuning::Frozen)?) };
     let mut points = Vec::new();
@@ -88,13 +95,6 @@ pub fn average(
         };
         let kept = comparison.as_ref().and_then(floors_kept);
         points.push(AveragePoint { weight, validation, preference, comparison, kept });
-    }
-    if points.iter().all(|point| point.validation.is_none() && point.comparison.is_none()) {
-        return Err(PipelineError::Unfit {
-            path: "stages".to_owned(),
-            problem: "neither validation rows nor an `evaluation`: nothing tells one weight from another".to_owned(),
-            hint: "give the last stage `validation`, or the recipe an `evaluation`".to_owned(),
-        });
     }
     let (chosen, reason) = choose(&points);
     let mut written = Vec::new();

@@ -126,14 +126,7 @@ pub fn probe(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Probe, PipelineError> {
     let drawn = same_tokens(&candidates)?;
-    let steps = candidates[0].prepared.stages.iter().map(|stage| stage.settings.learning_rate.steps).collect();
-    let bootstrap = bootstrap(&candidates[0].prepared.recipe);
-    let mut tried = Vec::new();
-    for candidate in candidates {
-        on_event(&Event::Probing { name: candidate.name.clone(), kind: candidate.kind.to_string() });
-        tried.push(try_one(candidate, options, on_event)?);
-    }
-    if tried.iter().any(|one| score(&one.probed).is_none()) {
+    if !candidates.iter().all(|candidate| is_told(&candidate.prepared)) {
         return Err(PipelineError::Unfit {
             path: "evaluation".to_owned(),
             problem:
@@ -141,6 +134,13 @@ pub fn probe(
                     .to_owned(),
             hint: "give the last stage `validation`, or the evaluation a `domain`".to_owned(),
         });
+    }
+    let steps = candidates[0].prepared.stages.iter().map(|stage| stage.settings.learning_rate.steps).collect();
+    let bootstrap = bootstrap(&candidates[0].prepared.recipe);
+    let mut tried = Vec::new();
+    for candidate in candidates {
+        on_event(&Event::Probing { name: candidate.name.clone(), kind: candidate.kind.to_string() });
+        tried.push(try_one(candidate, options, on_event)?);
     }
     // Those that broke a floor come last; of the others the best of the domain first.
     tried.sort_by(|a, b| {
@@ -188,6 +188,13 @@ fn same_tokens(candidates: &[Candidate]) -> Result<(usize, usize), PipelineError
             "compare checkpoints of one family, whose tokenizer and chat template are the same",
         ),
     }
+}
+
+/// Whether there will be something to rank by: the domain, or a validation loss, which pairs have none of without a reference.
+fn is_told(prepared: &Prepared) -> bool {
+    let domain = prepared.recipe.evaluation.as_ref().is_some_and(|evaluation| evaluation.domain.is_some());
+    let last = prepared.stages.last();
+    domain || last.is_some_and(|stage| stage.validation.is_some() && stage.reference.is_none())
 }
 
 /// Trains one, and scores it before and after.
