@@ -1,0 +1,33 @@
+//! Where to look next.
+
+mod random;
+
+pub use random::RandomSampler;
+
+use crate::history::History;
+use crate::space::Point;
+
+/// What a sampler is asked: the next point, knowing what was seen.
+///
+/// The number is new in the study, whoever asks: workers that share a seed never draw the same numbers, and an ask that is made
+/// again with the same history gives the same point. Every random number of a sampler is a function of seed and number alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// All trials so far, the running ones too.
+    pub history: &'a History,
+    /// The number of the trial to come.
+    pub number: u64,
+    /// The study's seed.
+    pub seed: u64,
+    /// Trials that the study is to have in all; none where that is not known.
+    pub budget: Option<u64>,
+}
+
+/// Chooses points.
+pub trait Sampler: Send + Sync {
+    /// What the user calls it.
+    fn name(&self) -> &'static str;
+
+    /// The next point; none when every point of a finite space has been tried or is being tried.
+    fn suggest(&self, ask: &Ask<'_>) -> Option<Point>;
+}
