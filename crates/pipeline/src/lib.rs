@@ -31,6 +31,7 @@ mod self_data;
 mod snapshot;
 mod stage;
 mod start;
+pub mod tune;
 mod watch;
 
 pub use advice::Advice;
@@ -51,7 +52,7 @@ pub use prepare::{Prepared, prepare};
 pub use probe::{Candidate, Probe, Probed, probe, probe_folder, probed_winner};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
-pub use run::{Event, Options, Summary, run};
+pub use run::{Event, Interrupt, Options, Summary, run};
 pub use self_data::SelfReport;
 pub use watch::General;
 

@@ -37,6 +37,7 @@ mod settings;
 mod stage;
 mod then_full;
 mod tree;
+mod tune;
 
 pub use catalog::Catalog;
 pub use checkpoints::{Checkpoint, CheckpointKind};
@@ -51,9 +52,13 @@ pub use precision::Precision;
 pub use preference::{PairLoss, Preference, ReferenceModel};
 pub use problem::{Note, Place, Problem, RecipeErrors};
 pub use recipe::{Base, ModelSource, Recipe};
-pub use reference::reference;
+pub use reference::{Open, field_at, reference};
 pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
 pub use stage::{Boundary, LrScheduler, Mode, RowOrder, Stage, StageKind, Turns};
 pub use then_full::FullStart;
+pub use tune::{
+    Condition, EarlyStopping, Limit, MetricSource, SamplerKind, Searched, Sense, Sought, StudyFile, Trainer, Tune,
+    ValuesAs, is_study,
+};

@@ -51,6 +51,11 @@ impl Simplex {
         self.shares.iter().map(|(field, _)| field.as_str())
     }
 
+    /// Whether a parameter of that name draws its shares.
+    pub fn is_part(&self, name: &str) -> bool {
+        (0..self.shares.len() - 1).any(|index| self.part(index) == name)
+    }
+
     fn part(&self, index: usize) -> String {
         format!("{}/{}", self.name, index + 1)
     }

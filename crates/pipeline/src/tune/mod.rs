@@ -1,0 +1,15 @@
+//! `temper tune`: a recipe with some values left open, many runs of it, and one answer on two axes.
+
+mod answer;
+mod builtin;
+mod measure;
+mod program;
+mod space;
+mod trainer;
+
+pub use answer::{Answer, Lead, Repeated, leads};
+pub use builtin::{Builtin, FORGETTING, VALIDATION_LOSS};
+pub use measure::Measures;
+pub use program::Program;
+pub use space::{Searchable, described, of_program, of_recipe, sets};
+pub use trainer::{Assignment, Ended, Heard, Signal, Trainer};
