@@ -3,13 +3,17 @@
 mod answer;
 mod builtin;
 mod measure;
+mod plan;
 mod program;
+mod sealed;
 mod space;
 mod trainer;
 
 pub use answer::{Answer, Lead, Repeated, leads};
 pub use builtin::{Builtin, FORGETTING, VALIDATION_LOSS};
 pub use measure::Measures;
+pub use plan::{Budget, Shared, StudyPlan, TrialPlan, rungs};
 pub use program::Program;
+pub use sealed::Sealed;
 pub use space::{Searchable, described, of_program, of_recipe, sets};
 pub use trainer::{Assignment, Ended, Heard, Signal, Trainer};
