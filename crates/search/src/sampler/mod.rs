@@ -3,6 +3,7 @@
 mod descent;
 mod directions;
 mod fresh;
+mod gp;
 mod grid;
 mod normal;
 mod random;
@@ -11,6 +12,7 @@ mod sobol;
 mod start;
 mod tpe;
 
+pub use gp::GpSampler;
 pub use grid::GridSampler;
 pub use random::RandomSampler;
 pub use sobol::SobolSampler;
@@ -48,4 +50,16 @@ pub trait Sampler: Send + Sync {
         let _ = ask;
         self.name().to_owned()
     }
+}
+
+/// The sampler of that name with its defaults; none where there is no such sampler.
+pub fn named(name: &str) -> Option<Box<dyn Sampler>> {
+    Some(match name {
+        "random" => Box::new(RandomSampler),
+        "grid" => Box::new(GridSampler::default()),
+        "sobol" => Box::new(SobolSampler),
+        "gp" => Box::new(GpSampler::default()),
+        "tpe" => Box::new(TpeSampler::default()),
+        _ => return None,
+    })
 }

@@ -7,7 +7,7 @@ use crate::sampler::start::TRUST;
 use crate::space::{Domain, Parameter};
 
 /// Where cells of a number are wider than this share of the scale, a kernel's mass over the cell is taken; where they are
-/// narrower, its density at the middle, which differs from it by less than a thousandth at the kernels' widths.
+/// narrower, the density at the middle of a normal that is wider by the cell's own variance, a twelfth of its square.
 const COARSE: f64 = 0.02;
 
 /// A mixture of kernels. A kernel is a product over the parameters: of a number, a normal distribution cut off at the ends of the
@@ -60,12 +60,10 @@ pub(super) enum Center<'a> {
 }
 
 impl Parzen {
-    /// Kernels of the given weights. Their width is 0.2 n^(-1/(d + 4)) of the scale, as Optuna's multivariate estimator has it
-    /// (Scott's rule), and at least 1 / (n + 1) or a hundredth (the "magic clipping" of Bergstra et al., 2011).
+    /// Kernels of the given weights. How wide a kernel is along a number is how far its further neighbour along it is, at
+    /// least 1 / (n + 1) of the scale or a hundredth (Bergstra et al., 2011, as Optuna 5 has it for joint kernels, too).
     pub(super) fn new(parameters: &[Parameter], kernels: &[(Center<'_>, f64)]) -> Self {
         let count = kernels.len() as f64;
-        let width = 0.2 * count.powf(-1.0 / (parameters.len() as f64 + 4.0));
-        let width = width.clamp(1.0 / (count + 1.0).min(100.0), 1.0);
         let total: f64 = kernels.iter().map(|(_, weight)| weight).sum();
         let mut base: Vec<f64> = kernels.iter().map(|(_, weight)| (weight / total).ln()).collect();
         let mut sum = 0.0;
@@ -81,16 +79,19 @@ impl Parzen {
                 Factor::Choice { count: values.len(), own }
             }
             domain => {
+                let (from, to) = domain.cell_of(0.0);
+                let is_coarse = domain.cells().is_some() && to - from > COARSE;
+                let blur = if is_coarse { 0.0 } else { (to - from) * (to - from) / 12.0 };
                 let mut normals = Normals::default();
-                for (kernel, (center, _)) in kernels.iter().enumerate() {
-                    let (middle, inverse) = number_kernel(parameter, *center, index, width);
+                let widths = widths(kernels, index);
+                for (kernel, ((center, _), width)) in kernels.iter().zip(widths).enumerate() {
+                    let (middle, inverse) = number_kernel(parameter, *center, index, (width * width + blur).sqrt());
                     if inverse > 0.0 {
                         base[kernel] -= mass(middle, inverse, 0.0, 1.0).ln();
                     }
                     normals.push(middle, inverse);
                 }
-                let (from, to) = domain.cell_of(0.0);
-                if domain.cells().is_some() && to - from > COARSE {
+                if is_coarse {
                     let (different, which) = normals.different();
                     Factor::Cells { domain: domain.clone(), different, which }
                 } else {
@@ -200,6 +201,29 @@ impl Normals {
 
 fn mass(middle: f64, inverse: f64, from: f64, to: f64) -> f64 {
     normal::between((from - middle) * inverse, (to - middle) * inverse)
+}
+
+/// The width of each kernel around a trial along a number: the distance to the further one of its two neighbours; of the first
+/// and the last one to the only one. Kernels around anything else have widths of their own.
+fn widths(kernels: &[(Center<'_>, f64)], index: usize) -> Vec<f64> {
+    let least = 1.0 / (kernels.len() as f64 + 1.0).min(100.0);
+    let place = |kernel: usize| match kernels[kernel].0 {
+        Center::Trial(at) => at[index],
+        Center::Anywhere | Center::Prior => f64::NAN,
+    };
+    let mut order: Vec<usize> = (0..kernels.len()).filter(|&kernel| !place(kernel).is_nan()).collect();
+    order.sort_by(|&a, &b| place(a).total_cmp(&place(b)));
+    let mut widths = vec![1.0; kernels.len()];
+    for (rank, &kernel) in order.iter().enumerate() {
+        let gap = |other: Option<&usize>| other.map(|&other| (place(other) - place(kernel)).abs());
+        let (before, after) = (gap(rank.checked_sub(1).and_then(|rank| order.get(rank))), gap(order.get(rank + 1)));
+        let width = match (before, after) {
+            (None, None) => place(kernel).max(1.0 - place(kernel)),
+            _ => before.unwrap_or(0.0).max(after.unwrap_or(0.0)),
+        };
+        widths[kernel] = width.clamp(least, 1.0);
+    }
+    widths
 }
 
 /// Middle and inverse width.
