@@ -6,7 +6,9 @@ mod measure;
 mod plan;
 mod program;
 mod sealed;
+mod search;
 mod space;
+mod study;
 mod trainer;
 
 pub use answer::{Answer, Lead, Repeated, leads};
@@ -15,5 +17,7 @@ pub use measure::Measures;
 pub use plan::{Budget, Shared, StudyPlan, TrialPlan, rungs};
 pub use program::Program;
 pub use sealed::Sealed;
+pub use search::{Over, Told, trial_folder};
 pub use space::{Searchable, described, of_program, of_recipe, sets};
+pub use study::{Ears, Finish, Study, edits};
 pub use trainer::{Assignment, Ended, Heard, Signal, Trainer};

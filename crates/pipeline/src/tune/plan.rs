@@ -1,6 +1,6 @@
 //! What a search will take, before it begins.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use temper_recipe::{EarlyStopping, Tune};
 use temper_search::Space;
 
@@ -8,7 +8,7 @@ use super::space::described;
 use crate::Prepared;
 
 /// When a search ends: whatever comes first. Without any, after so many trials as [`TRIALS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
     /// Trials begun.
     pub trials: Option<u64>,
@@ -62,7 +62,7 @@ pub fn expected_share(tune: &Tune) -> f64 {
 }
 
 /// What a search will do.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StudyPlan {
     /// What is searched, one line each.
     pub space: Vec<String>,
@@ -95,7 +95,7 @@ pub struct StudyPlan {
 }
 
 /// One trial at its full length.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct TrialPlan {
     /// Seconds.
     pub seconds: f64,
@@ -108,7 +108,7 @@ pub struct TrialPlan {
 }
 
 /// What is trained once for all trials.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Shared {
     /// Stages.
     pub stages: usize,
