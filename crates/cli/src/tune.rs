@@ -79,7 +79,8 @@ fn parse_minutes(text: &str) -> Result<f64, String> {
 
 /// What this machine is called in the store.
 fn worker_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "worker".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "worker".to_owned(), |name| name.trim().to_owned())
 }
 
 impl StudyArgs {
@@ -100,7 +101,8 @@ impl StudyArgs {
 pub fn run(args: &Args) -> Outcome {
     let begun = Instant::now();
     let study = Study::load(&args.study.recipe, &args.study.sets)?;
-    let given = Budget { trials: args.trials, seconds: args.minutes.map(|minutes| 60.0 * minutes), tokens: args.tokens };
+    let given =
+        Budget { trials: args.trials, seconds: args.minutes.map(|minutes| 60.0 * minutes), tokens: args.tokens };
     let budget = Budget::of(&study.tune, given);
     if args.overwrite && !args.plan {
         temper_run::move_aside(&study.folder).map_err(Failure::run)?;
@@ -147,7 +149,7 @@ pub fn run(args: &Args) -> Outcome {
     board.quiet();
     let Some(finish) = finish? else { return paused(args) };
     let applied = args.apply.as_deref().map(|file| apply(&study, &finish, file)).transpose()?;
-    let page = answer::write_page(&study, &finish, &mut store)?;
+    let page = finish.folder.join("tune.json");
     let text = if args.json {
         json(&finish)?
     } else {

@@ -20,7 +20,7 @@ pub fn text(finish: &Finish, history: &History) -> String {
     };
     let ended = |state: State| history.trials().iter().filter(|trial| trial.state == state).count();
     line(format!(
-        "{} trials: {} came to their full length, {} ended early, {} rest, {} failed; {} tokens, {} of training",
+        "{} trials: {} came to their full length, {} ended early, {} are paused, {} failed; {} tokens, {} of training",
         finish.trials,
         finish.complete,
         ended(State::Pruned),
@@ -68,9 +68,13 @@ fn front(finish: &Finish, history: &History) -> String {
         let mut cells = vec![trial.number.to_string()];
         let result = trial.result.clone().unwrap_or_default();
         cells.extend(result.values.iter().map(|value| format!("{value:.4}")));
-        cells.extend(result.constraints.iter().map(|by| {
-            if *by <= 0.0 { "kept".to_owned() } else { format!("broken by {by:.2}") }
-        }));
+        cells.extend(
+            result.constraints.iter().map(
+                |by| {
+                    if *by <= 0.0 { "kept".to_owned() } else { format!("broken by {by:.2}") }
+                },
+            ),
+        );
         let mut what = Vec::new();
         what.extend((trial.number == 0).then_some("the recipe's own"));
         what.extend((finish.answer.recommended == Some(trial.number)).then_some("recommended"));
@@ -95,8 +99,9 @@ fn row(row: &Row) -> Vec<String> {
     let style = Style::of(row.metric);
     let signed = |value: f64| style.plain_signed(value);
     let d = &row.difference;
+    let kind = row.kind.as_ref().map_or(String::new(), |kind| format!(" / {kind}"));
     vec![
-        row.suite.clone(),
+        format!("{}{kind}", row.suite),
         style.short.to_owned(),
         row.base.map_or(String::new(), |value| style.plain_value(value)),
         style.plain_value(row.tuned),

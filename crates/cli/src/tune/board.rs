@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use temper_pipeline::tune::{Answer, Budget, Study, StudyPlan, Told};
 use temper_pipeline::Event;
+use temper_pipeline::tune::{Answer, Budget, Study, StudyPlan, Told};
 use temper_report::duration;
 use temper_search::store::Store;
 use temper_search::{Decision, Goals, Measured, State};
@@ -39,8 +39,7 @@ impl Board {
         let now = Instant::now();
         let objectives = study.measures.goals().objectives.iter().map(|objective| objective.name.clone()).collect();
         let live = std::io::stderr().is_terminal();
-        let inner =
-            Inner { bar, live, begun: now, seconds: None, trials: None, objectives, trial: None };
+        let inner = Inner { bar, live, begun: now, seconds: None, trials: None, objectives, trial: None };
         Self { inner: Mutex::new(inner) }
     }
 

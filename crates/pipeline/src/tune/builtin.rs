@@ -45,14 +45,17 @@ impl Builtin<'_> {
     /// # Errors
     /// The recipe's problems as [`Ended::Failed`] would say them, or as [`prepare`].
     pub fn prepare(&self, point: &Point, seed: u64, folder: &Path) -> Result<Result<Prepared, String>, PipelineError> {
-        let mut all = self.sets.clone();
-        match sets(self.space, point) {
-            Ok(sets) => all.extend(sets),
+        let mut own = match sets(self.space, point) {
+            Ok(sets) => sets,
             Err(error) => return Ok(Err(error.to_string())),
-        }
-        all.push("tune=".to_owned());
-        all.push(format!("seed={seed}"));
-        all.push(format!("output={}", folder.display()));
+        };
+        own.extend(["tune=".to_owned(), format!("seed={seed}"), format!("output={}", folder.display())]);
+        // What the trial sets stands in the place of what the user set.
+        let path = |set: &str| set.split('=').next().unwrap_or(set).replace('[', ".").replace(']', "");
+        let taken: Vec<String> = own.iter().map(|set| path(set)).collect();
+        let free = |set: &&String| !taken.contains(&path(set)) && !path(set).starts_with("tune.");
+        let mut all: Vec<String> = self.sets.iter().filter(free).cloned().collect();
+        all.extend(own);
         let (recipe, notes) = match Recipe::load(&self.recipe, &all) {
             Ok(read) => read,
             Err(errors) => return Ok(Err(errors.to_string())),

@@ -15,6 +15,7 @@ use temper_search::{Goals, History, Measured, Point, Report, State};
 
 use super::measure::{Measures, SECONDS, TOKENS};
 use super::plan::Budget;
+use super::space::rounded;
 use super::trainer::{Assignment, Ended, Heard, Signal, Trainer};
 use crate::PipelineError;
 use crate::run::Interrupt;
@@ -192,7 +193,7 @@ impl Search<'_> {
         let begun = self.store.begin(&budget, |history, number| {
             let ask = Ask { history, number, seed, budget: trials };
             reason = Some(sampler.reason(&ask));
-            sampler.suggest(&ask)
+            sampler.suggest(&ask).map(|point| rounded(history.space(), point))
         })?;
         let why = match begun {
             Begun::Trial(lease, point) => {
@@ -236,7 +237,11 @@ impl Search<'_> {
                 }
                 Heard::Checkpoint(path) => {
                     let step = self.store.history().trial(number).and_then(|trial| trial.last()).map_or(0, |r| r.step);
-                    self.store.set_artifact(&lease, "checkpoint", step, &path).err().into_iter().for_each(|e| failure = Some(e));
+                    self.store
+                        .set_artifact(&lease, "checkpoint", step, &path)
+                        .err()
+                        .into_iter()
+                        .for_each(|e| failure = Some(e));
                     Signal::GoOn
                 }
                 Heard::Measured { share, metrics } => match self.report(&lease, share, metrics, spent(tokens)) {
@@ -342,7 +347,9 @@ impl Search<'_> {
         if let Some(most) = self.budget.seconds
             && self.begun.elapsed().as_secs_f64() > most - self.kept_back.0 - self.trial.0
         {
-            return Ok(Some("what is left of the time is for the trials that have begun, and the finalists".to_owned()));
+            return Ok(Some(
+                "what is left of the time is for the trials that have begun, and the finalists".to_owned(),
+            ));
         }
         if let Some(most) = self.budget.tokens {
             let tokens: u64 = self.store.spent()?.iter().map(|(_, spent)| spent.tokens).sum();
@@ -383,7 +390,9 @@ impl Search<'_> {
         Err(PipelineError::Unfit {
             path: "tune".to_owned(),
             problem: format!("the last {FAILURES} trials failed; trial {}: {last}", failed[0].number),
-            hint: "mend that, and the same command goes on with new trials; `tune.space` may hold what cannot be trained".to_owned(),
+            hint:
+                "mend that, and the same command goes on with new trials; `tune.space` may hold what cannot be trained"
+                    .to_owned(),
         })
     }
 

@@ -205,11 +205,19 @@ fn own_point(space: &Space, values: &BTreeMap<String, Value>) -> Result<Point, S
             name: parameter.name.clone(),
             what: "the recipe has no value of its own to begin with: give it one".to_owned(),
         })?;
-        let coordinate = parameter.domain.coordinate(own).ok_or_else(|| SpaceError {
-            name: parameter.name.clone(),
-            what: format!("the recipe's own value, {own}, is not on a step of what is searched"),
-        })?;
-        point.insert(parameter.name.clone(), parameter.domain.at(coordinate));
+        if parameter.domain.coordinate(own).is_none() {
+            return Err(SpaceError {
+                name: parameter.name.clone(),
+                what: format!("the recipe's own value, {own}, is not on a step of what is searched"),
+            });
+        }
+        // Exactly as the recipe has it: a coordinate there and back may differ in the last bit.
+        let value = match (&parameter.domain, own.number()) {
+            (Domain::Float { .. }, Some(number)) => Value::Float(number),
+            (Domain::Int { .. }, Some(number)) => Value::Int(number as i64),
+            _ => own.clone(),
+        };
+        point.insert(parameter.name.clone(), value);
     }
     // As the recipe says it, whatever another field bounds.
     Ok(point)
@@ -290,6 +298,28 @@ pub fn described(parameter: &Parameter) -> String {
     format!("{} {domain}{when}", parameter.name)
 }
 
+/// Digits of a float that is searched. A decision: finer steps change nothing that is noticed, and people read the recipe.
+const DIGITS: i32 = 4;
+
+/// The point with its floats as people would write them, in four digits; of a linear range, four of its width.
+pub fn rounded(space: &Space, point: Point) -> Point {
+    let round = |(name, value): (String, Value)| {
+        let domain = space.parameter(&name).map(|parameter| &parameter.domain);
+        let value = match (domain, value) {
+            (Some(Domain::Float { low, high, log, step: None }), Value::Float(number)) => {
+                let size = if *log { number.abs() } else { high - low };
+                let decimals = (DIGITS - 1 - size.log10().floor() as i32).max(0) as usize;
+                let short = format!("{number:.decimals$}").parse().unwrap_or(number);
+                Value::Float(if (*low..=*high).contains(&short) { short } else { number })
+            }
+            (_, value) => value,
+        };
+        (name, value)
+    };
+    let shares = |name: &str| is_part(space, name);
+    point.into_iter().map(|entry| if shares(&entry.0) { entry } else { round(entry) }).collect()
+}
+
 /// The `--set` arguments of a trial at `point`: every field that it sets, and every searched one that it has not, which is taken
 /// out of the recipe.
 ///
@@ -328,4 +358,38 @@ fn unfit(path: &str, problem: String, hint: String) -> PipelineError {
 
 fn several(mut problems: Vec<PipelineError>) -> PipelineError {
     if problems.len() == 1 { problems.remove(0) } else { PipelineError::Several(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use super::*;
+
+    #[test]
+    fn floats_are_rounded_as_people_write_them_and_stay_within_their_range() {
+        let space = Space::new(
+            vec![
+                Parameter::new("log", Domain::log_float(1e-5, 0.012_345)),
+                Parameter::new("linear", Domain::float(0.0, 100.0)),
+                Parameter::new("narrow", Domain::float(1.000_01, 1.000_02)),
+            ],
+            vec![],
+            vec![],
+        )
+        .unwrap();
+        let point = |log: f64, linear: f64, narrow: f64| {
+            Point::from([
+                ("log".into(), log.into()),
+                ("linear".into(), linear.into()),
+                ("narrow".into(), narrow.into()),
+            ])
+        };
+        assert_eq!(
+            rounded(&space, point(0.000_123_456, 33.333_33, 1.000_015_5)),
+            point(0.000_123_5, 33.33, 1.000_015_5)
+        );
+        // What rounding would put outside stays as it is.
+        assert_eq!(rounded(&space, point(0.012_345, 99.999, 1.000_01)), point(0.012_345, 100.0, 1.000_01));
+    }
 }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use temper_recipe::{EarlyStopping, Recipe, StudyFile, Tune, is_study};
 use temper_run::{sha256_bytes, to_json_pretty, utc_now, write_atomic};
 use temper_search::sampler::{Sampler, named};
-use temper_search::stopping::{Asha, Divergence, Extrapolation, Hopeless, Hyperband, Median, Mode, Rungs, Stopping, Together};
+use temper_search::stopping::{
+    Asha, Divergence, Extrapolation, Hopeless, Hyperband, Median, Mode, Rungs, Stopping, Together,
+};
 use temper_search::store::{Opening, Setup, Store};
 use temper_search::{History, Measured, Point};
 
@@ -216,7 +218,8 @@ impl Study {
 
     fn sampler(&self) -> Result<Box<dyn Sampler>, PipelineError> {
         let name = self.tune.sampler.value.to_string();
-        named(&name).ok_or_else(|| unfit("tune.sampler", format!("there is no sampler `{name}`"), "docs/tune.md lists them"))
+        named(&name)
+            .ok_or_else(|| unfit("tune.sampler", format!("there is no sampler `{name}`"), "docs/tune.md lists them"))
     }
 
     /// The recipe's own values, prepared as a trial; none of a program.
@@ -267,7 +270,12 @@ impl Study {
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn keep_budget(&self, store: &mut Store, budget: Budget, plan: Option<&StudyPlan>) -> Result<(), PipelineError> {
+    pub fn keep_budget(
+        &self,
+        store: &mut Store,
+        budget: Budget,
+        plan: Option<&StudyPlan>,
+    ) -> Result<(), PipelineError> {
         let json = serde_json::to_value((budget, plan)).unwrap_or_default();
         Ok(store.set_state(BUDGET, &json)?)
     }
@@ -279,7 +287,8 @@ impl Study {
     /// When the store cannot be read.
     pub fn kept_budget(&self, store: &mut Store) -> Result<(Budget, Option<StudyPlan>), PipelineError> {
         let kept = store.state(BUDGET)?.and_then(|json| serde_json::from_value(json).ok());
-        let (budget, plan): (Budget, Option<StudyPlan>) = kept.unwrap_or((Budget::of(&self.tune, Budget::default()), None));
+        let (budget, plan): (Budget, Option<StudyPlan>) =
+            kept.unwrap_or((Budget::of(&self.tune, Budget::default()), None));
         Ok((Budget { seconds: None, ..budget }, plan))
     }
 
@@ -347,7 +356,12 @@ impl Study {
     ///
     /// # Errors
     /// What concerns the machine or the store.
-    pub fn finish(&self, store: &mut Store, options: &Options, ears: &Ears<'_>) -> Result<Option<Finish>, PipelineError> {
+    pub fn finish(
+        &self,
+        store: &mut Store,
+        options: &Options,
+        ears: &Ears<'_>,
+    ) -> Result<Option<Finish>, PipelineError> {
         store.refresh()?;
         let history = store.history().clone();
         let mut notes = Vec::new();
