@@ -284,6 +284,10 @@ impl Search<'_> {
         // What was measured between two rungs is told for the rung that it came after, if that was not told of yet.
         let rung = self.stopping.rungs().steps().iter().copied().rfind(|rung| *rung <= step);
         let step = rung.filter(|rung| *rung > last).unwrap_or(step);
+        // What is told once more by a trial that is gone on with has been decided.
+        if step <= last {
+            return Ok(Decision::Continue);
+        }
         let report = Report::new(step, self.measures.measured(&metrics));
         if let Wrote::Lost(_) = self.store.report(lease, &report, &Beside { spent, ..Beside::default() })? {
             return Ok(Decision::Pause { reason: "another worker has it".to_owned() });

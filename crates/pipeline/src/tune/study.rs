@@ -244,7 +244,7 @@ impl Study {
     ///
     /// # Errors
     /// Where the study there is another one, or the store cannot be opened.
-    pub fn open(&self, address: &str, worker: &str) -> Result<Store, PipelineError> {
+    pub fn open(&self, address: &str, opening: &Opening) -> Result<Store, PipelineError> {
         fs::create_dir_all(&self.folder).map_err(io("create", &self.folder))?;
         let identity = self.identity()?;
         let setup = Setup {
@@ -263,7 +263,7 @@ impl Study {
                 "its trials would not compare with new ones: give the recipe another `name` or `output`, or --overwrite",
             ));
         }
-        Ok(Store::open(address, &setup, &Opening { worker: worker.to_owned(), ..Opening::default() })?)
+        Ok(Store::open(address, &setup, opening)?)
     }
 
     /// Keeps what the search may take, for workers that come later.
