@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use temper_run::ScalarLog;
 
-use crate::bench::shipped_binary;
-use crate::cache::{folder, fresh_venv, gemma as gemma_file, peers_python, python, test_model};
+use crate::bench::{beside_optuna, shipped_binary};
+use crate::cache::{folder, fresh_venv, gemma as gemma_file, peers_python, python, test_database, test_model};
 use crate::command::{cargo, check, output, program, root};
 
 /// The adapter and the merged model of a run, loaded and run by transformers + PEFT: `bench/peft/check.py`.
@@ -86,6 +86,12 @@ pub fn report(args: &[&str]) -> Result<()> {
     let mut browser = program(python("report", "bench/report/requirements.txt")?)?;
     browser.arg("bench/report/check.py").arg("--report").arg(page).arg("--out").arg(scratch.join("pictures"));
     check(browser.args(rest))
+}
+
+/// Studies of the store in Optuna and its dashboard, on SQLite and PostgreSQL: `bench/search/optuna_store.py`.
+pub fn optuna(args: &[&str]) -> Result<()> {
+    test_database()?;
+    beside_optuna("optuna_store.py", args, &[("--out", scratch("optuna")?)])
 }
 
 /// The tests of temper-kernels on an emulated processor with AVX-512: `bench/avx512/check.py`.

@@ -24,8 +24,8 @@ use crate::run::Interrupt;
 const WAIT: Duration = Duration::from_millis(500);
 /// Failures in a row after which a search ends: then it is not the values that are at fault.
 const FAILURES: usize = 3;
-/// Workers that may be lost with a trial before it is failed.
-const LOSSES: u32 = 2;
+/// Workers that may be lost with a trial, without a report between, before it is failed: it is what ends them.
+const LOSSES: u32 = 10;
 /// Why a trial is paused that the user stopped, or the clock.
 const INTERRUPTED: &str = "interrupted";
 
