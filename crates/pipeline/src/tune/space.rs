@@ -168,7 +168,9 @@ fn parts(
 
 /// The domain with the recipe's own value in it: a range that does not hold it is widened, and that is said.
 fn widened(parameter: Parameter, values: &BTreeMap<String, Value>, notes: &mut Vec<String>) -> Parameter {
-    let Some(own) = values.get(&parameter.name) else { return parameter };
+    let Some(own) = values.get(&parameter.name).filter(|_| parameter.domain.cells() != Some(1)) else {
+        return parameter;
+    };
     let domain = match (&parameter.domain, own.number()) {
         (Domain::Choice { values }, _) if !values.iter().any(|value| value.same(own)) => {
             Domain::Choice { values: std::iter::once(own).chain(values).cloned().collect() }
@@ -202,6 +204,11 @@ fn own_point(space: &Space, values: &BTreeMap<String, Value>) -> Result<Point, S
             point.get(&condition.name).is_some_and(|value| condition.values.iter().any(|one| one.same(value)))
         });
         if !active || point.contains_key(&parameter.name) {
+            continue;
+        }
+        // What is fixed, is: the recipe may say it in another way, or only where it is active.
+        if parameter.domain.cells() == Some(1) {
+            point.insert(parameter.name.clone(), parameter.domain.at(0.0));
             continue;
         }
         let own = values.get(&parameter.name).ok_or_else(|| SpaceError {

@@ -10,10 +10,10 @@ use temper_recipe::{EarlyStopping, Recipe, StudyFile, Tune, is_study};
 use temper_run::{sha256_bytes, to_json_pretty, utc_now, write_atomic};
 use temper_search::sampler::{Sampler, named};
 use temper_search::stopping::{
-    Asha, Divergence, Extrapolation, Hopeless, Hyperband, Median, Mode, Rungs, Stopping, Together,
+    Asha, Decision, Divergence, Extrapolation, Hopeless, Hyperband, Median, Mode, Rungs, Stopping, Together,
 };
 use temper_search::store::{Opening, Setup, Store};
-use temper_search::{History, Measured, Point};
+use temper_search::{History, Measured, Point, Trial};
 
 use super::answer::{Answer, Lead, Repeated, leads};
 use super::builtin::{Builtin, VALIDATION_LOSS};
@@ -98,6 +98,23 @@ pub struct Finish {
     pub ended: String,
 }
 
+/// `early_stopping: off`: trials are measured at the rungs, and go on.
+struct Never(Rungs);
+
+impl Stopping for Never {
+    fn name(&self) -> &'static str {
+        "off"
+    }
+
+    fn rungs(&self) -> &Rungs {
+        &self.0
+    }
+
+    fn decide(&self, _: &History, _: &Trial) -> Decision {
+        Decision::Continue
+    }
+}
+
 /// Under which name the store keeps what the search may take.
 const BUDGET: &str = "budget";
 
@@ -164,7 +181,7 @@ impl Study {
 
     /// Lengths at which trials are compared.
     fn rungs(&self) -> Vec<u64> {
-        if self.tune.early_stopping.value == EarlyStopping::Off { vec![1000] } else { plan::rungs(&self.tune) }
+        plan::rungs(&self.tune)
     }
 
     /// Temper's own training of its trials.
@@ -195,6 +212,9 @@ impl Study {
     /// Its rules of early stopping.
     fn stopping(&self) -> Result<Box<dyn Stopping>, PipelineError> {
         let rungs = Rungs::at(self.rungs())?;
+        if self.tune.early_stopping.value == EarlyStopping::Off {
+            return Ok(Box::new(Never(rungs)));
+        }
         let pauses = self.tune.trainer.as_ref().is_none_or(|trainer| trainer.resumes.value);
         let mode = if pauses { Mode::Pause } else { Mode::Stop };
         let reduction = self.tune.reduction_factor.value;
