@@ -65,6 +65,24 @@ pub fn scientific(value: f64) -> String {
     minus(format!("{mantissa}e{exponent}"))
 }
 
+/// Any measurement or setting in about four digits: "0.8123", "1,024", "3e−4", "∞".
+pub fn short(value: f64) -> String {
+    let size = value.abs();
+    if value.is_infinite() {
+        return if value > 0.0 { "∞".to_owned() } else { format!("{MINUS}∞") };
+    }
+    if value != 0.0 && (!(1e-3..1e6).contains(&size) || value.is_nan()) {
+        return scientific(value);
+    }
+    let decimals = if size > 0.0 { (3.0 - size.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
+    let text = format!("{size:.decimals$}");
+    let sign = if value < 0.0 { MINUS } else { "" };
+    let (digits, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{sign}{}{point}{fraction}", count(digits))
+}
+
 /// Passes over a file: "0.30".
 pub fn epochs(epochs: f64) -> String {
     format!("{epochs:.2}")
@@ -196,6 +214,10 @@ mod tests {
         assert_eq!([loss(1.23456), loss(f64::NAN), signed_loss(-0.5)], ["1.235", "NaN", "−0.500"]);
         assert_eq!([bytes(3 << 20), bytes(3 << 30)], ["3 MiB", "3.00 GiB"]);
         assert_eq!([duration(59.4), duration(125.0), duration(3720.0)], ["59 s", "2 min 05 s", "1 h 02 min"]);
+        let shorts = [0.0, 0.81234, 12.346, 1024.0, -0.0123456, 3e-4, 123_456.7, 2.5e9, 0.5, -3.0].map(short);
+        let expected = ["0", "0.8123", "12.35", "1,024", "−0.01235", "3e−4", "123,457", "2.5e9", "0.5", "−3"];
+        assert_eq!(shorts, expected);
+        assert_eq!([short(f64::NAN), short(f64::NEG_INFINITY)], ["NaN", "−∞"]);
         assert_eq!(typeset("loss -4.0 % (-5 to -3), pre-2"), "loss −4.0 % (−5 to −3), pre-2");
         let accuracy = Style::of(Metric::Accuracy);
         assert_eq!((accuracy.value(0.6428), accuracy.signed(-0.0262)), ("64.3 %".to_owned(), "−2.6".to_owned()));
