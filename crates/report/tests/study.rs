@@ -168,7 +168,7 @@ fn whole(history: &History) -> StudyPage<'_> {
     let mut finalists = vec![seeds(winner, 0.01)];
     finalists.extend(front.take(2).map(|trial| seeds(trial.number, 0.004)));
     finalists.push(seeds(0, 0.0));
-    let sealed = |what: &str, unit: &str, sides: [f64; 2], difference, higher_is_better, decision: &str| Sealed {
+    let sealed = |what: &str, unit: &str, sides: [f64; 2], difference, higher_is_better, decision: &str, good| Sealed {
         what: what.into(),
         unit: unit.into(),
         default: sides[0],
@@ -176,6 +176,7 @@ fn whole(history: &History) -> StudyPage<'_> {
         difference,
         higher_is_better,
         decision: decision.into(),
+        good,
     };
     StudyPage {
         recommended: Some(Recommended {
@@ -187,9 +188,9 @@ fn whole(history: &History) -> StudyPage<'_> {
         }),
         finalists,
         sealed: vec![
-            sealed("ICD-10 accuracy", "%", [43.1, 70.6], [22.9, 27.5, 32.0], true, "better"),
-            sealed("MMLU slice", "%", [31.5, 31.1], [-1.7, -0.4, 0.8], true, "cannot tell"),
-            sealed("held-out text, loss", "nats per token", [2.642, 2.668], [0.017, 0.026, 0.035], false, "kept: floor 0.05"),
+            sealed("ICD-10 accuracy", "%", [43.1, 70.6], [22.9, 27.5, 32.0], true, "better", Some(true)),
+            sealed("MMLU slice", "%", [31.5, 31.1], [-1.7, -0.4, 0.8], true, "cannot tell", None),
+            sealed("held-out text, loss", "nats per token", [2.642, 2.668], [0.017, 0.026, 0.035], false, "kept: floor 0.05", Some(true)),
         ],
         notes: vec![
             "Sampler: multivariate TPE, chosen since 80 trials were planned in a space of 9 parameters. Ended after 30 minutes.".into(),

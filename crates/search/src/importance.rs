@@ -41,8 +41,8 @@ use crate::trial::{Measured, State, Trial};
 /// Trials that an answer takes, at least; and at least this many a parameter.
 const FEWEST: usize = 16;
 const FEWEST_A_PARAMETER: usize = 3;
-/// What the forest must explain of trials that it has not seen.
-const EXPLAINED: f64 = 0.1;
+/// What the forest must explain of trials that it has not seen; of a worse fit the shares are mostly noise.
+const EXPLAINED: f64 = 0.25;
 /// Tukey's outer fence: this many times the middle half's width beyond it.
 const FENCE: f64 = 3.0;
 

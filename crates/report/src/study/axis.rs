@@ -7,8 +7,8 @@ use crate::number::{place, scientific, short, tick_labels, ticks};
 
 /// Values that an axis is fitted to before any is taken for an outlier.
 const FENCED_FROM: usize = 5;
-/// An axis reaches this many times the middle half's width beyond it, and no further.
-const FENCE: f64 = 3.0;
+/// An axis reaches this many times the middle half's width beyond it, and no further (Tukey's fence).
+const FENCE: f64 = 1.5;
 /// Room at both ends, as a share of what is shown.
 const ROOM: f64 = 0.05;
 
@@ -57,12 +57,17 @@ impl Axis {
                 (low, high) = shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
             }
         }
+        Some(Self::around(low, high, marks))
+    }
+
+    /// From `low` to `high` with room at both ends.
+    pub fn around(low: f64, high: f64, marks: usize) -> Self {
         // Halves, since the width of two huge numbers of both signs is infinite.
         let room = match high / 2.0 - low / 2.0 {
             half if half > 0.0 => 2.0 * ROOM * half,
             _ => 0.1 * high.abs().max(1e-9),
         };
-        Some(Self::linear((low - room).max(f64::MIN / 4.0), (high + room).min(f64::MAX / 4.0), marks))
+        Self::linear((low - room).max(f64::MIN / 4.0), (high + room).min(f64::MAX / 4.0), marks)
     }
 
     /// From `low` to `high`.

@@ -4,10 +4,9 @@ use serde::Serialize;
 use temper_search::{Measured, State};
 
 use super::axis::Axis;
-use super::front::better;
 use super::plot::{Dot, Line, Plot, Strays, path, percent};
 use super::view::{Shown, View, state_name};
-use crate::number::{count, short};
+use crate::number::count;
 
 /// The curves of one objective, and the same as a table: a row a trial, a column a rung.
 #[derive(Serialize)]
@@ -98,10 +97,10 @@ fn picture(view: &View, objective: usize) -> Option<Curves> {
     Some(Curves {
         rungs: rungs.iter().map(|rung| percent(x.at(*rung as f64).share)).collect(),
         heads: columns.iter().map(|step| count(*step)).collect(),
-        rows: rows(&mut curves, &columns),
+        rows: rows(view, objective, &mut curves, &columns),
         plot: Plot {
             title: view.measures[objective].label.clone(),
-            unit: format!("{}; {}", view.title(objective), better(view, objective)),
+            unit: view.unit(objective),
             x_label: view.page.budget_unit.to_owned(),
             x_ticks: x.across(60),
             y_ticks: y.upwards(),
@@ -136,7 +135,7 @@ fn curve<'v>(view: &View, shown: &'v Shown<'v>, objective: usize, last: u64) -> 
 
 fn title(view: &View, shown: &Shown, objective: usize, value: f64) -> String {
     let reason = shown.trial.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
-    format!("{}, {} {}{reason}", view.called(shown), view.measures[objective].label, short(value))
+    format!("{}, {} {}{reason}", view.called(shown), view.measures[objective].label, view.written(value, objective))
 }
 
 /// Steps at which most trials report, where no rungs are known: at most eight.
@@ -148,7 +147,7 @@ fn steps(curves: &[Curve]) -> Vec<u64> {
     steps.into_iter().rev().step_by(every).collect::<Vec<_>>().into_iter().rev().collect()
 }
 
-fn rows(curves: &mut [Curve], columns: &[u64]) -> Vec<Row> {
+fn rows(view: &View, objective: usize, curves: &mut [Curve], columns: &[u64]) -> Vec<Row> {
     curves.sort_by_key(|curve| curve.shown.trial.number);
     let row = |curve: &Curve| Row {
         trial: curve.shown.trial.number,
@@ -156,7 +155,11 @@ fn rows(curves: &mut [Curve], columns: &[u64]) -> Vec<Row> {
         cells: columns
             .iter()
             .map(|step| {
-                curve.points.iter().find(|(at, _)| at == step).map_or_else(String::new, |(_, value)| short(*value))
+                curve
+                    .points
+                    .iter()
+                    .find(|(at, _)| at == step)
+                    .map_or_else(String::new, |(_, value)| view.written(*value, objective))
             })
             .collect(),
     };

@@ -3,11 +3,10 @@
 use serde::Serialize;
 
 use super::axis::Axis;
-use super::front::better;
 use super::plot::percent;
 use super::view::View;
 use crate::intervals::Tick;
-use crate::number::{count, short};
+use crate::number::count;
 
 /// The finalists on one objective.
 #[derive(Serialize)]
@@ -46,7 +45,12 @@ fn panel(view: &View, objective: usize) -> Option<Panel> {
         finalist.seeds.iter().map(|(seed, measured)| (*seed, view.scaled(value(measured), objective))).collect()
     };
     let all: Vec<f64> = page.finalists.iter().flat_map(values).map(|(_, value)| value).collect();
-    let axis = Axis::over(&all, &[], 5)?;
+    let finite = all.into_iter().filter(|value| value.is_finite());
+    let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
+    if low > high {
+        return None;
+    }
+    let axis = Axis::around(low, high, 5);
     let row = |finalist: &super::Finalist| {
         let seeds = values(finalist);
         let finite: Vec<f64> = seeds.iter().map(|(_, value)| *value).filter(|value| value.is_finite()).collect();
@@ -55,9 +59,15 @@ fn panel(view: &View, objective: usize) -> Option<Panel> {
         let squares = finite.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
         let numbers = match finite.len() {
             0 => "no number".to_owned(),
-            1 => format!("{}, one seed", short(mean)),
+            1 => format!("{}, one seed", view.written(mean, objective)),
             seeds => {
-                format!("{} ± {} over {} seeds", short(mean), short((squares / (number - 1.0)).sqrt()), count(seeds))
+                let deviation = (squares / (number - 1.0)).sqrt();
+                format!(
+                    "{} ± {} over {} seeds",
+                    view.written(mean, objective),
+                    view.written(deviation, objective),
+                    count(seeds)
+                )
             }
         };
         let lost = seeds.len() - finite.len();
@@ -70,7 +80,7 @@ fn panel(view: &View, objective: usize) -> Option<Panel> {
             ""
         };
         let seed = |(seed, value): &(u64, f64)| {
-            let title = format!("seed {seed}: {}", short(*value));
+            let title = format!("seed {seed}: {}", view.written(*value, objective));
             value.is_finite().then(|| Seed { x: percent(axis.at(*value).share), title })
         };
         Row {
@@ -84,7 +94,7 @@ fn panel(view: &View, objective: usize) -> Option<Panel> {
     };
     Some(Panel {
         title: view.measures[objective].label.clone(),
-        unit: format!("{}; {}", view.title(objective), better(view, objective)),
+        unit: view.unit(objective),
         ticks: axis.across(60),
         rows: page.finalists.iter().map(row).collect(),
     })

@@ -6,7 +6,7 @@ use temper_search::Direction;
 use super::axis::Axis;
 use super::plot::{BOX, Dot, Label, Limit, Line, Plot, Strays, percent};
 use super::view::{Shown, View};
-use crate::number::{count, short};
+use crate::number::count;
 
 /// A picture and the same as a table.
 #[derive(Serialize)]
@@ -49,6 +49,8 @@ fn pair(view: &View, other: usize) -> Option<Plot> {
     if view.measures.len() == 2 {
         lines.extend(staircase(view, &front, [&x, &y]));
     }
+    // The limit's name stands where the names of points do not.
+    let right = !view.trials.iter().any(|one| (one.default || one.recommended) && x.at(view.value(one, 0)).share > 0.5);
     let limits = view.page.bounds.iter().filter_map(|bound| {
         let upright = match bound.objective {
             0 => true,
@@ -56,7 +58,8 @@ fn pair(view: &View, other: usize) -> Option<Plot> {
             _ => return None,
         };
         let at = if upright { &x } else { &y }.at(view.scaled(bound.at, bound.objective)).share;
-        Some(Limit { upright, at: percent(if upright { at } else { 1.0 - at }), label: bound.label.clone() })
+        let at = percent(if upright { at } else { 1.0 - at });
+        Some(Limit { upright, at, label: bound.label.clone(), right })
     });
     let described = front.iter().map(|shown| view.says(shown)).collect::<Vec<_>>().join(". ");
     Some(Plot {
@@ -101,14 +104,19 @@ fn progress(view: &View) -> Option<Plot> {
         upright: false,
         at: percent(1.0 - y.at(view.scaled(bound.at, 0)).share),
         label: bound.label.clone(),
+        right: false,
     });
     Some(Plot {
         title: format!("{} of each trial, and the best until then", view.measures[0].label),
-        unit: format!("{}; {}", view.title(0), better(view, 0)),
+        unit: view.unit(0),
         x_label: "trial".into(),
         x_ticks: x.across(60).into_iter().filter(|tick| !tick.label.contains(['.', '−'])).collect(),
         y_ticks: y.upwards(),
-        description: format!("{} trials; the best that finished came to {}.", count(view.trials.len()), short(best)),
+        description: format!(
+            "{} trials; the best that finished came to {}.",
+            count(view.trials.len()),
+            view.written(best, 0)
+        ),
         note: strays.note("trial"),
         lines: lines.into_iter().filter(|line| !line.path.is_empty()).collect(),
         limits: limits.collect(),
@@ -200,7 +208,13 @@ fn rows(view: &View) -> Vec<Row> {
             (false, false, _) => "on the front",
         },
         cells: (0..view.measures.len())
-            .map(|objective| if shown.measured.is_some() { short(view.value(shown, objective)) } else { "–".into() })
+            .map(|objective| {
+                if shown.measured.is_some() {
+                    view.written(view.value(shown, objective), objective)
+                } else {
+                    "–".into()
+                }
+            })
             .collect(),
     };
     shown.iter().map(row).collect()

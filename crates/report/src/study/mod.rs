@@ -125,6 +125,8 @@ pub struct Sealed {
     pub higher_is_better: bool,
     /// What follows, in a word or two: "better", "kept".
     pub decision: String,
+    /// Whether that is good news; none: it cannot be told.
+    pub good: Option<bool>,
 }
 
 /// What a trial took.

@@ -44,6 +44,8 @@ pub(crate) struct Limit {
     pub upright: bool,
     pub at: String,
     pub label: String,
+    /// Where the label of a line that lies stands: right or left.
+    pub right: bool,
 }
 
 /// A point.

@@ -65,12 +65,10 @@ fn panel(unit: &str, rows: &[&Sealed]) -> Option<Panel> {
 
 fn row(sealed: &Sealed, axis: &Axis) -> Row {
     let [low, estimate, high] = sealed.difference;
-    // Of the difference as a gain, whatever the direction.
-    let (worst, best) = if sealed.higher_is_better { (low, high) } else { (-high, -low) };
-    let class = match (worst > 0.0, best < 0.0) {
-        (true, _) => "good",
-        (_, true) => "bad",
-        _ => "unsure",
+    let class = match sealed.good {
+        Some(true) => "good",
+        Some(false) => "bad",
+        None => "unsure",
     };
     let signed = |value: f64| if value > 0.0 { format!("+{}", short(value)) } else { short(value) };
     let sides = format!("{} → {}", short(sealed.default), short(sealed.recommended));

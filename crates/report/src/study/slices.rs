@@ -4,7 +4,6 @@ use serde::Serialize;
 use temper_search::Value;
 
 use super::axis::{Axis, text};
-use super::front::better;
 use super::plot::{Dot, Plot, Strays};
 use super::view::{Field, Shown, View};
 use crate::number::{count, short};
@@ -35,24 +34,35 @@ const FEWEST: usize = 3;
 pub(crate) fn pictures(view: &View) -> Vec<Slices> {
     let of = |objective: usize| {
         let axis = view.axis(objective, 4)?;
-        let mut strays = Strays::default();
         let plots: Vec<Plot> =
-            view.varying().into_iter().filter_map(|field| plot(view, field, objective, &axis, &mut strays)).collect();
-        let title = format!("{}; {}", view.title(objective), better(view, objective));
-        (!plots.is_empty()).then(|| Slices { title, note: strays.note("point"), plots })
+            view.varying().into_iter().filter_map(|field| plot(view, field, objective, &axis)).collect();
+        let title = format!("{}, {}", view.measures[objective].label, view.unit(objective));
+        let mut strays = Strays::default();
+        for value in
+            view.trials.iter().filter(|shown| shown.measured.is_some()).map(|shown| view.value(shown, objective))
+        {
+            strays.missing += usize::from(value.is_nan());
+            strays.beyond += usize::from(!value.is_nan() && axis.at(value).beyond);
+        }
+        (!plots.is_empty()).then(|| Slices { title, note: strays.note("trial"), plots })
     };
     (0..view.measures.len()).filter_map(of).collect()
 }
 
-fn plot(view: &View, field: &Field, objective: usize, y: &Axis, strays: &mut Strays) -> Option<Plot> {
+fn plot(view: &View, field: &Field, objective: usize, y: &Axis) -> Option<Plot> {
     let (x, across) = (field.axis(view, 4)?, Axis::linear(0.0, 1.0, 1));
     let mut trials: Vec<&Shown> = view.trials.iter().filter(|shown| shown.measured.is_some()).collect();
     trials.sort_by_key(|shown| (shown.recommended, shown.default, shown.best, shown.whole));
     let dot = |shown: &&Shown| {
         let value = shown.point.get(&field.name)?;
         let at = x.of(value)?;
-        let dot = view.dot(shown, [(&across, at.share), (y, view.value(shown, objective))], strays)?;
-        let title = format!("Trial {}: {}, {}", shown.trial.number, text(value), short(view.value(shown, objective)));
+        let dot = view.dot(shown, [(&across, at.share), (y, view.value(shown, objective))], &mut Strays::default())?;
+        let title = format!(
+            "Trial {}: {}, {}",
+            shown.trial.number,
+            text(value),
+            view.written(view.value(shown, objective), objective)
+        );
         Some(Dot { title, ..dot })
     };
     let points: Vec<Dot> = trials.iter().filter_map(dot).collect();

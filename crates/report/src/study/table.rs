@@ -73,7 +73,10 @@ fn row(view: &View, shown: &Shown, spent: bool) -> Row {
     };
     cells.push(Cell { tag, ..words(state_name(trial.state).into()) });
     let has = shown.measured.is_some();
-    cells.extend((0..view.measures.len()).map(|objective| measured(has.then(|| view.value(shown, objective)))));
+    cells.extend((0..view.measures.len()).map(|objective| {
+        let value = if has { view.value(shown, objective) } else { f64::NAN };
+        number(value, if has { view.written(value, objective) } else { String::new() })
+    }));
     for index in 0..view.page.history.goals().constraints.len() {
         let value = shown.measured.and_then(|measured| measured.constraints.get(index).copied());
         let broken = value.is_some_and(|value| value.is_nan() || value > 0.0);

@@ -9,7 +9,6 @@ pub use trials::trials;
 
 use super::axis;
 use super::view::Shown;
-use crate::number::short;
 
 /// What a trial is among the others, in one character; they are told by [`MARKS`].
 fn mark(shown: &Shown) -> char {
@@ -33,10 +32,6 @@ fn legend(seen: &[char]) -> String {
 
 fn ascii(text: &str) -> String {
     text.replace('−', "-").replace('∞', "inf").replace('…', "~")
-}
-
-fn number(value: f64) -> String {
-    ascii(&short(value))
 }
 
 fn cut(text: &str, characters: usize) -> String {

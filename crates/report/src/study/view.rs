@@ -4,7 +4,7 @@ use temper_search::{Direction, Domain, Measured, Point, State, Trial, Value};
 
 use super::axis::{Axis, text};
 use super::{Measure, StudyPage};
-use crate::number::{count, short};
+use crate::number::{count, decimals, fixed};
 
 /// A study as every picture sees it.
 pub(crate) struct View<'a> {
@@ -12,6 +12,8 @@ pub(crate) struct View<'a> {
     pub trials: Vec<Shown<'a>>,
     pub fields: Vec<Field>,
     pub measures: Vec<Measure>,
+    /// Decimals of each objective's values.
+    decimals: Vec<usize>,
 }
 
 /// A trial.
@@ -64,7 +66,10 @@ impl<'a> View<'a> {
             })
         };
         let measures = goals.objectives.iter().enumerate().map(measure).collect();
-        Self { page, trials, fields, measures }
+        let mut view = Self { page, trials, fields, measures, decimals: Vec::new() };
+        let all = |objective| view.trials.iter().map(|shown| view.value(shown, objective)).collect::<Vec<f64>>();
+        view.decimals = (0..view.measures.len()).map(|objective| decimals(&all(objective))).collect();
+        view
     }
 
     /// The fields in which trials differ.
@@ -80,6 +85,18 @@ impl<'a> View<'a> {
     /// A value in the unit in which it is shown.
     pub fn scaled(&self, value: f64, objective: usize) -> f64 {
         value * self.measures[objective].scale
+    }
+
+    /// A value in the unit in which it is shown, with as many decimals as all of that objective.
+    pub fn written(&self, value: f64, objective: usize) -> String {
+        fixed(value, self.decimals[objective])
+    }
+
+    /// "%; higher is better".
+    pub fn unit(&self, objective: usize) -> String {
+        let way = if self.higher_is_better(objective) { "higher is better" } else { "lower is better" };
+        let unit = &self.measures[objective].unit;
+        if unit.is_empty() { way.to_owned() } else { format!("{unit}; {way}") }
     }
 
     /// "accuracy, %".
@@ -109,7 +126,7 @@ impl<'a> View<'a> {
     pub fn says(&self, shown: &Shown) -> String {
         let values = (0..self.measures.len()).map(|objective| {
             let Measure { label, unit, .. } = &self.measures[objective];
-            let value = short(self.value(shown, objective));
+            let value = self.written(self.value(shown, objective), objective);
             if unit.is_empty() { format!("{label} {value}") } else { format!("{label} {value} {unit}") }
         });
         let values = if shown.measured.is_some() { values.collect::<Vec<_>>().join(", ") } else { "no result".into() };

@@ -3,7 +3,7 @@
 use super::super::StudyPage;
 use super::super::axis::text;
 use super::super::view::{Shown, View, state_name};
-use super::{ascii, cut, legend, mark, number};
+use super::{ascii, cut, legend, mark};
 use crate::number::count;
 
 /// Characters of a column of settings, at most: its head and its texts are cut.
@@ -49,7 +49,11 @@ pub fn trials(page: &StudyPage, width: usize, rows: usize) -> String {
         let way = if view.higher_is_better(objective) { '^' } else { 'v' };
         let head = format!("{} {way}", cut(&view.title(objective), 22));
         columns.push(column(head, true, &|one| {
-            if one.measured.is_some() { number(view.value(one, objective)) } else { "-".into() }
+            if one.measured.is_some() {
+                ascii(&view.written(view.value(one, objective), objective))
+            } else {
+                "-".into()
+            }
         }));
     }
     let taken = |columns: &[Column]| {
@@ -77,7 +81,7 @@ pub fn trials(page: &StudyPage, width: usize, rows: usize) -> String {
     let mut out = line(&|column| &column.head);
     (0..shown.len()).for_each(|row| out += &line(&|column| &column.cells[row]));
     if left > 0 {
-        out += &format!("{} older trials are not shown\n", count(left));
+        out += &format!("{} more trials are not shown\n", count(left));
     }
     if !unseen.is_empty() {
         out += &cut(&format!("no room for: {}", ascii(&unseen.join(", "))), width);
