@@ -159,17 +159,18 @@ pub fn run(args: &Args) -> Outcome {
     let over = over?;
     let mut store = store.ok_or_else(|| Failure::run(anyhow!("the store was lost")))?;
     if over == Over::Interrupted {
+        study.write_page(&mut store, None)?;
         return paused(args);
     }
     let finish = study.finish(&mut store, &options, &ears);
     board.quiet();
     let Some(finish) = finish? else { return paused(args) };
     let applied = args.apply.as_deref().map(|file| apply(&study, &finish, file)).transpose()?;
-    let page = finish.folder.join("tune.json");
+    let page = study.write_page(&mut store, Some(&finish))?;
     let text = if args.json {
         json(&finish)?
     } else {
-        let mut text = answer::text(&finish, store.history());
+        let mut text = answer::text(&study, &finish, &mut store)?;
         text.push_str(&format!("\nreport {}\nstudy {}\n", page.display(), finish.store));
         text.push_str(&applied.map_or(String::new(), |file| format!("recipe {}\n", file.display())));
         text

@@ -3,6 +3,7 @@
 mod answer;
 mod builtin;
 mod measure;
+mod page;
 mod plan;
 mod program;
 mod sealed;

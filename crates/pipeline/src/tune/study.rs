@@ -426,6 +426,18 @@ impl Study {
         Ok(Some(finish))
     }
 
+    /// Writes `report.html` into its folder: the trials so far, and the answer where there is one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_page(&self, store: &mut Store, finish: Option<&Finish>) -> Result<PathBuf, PipelineError> {
+        let spent = store.spent()?;
+        let page = self.page(store.history(), &spent, finish).render()?;
+        let path = self.folder.join("report.html");
+        write_atomic(&path, page.as_bytes())?;
+        Ok(path)
+    }
+
     /// Trains the finalists under other seeds, as far as that has not been done.
     fn repeat(
         &self,
