@@ -128,7 +128,8 @@ pub fn run(args: &Args) -> Outcome {
     options.threads = (options.threads / args.workers as usize).max(1);
     let board = Board::new(&study);
     let ears = Ears { tell: &|told, store| board.tell(told, store), hear: &|event| board.hear(event) };
-    let own = study.prepare_own(&Options { measure: false, ..options.clone() }, &ears)?;
+    // The speed of this hour decides how many trials there is time for.
+    let own = study.prepare_own(&Options { measure: true, ..options.clone() }, &ears)?;
     let plan = own.as_ref().map(|own| study.plan(own, budget));
     drop(own);
     board.quiet();
@@ -162,7 +163,7 @@ pub fn run(args: &Args) -> Outcome {
         study.write_page(&mut store, None)?;
         return paused(args);
     }
-    let finish = study.finish(&mut store, &options, &ears);
+    let finish = study.finish(&mut store, (budget, begun), &options, &ears);
     board.quiet();
     let Some(finish) = finish? else { return paused(args) };
     let applied = args.apply.as_deref().map(|file| apply(&study, &finish, file)).transpose()?;

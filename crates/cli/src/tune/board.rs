@@ -58,6 +58,7 @@ impl<'a> Board<'a> {
     /// The search begins.
     pub fn begin(&self, budget: Budget, plan: Option<&StudyPlan>, begun: Instant) {
         let mut inner = self.inner();
+        inner.bar.reset();
         inner.begun = begun;
         inner.seconds = budget.seconds;
         inner.trials = budget.trials.or(plan.map(|plan| plan.trials));

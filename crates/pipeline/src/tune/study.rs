@@ -21,7 +21,7 @@ use super::measure::Measures;
 use super::plan::{self, Budget, StudyPlan};
 use super::program::Program;
 use super::sealed::Sealed;
-use super::search::{Over, Search, Told, trial_folder};
+use super::search::{Over, Pace, Search, Told, trial_folder};
 use super::space::{self, Searchable};
 use super::trainer::{Assignment, Ended, Heard, Signal, Trainer};
 use crate::checkpoints::io;
@@ -349,7 +349,13 @@ impl Study {
         let ours = Ears { tell: ears.tell, hear: ears.hear };
         let trainer = self.trainer(options, &ours);
         let (sampler, stopping) = (self.sampler()?, self.stopping()?);
-        let repeats = self.tune.finalists.value.saturating_add(1) * self.tune.finalist_seeds.value;
+        let repeats = plan::repeats(&self.tune);
+        let planned = plan.map_or(Pace { repeats, ..Pace::default() }, |plan| Pace {
+            seconds: plan.trial.seconds,
+            tokens: plan.trial.tokens,
+            repeats,
+            judged: (plan.kept_back - repeats as f64 * plan.trial.seconds).max(0.0),
+        });
         let mut search = Search {
             store: own,
             trainer: trainer.as_ref(),
@@ -360,8 +366,8 @@ impl Study {
             folder: self.folder.clone(),
             budget,
             begun,
-            kept_back: plan.map_or((0.0, 0), |plan| (plan.kept_back, repeats * plan.trial.tokens)),
-            trial: plan.map_or((0.0, 0), |plan| (plan.trial.seconds, plan.trial.tokens)),
+            planned,
+            pace: planned,
             patience: self.tune.patience.value,
             interrupt: options.interrupt.clone(),
             tell: ears.tell,
@@ -379,13 +385,19 @@ impl Study {
     pub fn finish(
         &self,
         store: &mut Store,
+        (budget, begun): (Budget, Instant),
         options: &Options,
         ears: &Ears<'_>,
     ) -> Result<Option<Finish>, PipelineError> {
         store.refresh()?;
         let history = store.history().clone();
         let mut notes = Vec::new();
-        let Some(repeated) = self.repeat(store, &history, options, ears)? else { return Ok(None) };
+        let pace = Pace::default().seen(store)?;
+        let late = || budget.seconds.is_some_and(|most| begun.elapsed().as_secs_f64() + pace.seconds > most);
+        let Some((repeated, left_out)) = self.repeat(store, &history, &late, options, ears)? else { return Ok(None) };
+        if left_out > 0 {
+            notes.push(format!("{left_out} repeats under other seeds were left out: the time was up"));
+        }
         let answer = Answer::of(&history, &repeated);
         let sealed = match (answer.recommended, &self.recipe) {
             (Some(number), Some(_)) => self.seal(store, &history, number, options, ears)?,
@@ -438,14 +450,15 @@ impl Study {
         Ok(path)
     }
 
-    /// Trains the finalists under other seeds, as far as that has not been done.
+    /// Trains the finalists under other seeds, as far as that has not been done and it is not too late; how many runs were left out.
     fn repeat(
         &self,
         store: &mut Store,
         history: &History,
+        late: &dyn Fn() -> bool,
         options: &Options,
         ears: &Ears<'_>,
-    ) -> Result<Option<Vec<Repeated>>, PipelineError> {
+    ) -> Result<Option<(Vec<Repeated>, usize)>, PipelineError> {
         const KEY: &str = "repeated";
         let seeds: Vec<u64> = (1..=self.tune.finalist_seeds.value).map(|more| self.seed + more).collect();
         let finalists = match self.tune.finalists.value {
@@ -455,12 +468,16 @@ impl Study {
         let known: BTreeMap<String, Option<Measured>> =
             store.state(KEY)?.and_then(|json| serde_json::from_value(json).ok()).unwrap_or_default();
         let (mut known, trainer) = (known, self.trainer(options, ears));
-        let mut repeated = Vec::new();
+        let (mut repeated, mut left_out) = (Vec::new(), 0);
         for number in finalists {
             let Some(trial) = history.trial(number) else { continue };
             let mut runs = vec![(self.seed, trial.result.clone())];
             for &seed in &seeds {
                 let key = format!("{number}/{seed}");
+                if !known.contains_key(&key) && late() {
+                    left_out += 1;
+                    continue;
+                }
                 if !known.contains_key(&key) {
                     (ears.tell)(&Told::Repeats { number, seed }, store);
                     let folder = trial_folder(&self.folder, number);
@@ -492,7 +509,7 @@ impl Study {
             }
             repeated.push(Repeated { number, runs });
         }
-        Ok(Some(repeated))
+        Ok(Some((repeated, left_out)))
     }
 
     /// Judges the recommended trial and the recipe's own on rows that the search has not seen: once for each recommendation.
