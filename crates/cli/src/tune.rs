@@ -54,8 +54,16 @@ pub struct Args {
 /// Work on a study that `temper tune` began, here or on another machine that sees its files.
 #[derive(clap::Args)]
 pub struct WorkerArgs {
+    /// The recipe, or the file of a study whose trials a program carries out. Left out: what the study at `--study` was begun with.
+    recipe: Option<PathBuf>,
+    /// Overrides a value, as `temper tune` was told to.
+    #[arg(long = "set", value_name = "PATH=VALUE", requires = "recipe")]
+    sets: Vec<String>,
+    /// Which study, where there are several at `--study`.
+    #[arg(long, requires = "study")]
+    name: Option<String>,
     #[command(flatten)]
-    study: StudyArgs,
+    place: PlaceArgs,
 }
 
 /// Which study.
@@ -66,6 +74,13 @@ struct StudyArgs {
     /// Overrides a value: `stages.0.max_steps=60`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     sets: Vec<String>,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+/// Where it is, and this worker's part in it.
+#[derive(Clone, clap::Args)]
+struct PlaceArgs {
     /// Where trials are kept: a file of SQLite, or `postgres://USER:PASSWORD@HOST/DATABASE`. Left out: study.sqlite in the study's
     /// folder.
     #[arg(long, value_name = "URL")]
@@ -96,7 +111,7 @@ fn worker_name() -> String {
         .map_or_else(|_| "worker".to_owned(), |name| name.trim().to_owned())
 }
 
-impl StudyArgs {
+impl PlaceArgs {
     fn options(&self) -> Options {
         Options {
             write_self: true,
@@ -124,7 +139,7 @@ pub fn run(args: &Args) -> Outcome {
     if args.overwrite && !args.plan {
         temper_run::move_aside(&study.folder).map_err(Failure::run)?;
     }
-    let mut options = args.study.options();
+    let mut options = args.study.place.options();
     options.threads = (options.threads / args.workers as usize).max(1);
     let board = Board::new(&study);
     let ears = Ears { tell: &|told, store| board.tell(told, store), hear: &|event| board.hear(event) };
@@ -145,7 +160,7 @@ pub fn run(args: &Args) -> Outcome {
             return conclude("what a program takes is not known before its first trial\n", DONE);
         }
     }
-    let mut store = args.study.open(&study)?;
+    let mut store = args.study.place.open(&study)?;
     study.keep_budget(&mut store, budget, plan.as_ref())?;
     board.begin(budget, plan.as_ref(), begun);
     let helpers = Helpers::start(args, &study.folder, &options)?;
@@ -188,11 +203,18 @@ fn paused(args: &Args) -> Outcome {
 
 /// `temper worker`: as many trials as there are to be done.
 pub fn work(args: &WorkerArgs) -> Outcome {
-    let study = Study::load(&args.study.recipe, &args.study.sets)?;
-    let options = args.study.options();
+    let study = match (&args.recipe, &args.place.study) {
+        (Some(recipe), _) => Study::load(recipe, &args.sets)?,
+        (None, Some(address)) => Study::at(address, args.name.as_deref())?,
+        (None, None) => {
+            let hint = "temper worker RECIPE, or temper worker --study URL";
+            return Err(Failure::input(anyhow!("which study? expected a recipe or --study\nhint: {hint}")));
+        }
+    };
+    let options = args.place.options();
     let board = Board::new(&study);
     let ears = Ears { tell: &|told, store| board.tell(told, store), hear: &|event| board.hear(event) };
-    let mut store = args.study.open(&study)?;
+    let mut store = args.place.open(&study)?;
     let (budget, plan): (Budget, Option<StudyPlan>) = study.kept_budget(&mut store)?;
     board.begin(budget, plan.as_ref(), Instant::now());
     let mut store = Some(store);
@@ -214,8 +236,8 @@ impl Helpers {
             let mut command = Command::new(&program);
             command.arg("worker").arg(&args.study.recipe).arg("--threads").arg(options.threads.to_string());
             command.args(args.study.sets.iter().flat_map(|set| ["--set", set]));
-            command.args(args.study.study.iter().flat_map(|url| ["--study", url]));
-            command.arg("--lease").arg(args.study.lease.to_string());
+            command.args(args.study.place.study.iter().flat_map(|url| ["--study", url]));
+            command.arg("--lease").arg(args.study.place.lease.to_string());
             command.args(options.offline.then_some("--offline"));
             let log = folder.join(format!("worker-{number}.log"));
             let log = std::fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()));

@@ -329,5 +329,8 @@ fn a_study_may_lie_elsewhere() {
     let elsewhere = folder.path("elsewhere.sqlite");
     let at = elsewhere.display().to_string();
     finished(&folder.temper(&["tune", &folder.recipe(), "--study", &at, "--trials", "2", "--workers", "2"]));
+    // A worker is told no more than where it is, and finds that nothing is left to be done.
+    ends(&folder.temper(&["worker", "--study", &at]), 0, &[]);
+    ends(&folder.temper(&["worker", "--study", &at, "--name", "other"]), 2, &["no study that `temper tune` began"]);
     assert!(elsewhere.is_file() && !Path::new(&folder.path("run-study/study.sqlite")).exists());
 }

@@ -28,7 +28,9 @@ struct Inner {
     bar: ProgressBar,
     live: bool,
     begun: Instant,
+    /// What the search may take, or else, by the plan, will.
     seconds: Option<f64>,
+    bounded: bool,
     trials: Option<u64>,
     objectives: Vec<String>,
     /// Of the trial at hand: number, and when it began.
@@ -46,8 +48,17 @@ impl<'a> Board<'a> {
         let now = Instant::now();
         let objectives = study.measures.goals().objectives.iter().map(|objective| objective.name.clone()).collect();
         let live = std::io::stderr().is_terminal();
-        let inner =
-            Inner { bar, live, begun: now, seconds: None, trials: None, objectives, trial: None, table: String::new() };
+        let inner = Inner {
+            bar,
+            live,
+            begun: now,
+            seconds: None,
+            bounded: false,
+            trials: None,
+            objectives,
+            trial: None,
+            table: String::new(),
+        };
         Self { study, inner: Mutex::new(inner) }
     }
 
@@ -60,7 +71,8 @@ impl<'a> Board<'a> {
         let mut inner = self.inner();
         inner.bar.reset();
         inner.begun = begun;
-        inner.seconds = budget.seconds;
+        inner.seconds = budget.seconds.or(plan.map(|plan| plan.seconds));
+        inner.bounded = budget.seconds.is_some();
         inner.trials = budget.trials.or(plan.map(|plan| plan.trials));
     }
 
@@ -171,7 +183,8 @@ impl Inner {
     /// What is left of the time.
     fn left(&self) -> Option<String> {
         let seconds = self.seconds? - self.begun.elapsed().as_secs_f64();
-        Some(format!("{} of the search left", duration(seconds.max(0.0))))
+        let left = duration(seconds.max(0.0));
+        Some(if self.bounded { format!("{left} left") } else { format!("ETA about {left}") })
     }
 
     fn values(&self, goals: &Goals, measured: &Measured) -> String {

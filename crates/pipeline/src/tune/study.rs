@@ -174,6 +174,29 @@ impl Study {
         })
     }
 
+    /// The study at an address: what it was begun with. Of several, the one of that name.
+    ///
+    /// # Errors
+    /// Where there is none, or more than one and no name; and as [`Self::load`].
+    pub fn at(address: &str, name: Option<&str>) -> Result<Self, PipelineError> {
+        let known = Store::studies(address)?.into_iter().filter(|known| name.is_none_or(|name| known.name == name));
+        let begun =
+            known.filter_map(|known| Some((known.name, serde_json::from_value::<Identity>(known.settings?).ok()?)));
+        let begun: Vec<(String, Identity)> = begun.collect();
+        match &begun[..] {
+            [(_, identity)] => Self::load(&identity.file, &identity.sets),
+            [] => Err(unfit(
+                "--study",
+                "there is no study that `temper tune` began".to_owned(),
+                "begin it with temper tune RECIPE --study URL",
+            )),
+            several => {
+                let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
+                Err(unfit("--study", format!("there are several studies: {}", names.join(", ")), "say which by --name"))
+            }
+        }
+    }
+
     /// Where its trials are kept, unless the user says otherwise: a file in its folder.
     pub fn address(&self) -> String {
         self.folder.join("study.sqlite").display().to_string()
