@@ -11,7 +11,8 @@ use temper_search::History;
 use temper_search::store::Spent as Cost;
 
 use super::builtin::{FORGETTING, VALIDATION_LOSS};
-use super::study::{Finish, Study};
+use super::finish::Finish;
+use super::study::Study;
 
 impl Study {
     /// What is known of the study: its trials, and at its end the answer. `spent`: what each trial took, by number.
