@@ -10,12 +10,17 @@ use crate::command::{cargo, check, program, root};
 /// Builds the shipped binary and returns its path.
 pub fn shipped_binary() -> Result<PathBuf> {
     check(cargo()?.args(["build", "--release", "--package", "temper-llm"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let binary = root()?.join(target).join("release/temper");
+    let binary = target()?.join("release/temper");
     if !binary.is_file() {
         bail!("the build left no {}", binary.display());
     }
     Ok(binary)
+}
+
+/// Where cargo builds.
+fn target() -> Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    Ok(root()?.join(target))
 }
 
 /// Training speed and memory: `bench/train/run.py` drives both sides and writes `bench/results/train-DATE.md`.
@@ -54,6 +59,15 @@ pub fn rows(args: &[&str]) -> Result<()> {
 /// Rows to packed batches beside `datasets` and `transformers`: `bench/data/run.py` writes `bench/results/data-DATE.md`.
 pub fn data(args: &[&str]) -> Result<()> {
     drive("bench/data/run.py", args, || Ok(vec![("--peer-python", peers_python()?)]))
+}
+
+/// The samplers beside Optuna on problems with known answers: `bench/search/run.py` writes `bench/results/search-SUITE-DATE.md`.
+/// It needs no shipped binary: the library's own example asks and tells.
+pub fn search(args: &[&str]) -> Result<()> {
+    check(cargo()?.args(["build", "--release", "--package", "temper-search", "--example", "ask_tell"]))?;
+    let ask = target()?.join("release/examples/ask_tell");
+    let python = python("search", "bench/search/requirements.txt")?;
+    check(program(python)?.arg("bench/search/run.py").args(args).arg("--ask").arg(ask))
 }
 
 /// Options of a driver and the paths that they name.
