@@ -171,7 +171,7 @@ fn gain(
             };
             let corner = reference(&points.iter().map(|point| point.to_vec()).collect::<Vec<_>>());
             let steps = Steps::new(&front, [corner[0], corner[1]]);
-            Some(Gain::Volume { models: [fit(first)?, fit(second)?], steps })
+            Some(Gain::Volume { models: Box::new([fit(first)?, fit(second)?]), steps })
         }
         many => {
             // ParEGO (Knowles, 2006): the worst of the weighted losses and a little of all, with other weights at each ask.

@@ -276,7 +276,7 @@ mod tests {
     fn data(count: usize) -> (Vec<Kind>, Vec<Vec<f64>>, Vec<f64>) {
         let random = Random::new(3, "test");
         let row = |i: u64| {
-            let third = if i % 3 == 0 { f64::NAN } else { random.unit(4 * i + 2) };
+            let third = if i.is_multiple_of(3) { f64::NAN } else { random.unit(4 * i + 2) };
             vec![random.unit(4 * i), random.below(4 * i + 1, 3) as f64, third]
         };
         let rows: Vec<Vec<f64>> = (0..count as u64).map(row).collect();
