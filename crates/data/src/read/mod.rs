@@ -13,7 +13,6 @@ mod limits;
 mod lines;
 mod open;
 mod parquet;
-pub(crate) mod strict;
 mod table;
 mod thrift;
 
@@ -22,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::{Map, Value};
+use temper_text::strict;
 
 use crate::error::{DataError, RowProblem, SHOWN_PROBLEMS};
 use crate::format::{Format, LOOKED_AT, unfolded};
