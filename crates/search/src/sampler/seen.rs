@@ -195,7 +195,7 @@ mod tests {
         for (number, (state, step, values, constraint)) in trials.iter().enumerate() {
             let measured = Measured { values: values.to_vec(), constraints: vec![*constraint] };
             let known = !values.is_empty();
-            let reports = vec![Report { step: *step, measured: measured.clone() }];
+            let reports = vec![Report::new(*step, measured.clone())];
             let whole = matches!(state, State::Complete | State::Pruned);
             history.put(Trial {
                 state: *state,
