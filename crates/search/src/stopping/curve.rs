@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 
 use temper_run::Random;
 
-use super::normal::above;
+use super::above;
 
 /// A shape that curves have: how much of the change is still to come at a share `x` of the budget.
 #[derive(Clone, Copy, Debug, PartialEq)]
