@@ -127,7 +127,7 @@ pub(super) fn forecast(history: &History, trial: &Trial, axis: Axis, full: u64) 
     let teachers = finished(history).rev().map(|(teacher, result)| (teacher, axis.of(goals, result)));
     let teachers: Vec<(&Trial, f64)> = teachers.filter(|(_, end)| end.is_finite()).take(TEACHERS).collect();
     let whole = |&(teacher, end): &(&Trial, f64)| {
-        let mut points = upto(teacher, full - 1);
+        let mut points = upto(teacher, step.min(full - 1));
         points.push((1.0, end));
         points
     };
