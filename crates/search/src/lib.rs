@@ -9,6 +9,7 @@ mod history;
 pub mod sampler;
 pub mod space;
 pub mod stopping;
+pub mod store;
 mod trial;
 
 pub use goals::{Direction, Goals, Objective, dominates, hypervolume};
@@ -16,4 +17,5 @@ pub use history::History;
 pub use sampler::{Ask, Sampler};
 pub use space::{Domain, Parameter, Point, Space, Value};
 pub use stopping::{Decision, Stopping};
+pub use store::{Store, StoreError};
 pub use trial::{Measured, Report, State, Trial};

@@ -319,6 +319,7 @@ fn fit_settings(stage: &Stage, optimizer: OptimizerSettings, steps: usize) -> Fi
         },
         optimizer,
         eval_steps: stage.eval_steps.as_ref().map_or(usize::MAX, |e| e.value as usize),
+        eval_at: Vec::new(),
         stops: StopSettings {
             early_stopping_patience: stage.early_stopping_patience.as_ref().map_or(0, |p| p.value as usize),
             early_stopping_threshold: stage.early_stopping_threshold.as_ref().map_or(0.0, |t| t.value),

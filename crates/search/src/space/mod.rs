@@ -292,15 +292,33 @@ impl Space {
                 Some(value) if parameter.domain.coordinate(value).is_none() => {
                     return Err(error(name, format!("{value} is not in its domain")));
                 }
-                _ => {}
+                Some(value) => self.check_bounds(parameter, value, point)?,
+                None => {}
             }
         }
         if let Some(name) = point.keys().find(|name| self.parameter(name).is_none()) {
             return Err(error(name, "is no parameter of the space"));
         }
-        match self.point(&self.coordinates(point)) == *point {
-            true => Ok(()),
-            false => Err(error("point", "a value is beyond a bound that another parameter sets")),
+        Ok(())
+    }
+
+    /// Checks a value against the bounds that other parameters set, as far as the domain lets it keep them.
+    fn check_bounds(&self, parameter: &Parameter, value: &Value, point: &Point) -> Result<(), SpaceError> {
+        let Some(number) = value.number() else { return Ok(()) };
+        let bound = |name: &Option<String>| name.as_ref().and_then(|name| point.get(name)?.number());
+        let beyond = |nearest: Value| nearest.number().is_some_and(|nearest| nearest != number);
+        let wrong = |how: &str, by: &Option<String>, bound: f64| {
+            let by = by.as_deref().unwrap_or_default();
+            Err(error(&parameter.name, format!("{value} is {how} its bound {by}, {bound}")))
+        };
+        match (bound(&parameter.at_least), bound(&parameter.at_most)) {
+            (Some(low), _) if number < low && beyond(parameter.domain.at_least(low)) => {
+                wrong("below", &parameter.at_least, low)
+            }
+            (_, Some(high)) if number > high && beyond(parameter.domain.at_most(high)) => {
+                wrong("above", &parameter.at_most, high)
+            }
+            _ => Ok(()),
         }
     }
 
