@@ -13,15 +13,14 @@ const NEIGHBOURS: u64 = 64;
 /// None when every point of a finite space was tried.
 pub(super) fn untried_near(ask: &Ask<'_>, coordinates: &[f64], random: Random) -> Option<Point> {
     let space = ask.history.space();
-    let tried = |point: &Point| ask.history.trials().iter().any(|trial| trial.point == *point);
     let itself = space.point(coordinates);
-    if !tried(&itself) {
+    if !ask.is_tried(&itself) {
         return Some(itself);
     }
     let near = |draw: u64| space.point(&moved(space, coordinates, 1 + draw / 16, random.within(draw)));
     (0..NEIGHBOURS)
         .map(near)
-        .find(|point| !tried(point))
+        .find(|point| !ask.is_tried(point))
         .or_else(|| random::untried(ask, |draw| random::even(space, random.within(NEIGHBOURS + draw))))
 }
 

@@ -42,8 +42,7 @@ impl Sampler for GridSampler {
         (0..count).find_map(|offset| {
             let place = (u128::from(ask.number) + u128::from(offset)) * u128::from(stride) % u128::from(count);
             let point = space.point(&self.coordinates(space, place as u64));
-            let tried = ask.history.trials().iter().any(|trial| trial.point == point);
-            (!tried).then_some(point)
+            (!ask.is_tried(&point)).then_some(point)
         })
     }
 }

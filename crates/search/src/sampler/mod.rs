@@ -1,5 +1,6 @@
 //! Where to look next.
 
+mod auto;
 mod descent;
 mod directions;
 mod fresh;
@@ -12,6 +13,7 @@ mod sobol;
 mod start;
 mod tpe;
 
+pub use auto::AutoSampler;
 pub use gp::GpSampler;
 pub use grid::GridSampler;
 pub use random::RandomSampler;
@@ -37,6 +39,13 @@ pub struct Ask<'a> {
     pub budget: Option<u64>,
 }
 
+impl Ask<'_> {
+    /// Whether a trial has that point.
+    pub(crate) fn is_tried(&self, point: &Point) -> bool {
+        self.history.trials().iter().any(|trial| trial.point == *point)
+    }
+}
+
 /// Chooses points.
 pub trait Sampler: Send + Sync {
     /// What the user calls it.
@@ -55,6 +64,7 @@ pub trait Sampler: Send + Sync {
 /// The sampler of that name with its defaults; none where there is no such sampler.
 pub fn named(name: &str) -> Option<Box<dyn Sampler>> {
     Some(match name {
+        "auto" => Box::new(AutoSampler),
         "random" => Box::new(RandomSampler),
         "grid" => Box::new(GridSampler::default()),
         "sobol" => Box::new(SobolSampler),
@@ -63,3 +73,6 @@ pub fn named(name: &str) -> Option<Box<dyn Sampler>> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

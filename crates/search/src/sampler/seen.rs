@@ -74,14 +74,14 @@ pub(super) fn best(all: &[Seen<'_>], wanted: usize) -> Vec<usize> {
         if seen.violation > 0.0 { (seen.violation, 0) } else { (0.0, behind) }
     };
     let mut order: Vec<usize> = (0..all.len()).filter(|&index| all[index].measured.is_some()).collect();
+    let one_axis = order.iter().all(|&index| all[index].losses.len() == 1);
     order.sort_by(|&a, &b| {
         let ((violation_a, behind_a), (violation_b, behind_b)) = (place(a), place(b));
-        violation_a.total_cmp(&violation_b).then(behind_a.cmp(&behind_b)).then_with(|| {
-            // Of one objective this is the whole order; of several, what makes groups stand together is above.
-            if all[a].losses.len() == 1 { all[a].losses[0].total_cmp(&all[b].losses[0]) } else { a.cmp(&b) }
-        })
+        let groups = violation_a.total_cmp(&violation_b).then(behind_a.cmp(&behind_b));
+        // On one axis that is the whole order; on several, groups are ordered within below.
+        groups.then_with(|| if one_axis { all[a].losses[0].total_cmp(&all[b].losses[0]) } else { a.cmp(&b) })
     });
-    if all.first().is_none_or(|seen| order.is_empty() || all[order[0]].losses.len() == 1 || seen.at.is_empty()) {
+    if one_axis {
         order.truncate(wanted);
         return order;
     }

@@ -42,21 +42,34 @@ impl Sampler for GpSampler {
         "gp"
     }
 
+    fn reason(&self, ask: &Ask<'_>) -> String {
+        match (measured(&seen(ask.history)), self.startup(ask)) {
+            (count, startup) if count < startup => {
+                format!("gp: fills the space first, {count} of {startup} trials told")
+            }
+            (count, _) => format!("gp: the most hopeful point by a model of {} trials", count.min(MOST)),
+        }
+    }
+
     fn suggest(&self, ask: &Ask<'_>) -> Option<Point> {
         let space = ask.history.space();
         let random = Random::new(ask.seed, "search.gp").within(ask.number);
         let all = seen(ask.history);
-        let count = all.iter().filter(|seen| seen.measured.is_some()).count();
-        let startup = self.startup.unwrap_or((space.parameters().len() + 1).max(tune("INIT", 8.0) as usize));
-        let hopeful = if count < startup { None } else { hopeful(ask, &all, random) };
+        let hopeful = if measured(&all) < self.startup(ask) { None } else { hopeful(ask, &all, random) };
         let Some(hopeful) = hopeful else { return untried_near(ask, &start(ask), random) };
-        let tried = |at: &[f64]| {
-            let point = space.point(at);
-            ask.history.trials().iter().any(|trial| trial.point == point)
-        };
-        let free = hopeful.iter().find(|at| !tried(at)).unwrap_or(&hopeful[0]);
+        let free = hopeful.iter().find(|at| !ask.is_tried(&space.point(at))).unwrap_or(&hopeful[0]);
         untried_near(ask, free, random.within(u64::MAX))
     }
+}
+
+impl GpSampler {
+    fn startup(&self, ask: &Ask<'_>) -> usize {
+        self.startup.unwrap_or((ask.history.space().parameters().len() + 1).max(tune("INIT", 8.0) as usize))
+    }
+}
+
+fn measured(all: &[Seen<'_>]) -> usize {
+    all.iter().filter(|seen| seen.measured.is_some()).count()
 }
 
 /// Points by rising hope; none where no model can be made.

@@ -41,6 +41,15 @@ impl Sampler for TpeSampler {
         "tpe"
     }
 
+    fn reason(&self, ask: &Ask<'_>) -> String {
+        match measured(&seen(ask.history)) {
+            count if count < self.startup => {
+                format!("tpe: fills the space first, {count} of {} trials told", self.startup)
+            }
+            count => format!("tpe: draws from where the best of {count} trials lie"),
+        }
+    }
+
     fn suggest(&self, ask: &Ask<'_>) -> Option<Point> {
         let space = ask.history.space();
         let random = Random::new(ask.seed, "search.tpe").within(ask.number);
@@ -57,11 +66,7 @@ impl Sampler for TpeSampler {
         let mut candidates: Vec<(f64, Vec<f64>)> = (0..self.candidates.max(1)).map(draw).collect();
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
         // In a finite space the best candidate may be taken; then the next one is nearer to what was found good than a neighbour.
-        let tried = |at: &[f64]| {
-            let point = space.point(at);
-            ask.history.trials().iter().any(|trial| trial.point == point)
-        };
-        let free = candidates.iter().find(|(_, at)| !tried(at)).unwrap_or(&candidates[0]);
+        let free = candidates.iter().find(|(_, at)| !ask.is_tried(&space.point(at))).unwrap_or(&candidates[0]);
         untried_near(ask, &free.1, random.within(u64::MAX))
     }
 }
