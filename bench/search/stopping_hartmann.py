@@ -15,15 +15,16 @@ from stopping_replay import Replay
 TITLE = "MFHartmann at equal cost"
 OPTIMA = {3: -3.86278, 6: -3.32237}
 FULL = 100
-# Optuna's defaults: a first rung of a hundredth, a reduction of 4.
-OPTUNA_RUNGS = [1, 4, 16, 64, 100]
 METHODS = {
-    "optuna tpe": None,
-    "optuna tpe + successive halving": None,
-    "temper tpe + asha, rungs of Optuna": ([1, 4, 16, 64, 100], [{"rule": "asha", "reduction": 4, "mode": "pause"}]),
-    "temper tpe + asha": ([4, 11, 33, 100], [{"rule": "asha", "reduction": 3, "mode": "pause"}]),
-    "temper tpe + hyperband": ([4, 11, 33, 100], [{"rule": "hyperband", "reduction": 3, "brackets": 4, "mode": "pause"}]),
+    "optuna tpe": ("none", [100]),
+    # Its defaults: a first rung of a hundredth, a reduction of 4.
+    "optuna tpe + successive halving": ("halving", [1, 4, 16, 64, 100]),
+    "optuna tpe + successive halving from 4 by 3": ("halving from 4 by 3", [4, 12, 36, 100]),
+    "optuna tpe + hyperband from 4 by 3": ("hyperband from 4 by 3", [4, 12, 36, 100]),
+    "temper tpe + asha": ([{"rule": "asha", "reduction": 3, "mode": "pause"}], [4, 11, 33, 100]),
+    "temper tpe + hyperband": ([{"rule": "hyperband", "reduction": 3, "brackets": 4, "mode": "pause"}], [4, 11, 33, 100]),
 }
+PEER = "optuna tpe + successive halving"
 
 
 def arguments(parser):
@@ -60,7 +61,7 @@ class Problem:
         return max(within[-1], 1e-9) if within else None
 
 
-def temper(problem, rungs, rules, budget, seed, program):
+def temper(problem, rules, rungs, budget, seed, program):
     with Replay(program) as replay:
         parameters = [{"name": name, "domain": {"type": "float", "low": 0.0, "high": 1.0, "log": False, "step": None}}
                       for name in problem.names]  # fmt: skip
@@ -79,17 +80,22 @@ def temper(problem, rungs, rules, budget, seed, program):
         return trials
 
 
-def optuna(problem, pruned, budget, seed):
+def optuna(problem, pruner, rungs, budget, seed):
     import optuna as peer
 
     warnings.simplefilter("ignore")
     peer.logging.set_verbosity(peer.logging.ERROR)
-    pruner = peer.pruners.SuccessiveHalvingPruner() if pruned else peer.pruners.NopPruner()
-    study = peer.create_study(sampler=peer.samplers.TPESampler(seed=seed), pruner=pruner)
+    pruners = {
+        "none": peer.pruners.NopPruner,
+        "halving": peer.pruners.SuccessiveHalvingPruner,
+        "halving from 4 by 3": lambda: peer.pruners.SuccessiveHalvingPruner(min_resource=4, reduction_factor=3),
+        "hyperband from 4 by 3": lambda: peer.pruners.HyperbandPruner(min_resource=4, max_resource=FULL, reduction_factor=3),
+    }
+    study = peer.create_study(sampler=peer.samplers.TPESampler(seed=seed), pruner=pruners[pruner]())
     while problem.cost < budget:
         trial = study.ask({name: peer.distributions.FloatDistribution(0.0, 1.0) for name in problem.names})
         begun, value = 0, math.nan
-        for fidelity in OPTUNA_RUNGS if pruned else [FULL]:
+        for fidelity in rungs:
             value = problem.query(trial.params, fidelity, begun)
             begun = fidelity
             trial.report(value, fidelity)
@@ -105,7 +111,7 @@ def optuna(problem, pruned, budget, seed):
 def study(case, method, seed, budgets, program):
     problem = Problem(case)
     if method.startswith("optuna"):
-        trials = optuna(problem, "halving" in method, max(budgets), seed)
+        trials = optuna(problem, *METHODS[method], max(budgets), seed)
     else:
         trials = temper(problem, *METHODS[method], max(budgets), seed, program)
     return {"case": case, "method": method, "seed": seed, "trials": trials, "full": len(problem.trace),
@@ -117,8 +123,7 @@ def report(options):
               for seed in range(*options.seeds) for case in options.cases for method in options.methods]  # fmt: skip
     with concurrent.futures.ProcessPoolExecutor(options.processes) as pool:
         records = list(pool.map(study, *zip(*wanted)))
-    peer, lines = "optuna tpe + successive halving", []
-    lines += [f"{options.seeds[1] - options.seeds[0]} seeds from {options.seeds[0]}; regret of the best full run (lower is better): "
+    lines = [f"{options.seeds[1] - options.seeds[0]} seeds from {options.seeds[0]}; regret of the best full run (lower is better): "
               "median (quartiles) over seeds.",
               "Wins: of all seeds and cases, those with a lower regret than Optuna's TPE + successive halving at the same seed; equal ones as half.", ""]
     for place, budget in enumerate(options.budgets):
@@ -137,9 +142,9 @@ def report(options):
         for method in options.methods:
             medians = [statistics.median(of(case, method)) for case in options.cases]
             means.append(f"{statistics.fmean(math.log10(m) for m in medians):.3f}")
-            pairs = [(a, b) for case in options.cases for a, b in zip(of(case, method), of(case, peer))]
+            pairs = [(a, b) for case in options.cases for a, b in zip(of(case, method), of(case, PEER))]
             wins.append(f"{100 * statistics.fmean(1.0 if a < b else 0.5 if a == b else 0.0 for a, b in pairs):.0f} %" if pairs else "-")
-            theirs = [statistics.median(of(case, peer)) if of(case, peer) else math.nan for case in options.cases]
+            theirs = [statistics.median(of(case, PEER)) if of(case, PEER) else math.nan for case in options.cases]
             ahead.append(f"{sum(a < b for a, b in zip(medians, theirs))} of {len(medians)}")
         lines += ["| mean log10 of the median | " + " | ".join(means) + " |", "| wins | " + " | ".join(wins) + " |",
                   "| cases ahead by the median | " + " | ".join(ahead) + " |", ""]

@@ -135,7 +135,7 @@ fn optuna_5260_pruned_and_failed_trials_with_several_objectives() {
                 let measured = Measured { values, constraints: vec![-1.0] };
                 let few = Measured { values: vec![0.5], constraints: vec![] };
                 let trial = Trial::new(number, point);
-                let report = |measured: &Measured| vec![Report { step: 1 + number % 3, measured: measured.clone() }];
+                let report = |measured: &Measured| vec![Report::new(1 + number % 3, measured.clone())];
                 history.put(match number % 6 {
                     0 => Trial { state: State::Pruned, reports: report(&measured), result: Some(measured), ..trial },
                     1 => Trial { state: State::Pruned, reports: report(&few), result: Some(few), ..trial },
