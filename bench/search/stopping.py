@@ -1,8 +1,8 @@
 """Early stopping beside Optuna's, and forecasts of real learning curves beside what came.
 
 `python bench/search/stopping.py mfhartmann --ask-tell REPLAY --out FILE` (and `lcdb`), where REPLAY is the example of
-temper-search (`cargo build --release -p temper-search --examples` leaves it as `target/release/examples/replay`) and Python that of an environment
-with `bench/search/mfpbench-requirements.txt` and, for `lcdb`, `pip install --no-deps lcdb==0.1.0` (its curves are in the package).
+temper-search (`cargo build --release -p temper-search --examples` leaves it as `target/release/examples/replay`) and Python that of
+an environment with `bench/search/mfpbench-requirements.txt`.
 """
 
 import argparse
