@@ -44,6 +44,7 @@ usage: cargo xtask TASK
   e2e report [RUN] [ARGS...]
                            the report of RUN (left out: of a small run) in a browser, narrow and wide, light and dark
                            (ARGS go to bench/report/check.py)
+  e2e study [ARGS...]      the pages of made-up studies likewise: a whole one, a large one, one of one trial, unfinished, empty
   e2e avx512 [ARGS...]     the tests of temper-kernels on an emulated processor with AVX-512
                            (ARGS go to bench/avx512/check.py; Debian's archive must be reachable through apt once)
   e2e cube [ARGS...]       the parity suite on a GPU device: crates/kernels-cube on what Vulkan, Metal or DX12 finds; where
@@ -82,6 +83,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["e2e", "gguf", rest @ ..] => e2e::gguf(rest),
         ["e2e", "tensorboard"] => e2e::tensorboard(),
         ["e2e", "report", rest @ ..] => e2e::report(rest),
+        ["e2e", "study", rest @ ..] => e2e::study(rest),
         ["e2e", "avx512", rest @ ..] => e2e::avx512(rest),
         ["e2e", "cube", rest @ ..] => e2e::cube(rest),
         ["e2e", "wheel"] => e2e::wheel(),
