@@ -133,6 +133,20 @@ pub fn trl(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// The pages that the tests of `temper-report` make of made-up studies, in a browser: `bench/report/check.py`.
+pub fn study(args: &[&str]) -> Result<()> {
+    let scratch = scratch("study")?;
+    let mut tests = cargo()?;
+    tests.args(["test", "--release", "--package", "temper-report", "--test", "study"]);
+    check(tests.env("TEMPER_STUDY_PAGES", &scratch))?;
+    for name in ["whole", "large", "one", "none", "empty"] {
+        let mut browser = program(python("report", "bench/report/requirements.txt")?)?;
+        browser.arg("bench/report/check.py").arg("--report").arg(scratch.join(format!("{name}.html")));
+        check(browser.arg("--out").arg(scratch.join(name)).args(args))?;
+    }
+    Ok(())
+}
+
 /// The tests of temper-kernels on an emulated processor with AVX-512: `bench/avx512/check.py`.
 pub fn avx512(args: &[&str]) -> Result<()> {
     let mut emulation = program(python("avx512", "bench/avx512/requirements.txt")?)?;
