@@ -171,7 +171,8 @@ fn what_a_user_gives_is_checked_against_bounds_and_not_against_its_last_bit() {
     let random = temper_run::Random::new(1, "test");
     for index in 0..2000 {
         let rate = 1e-6 + random.unit(index) * 9e-3;
-        let point = |floor: f64| Point::from([("rate".into(), Value::Float(rate)), ("floor".into(), Value::Float(floor))]);
+        let point =
+            |floor: f64| Point::from([("rate".into(), Value::Float(rate)), ("floor".into(), Value::Float(floor))]);
         space.check_point(&point((rate / 3.0).min(1e-3))).unwrap();
         if rate < 5e-4 {
             let said = space.check_point(&point(rate * 1.5)).unwrap_err().to_string();
