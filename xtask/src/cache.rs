@@ -139,8 +139,11 @@ pub fn test_database() -> Result<()> {
         return Ok(());
     }
     println!("xtask: no PostgreSQL on this machine: installing Debian's");
-    check(program("apt-get")?.args(["install", "--yes", "--quiet", "postgresql"]))
-        .context("hint: as root, after `apt-get update`; or set TEMPER_TEST_POSTGRES to a server's URL, or to `none` to leave it out")
+    // A fresh machine has no list of packages, or an old one that names what is no longer there.
+    let apt = |arguments: &[&str]| check(program("apt-get")?.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"));
+    apt(&["update", "--quiet"])
+        .and_then(|()| apt(&["install", "--yes", "--quiet", "--no-install-recommends", "postgresql"]))
+        .context("hint: as root; or set TEMPER_TEST_POSTGRES to a server's URL, or to `none` to leave it out")
 }
 
 /// Fetches a part of the file, from 0.

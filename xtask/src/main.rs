@@ -48,6 +48,7 @@ usage: cargo xtask TASK
                            (ARGS go to bench/report/check.py)
   e2e optuna [ARGS...]     studies of Temper's store, opened and gone on with by Optuna, shown by its dashboard in a browser
                            (ARGS go to bench/search/optuna_store.py)
+  e2e trl [ARGS...]        a search whose trials are runs of TRL's SFTTrainer on this machine (ARGS go to `temper tune`)
   e2e avx512 [ARGS...]     the tests of temper-kernels on an emulated processor with AVX-512
                            (ARGS go to bench/avx512/check.py; Debian's archive must be reachable through apt once)
   e2e cube [ARGS...]       the parity suite on a GPU device: crates/kernels-cube on what Vulkan, Metal or DX12 finds; where
@@ -88,6 +89,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["e2e", "tensorboard"] => e2e::tensorboard(),
         ["e2e", "report", rest @ ..] => e2e::report(rest),
         ["e2e", "optuna", rest @ ..] => e2e::optuna(rest),
+        ["e2e", "trl", rest @ ..] => e2e::trl(rest),
         ["e2e", "avx512", rest @ ..] => e2e::avx512(rest),
         ["e2e", "cube", rest @ ..] => e2e::cube(rest),
         ["e2e", "wheel"] => e2e::wheel(),

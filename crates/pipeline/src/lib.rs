@@ -59,6 +59,15 @@ pub use watch::General;
 /// Why a recipe could not be planned or run.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
+    /// A recipe is wrong.
+    #[error(transparent)]
+    Recipe(#[from] temper_recipe::RecipeErrors),
+    /// The store of a study.
+    #[error(transparent)]
+    Store(#[from] temper_search::store::StoreError),
+    /// Rules of early stopping that cannot be.
+    #[error("tune: {0}")]
+    Stopping(#[from] temper_search::stopping::StoppingError),
     /// The base could not be found or fetched.
     #[error(transparent)]
     Source(#[from] temper_model::SourceError),

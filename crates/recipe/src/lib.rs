@@ -15,6 +15,7 @@
 mod catalog;
 mod checkpoints;
 mod duration;
+mod edit;
 mod evaluation;
 mod export;
 mod field_doc;
@@ -42,6 +43,7 @@ mod tune;
 pub use catalog::Catalog;
 pub use checkpoints::{Checkpoint, CheckpointKind};
 pub use duration::{Duration, Span};
+pub use edit::{EditError, edit};
 pub use evaluation::{BOOTSTRAP_SAMPLES, Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
 pub use export::Export;
 pub use filters::{DataErrors, Filters, Found, Private};

@@ -30,6 +30,6 @@ pub use hash::{sha256_bytes, sha256_file};
 pub use json::{from_python_json, to_json, to_json_pretty};
 pub use log::JsonLog;
 pub use random::{Random, mix};
-pub use run_dir::{Existing, RunDir};
+pub use run_dir::{Existing, RunDir, move_aside};
 pub use scalars::{Scalar, ScalarFiles};
 pub use tensorboard::ScalarLog;

@@ -80,7 +80,7 @@ fn write(address: &str) {
             let loss = f64::from(index) / 8.0;
             for step in 1..=3 {
                 let value = if index == 4 && step == 3 { f64::NAN } else { loss + 1.0 / step as f64 };
-                let report = Report { step, measured: measured(&store, value, 0.0) };
+                let report = Report::new(step, measured(&store, value, 0.0));
                 store.report(&lease, &report, &Beside::default()).unwrap();
             }
             store.set_attribute(&lease, "folder", &json!(format!("runs/{index}"))).unwrap();
@@ -152,7 +152,7 @@ fn speed(address: &str, count: u64, each: u64) {
         let start = Instant::now();
         let (lease, point) = begin(store);
         let asked = start.elapsed();
-        let report = Report { step: 1, measured: Measured { values: vec![1.0], constraints: Vec::new() } };
+        let report = Report::new(1, Measured { values: vec![1.0], constraints: Vec::new() });
         store.report(&lease, &report, &Beside::default()).unwrap();
         let reported = start.elapsed();
         let loss = point.values().filter_map(Value::number).map(|x| (x - 0.3).powi(2)).sum();

@@ -72,9 +72,12 @@ pub fn of_program(tune: &Tune) -> Result<Searchable, PipelineError> {
     let (parameters, simplexes, ties) = parts(tune, &|path| path.to_owned(), &|_| None)?;
     let space = Space::new(parameters, simplexes, ties).map_err(in_space)?;
     // Where every parameter has a value around which good ones are expected, these are where a user would begin.
-    let around = |parameter: &Parameter| Some((parameter.name.clone(), parameter.prior.as_ref()?.around.clone()));
+    let around = |parameter: &Parameter| {
+        let around = &parameter.prior.as_ref()?.around;
+        Some((parameter.name.clone(), of_domain(&parameter.domain, around)))
+    };
     let all: Point = space.parameters().iter().filter_map(around).collect();
-    let own = (all.len() == space.parameters().len()).then(|| space.point(&space.coordinates(&all)));
+    let own = Some(all).filter(|all| space.check_point(all).is_ok());
     Ok(Searchable { space, own, notes: Vec::new() })
 }
 
@@ -165,7 +168,9 @@ fn parts(
 
 /// The domain with the recipe's own value in it: a range that does not hold it is widened, and that is said.
 fn widened(parameter: Parameter, values: &BTreeMap<String, Value>, notes: &mut Vec<String>) -> Parameter {
-    let Some(own) = values.get(&parameter.name) else { return parameter };
+    let Some(own) = values.get(&parameter.name).filter(|_| parameter.domain.cells() != Some(1)) else {
+        return parameter;
+    };
     let domain = match (&parameter.domain, own.number()) {
         (Domain::Choice { values }, _) if !values.iter().any(|value| value.same(own)) => {
             Domain::Choice { values: std::iter::once(own).chain(values).cloned().collect() }
@@ -201,18 +206,34 @@ fn own_point(space: &Space, values: &BTreeMap<String, Value>) -> Result<Point, S
         if !active || point.contains_key(&parameter.name) {
             continue;
         }
+        // What is fixed, is: the recipe may say it in another way, or only where it is active.
+        if parameter.domain.cells() == Some(1) {
+            point.insert(parameter.name.clone(), parameter.domain.at(0.0));
+            continue;
+        }
         let own = values.get(&parameter.name).ok_or_else(|| SpaceError {
             name: parameter.name.clone(),
             what: "the recipe has no value of its own to begin with: give it one".to_owned(),
         })?;
-        let coordinate = parameter.domain.coordinate(own).ok_or_else(|| SpaceError {
-            name: parameter.name.clone(),
-            what: format!("the recipe's own value, {own}, is not on a step of what is searched"),
-        })?;
-        point.insert(parameter.name.clone(), parameter.domain.at(coordinate));
+        if parameter.domain.coordinate(own).is_none() {
+            return Err(SpaceError {
+                name: parameter.name.clone(),
+                what: format!("the recipe's own value, {own}, is not on a step of what is searched"),
+            });
+        }
+        point.insert(parameter.name.clone(), of_domain(&parameter.domain, own));
     }
     // As the recipe says it, whatever another field bounds.
     Ok(point)
+}
+
+/// A value that a domain holds, exactly as it was given: a coordinate there and back may differ in the last bit.
+fn of_domain(domain: &Domain, value: &Value) -> Value {
+    match (domain, value.number()) {
+        (Domain::Float { .. }, Some(number)) => Value::Float(number),
+        (Domain::Int { .. }, Some(number)) => Value::Int(number as i64),
+        _ => value.clone(),
+    }
 }
 
 /// A space from the stages, with priors from what is published.
@@ -290,6 +311,28 @@ pub fn described(parameter: &Parameter) -> String {
     format!("{} {domain}{when}", parameter.name)
 }
 
+/// Digits of a float that is searched. A decision: finer steps change nothing that is noticed, and people read the recipe.
+const DIGITS: i32 = 4;
+
+/// The point with its floats as people would write them, in four digits; of a linear range, four of its width.
+pub fn rounded(space: &Space, point: Point) -> Point {
+    let round = |(name, value): (String, Value)| {
+        let domain = space.parameter(&name).map(|parameter| &parameter.domain);
+        let value = match (domain, value) {
+            (Some(Domain::Float { low, high, log, step: None }), Value::Float(number)) => {
+                let size = if *log { number.abs() } else { high - low };
+                let decimals = (DIGITS - 1 - size.log10().floor() as i32).max(0) as usize;
+                let short = format!("{number:.decimals$}").parse().unwrap_or(number);
+                Value::Float(if (*low..=*high).contains(&short) { short } else { number })
+            }
+            (_, value) => value,
+        };
+        (name, value)
+    };
+    let shares = |name: &str| is_part(space, name);
+    point.into_iter().map(|entry| if shares(&entry.0) { entry } else { round(entry) }).collect()
+}
+
 /// The `--set` arguments of a trial at `point`: every field that it sets, and every searched one that it has not, which is taken
 /// out of the recipe.
 ///
@@ -328,4 +371,38 @@ fn unfit(path: &str, problem: String, hint: String) -> PipelineError {
 
 fn several(mut problems: Vec<PipelineError>) -> PipelineError {
     if problems.len() == 1 { problems.remove(0) } else { PipelineError::Several(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use super::*;
+
+    #[test]
+    fn floats_are_rounded_as_people_write_them_and_stay_within_their_range() {
+        let space = Space::new(
+            vec![
+                Parameter::new("log", Domain::log_float(1e-5, 0.012_345)),
+                Parameter::new("linear", Domain::float(0.0, 100.0)),
+                Parameter::new("narrow", Domain::float(1.000_01, 1.000_02)),
+            ],
+            vec![],
+            vec![],
+        )
+        .unwrap();
+        let point = |log: f64, linear: f64, narrow: f64| {
+            Point::from([
+                ("log".into(), log.into()),
+                ("linear".into(), linear.into()),
+                ("narrow".into(), narrow.into()),
+            ])
+        };
+        assert_eq!(
+            rounded(&space, point(0.000_123_456, 33.333_33, 1.000_015_5)),
+            point(0.000_123_5, 33.33, 1.000_015_5)
+        );
+        // What rounding would put outside stays as it is.
+        assert_eq!(rounded(&space, point(0.012_345, 99.999, 1.000_01)), point(0.012_345, 100.0, 1.000_01));
+    }
 }

@@ -205,11 +205,7 @@ impl Space {
                 return None;
             }
             (0..cells).try_fold(0u64, |sum, cell| {
-                let coordinate = match &parameter.domain {
-                    Domain::Choice { .. } => cell as f64,
-                    _ => (cell as f64 + 0.5) / cells as f64,
-                };
-                chosen.push((from, parameter.domain.at(coordinate)));
+                chosen.push((from, parameter.domain.at(parameter.domain.nth(cell))));
                 let count = below(space, from + 1, chosen);
                 chosen.pop();
                 sum.checked_add(count?)
@@ -226,10 +222,7 @@ impl Space {
         std::iter::from_fn(move || {
             loop {
                 let place = next.clone()?;
-                let coordinate = |(index, cell): (usize, &u64)| match &self.parameters[index].domain {
-                    Domain::Choice { .. } => *cell as f64,
-                    _ => (*cell as f64 + 0.5) / cells[index] as f64,
-                };
+                let coordinate = |(index, cell): (usize, &u64)| self.parameters[index].domain.nth(*cell);
                 let point = self.point(&place.iter().enumerate().map(coordinate).collect::<Vec<_>>());
                 // The place after it, as a number is counted up; none after the last.
                 next = (0..cells.len()).rev().find(|&index| place[index] + 1 < cells[index]).map(|index| {

@@ -148,6 +148,14 @@ fn a_finite_space_counts_and_lists_its_points() {
 }
 
 #[test]
+fn whole_numbers_on_a_logarithmic_scale_are_all_listed() {
+    let domain = Domain::Int { low: 1, high: 100, log: true, step: 1 };
+    let space = Space::new(vec![Parameter::new("x", domain)], vec![], vec![]).unwrap();
+    let values: Vec<Value> = space.points().map(|point| point["x"].clone()).collect();
+    assert_eq!(values, (1..=100).map(Value::Int).collect::<Vec<_>>());
+}
+
+#[test]
 fn expressions_are_read_as_written() {
     let value =
         |text: &str| Expression::parse(text).unwrap().evaluate(&|name| (name == "stages[0].lora_rank").then_some(8.0));

@@ -106,7 +106,7 @@ fn train(store: &mut Store, claimed: Claimed, folder: &Path) {
         // A name that no other process writes: whoever lost the trial may be a step behind.
         let path = format!("{}-{step}-{}", lease.number, store.worker());
         temper_run::write_atomic(&folder.join(&path), state.to_string().as_bytes()).unwrap();
-        let report = Report { step, measured: Measured { values: vec![loss(state)], constraints: Vec::new() } };
+        let report = Report::new(step, Measured { values: vec![loss(state)], constraints: Vec::new() });
         let beside = Beside { checkpoint: Some(&path), ..Beside::default() };
         match store.report(&lease, &report, &beside).unwrap() {
             Wrote::Done | Wrote::Already => {}

@@ -63,8 +63,8 @@ fn measured(values: &[f64], constraints: &[f64]) -> Measured {
 }
 
 fn report(step: u64, loss: f64) -> Report {
-    Report { step, measured: measured(&[loss], &[]) }
+    Report::new(step, measured(&[loss], &[]))
 }
 
-const NOTHING: Beside<'static> = Beside { items: None, checkpoint: None, spent: Spent { tokens: 0, seconds: 0.0 } };
+const NOTHING: Beside<'static> = Beside { checkpoint: None, spent: Spent { tokens: 0, seconds: 0.0 } };
 const FREE: Spent = Spent { tokens: 0, seconds: 0.0 };

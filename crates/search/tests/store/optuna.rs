@@ -172,7 +172,7 @@ fn what_optuna_deletes_is_deleted_here_too() {
     backend::each(|address, _| {
         let mut store = open(address, &two_axes());
         let lease = begin(&mut store, &point(1e-3, "wsd"));
-        let on_the_way = Report { step: 1, measured: measured(&[1.0, 2.0], &[0.0]) };
+        let on_the_way = Report::new(1, measured(&[1.0, 2.0], &[0.0]));
         store.report(&lease, &on_the_way, &Beside { checkpoint: Some("x"), ..NOTHING }).unwrap();
         store.set_state("x", &json!(1)).unwrap();
         run(

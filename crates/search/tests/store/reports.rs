@@ -23,7 +23,7 @@ fn the_first_report_of_a_step_counts_and_another_is_told() {
         let steps: Vec<u64> = store.history().trials()[0].reports.iter().map(|report| report.step).collect();
         assert_eq!(steps, [10, 20, 30, 1 << 40]);
         assert!(store.report(&lease, &report(0, 1.0), &NOTHING).is_err());
-        let two = Report { step: 40, measured: measured(&[1.0, 2.0], &[]) };
+        let two = Report::new(40, measured(&[1.0, 2.0], &[]));
         let refused = store.report(&lease, &two, &NOTHING).unwrap_err().to_string();
         assert_eq!(refused, "trial 0: expected 1 objectives, got 2");
     });
@@ -35,7 +35,7 @@ fn optuna_3450_reports_hold_every_objective_and_constraint() {
     backend::each(|address, _| {
         let mut store = open(address, &two_axes());
         let lease = begin(&mut store, &point(1e-3, "wsd"));
-        let on_the_way = Report { step: 7, measured: measured(&[2.5, 0.75], &[-0.1]) };
+        let on_the_way = Report::new(7, measured(&[2.5, 0.75], &[-0.1]));
         assert_eq!(store.report(&lease, &on_the_way, &NOTHING).unwrap(), Wrote::Done);
         let why = Outcome::Pruned { reason: "rank 3 of 9".into() };
         assert_eq!(store.tell(&lease, &why, FREE).unwrap(), Wrote::Done);
