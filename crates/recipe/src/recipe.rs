@@ -273,12 +273,12 @@ impl Recipe {
     /// # Errors
     /// All problems at once, in the order of the file, the `--set` arguments after it.
     pub fn load(file: &Path, sets: &[String]) -> Result<(Self, Vec<Note>), RecipeErrors> {
-        load(file, sets, |section| Self::read(section), Self::DOC)
+        load(file, sets, Self::read, Self::DOC)
     }
 
     /// As [`load`](Self::load), from text; the problems and notes are in `cx`.
     pub(crate) fn read_text(text: &str, sets: &[String], cx: &mut Context) -> Option<Self> {
-        read_text(text, sets, cx, |section| Self::read(section), Self::DOC)
+        read_text(text, sets, cx, Self::read, Self::DOC)
     }
 
     /// The same recipe with every path absolute, so that it reads the same from any folder.
