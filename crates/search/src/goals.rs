@@ -192,7 +192,8 @@ mod tests {
                 name: index.to_string(),
                 direction: if index == 1 { Direction::Maximize } else { Direction::Minimize },
             };
-            let goals = Goals { objectives: (0..objectives).map(objective).collect(), constraints: vec!["floor".into()] };
+            let goals =
+                Goals { objectives: (0..objectives).map(objective).collect(), constraints: vec!["floor".into()] };
             let beats = |a: &Measured, b: &Measured| match (goals.violation(a), goals.violation(b)) {
                 (0.0, 0.0) => dominates(&goals.losses(a), &goals.losses(b)),
                 (a, b) => a < b,
