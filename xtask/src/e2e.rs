@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use temper_run::ScalarLog;
 
-use crate::bench::shipped_binary;
-use crate::cache::{folder, fresh_venv, gemma as gemma_file, peers_python, python, test_model};
+use crate::bench::{beside_optuna, shipped_binary};
+use crate::cache::{folder, fresh_venv, gemma as gemma_file, peers_python, python, test_database, test_model};
 use crate::command::{cargo, check, output, program, root};
 
 /// The adapter and the merged model of a run, loaded and run by transformers + PEFT: `bench/peft/check.py`.
@@ -86,6 +86,51 @@ pub fn report(args: &[&str]) -> Result<()> {
     let mut browser = program(python("report", "bench/report/requirements.txt")?)?;
     browser.arg("bench/report/check.py").arg("--report").arg(page).arg("--out").arg(scratch.join("pictures"));
     check(browser.args(rest))
+}
+
+/// Studies of the store in Optuna and its dashboard, on SQLite and PostgreSQL: `bench/search/optuna_store.py`.
+pub fn optuna(args: &[&str]) -> Result<()> {
+    test_database()?;
+    beside_optuna("optuna_store.py", args, &[("--out", scratch("optuna")?)])
+}
+
+/// A search whose trials are runs of TRL: `recipes/programs/trl.yaml` on a CPU, few steps each. Some trials must be paused at a rung, one be
+/// gone on with from TRL's own checkpoint, and one come to its end.
+pub fn trl(args: &[&str]) -> Result<()> {
+    let (binary, python, folder) = (shipped_binary()?, peers_python()?, scratch("trl")?);
+    let mut export = program(&binary)?;
+    export.arg("export").arg(test_model()?).args(["--to", "merged", "--type", "f32", "--output"]).arg(&folder);
+    check(&mut export)?;
+    let environment = python.parent().context("the peers' Python lies in no folder")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(environment.to_owned()).chain(std::env::split_paths(&path)))?;
+    let study = folder.join("study");
+    let command = "[python3, train_trl.py, '--output_dir={dir}', '--seed={seed}', '--resume={resume}', --max_steps=8, --eval_steps=2]";
+    let mut search = program(&binary)?;
+    search.args(["tune", "recipes/programs/trl.yaml", "--trials", "5", "--json"]).args(args);
+    search.arg("--set").arg(format!("tune.trainer.command={command}")).args(["--set", "tune.trainer.steps=8"]);
+    search.args([
+        "--set",
+        "tune.sampler=random",
+        "--set",
+        "tune.space.warmup_steps.high=4",
+        "--set",
+        "tune.space.warmup_steps.around=1",
+    ]);
+    search.arg("--set").arg(format!("output={}", study.display()));
+    search.env("PATH", path).env("MODEL", folder.join("merged"));
+    let answer: serde_json::Value = serde_json::from_str(&output(&mut search)?)?;
+    let complete = answer["complete"].as_u64().unwrap_or(0);
+    println!("{} trials, {complete} to their full length; {}", answer["trials"], answer["answer"]["reason"]);
+    let trials = fs::read_dir(study.join("trials")).context("the study has no trials")?;
+    let trials: Vec<PathBuf> = trials.flatten().map(|trial| trial.path()).collect();
+    let told = |trial: &PathBuf| fs::read_to_string(trial.join("seed-42/stdout.log")).unwrap_or_default();
+    let paused = trials.iter().filter(|trial| told(trial).contains("checkpoint")).count();
+    println!("{paused} trials told of a checkpoint");
+    if complete == 0 || paused == 0 {
+        bail!("expected a trial that came to its end, and one that was paused");
+    }
+    Ok(())
 }
 
 /// The tests of temper-kernels on an emulated processor with AVX-512: `bench/avx512/check.py`.

@@ -6,11 +6,13 @@ mod plan;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use temper_pipeline::tune::{Budget, Ears, Finish, Over, Study, StudyPlan, edits};
 use temper_pipeline::{Options, PipelineError};
+
+use temper_search::store::{Opening, Store};
 
 use self::board::Board;
 use crate::base::MachineArgs;
@@ -52,8 +54,16 @@ pub struct Args {
 /// Work on a study that `temper tune` began, here or on another machine that sees its files.
 #[derive(clap::Args)]
 pub struct WorkerArgs {
+    /// The recipe, or the file of a study whose trials a program carries out. Left out: what the study at `--study` was begun with.
+    recipe: Option<PathBuf>,
+    /// Overrides a value, as `temper tune` was told to.
+    #[arg(long = "set", value_name = "PATH=VALUE", requires = "recipe")]
+    sets: Vec<String>,
+    /// Which study, where there are several at `--study`.
+    #[arg(long, requires = "study")]
+    name: Option<String>,
     #[command(flatten)]
-    study: StudyArgs,
+    place: PlaceArgs,
 }
 
 /// Which study.
@@ -64,12 +74,30 @@ struct StudyArgs {
     /// Overrides a value: `stages.0.max_steps=60`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     sets: Vec<String>,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+/// Where it is, and this worker's part in it.
+#[derive(Clone, clap::Args)]
+struct PlaceArgs {
     /// Where trials are kept: a file of SQLite, or `postgres://USER:PASSWORD@HOST/DATABASE`. Left out: study.sqlite in the study's
     /// folder.
     #[arg(long, value_name = "URL")]
     study: Option<String>,
+    /// Goes on with a study whose space was another. What it holds of the older trials is learnt from, by name.
+    #[arg(long)]
+    change_space: bool,
+    /// Seconds without a sign of life after which a worker is taken for lost, and its trial taken over.
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS", value_parser = parse_lease)]
+    lease: f64,
     #[command(flatten)]
     machine: MachineArgs,
+}
+
+fn parse_lease(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.5..=86_400.0).contains(seconds));
+    seconds.ok_or_else(|| "expected 0.5 to 86400 seconds".to_owned())
 }
 
 fn parse_minutes(text: &str) -> Result<f64, String> {
@@ -83,7 +111,7 @@ fn worker_name() -> String {
         .map_or_else(|_| "worker".to_owned(), |name| name.trim().to_owned())
 }
 
-impl StudyArgs {
+impl PlaceArgs {
     fn options(&self) -> Options {
         Options {
             write_self: true,
@@ -93,8 +121,12 @@ impl StudyArgs {
         }
     }
 
-    fn address(&self, study: &Study) -> String {
-        self.study.clone().unwrap_or_else(|| study.address())
+    /// Opens the study's store.
+    fn open(&self, study: &Study) -> Result<Store, PipelineError> {
+        let address = self.study.clone().unwrap_or_else(|| study.address());
+        let lease = Duration::from_secs_f64(self.lease);
+        let opening = Opening { worker: worker_name(), lease, change_space: self.change_space };
+        study.open(&address, &opening)
     }
 }
 
@@ -107,11 +139,12 @@ pub fn run(args: &Args) -> Outcome {
     if args.overwrite && !args.plan {
         temper_run::move_aside(&study.folder).map_err(Failure::run)?;
     }
-    let mut options = args.study.options();
+    let mut options = args.study.place.options();
     options.threads = (options.threads / args.workers as usize).max(1);
     let board = Board::new(&study);
     let ears = Ears { tell: &|told, store| board.tell(told, store), hear: &|event| board.hear(event) };
-    let own = study.prepare_own(&Options { measure: false, ..options.clone() }, &ears)?;
+    // The speed of this hour decides how many trials there is time for.
+    let own = study.prepare_own(&Options { measure: true, ..options.clone() }, &ears)?;
     let plan = own.as_ref().map(|own| study.plan(own, budget));
     drop(own);
     board.quiet();
@@ -127,11 +160,10 @@ pub fn run(args: &Args) -> Outcome {
             return conclude("what a program takes is not known before its first trial\n", DONE);
         }
     }
-    let address = args.study.address(&study);
-    let mut store = study.open(&address, &worker_name())?;
+    let mut store = args.study.place.open(&study)?;
     study.keep_budget(&mut store, budget, plan.as_ref())?;
     board.begin(budget, plan.as_ref(), begun);
-    let helpers = Helpers::start(args, &options)?;
+    let helpers = Helpers::start(args, &study.folder, &options)?;
     let mut store = Some(store);
     let over = study.work(&mut store, (budget, plan.as_ref()), begun, &options, &ears);
     board.quiet();
@@ -143,17 +175,18 @@ pub fn run(args: &Args) -> Outcome {
     let over = over?;
     let mut store = store.ok_or_else(|| Failure::run(anyhow!("the store was lost")))?;
     if over == Over::Interrupted {
+        study.write_page(&mut store, None)?;
         return paused(args);
     }
-    let finish = study.finish(&mut store, &options, &ears);
+    let finish = study.finish(&mut store, (budget, begun), &options, &ears);
     board.quiet();
     let Some(finish) = finish? else { return paused(args) };
     let applied = args.apply.as_deref().map(|file| apply(&study, &finish, file)).transpose()?;
-    let page = finish.folder.join("tune.json");
+    let page = study.write_page(&mut store, Some(&finish))?;
     let text = if args.json {
         json(&finish)?
     } else {
-        let mut text = answer::text(&finish, store.history());
+        let mut text = answer::text(&study, &finish, &mut store)?;
         text.push_str(&format!("\nreport {}\nstudy {}\n", page.display(), finish.store));
         text.push_str(&applied.map_or(String::new(), |file| format!("recipe {}\n", file.display())));
         text
@@ -170,12 +203,18 @@ fn paused(args: &Args) -> Outcome {
 
 /// `temper worker`: as many trials as there are to be done.
 pub fn work(args: &WorkerArgs) -> Outcome {
-    let study = Study::load(&args.study.recipe, &args.study.sets)?;
-    let options = args.study.options();
+    let study = match (&args.recipe, &args.place.study) {
+        (Some(recipe), _) => Study::load(recipe, &args.sets)?,
+        (None, Some(address)) => Study::at(address, args.name.as_deref())?,
+        (None, None) => {
+            let hint = "temper worker RECIPE, or temper worker --study URL";
+            return Err(Failure::input(anyhow!("which study? expected a recipe or --study\nhint: {hint}")));
+        }
+    };
+    let options = args.place.options();
     let board = Board::new(&study);
     let ears = Ears { tell: &|told, store| board.tell(told, store), hear: &|event| board.hear(event) };
-    let address = args.study.address(&study);
-    let mut store = study.open(&address, &worker_name())?;
+    let mut store = args.place.open(&study)?;
     let (budget, plan): (Budget, Option<StudyPlan>) = study.kept_budget(&mut store)?;
     board.begin(budget, plan.as_ref(), Instant::now());
     let mut store = Some(store);
@@ -191,15 +230,19 @@ pub fn work(args: &WorkerArgs) -> Outcome {
 struct Helpers(Vec<Child>);
 
 impl Helpers {
-    fn start(args: &Args, options: &Options) -> Result<Self, Failure> {
+    fn start(args: &Args, folder: &Path, options: &Options) -> Result<Self, Failure> {
         let program = std::env::current_exe().context("cannot find this program").map_err(Failure::run)?;
-        let start = |_| {
+        let start = |number: u64| {
             let mut command = Command::new(&program);
             command.arg("worker").arg(&args.study.recipe).arg("--threads").arg(options.threads.to_string());
             command.args(args.study.sets.iter().flat_map(|set| ["--set", set]));
-            command.args(args.study.study.iter().flat_map(|url| ["--study", url]));
+            command.args(args.study.place.study.iter().flat_map(|url| ["--study", url]));
+            command.arg("--lease").arg(args.study.place.lease.to_string());
             command.args(options.offline.then_some("--offline"));
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let log = folder.join(format!("worker-{number}.log"));
+            let log = std::fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()));
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.map_err(Failure::run)?);
+            in_own_group(&mut command);
             command.spawn().context("cannot start a worker").map_err(Failure::run)
         };
         (1..args.workers).map(start).collect::<Result<_, _>>().map(Self)
@@ -214,15 +257,36 @@ impl Helpers {
         Ok(())
     }
 
-    /// Ctrl-C in a terminal has reached them too; what ends otherwise ends them.
+    /// They pause their trials.
     fn stop(mut self) {
         for child in &mut self.0 {
-            // One that has ended already cannot be stopped, and need not. Its trial is taken over by the next that comes.
-            let _ = child.kill();
+            interrupt_process(child);
+        }
+        for child in &mut self.0 {
+            // One that cannot be waited for has ended.
             let _ = child.wait();
         }
         self.0.clear();
     }
+}
+
+/// Ctrl-C in the terminal is for this process alone, which passes it on once: twice would end a worker at once.
+fn in_own_group(command: &mut Command) {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    #[cfg(not(unix))]
+    let _ = command;
+}
+
+/// As Ctrl-C does; where there are no signals the process is ended, and its trial taken over by the next worker that comes.
+fn interrupt_process(child: &mut Child) {
+    #[cfg(unix)]
+    if let Some(process) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        // One that has ended already need not be told.
+        let _ = rustix::process::kill_process(process, rustix::process::Signal::INT);
+    }
+    #[cfg(not(unix))]
+    let _ = child.kill();
 }
 
 /// Writes the recipe with the recommended values.

@@ -6,6 +6,7 @@
 
 mod goals;
 mod history;
+pub mod importance;
 pub mod sampler;
 pub mod space;
 pub mod stopping;

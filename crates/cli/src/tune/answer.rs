@@ -4,16 +4,26 @@ use std::fmt::Write as _;
 
 use temper_eval::compare::Row;
 use temper_eval::verdict::FloorDecision;
-use temper_pipeline::tune::{Finish, Lead};
+use temper_pipeline::PipelineError;
+use temper_pipeline::tune::{Finish, Lead, Study};
 use temper_report::{Style, count, duration};
+use temper_search::store::Store;
 use temper_search::{History, State};
 
-use crate::command::{DONE, REFUSED};
+use crate::command::{DONE, Failure, REFUSED};
 use crate::table::table;
 use crate::verdict;
 
+/// Characters of a line, and lines, of the table of trials and the picture of the front.
+const WIDTH: usize = 100;
+const ROWS: usize = 20;
+const HEIGHT: usize = 18;
+
 /// The answer as text: the front, the recommendation, and what new rows say of it.
-pub fn text(finish: &Finish, history: &History) -> String {
+pub fn text(study: &Study, finish: &Finish, store: &mut Store) -> Result<String, Failure> {
+    let spent = store.spent().map_err(PipelineError::from)?;
+    let history = store.history();
+    let page = study.page(history, &spent, Some(finish));
     let mut out = String::new();
     let mut line = |text: String| {
         let _ = writeln!(out, "{text}");
@@ -29,6 +39,11 @@ pub fn text(finish: &Finish, history: &History) -> String {
         count(finish.tokens as usize),
         duration(finish.seconds)
     ));
+    line(String::new());
+    line(temper_report::study::text::trials(&page, WIDTH, ROWS).trim_end().to_owned());
+    if let Some(picture) = temper_report::study::text::front(&page, WIDTH, HEIGHT) {
+        line(format!("\n{}", picture.trim_end()));
+    }
     if !finish.answer.front.is_empty() {
         line(format!("\nfront: no other trial is better on both axes\n{}", front(finish, history)));
     }
@@ -54,7 +69,7 @@ pub fn text(finish: &Finish, history: &History) -> String {
             line(format!("lead: {}", decided(lead)));
         }
     }
-    out
+    Ok(out)
 }
 
 /// A line a trial of the front.

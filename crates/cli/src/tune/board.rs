@@ -14,8 +14,13 @@ use temper_search::{Decision, Goals, Measured, State};
 use crate::command::tell;
 use crate::interrupt;
 
+/// Characters of a line of the table, and its lines.
+const WIDTH: usize = 100;
+const ROWS: usize = 10;
+
 /// The board. Trials of other workers are seen when this one looks at the store.
-pub struct Board {
+pub struct Board<'a> {
+    study: &'a Study,
     inner: Mutex<Inner>,
 }
 
@@ -23,24 +28,38 @@ struct Inner {
     bar: ProgressBar,
     live: bool,
     begun: Instant,
+    /// What the search may take, or else, by the plan, will.
     seconds: Option<f64>,
+    bounded: bool,
     trials: Option<u64>,
     objectives: Vec<String>,
     /// Of the trial at hand: number, and when it began.
     trial: Option<(u64, Instant)>,
+    /// The trials so far.
+    table: String,
 }
 
-impl Board {
-    pub fn new(study: &Study) -> Self {
+impl<'a> Board<'a> {
+    pub fn new(study: &'a Study) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
             bar.set_style(style);
         }
         let now = Instant::now();
         let objectives = study.measures.goals().objectives.iter().map(|objective| objective.name.clone()).collect();
         let live = std::io::stderr().is_terminal();
-        let inner = Inner { bar, live, begun: now, seconds: None, trials: None, objectives, trial: None };
-        Self { inner: Mutex::new(inner) }
+        let inner = Inner {
+            bar,
+            live,
+            begun: now,
+            seconds: None,
+            bounded: false,
+            trials: None,
+            objectives,
+            trial: None,
+            table: String::new(),
+        };
+        Self { study, inner: Mutex::new(inner) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -50,8 +69,10 @@ impl Board {
     /// The search begins.
     pub fn begin(&self, budget: Budget, plan: Option<&StudyPlan>, begun: Instant) {
         let mut inner = self.inner();
+        inner.bar.reset();
         inner.begun = begun;
-        inner.seconds = budget.seconds;
+        inner.seconds = budget.seconds.or(plan.map(|plan| plan.seconds));
+        inner.bounded = budget.seconds.is_some();
         inner.trials = budget.trials.or(plan.map(|plan| plan.trials));
     }
 
@@ -131,6 +152,11 @@ impl Board {
             }
             Told::Closing { reason } => inner.say(&format!("no new trials: {reason}")),
         }
+        if inner.live && !matches!(told, Told::Progress { .. }) {
+            let page = self.study.page(store.history(), &[], None);
+            inner.table = temper_report::study::text::trials(&page, WIDTH, ROWS);
+            inner.draw("");
+        }
     }
 }
 
@@ -141,18 +167,24 @@ impl Inner {
 
     /// Progress of what is at hand.
     fn show(&self, what: &str, share: f64, message: &str) {
+        const CELLS: usize = 24;
+        let full = ((share * CELLS as f64) as usize).min(CELLS);
+        self.draw(&format!("{what} [{}{}] {message}", "#".repeat(full), ".".repeat(CELLS - full)));
+    }
+
+    /// The table with a line below it.
+    fn draw(&self, line: &str) {
         if self.live {
-            self.bar.set_prefix(what.to_owned());
-            self.bar.set_length(1000);
-            self.bar.set_position((1000.0 * share) as u64);
-            self.bar.set_message(message.to_owned());
+            self.bar.set_message(format!("\n{}\n{line}", self.table.trim_end()));
+            self.bar.tick();
         }
     }
 
     /// What is left of the time.
     fn left(&self) -> Option<String> {
         let seconds = self.seconds? - self.begun.elapsed().as_secs_f64();
-        Some(format!("{} of the search left", duration(seconds.max(0.0))))
+        let left = duration(seconds.max(0.0));
+        Some(if self.bounded { format!("{left} left") } else { format!("ETA about {left}") })
     }
 
     fn values(&self, goals: &Goals, measured: &Measured) -> String {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use temper_recipe::Recipe;
 use temper_search::{Point, Space};
@@ -22,6 +23,9 @@ use crate::{PipelineError, Prepared, prepare};
 pub const FORGETTING: &str = "forgetting";
 /// The loss on the last stage's validation rows.
 pub const VALIDATION_LOSS: &str = "validation_loss";
+
+/// How long a folder that another process writes in is left alone.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// Temper's own training.
 pub struct Builtin<'a> {
@@ -115,6 +119,13 @@ impl Trainer for Builtin<'_> {
             let mut seen = seen.borrow_mut();
             seen.hear(stage, event);
             let heard = match event {
+                // What it had measured when it was lost may not have been told.
+                Event::Resumed { stage: of, step, .. } if *of == stage && *step > 0 => {
+                    let Some(share) = seen.validated(*step as u64).map(|step| step as f64 / steps as f64) else {
+                        return;
+                    };
+                    Heard::Measured { share, metrics: seen.metrics() }
+                }
                 Event::Train { stage: of, progress: Progress::Step(report), .. } if *of == stage => {
                     Heard::Progress { share: report.step as f64 / steps as f64, tokens: seen.tokens() }
                 }
@@ -133,8 +144,17 @@ impl Trainer for Builtin<'_> {
         match ended {
             Ok(summary) => match summary.stages.last().and_then(|last| last.stopped.as_ref()) {
                 Some(stop) => Ok(Ended::Hopeless(stop.reason())),
-                None => Ok(Ended::Complete),
+                None => {
+                    // Where it had ended before, but not been told of.
+                    hear(Heard::Measured { share: 1.0, metrics: seen.borrow().metrics() });
+                    Ok(Ended::Complete)
+                }
             },
+            // Another process is at it still, whose lease ran out: it is left alone for now.
+            Err(PipelineError::Run(temper_run::RunError::Busy { .. })) => {
+                std::thread::sleep(BUSY);
+                Ok(Ended::Asked)
+            }
             Err(PipelineError::Interrupted { .. }) => Ok(Ended::Asked),
             Err(error @ (PipelineError::NothingGained { .. } | PipelineError::Train { .. })) => {
                 Ok(Ended::Hopeless(error.to_string().lines().next().unwrap_or_default().to_owned()))
@@ -228,6 +248,11 @@ impl Seen {
 
     fn general(&mut self, step: u64, suite: &str, (relative, high): (f64, f64)) {
         self.general.entry(step).or_default().insert(suite.to_owned(), (100.0 * relative, 100.0 * high));
+    }
+
+    /// The last step up to `step`, but for the start, of which there is a validation.
+    fn validated(&self, step: u64) -> Option<u64> {
+        self.validation.range(1..=step).next_back().map(|(step, _)| *step)
     }
 
     fn tokens(&self) -> u64 {

@@ -2,9 +2,12 @@
 
 mod answer;
 mod builtin;
+mod finish;
 mod measure;
+mod page;
 mod plan;
 mod program;
+mod records;
 mod sealed;
 mod search;
 mod space;
@@ -13,11 +16,12 @@ mod trainer;
 
 pub use answer::{Answer, Lead, Repeated, leads};
 pub use builtin::{Builtin, FORGETTING, VALIDATION_LOSS};
+pub use finish::{Finish, edits};
 pub use measure::Measures;
 pub use plan::{Budget, Shared, StudyPlan, TrialPlan, rungs};
 pub use program::Program;
 pub use sealed::Sealed;
 pub use search::{Over, Told, trial_folder};
 pub use space::{Searchable, described, of_program, of_recipe, sets};
-pub use study::{Ears, Finish, Study, edits};
+pub use study::{Ears, Study};
 pub use trainer::{Assignment, Ended, Heard, Signal, Trainer};

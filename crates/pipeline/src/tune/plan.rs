@@ -118,6 +118,11 @@ pub struct Shared {
     pub tokens: u64,
 }
 
+/// Trials at the end: the finalists and the recipe's own values, under further seeds.
+pub fn repeats(tune: &Tune) -> u64 {
+    if tune.finalists.value == 0 { 0 } else { (tune.finalists.value + 1) * tune.finalist_seeds.value }
+}
+
 /// Stages at the beginning that no parameter of the space reaches.
 pub fn shared_stages(space: &Space, stages: usize) -> usize {
     let names = space.parameters().iter().map(|parameter| parameter.name.as_str());
@@ -152,8 +157,7 @@ impl StudyPlan {
             before.fold((0.0, 0), |(seconds, tokens), stage| (seconds + seconds_of(stage), tokens + tokens_of(stage)));
         let share = expected_share(tune);
         // The finalists and the recipe's own values, each under further seeds.
-        let repeats =
-            if tune.finalists.value == 0 { 0 } else { (tune.finalists.value + 1) * tune.finalist_seeds.value };
+        let repeats = repeats(tune);
         // Two trials are judged on the test rows, each beside the base.
         let kept_back = repeats as f64 * trial.seconds + 2.0 * judged;
         // The recipe's own values go their full length.

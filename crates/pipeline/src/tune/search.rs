@@ -24,8 +24,8 @@ use crate::run::Interrupt;
 const WAIT: Duration = Duration::from_millis(500);
 /// Failures in a row after which a search ends: then it is not the values that are at fault.
 const FAILURES: usize = 3;
-/// Workers that may be lost with a trial before it is failed.
-const LOSSES: u32 = 2;
+/// Workers that may be lost with a trial, without a report between, before it is failed: it is what ends them.
+const LOSSES: u32 = 10;
 /// Why a trial is paused that the user stopped, or the clock.
 const INTERRUPTED: &str = "interrupted";
 
@@ -89,6 +89,52 @@ pub enum Over {
     Interrupted,
 }
 
+/// What a trial takes at its full length, and what is kept back for the finalists and the test rows: as planned, and by the clock as soon
+/// as there is something to go by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// Seconds of a trial at its full length.
+    pub seconds: f64,
+    /// Its tokens.
+    pub tokens: u64,
+    /// Trials at the end.
+    pub repeats: u64,
+    /// Seconds of the test rows.
+    pub judged: f64,
+}
+
+/// The most of the time that is kept back for the end. A decision: an answer from few trials is worth little, however sure it is.
+const MOST_KEPT: f64 = 0.5;
+/// Full lengths trained in all, from which on the clock is believed and not the plan.
+const ENOUGH: f64 = 0.25;
+
+impl Pace {
+    /// The pace that the trials so far show; the plan's where they show nothing yet.
+    pub fn seen(self, store: &mut Store) -> Result<Self, store::StoreError> {
+        let spent: BTreeMap<u64, Spent> = store.spent()?.into_iter().collect();
+        let (mut seconds, mut lengths) = (0.0, 0.0);
+        for trial in store.history().trials() {
+            let (Some(last), Some(spent)) = (trial.last(), spent.get(&trial.number)) else { continue };
+            // What runs now is further than its last report.
+            if trial.state != State::Running {
+                seconds += spent.seconds;
+                lengths += last.step as f64 / 1000.0;
+            }
+        }
+        if lengths < ENOUGH {
+            return Ok(self);
+        }
+        let now = seconds / lengths;
+        let slower = if self.seconds > 0.0 { now / self.seconds } else { 1.0 };
+        Ok(Self { seconds: now, judged: self.judged * slower, ..self })
+    }
+
+    /// Seconds that are kept back of so many.
+    pub fn kept_back(&self, budget: f64) -> f64 {
+        (self.repeats as f64 * self.seconds + self.judged).min(MOST_KEPT * budget)
+    }
+}
+
 /// A worker's part in a search.
 pub struct Search<'a> {
     /// Where trials are kept.
@@ -109,10 +155,10 @@ pub struct Search<'a> {
     pub budget: Budget,
     /// When the study's clock began, in this process.
     pub begun: Instant,
-    /// Seconds and tokens that are kept back for what comes after the search.
-    pub kept_back: (f64, u64),
-    /// Seconds and tokens of a trial at its full length, as planned.
-    pub trial: (f64, u64),
+    /// What a trial takes, and what comes after the search, as planned.
+    pub planned: Pace,
+    /// The same by the clock.
+    pub pace: Pace,
     /// Trials in a row that add nothing to the front, after which it ends; 0: never.
     pub patience: u64,
     /// The user's own.
@@ -284,6 +330,10 @@ impl Search<'_> {
         // What was measured between two rungs is told for the rung that it came after, if that was not told of yet.
         let rung = self.stopping.rungs().steps().iter().copied().rfind(|rung| *rung <= step);
         let step = rung.filter(|rung| *rung > last).unwrap_or(step);
+        // What is told once more by a trial that is gone on with has been decided.
+        if step <= last {
+            return Ok(Decision::Continue);
+        }
         let report = Report::new(step, self.measures.measured(&metrics));
         if let Wrote::Lost(_) = self.store.report(lease, &report, &Beside { spent, ..Beside::default() })? {
             return Ok(Decision::Pause { reason: "another worker has it".to_owned() });
@@ -344,8 +394,13 @@ impl Search<'_> {
 
     /// Why nothing new is to begin: the budget, or nothing gained for long.
     fn spent(&mut self) -> Result<Option<String>, PipelineError> {
+        if self.store.history().trials().is_empty() {
+            // The recipe's own values are always tried.
+            return Ok(None);
+        }
+        self.pace = self.planned.seen(&mut self.store)?;
         if let Some(most) = self.budget.seconds
-            && self.begun.elapsed().as_secs_f64() > most - self.kept_back.0 - self.trial.0
+            && self.begun.elapsed().as_secs_f64() > most - self.pace.kept_back(most) - self.pace.seconds
         {
             return Ok(Some(
                 "what is left of the time is for the trials that have begun, and the finalists".to_owned(),
@@ -353,7 +408,7 @@ impl Search<'_> {
         }
         if let Some(most) = self.budget.tokens {
             let tokens: u64 = self.store.spent()?.iter().map(|(_, spent)| spent.tokens).sum();
-            if tokens + self.kept_back.1 + self.trial.1 > most {
+            if tokens + (self.pace.repeats + 1) * self.pace.tokens > most {
                 return Ok(Some(format!("{tokens} tokens are spent, and the rest is for the trials that have begun")));
             }
         }
@@ -365,7 +420,7 @@ impl Search<'_> {
 
     /// Whether what is left of the time is the finalists'.
     fn out_of_time(&self) -> bool {
-        self.budget.seconds.is_some_and(|most| self.begun.elapsed().as_secs_f64() > most - self.kept_back.0)
+        self.budget.seconds.is_some_and(|most| self.begun.elapsed().as_secs_f64() > most - self.pace.kept_back(most))
     }
 
     fn interrupted(&self) -> bool {

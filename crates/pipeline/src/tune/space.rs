@@ -72,9 +72,12 @@ pub fn of_program(tune: &Tune) -> Result<Searchable, PipelineError> {
     let (parameters, simplexes, ties) = parts(tune, &|path| path.to_owned(), &|_| None)?;
     let space = Space::new(parameters, simplexes, ties).map_err(in_space)?;
     // Where every parameter has a value around which good ones are expected, these are where a user would begin.
-    let around = |parameter: &Parameter| Some((parameter.name.clone(), parameter.prior.as_ref()?.around.clone()));
+    let around = |parameter: &Parameter| {
+        let around = &parameter.prior.as_ref()?.around;
+        Some((parameter.name.clone(), of_domain(&parameter.domain, around)))
+    };
     let all: Point = space.parameters().iter().filter_map(around).collect();
-    let own = (all.len() == space.parameters().len()).then(|| space.point(&space.coordinates(&all)));
+    let own = Some(all).filter(|all| space.check_point(all).is_ok());
     Ok(Searchable { space, own, notes: Vec::new() })
 }
 
@@ -165,7 +168,9 @@ fn parts(
 
 /// The domain with the recipe's own value in it: a range that does not hold it is widened, and that is said.
 fn widened(parameter: Parameter, values: &BTreeMap<String, Value>, notes: &mut Vec<String>) -> Parameter {
-    let Some(own) = values.get(&parameter.name) else { return parameter };
+    let Some(own) = values.get(&parameter.name).filter(|_| parameter.domain.cells() != Some(1)) else {
+        return parameter;
+    };
     let domain = match (&parameter.domain, own.number()) {
         (Domain::Choice { values }, _) if !values.iter().any(|value| value.same(own)) => {
             Domain::Choice { values: std::iter::once(own).chain(values).cloned().collect() }
@@ -201,6 +206,11 @@ fn own_point(space: &Space, values: &BTreeMap<String, Value>) -> Result<Point, S
         if !active || point.contains_key(&parameter.name) {
             continue;
         }
+        // What is fixed, is: the recipe may say it in another way, or only where it is active.
+        if parameter.domain.cells() == Some(1) {
+            point.insert(parameter.name.clone(), parameter.domain.at(0.0));
+            continue;
+        }
         let own = values.get(&parameter.name).ok_or_else(|| SpaceError {
             name: parameter.name.clone(),
             what: "the recipe has no value of its own to begin with: give it one".to_owned(),
@@ -211,16 +221,19 @@ fn own_point(space: &Space, values: &BTreeMap<String, Value>) -> Result<Point, S
                 what: format!("the recipe's own value, {own}, is not on a step of what is searched"),
             });
         }
-        // Exactly as the recipe has it: a coordinate there and back may differ in the last bit.
-        let value = match (&parameter.domain, own.number()) {
-            (Domain::Float { .. }, Some(number)) => Value::Float(number),
-            (Domain::Int { .. }, Some(number)) => Value::Int(number as i64),
-            _ => own.clone(),
-        };
-        point.insert(parameter.name.clone(), value);
+        point.insert(parameter.name.clone(), of_domain(&parameter.domain, own));
     }
     // As the recipe says it, whatever another field bounds.
     Ok(point)
+}
+
+/// A value that a domain holds, exactly as it was given: a coordinate there and back may differ in the last bit.
+fn of_domain(domain: &Domain, value: &Value) -> Value {
+    match (domain, value.number()) {
+        (Domain::Float { .. }, Some(number)) => Value::Float(number),
+        (Domain::Int { .. }, Some(number)) => Value::Int(number as i64),
+        _ => value.clone(),
+    }
 }
 
 /// A space from the stages, with priors from what is published.

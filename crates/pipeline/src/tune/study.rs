@@ -1,4 +1,4 @@
-//! A study: what a file says of it, its store, its rules, and its end.
+//! A study: what a file says of it, its store, its rules.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,25 +7,23 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use temper_recipe::{EarlyStopping, Recipe, StudyFile, Tune, is_study};
-use temper_run::{sha256_bytes, to_json_pretty, utc_now, write_atomic};
+use temper_run::{sha256_bytes, to_json_pretty};
 use temper_search::sampler::{Sampler, named};
 use temper_search::stopping::{
-    Asha, Divergence, Extrapolation, Hopeless, Hyperband, Median, Mode, Rungs, Stopping, Together,
+    Asha, Decision, Divergence, Extrapolation, Hopeless, Hyperband, Median, Mode, Rungs, Stopping, Together,
 };
 use temper_search::store::{Opening, Setup, Store};
-use temper_search::{History, Measured, Point};
+use temper_search::{History, Trial};
 
-use super::answer::{Answer, Lead, Repeated, leads};
 use super::builtin::{Builtin, VALIDATION_LOSS};
 use super::measure::Measures;
 use super::plan::{self, Budget, StudyPlan};
 use super::program::Program;
-use super::sealed::Sealed;
-use super::search::{Over, Search, Told, trial_folder};
+use super::search::{Over, Pace, Search, Told};
 use super::space::{self, Searchable};
-use super::trainer::{Assignment, Ended, Heard, Signal, Trainer};
+use super::trainer::Trainer;
 use crate::checkpoints::io;
-use crate::run::{Event, Interrupt, Options};
+use crate::run::{Event, Options};
 use crate::{PipelineError, Prepared};
 
 /// Chance to reach the front below which a trial ends by its curve.
@@ -65,37 +63,21 @@ pub struct Ears<'a> {
     pub hear: &'a (dyn Fn(&Event) + Sync),
 }
 
-/// How a study ended.
-#[derive(Clone, Debug, Serialize)]
-pub struct Finish {
-    /// Its name.
-    pub name: String,
-    /// Its folder.
-    pub folder: PathBuf,
-    /// Where its trials are kept.
-    pub store: String,
-    /// Trials in all.
-    pub trials: usize,
-    /// Of these, such as came to their full length.
-    pub complete: usize,
-    /// Tokens trained on.
-    pub tokens: u64,
-    /// Seconds of training, over all workers.
-    pub seconds: f64,
-    /// Front and recommendation.
-    pub answer: Answer,
-    /// Fields of the recommended trial.
-    pub values: Point,
-    /// What was measured of the finalists under other seeds.
-    pub repeated: Vec<Repeated>,
-    /// The recommended trial's lead over the recipe's own on validation: biased, since it was chosen there.
-    pub validation: Vec<Lead>,
-    /// Both on rows that the search has not seen; none of a program, or without an `evaluation`.
-    pub sealed: Option<Sealed>,
-    /// What remains to be said.
-    pub notes: Vec<String>,
-    /// When it was written.
-    pub ended: String,
+/// `early_stopping: off`: trials are measured at the rungs, and go on.
+struct Never(Rungs);
+
+impl Stopping for Never {
+    fn name(&self) -> &'static str {
+        "off"
+    }
+
+    fn rungs(&self) -> &Rungs {
+        &self.0
+    }
+
+    fn decide(&self, _: &History, _: &Trial) -> Decision {
+        Decision::Continue
+    }
 }
 
 /// Under which name the store keeps what the search may take.
@@ -157,6 +139,29 @@ impl Study {
         })
     }
 
+    /// The study at an address: what it was begun with. Of several, the one of that name.
+    ///
+    /// # Errors
+    /// Where there is none, or more than one and no name; and as [`Self::load`].
+    pub fn at(address: &str, name: Option<&str>) -> Result<Self, PipelineError> {
+        let known = Store::studies(address)?.into_iter().filter(|known| name.is_none_or(|name| known.name == name));
+        let begun =
+            known.filter_map(|known| Some((known.name, serde_json::from_value::<Identity>(known.settings?).ok()?)));
+        let begun: Vec<(String, Identity)> = begun.collect();
+        match &begun[..] {
+            [(_, identity)] => Self::load(&identity.file, &identity.sets),
+            [] => Err(unfit(
+                "--study",
+                "there is no study that `temper tune` began".to_owned(),
+                "begin it with temper tune RECIPE --study URL",
+            )),
+            several => {
+                let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
+                Err(unfit("--study", format!("there are several studies: {}", names.join(", ")), "say which by --name"))
+            }
+        }
+    }
+
     /// Where its trials are kept, unless the user says otherwise: a file in its folder.
     pub fn address(&self) -> String {
         self.folder.join("study.sqlite").display().to_string()
@@ -164,11 +169,11 @@ impl Study {
 
     /// Lengths at which trials are compared.
     fn rungs(&self) -> Vec<u64> {
-        if self.tune.early_stopping.value == EarlyStopping::Off { vec![1000] } else { plan::rungs(&self.tune) }
+        plan::rungs(&self.tune)
     }
 
     /// Temper's own training of its trials.
-    fn builtin<'a>(&'a self, options: &Options, ears: &Ears<'a>) -> Builtin<'a> {
+    pub(super) fn builtin<'a>(&'a self, options: &Options, ears: &Ears<'a>) -> Builtin<'a> {
         Builtin {
             recipe: self.file.clone(),
             sets: self.sets.clone(),
@@ -180,7 +185,7 @@ impl Study {
     }
 
     /// What carries its trials out.
-    fn trainer<'a>(&'a self, options: &Options, ears: &Ears<'a>) -> Box<dyn Trainer + 'a> {
+    pub(super) fn trainer<'a>(&'a self, options: &Options, ears: &Ears<'a>) -> Box<dyn Trainer + 'a> {
         match &self.tune.trainer {
             Some(asked) => Box::new(Program {
                 asked,
@@ -195,6 +200,9 @@ impl Study {
     /// Its rules of early stopping.
     fn stopping(&self) -> Result<Box<dyn Stopping>, PipelineError> {
         let rungs = Rungs::at(self.rungs())?;
+        if self.tune.early_stopping.value == EarlyStopping::Off {
+            return Ok(Box::new(Never(rungs)));
+        }
         let pauses = self.tune.trainer.as_ref().is_none_or(|trainer| trainer.resumes.value);
         let mode = if pauses { Mode::Pause } else { Mode::Stop };
         let reduction = self.tune.reduction_factor.value;
@@ -244,7 +252,7 @@ impl Study {
     ///
     /// # Errors
     /// Where the study there is another one, or the store cannot be opened.
-    pub fn open(&self, address: &str, worker: &str) -> Result<Store, PipelineError> {
+    pub fn open(&self, address: &str, opening: &Opening) -> Result<Store, PipelineError> {
         fs::create_dir_all(&self.folder).map_err(io("create", &self.folder))?;
         let identity = self.identity()?;
         let setup = Setup {
@@ -263,7 +271,7 @@ impl Study {
                 "its trials would not compare with new ones: give the recipe another `name` or `output`, or --overwrite",
             ));
         }
-        Ok(Store::open(address, &setup, &Opening { worker: worker.to_owned(), ..Opening::default() })?)
+        Ok(Store::open(address, &setup, opening)?)
     }
 
     /// Keeps what the search may take, for workers that come later.
@@ -329,7 +337,13 @@ impl Study {
         let ours = Ears { tell: ears.tell, hear: ears.hear };
         let trainer = self.trainer(options, &ours);
         let (sampler, stopping) = (self.sampler()?, self.stopping()?);
-        let repeats = self.tune.finalists.value.saturating_add(1) * self.tune.finalist_seeds.value;
+        let repeats = plan::repeats(&self.tune);
+        let planned = plan.map_or(Pace { repeats, ..Pace::default() }, |plan| Pace {
+            seconds: plan.trial.seconds,
+            tokens: plan.trial.tokens,
+            repeats,
+            judged: (plan.kept_back - repeats as f64 * plan.trial.seconds).max(0.0),
+        });
         let mut search = Search {
             store: own,
             trainer: trainer.as_ref(),
@@ -340,8 +354,8 @@ impl Study {
             folder: self.folder.clone(),
             budget,
             begun,
-            kept_back: plan.map_or((0.0, 0), |plan| (plan.kept_back, repeats * plan.trial.tokens)),
-            trial: plan.map_or((0.0, 0), |plan| (plan.trial.seconds, plan.trial.tokens)),
+            planned,
+            pace: planned,
             patience: self.tune.patience.value,
             interrupt: options.interrupt.clone(),
             tell: ears.tell,
@@ -350,158 +364,6 @@ impl Study {
         *store = Some(search.store);
         over
     }
-
-    /// The end of the search: finalists under other seeds, the recommendation, and the rows that nothing has seen. None where the
-    /// user stopped it: the same command goes on.
-    ///
-    /// # Errors
-    /// What concerns the machine or the store.
-    pub fn finish(
-        &self,
-        store: &mut Store,
-        options: &Options,
-        ears: &Ears<'_>,
-    ) -> Result<Option<Finish>, PipelineError> {
-        store.refresh()?;
-        let history = store.history().clone();
-        let mut notes = Vec::new();
-        let Some(repeated) = self.repeat(store, &history, options, ears)? else { return Ok(None) };
-        let answer = Answer::of(&history, &repeated);
-        let sealed = match (answer.recommended, &self.recipe) {
-            (Some(number), Some(_)) => self.seal(store, &history, number, options, ears)?,
-            _ => None,
-        };
-        let own = history.trial(0).is_some_and(|own| own.result.is_some());
-        let validation = answer.recommended.filter(|number| own && *number != 0);
-        let validation = validation.map_or_else(Vec::new, |number| leads(&history, &repeated, number));
-        if !validation.is_empty() {
-            notes.push(format!(
-                "the lead on validation is that of the best of {} trials, chosen on the same rows: it is larger than what new rows \
-                 will show",
-                history.trials().len()
-            ));
-        }
-        let spent = store.spent()?;
-        let values = match answer.recommended.and_then(|number| history.trial(number)) {
-            Some(trial) => self.searchable.space.fields(&trial.point).unwrap_or_default(),
-            None => Point::new(),
-        };
-        let finish = Finish {
-            name: self.name.clone(),
-            folder: self.folder.clone(),
-            store: store.address().to_owned(),
-            trials: history.trials().len(),
-            complete: history.trials().iter().filter(|trial| trial.state == temper_search::State::Complete).count(),
-            tokens: spent.iter().map(|(_, spent)| spent.tokens).sum(),
-            seconds: spent.iter().map(|(_, spent)| spent.seconds).sum(),
-            answer,
-            values,
-            repeated,
-            validation,
-            sealed,
-            notes,
-            ended: utc_now(),
-        };
-        write_atomic(&self.folder.join("tune.json"), to_json_pretty(&finish)?.as_bytes())?;
-        Ok(Some(finish))
-    }
-
-    /// Trains the finalists under other seeds, as far as that has not been done.
-    fn repeat(
-        &self,
-        store: &mut Store,
-        history: &History,
-        options: &Options,
-        ears: &Ears<'_>,
-    ) -> Result<Option<Vec<Repeated>>, PipelineError> {
-        const KEY: &str = "repeated";
-        let seeds: Vec<u64> = (1..=self.tune.finalist_seeds.value).map(|more| self.seed + more).collect();
-        let finalists = match self.tune.finalists.value {
-            0 => Vec::new(),
-            count => Answer::finalists(history, count as usize),
-        };
-        let known: BTreeMap<String, Option<Measured>> =
-            store.state(KEY)?.and_then(|json| serde_json::from_value(json).ok()).unwrap_or_default();
-        let (mut known, trainer) = (known, self.trainer(options, ears));
-        let mut repeated = Vec::new();
-        for number in finalists {
-            let Some(trial) = history.trial(number) else { continue };
-            let mut runs = vec![(self.seed, trial.result.clone())];
-            for &seed in &seeds {
-                let key = format!("{number}/{seed}");
-                if !known.contains_key(&key) {
-                    (ears.tell)(&Told::Repeats { number, seed }, store);
-                    let folder = trial_folder(&self.folder, number);
-                    // What was begun before is gone on with, where there is something.
-                    let (point, resume) = (&trial.point, Some(""));
-                    let assignment = Assignment { number, folder: &folder, point, seed, resume };
-                    let mut last = None;
-                    let ended = trainer.carry_out(&assignment, &mut |heard| {
-                        match heard {
-                            Heard::Progress { share, .. } => (ears.tell)(&Told::Progress { number, share }, store),
-                            Heard::Measured { share, metrics } if share >= 1.0 => {
-                                last = Some(self.measures.measured(&metrics));
-                            }
-                            Heard::Measured { .. } | Heard::Checkpoint(_) => {}
-                        }
-                        Signal::GoOn
-                    })?;
-                    if ended == Ended::Asked || options.interrupt.as_ref().is_some_and(Interrupt::asked) {
-                        return Ok(None);
-                    }
-                    trainer.tidy(&folder, true)?;
-                    let finite = |measured: &Measured| {
-                        measured.values.iter().chain(&measured.constraints).all(|value| value.is_finite())
-                    };
-                    known.insert(key.clone(), last.filter(|last| ended == Ended::Complete && finite(last)));
-                    store.set_state(KEY, &serde_json::to_value(&known).unwrap_or_default())?;
-                }
-                runs.push((seed, known.get(&key).cloned().flatten()));
-            }
-            repeated.push(Repeated { number, runs });
-        }
-        Ok(Some(repeated))
-    }
-
-    /// Judges the recommended trial and the recipe's own on rows that the search has not seen: once for each recommendation.
-    fn seal(
-        &self,
-        store: &mut Store,
-        history: &History,
-        number: u64,
-        options: &Options,
-        ears: &Ears<'_>,
-    ) -> Result<Option<Sealed>, PipelineError> {
-        const KEY: &str = "sealed";
-        let known: Option<Sealed> = store.state(KEY)?.and_then(|json| serde_json::from_value(json).ok());
-        if let Some(known) = known.filter(|known| known.recommended == number) {
-            return Ok(Some(known));
-        }
-        let (Some(trial), own) = (history.trial(number), history.trial(0)) else { return Ok(None) };
-        let own = own.filter(|own| own.state == temper_search::State::Complete);
-        let (folder, own_folder) = (trial_folder(&self.folder, number), trial_folder(&self.folder, 0));
-        let own = own.map(|own| (&own.point, own_folder.as_path()));
-        let builtin = self.builtin(options, &Ears { tell: ears.tell, hear: ears.hear });
-        let sealed = builtin.seal((number, &trial.point, &folder), own, self.seed)?;
-        if let Some(sealed) = &sealed {
-            store.set_state(KEY, &serde_json::to_value(sealed).unwrap_or_default())?;
-        }
-        Ok(sealed)
-    }
-}
-
-/// The changes that make the recipe that of the recommended trial: paths and values as `--set` takes them, none to take a key away.
-pub fn edits(study: &Study, finish: &Finish) -> Vec<(String, Option<String>)> {
-    let space = &study.searchable.space;
-    let parameters = space.parameters().iter().map(|parameter| parameter.name.as_str());
-    let parameters = parameters.filter(|name| !space.simplexes().iter().any(|simplex| simplex.is_part(name)));
-    let names = parameters.chain(space.ties().iter().map(|tie| tie.name.as_str()));
-    let absent = names.filter(|name| !finish.values.contains_key(*name)).map(|name| (name.to_owned(), None));
-    let given = finish.values.iter().map(|(name, value)| {
-        let json = serde_json::to_string(value).unwrap_or_else(|_| value.to_string());
-        (name.clone(), Some(json))
-    });
-    absent.chain(given).collect()
 }
 
 fn unfit(path: &str, problem: String, hint: &str) -> PipelineError {

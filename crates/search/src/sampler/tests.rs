@@ -316,6 +316,27 @@ fn a_prior_is_followed_first_and_left_where_it_is_wrong() {
     }
 }
 
+/// Trials under way, of which nothing is known yet, push others away from where they are.
+#[test]
+fn trials_under_way_are_kept_away_from() {
+    for sampler in ["tpe", "gp"] {
+        let mut history = History::new(units(&["x", "y"]), goals(1, 0));
+        study(sampler, &mut history, 25, |point| {
+            (vec![(number(point, "x") - 0.5).powi(2) + (number(point, "y") - 0.5).powi(2)], vec![])
+        });
+        let mut apart = f64::INFINITY;
+        let mut under_way: Vec<(f64, f64)> = Vec::new();
+        for number in 25..33 {
+            let point = named(sampler).unwrap().suggest(&ask(&history, number)).unwrap();
+            let at = (self::number(&point, "x"), self::number(&point, "y"));
+            apart = under_way.iter().map(|one| (one.0 - at.0).hypot(one.1 - at.1)).fold(apart, f64::min);
+            under_way.push(at);
+            history.put(Trial::new(number, point));
+        }
+        assert!(apart > 1e-3, "{sampler}: {apart}");
+    }
+}
+
 #[test]
 fn auto_says_what_it_takes_and_why() {
     let small = History::new(space(vec![Parameter::new("x", Domain::int(1, 12))]), goals(1, 0));

@@ -224,7 +224,8 @@ impl Store {
         self.claim(text, &[row.into()], None)
     }
 
-    /// Takes over a trial whose worker was lost: the one that waits longest. A trial that was lost with more than `losses` workers is
+    /// Takes over a trial whose worker was lost: the one that waits longest. A trial that was lost with more than `losses` workers
+    /// since its last report is
     /// failed in place of that, for it is likely that it kills them. Nothing where none is stale.
     ///
     /// # Errors
@@ -269,6 +270,9 @@ impl Store {
                 if losses.is_some_and(|losses| lost > i64::from(losses)) {
                     let reason = format!("{lost} workers were lost with it: it may be what ends them");
                     end(sql, row, "FAIL", Some(&reason))?;
+                    // The claim's name is free again, for the one that it finds.
+                    let text = "UPDATE temper_trials SET claim = $2 WHERE trial_id = $1";
+                    sql.execute(text, &[row.into(), format!("{claim}/lost-{row}").as_str().into()])?;
                     continue;
                 }
                 let number = sql.first("SELECT number FROM trials WHERE trial_id = $1", &[row.into()])?;

@@ -230,7 +230,7 @@ fn points(sql: &mut Sql<'_>, which: &str) -> Result<HashMap<i64, Point>> {
 
 /// Reports of trials that are ours, by step.
 fn reports(sql: &mut Sql<'_>, which: &str, study: &str) -> Result<HashMap<i64, BTreeMap<u64, Report>>> {
-    let text = format!("SELECT trial_id, step, measured_json FROM temper_reports WHERE trial_id {which}");
+    let text = format!("SELECT trial_id, step, measured_json, items_json FROM temper_reports WHERE trial_id {which}");
     let mut reports = HashMap::<i64, BTreeMap<u64, Report>>::new();
     for row in sql.query(&text, &[])? {
         let (trial, step) = (row.int(0)?, row.int(1)? as u64);
@@ -238,9 +238,20 @@ fn reports(sql: &mut Sql<'_>, which: &str, study: &str) -> Result<HashMap<i64, B
             let what = format!("temper_reports, trial_id {trial}, step {step}: no measurement");
             return Err(StoreError::Damaged { study: study.to_owned(), what });
         };
-        reports.entry(trial).or_default().insert(step, Report::new(step, measured));
+        let items = row.maybe_text(3)?.map_or_else(Vec::new, items);
+        reports.entry(trial).or_default().insert(step, Report { items, ..Report::new(step, measured) });
     }
     Ok(reports)
+}
+
+/// Scores of single items, of each objective.
+fn items(text: &str) -> Vec<Vec<f64>> {
+    let json: Option<serde_json::Value> = serde_json::from_str(text).ok();
+    let objectives = json.as_ref().and_then(serde_json::Value::as_array).into_iter().flatten();
+    let scores = |one: &serde_json::Value| {
+        one.as_array().into_iter().flatten().map(|json| optuna::float(json).unwrap_or(f64::NAN)).collect()
+    };
+    objectives.map(scores).collect()
 }
 
 /// What was reported in Optuna.

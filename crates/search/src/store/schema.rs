@@ -100,12 +100,17 @@ const FORGET: [&str; 2] = [
      DELETE FROM temper_studies WHERE study_id = OLD.study_id; END",
 ];
 
+/// The names of the tables that are there.
+pub(super) fn tables(sql: &mut Sql<'_>) -> Result<Vec<String>> {
+    let rows = sql.query("SELECT name FROM {tables} AS tables", &[])?;
+    rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
+}
+
 /// Makes the tables that are not there, and checks that the others are those that we know.
 pub(super) fn prepare(sql: &mut Sql<'_>, database: &str) -> Result<()> {
     let wrong = |what: String| StoreError::Database { database: database.to_owned(), what, transient: false };
     sql.query("{alone}", &[])?;
-    let rows = sql.query("SELECT name FROM {tables} AS tables", &[])?;
-    let tables = rows.iter().map(|row| row.text(0).map(str::to_owned)).collect::<Result<Vec<_>>>()?;
+    let tables = tables(sql)?;
     let is_there = |name: &str| tables.iter().any(|table| table == name);
     if is_there("studies") {
         let version = match is_there("alembic_version") {

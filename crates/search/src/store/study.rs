@@ -52,10 +52,10 @@ pub struct Known {
 }
 
 impl Store {
-    /// The studies at an address, by name. A database that is not there has none, and is not made.
+    /// The studies at an address, by name. A file that is not there has none, and is not made.
     ///
     /// # Errors
-    /// [`StoreError`] where there is no such address, or no tables of ours or Optuna's there.
+    /// [`StoreError`] where there is no such address, or the database cannot be read.
     pub fn studies(address: &str) -> Result<Vec<Known>> {
         if let super::address::Address::Sqlite(path) = super::address::Address::parse(address)?
             && !path.exists()
@@ -63,11 +63,18 @@ impl Store {
             return Ok(Vec::new());
         }
         let mut database = Database::new(connect(address)?);
-        database.write(|sql| schema::prepare(sql, &without_password(address)))?;
         let rows = database.read(|sql| {
-            let text = "SELECT s.study_name, x.settings_json FROM studies s \
-                 LEFT JOIN temper_studies x ON x.study_id = s.study_id ORDER BY s.study_name";
-            sql.query(text, &[])
+            let tables = schema::tables(sql)?;
+            let is_there = |name: &str| tables.iter().any(|table| table == name);
+            match (is_there("studies"), is_there("temper_studies")) {
+                (false, _) => Ok(Vec::new()),
+                (true, false) => sql.query("SELECT study_name, NULL FROM studies ORDER BY study_name", &[]),
+                (true, true) => {
+                    let text = "SELECT s.study_name, x.settings_json FROM studies s \
+                         LEFT JOIN temper_studies x ON x.study_id = s.study_id ORDER BY s.study_name";
+                    sql.query(text, &[])
+                }
+            }
         })?;
         let known = |row: &super::database::Row| {
             let settings = row.maybe_text(1)?.and_then(|text| serde_json::from_str(text).ok());

@@ -33,8 +33,6 @@ pub struct Spent {
 /// What may come with a report.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beside<'a> {
-    /// Scores of single evaluation items, for tests that compare trials item by item.
-    pub items: Option<&'a [f64]>,
     /// Where the trial can be gone on with from this step. A path beside the study's file is best given relative to it.
     pub checkpoint: Option<&'a str>,
     /// What the trial has cost so far.
@@ -82,7 +80,7 @@ impl Store {
             return Err(self.wrong(lease.number, format!("expected a step above 0, got {}", report.step)));
         };
         let measured = json(lease.number, &report.measured)?;
-        let items = beside.items.map(|items| json(lease.number, items)).transpose()?;
+        let items = (!report.items.is_empty()).then(|| json(lease.number, &report.items)).transpose()?;
         // Optuna has no reports of several objectives: its samplers stop at a pruned trial that has some. And its steps have 32 bits.
         let shown = match report.measured.values[..] {
             [value] if step <= i64::from(i32::MAX) => Some(optuna::columns(value)),
@@ -106,6 +104,8 @@ impl Store {
             if let Some(path) = checkpoint {
                 artifact(sql, lease.row, "checkpoint", step, path)?;
             }
+            // It came further: the workers that were lost with it before are forgiven.
+            sql.execute("UPDATE temper_trials SET losses = 0 WHERE trial_id = $1", &[lease.row.into()])?;
             touch(sql, lease.row, revision)?;
             Ok(Wrote::Done)
         })
@@ -258,19 +258,6 @@ impl Store {
             Ok((row.text(0)?.to_owned(), json))
         };
         rows.iter().map(entry).collect()
-    }
-
-    /// The scores of single items that came with a trial's report of that step.
-    ///
-    /// # Errors
-    /// [`StoreError`] where there is no such trial, or the database cannot be read.
-    pub fn items(&mut self, number: u64, step: u64) -> Result<Option<Vec<f64>>> {
-        let row = self.row(number)?;
-        let text = "SELECT items_json FROM temper_reports WHERE trial_id = $1 AND step = $2";
-        let found = self.database.read(|sql| sql.first(text, &[row.into(), (step as i64).into()]))?;
-        let Some(text) = found.as_ref().map(|row| row.maybe_text(0)).transpose()?.flatten() else { return Ok(None) };
-        let json: Option<Json> = serde_json::from_str(text).ok();
-        Ok(json.and_then(|json| json.as_array()?.iter().map(optuna::float).collect()))
     }
 
     /// What trials have cost so far, by number.

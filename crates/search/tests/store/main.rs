@@ -66,5 +66,5 @@ fn report(step: u64, loss: f64) -> Report {
     Report::new(step, measured(&[loss], &[]))
 }
 
-const NOTHING: Beside<'static> = Beside { items: None, checkpoint: None, spent: Spent { tokens: 0, seconds: 0.0 } };
+const NOTHING: Beside<'static> = Beside { checkpoint: None, spent: Spent { tokens: 0, seconds: 0.0 } };
 const FREE: Spent = Spent { tokens: 0, seconds: 0.0 };

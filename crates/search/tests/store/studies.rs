@@ -12,12 +12,9 @@ fn a_study_is_read_back_as_it_was_written_by_another_connection() {
     backend::each(|address, _| {
         let mut store = open(address, &two_axes());
         let lease = begin(&mut store, &point(0.00012345678901234567, "cosine"));
-        let on_the_way = Report::new(5, measured(&[f64::NAN, f64::INFINITY], &[f64::NAN]));
-        let beside = Beside {
-            items: Some(&[0.5, f64::NAN, 1.0]),
-            checkpoint: Some("runs/0/5"),
-            spent: Spent { tokens: 700, seconds: 1.5 },
-        };
+        let items = vec![vec![0.5, f64::NAN, 1.0], Vec::new()];
+        let on_the_way = Report { items, ..Report::new(5, measured(&[f64::NAN, f64::INFINITY], &[f64::NAN])) };
+        let beside = Beside { checkpoint: Some("runs/0/5"), spent: Spent { tokens: 700, seconds: 1.5 } };
         assert_eq!(store.report(&lease, &on_the_way, &beside).unwrap(), Wrote::Done);
         assert_eq!(store.set_attribute(&lease, "folder", &json!("runs/0")).unwrap(), Wrote::Done);
         let result = measured(&[0.1 + 0.2, f64::NEG_INFINITY], &[-0.25]);
@@ -34,9 +31,8 @@ fn a_study_is_read_back_as_it_was_written_by_another_connection() {
         assert_eq!(trial.result, Some(result));
         let kept = &trial.reports[0].measured;
         assert!(kept.values[0].is_nan() && kept.values[1] == f64::INFINITY && kept.constraints[0].is_nan());
-        let items = other.items(0, 5).unwrap().unwrap();
-        assert!(items[0] == 0.5 && items[1].is_nan() && items[2] == 1.0);
-        assert_eq!(other.items(0, 6).unwrap(), None);
+        let items = &other.history().trial(0).unwrap().at(5).unwrap().items;
+        assert!(items[0][0] == 0.5 && items[0][1].is_nan() && items[0][2] == 1.0 && items[1].is_empty());
         assert_eq!(other.artifacts(0, "checkpoint").unwrap(), [(5, "runs/0/5".to_owned())]);
         assert_eq!(other.attributes(0).unwrap(), [("folder".to_owned(), json!("runs/0"))]);
         assert_eq!(other.spent().unwrap(), [(0, Spent { tokens: 700, seconds: 1.5 })]);

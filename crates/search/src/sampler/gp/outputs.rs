@@ -1,18 +1,18 @@
 //! Values as a Gaussian process can take them.
 
-/// Losses on a scale on which their differences matter alike: the logarithm of what a loss is above the best, beside the middle
-/// of all. What is no finite number is as bad as the worst that is; none where nothing is finite.
+/// Losses on a scale on which their differences matter alike: the logarithm of how far a loss is above the best, in units of how
+/// far the middle one is, so that what is far behind is all one. What is no finite number is as bad as the worst that is; none
+/// where nothing is finite.
 pub(super) fn losses(values: &[f64]) -> Option<Vec<f64>> {
     let mut finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     finite.sort_by(f64::total_cmp);
     let (best, worst) = (*finite.first()?, *finite.last()?);
     let held = values.iter().map(|value| if value.is_nan() { worst } else { value.clamp(best, worst) });
-    let middle = quantile(&finite, super::tune("OUTQ", 0.5)) - best;
-    let scale = super::tune("OUT", 0.3) * middle;
-    if super::tune("OUT", 0.3) <= 0.0 || scale <= 0.0 {
-        return Some(standard(held.collect()));
+    let unit = quantile(&finite, 0.5) - best;
+    if unit > 0.0 && unit.is_finite() {
+        return Some(standard(held.map(|value| ((value - best) / unit).ln_1p()).collect()));
     }
-    Some(standard(held.map(|value| ((value - best) / scale).ln_1p()).collect()))
+    Some(standard(held.collect()))
 }
 
 /// A constraint on a scale on which 0 stays 0 and both sides are told apart by their orders (as SCBO does: Eriksson and Poloczek,
@@ -52,4 +52,31 @@ fn spread(values: &[f64]) -> (f64, f64) {
     let mean = values.iter().sum::<f64>() / count;
     let square = values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count;
     (mean, if square > 1e-24 * (1.0 + mean * mean) { square.sqrt() } else { 1.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_keep_their_order_and_what_is_no_number_is_the_worst() {
+        let modelled = losses(&[3.0, f64::NAN, 1.0, f64::INFINITY, 1e6, f64::NEG_INFINITY]).unwrap();
+        assert!(modelled.iter().all(|value| value.is_finite()));
+        assert!(modelled[2] < modelled[0] && modelled[0] < modelled[4]);
+        assert_eq!((modelled[1], modelled[3], modelled[5]), (modelled[4], modelled[4], modelled[2]));
+        assert_eq!(losses(&[2.0, 2.0, 2.0]).unwrap(), [0.0; 3]);
+        assert_eq!(losses(&[f64::NAN, f64::INFINITY]), None);
+    }
+
+    #[test]
+    fn a_constraint_holds_on_its_new_scale_where_it_held_before() {
+        let values = [-1e6, -0.1, 0.0, 1e-3, 5.0, f64::NAN, f64::NEG_INFINITY, f64::INFINITY];
+        let (modelled, zero) = constraint(&values);
+        for (value, modelled) in values.iter().zip(&modelled) {
+            assert!(modelled.is_finite());
+            assert_eq!(*value <= 0.0, *modelled <= zero + 1e-12, "{value}");
+        }
+        let (modelled, zero) = constraint(&[f64::NAN, f64::NAN]);
+        assert!(modelled.iter().all(|value| *value > zero));
+    }
 }
