@@ -10,6 +10,7 @@ pub mod importance;
 pub mod sampler;
 pub mod space;
 pub mod stopping;
+pub mod store;
 mod trial;
 
 pub use goals::{Direction, Goals, Objective, dominates, hypervolume};
@@ -17,4 +18,5 @@ pub use history::History;
 pub use sampler::{Ask, Sampler};
 pub use space::{Domain, Parameter, Point, Space, Value};
 pub use stopping::{Decision, Stopping};
+pub use store::{Store, StoreError};
 pub use trial::{Measured, Report, State, Trial};

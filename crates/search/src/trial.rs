@@ -45,6 +45,17 @@ pub struct Report {
     pub step: u64,
     /// What was measured there.
     pub measured: Measured,
+    /// For each objective, what was measured of single items (such as rows of the validation set), in the same order in every
+    /// trial and in the objective's direction; empty where that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Vec<f64>>,
+}
+
+impl Report {
+    /// Without single items.
+    pub fn new(step: u64, measured: Measured) -> Self {
+        Self { step, measured, items: Vec::new() }
+    }
 }
 
 /// One trial.
@@ -70,7 +81,18 @@ impl Trial {
         Self { number, state: State::Running, point, reports: Vec::new(), result: None, reason: None }
     }
 
-    /// The last report.
+    /// Puts a report in its place by step, in whatever order reports come. Whether it counts: the first one of a step does.
+    pub fn put(&mut self, report: Report) -> bool {
+        match self.reports.binary_search_by_key(&report.step, |earlier| earlier.step) {
+            Ok(_) => false,
+            Err(place) => {
+                self.reports.insert(place, report);
+                true
+            }
+        }
+    }
+
+    /// The report of the highest step.
     pub fn last(&self) -> Option<&Report> {
         self.reports.last()
     }

@@ -1,8 +1,24 @@
 //! Where to look next.
 
+mod auto;
+mod descent;
+mod directions;
+mod fresh;
+mod gp;
+mod grid;
+mod normal;
 mod random;
+mod seen;
+mod sobol;
+mod start;
+mod tpe;
 
+pub use auto::AutoSampler;
+pub use gp::GpSampler;
+pub use grid::GridSampler;
 pub use random::RandomSampler;
+pub use sobol::SobolSampler;
+pub use tpe::TpeSampler;
 
 use crate::history::History;
 use crate::space::Point;
@@ -23,6 +39,13 @@ pub struct Ask<'a> {
     pub budget: Option<u64>,
 }
 
+impl Ask<'_> {
+    /// Whether a trial has that point.
+    pub(crate) fn is_tried(&self, point: &Point) -> bool {
+        self.history.trials().iter().any(|trial| trial.point == *point)
+    }
+}
+
 /// Chooses points.
 pub trait Sampler: Send + Sync {
     /// What the user calls it.
@@ -30,4 +53,26 @@ pub trait Sampler: Send + Sync {
 
     /// The next point; none when every point of a finite space has been tried or is being tried.
     fn suggest(&self, ask: &Ask<'_>) -> Option<Point>;
+
+    /// What makes the next choice and why, in a line for the user.
+    fn reason(&self, ask: &Ask<'_>) -> String {
+        let _ = ask;
+        self.name().to_owned()
+    }
 }
+
+/// The sampler of that name with its defaults; none where there is no such sampler.
+pub fn named(name: &str) -> Option<Box<dyn Sampler>> {
+    Some(match name {
+        "auto" => Box::new(AutoSampler),
+        "random" => Box::new(RandomSampler),
+        "grid" => Box::new(GridSampler::default()),
+        "sobol" => Box::new(SobolSampler),
+        "gp" => Box::new(GpSampler::default()),
+        "tpe" => Box::new(TpeSampler::default()),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

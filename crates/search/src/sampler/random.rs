@@ -37,13 +37,12 @@ pub(super) fn even(space: &Space, random: Random) -> Vec<f64> {
 /// In a space that is not finite a draw is never repeated but by chance, and is taken as it comes.
 pub(super) fn untried(ask: &Ask<'_>, draw: impl Fn(u64) -> Vec<f64>) -> Option<Point> {
     let space = ask.history.space();
-    let tried = |point: &Point| ask.history.trials().iter().any(|trial| trial.point == *point);
     let first = space.point(&draw(0));
-    if space.size().is_none() || !tried(&first) {
+    if space.size().is_none() || !ask.is_tried(&first) {
         return Some(first);
     }
     (1..DRAWS)
         .map(|index| space.point(&draw(index)))
-        .find(|point| !tried(point))
-        .or_else(|| space.points().find(|point| !tried(point)))
+        .find(|point| !ask.is_tried(point))
+        .or_else(|| space.points().find(|point| !ask.is_tried(point)))
 }

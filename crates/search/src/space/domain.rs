@@ -142,6 +142,15 @@ impl Domain {
         }
     }
 
+    /// The coordinate of the `index`-th value, from 0, of a domain whose values can be counted.
+    pub fn nth(&self, index: u64) -> f64 {
+        match self {
+            Self::Choice { .. } => index as f64,
+            Self::Int { low, log: true, .. } => self.coordinate(&Value::Int(low + index as i64)).unwrap_or(0.5),
+            Self::Float { .. } | Self::Int { .. } => self.middle(index as f64),
+        }
+    }
+
     /// The value at a coordinate: 0 to 1 of a number, the index of a choice. What lies outside is brought to the nearest end.
     pub fn at(&self, coordinate: f64) -> Value {
         let unit = if coordinate.is_nan() { 0.0 } else { coordinate.clamp(0.0, 1.0) };

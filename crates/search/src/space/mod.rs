@@ -8,7 +8,7 @@ mod value;
 use std::collections::BTreeMap;
 
 pub use domain::Domain;
-pub use expression::Expression;
+pub use expression::{Expression, ExpressionError};
 pub use simplex::Simplex;
 pub use value::Value;
 
@@ -205,11 +205,7 @@ impl Space {
                 return None;
             }
             (0..cells).try_fold(0u64, |sum, cell| {
-                let coordinate = match &parameter.domain {
-                    Domain::Choice { .. } => cell as f64,
-                    _ => (cell as f64 + 0.5) / cells as f64,
-                };
-                chosen.push((from, parameter.domain.at(coordinate)));
+                chosen.push((from, parameter.domain.at(parameter.domain.nth(cell))));
                 let count = below(space, from + 1, chosen);
                 chosen.pop();
                 sum.checked_add(count?)
@@ -226,10 +222,7 @@ impl Space {
         std::iter::from_fn(move || {
             loop {
                 let place = next.clone()?;
-                let coordinate = |(index, cell): (usize, &u64)| match &self.parameters[index].domain {
-                    Domain::Choice { .. } => *cell as f64,
-                    _ => (*cell as f64 + 0.5) / cells[index] as f64,
-                };
+                let coordinate = |(index, cell): (usize, &u64)| self.parameters[index].domain.nth(*cell);
                 let point = self.point(&place.iter().enumerate().map(coordinate).collect::<Vec<_>>());
                 // The place after it, as a number is counted up; none after the last.
                 next = (0..cells.len()).rev().find(|&index| place[index] + 1 < cells[index]).map(|index| {
@@ -299,15 +292,33 @@ impl Space {
                 Some(value) if parameter.domain.coordinate(value).is_none() => {
                     return Err(error(name, format!("{value} is not in its domain")));
                 }
-                _ => {}
+                Some(value) => self.check_bounds(parameter, value, point)?,
+                None => {}
             }
         }
         if let Some(name) = point.keys().find(|name| self.parameter(name).is_none()) {
             return Err(error(name, "is no parameter of the space"));
         }
-        match self.point(&self.coordinates(point)) == *point {
-            true => Ok(()),
-            false => Err(error("point", "a value is beyond a bound that another parameter sets")),
+        Ok(())
+    }
+
+    /// Checks a value against the bounds that other parameters set, as far as the domain lets it keep them.
+    fn check_bounds(&self, parameter: &Parameter, value: &Value, point: &Point) -> Result<(), SpaceError> {
+        let Some(number) = value.number() else { return Ok(()) };
+        let bound = |name: &Option<String>| name.as_ref().and_then(|name| point.get(name)?.number());
+        let beyond = |nearest: Value| nearest.number().is_some_and(|nearest| nearest != number);
+        let wrong = |how: &str, by: &Option<String>, bound: f64| {
+            let by = by.as_deref().unwrap_or_default();
+            Err(error(&parameter.name, format!("{value} is {how} its bound {by}, {bound}")))
+        };
+        match (bound(&parameter.at_least), bound(&parameter.at_most)) {
+            (Some(low), _) if number < low && beyond(parameter.domain.at_least(low)) => {
+                wrong("below", &parameter.at_least, low)
+            }
+            (_, Some(high)) if number > high && beyond(parameter.domain.at_most(high)) => {
+                wrong("above", &parameter.at_most, high)
+            }
+            _ => Ok(()),
         }
     }
 

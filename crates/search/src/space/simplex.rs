@@ -1,5 +1,7 @@
 //! Shares that sum to a whole.
 
+use serde::Serialize;
+
 use super::{Domain, Parameter, Point, SpaceError, Value};
 
 /// Shares of a whole, such as those of a mix: each at least its `floor`, all together `total`.
@@ -8,7 +10,7 @@ use super::{Domain, Parameter, Point, SpaceError, Value};
 /// of its own on a scale from 0 to 1, named `NAME/1` to `NAME/(k-1)`, so stretched that even draws of all parts are even over
 /// the shares: with `u` uniform, `1 - (1 - u)^(1/r)` for `r` shares still to come is the Beta(1, r) of a flat Dirichlet
 /// (Devroye, Non-Uniform Random Variate Generation, 1986, XI.4).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Simplex {
     name: String,
     shares: Vec<(String, f64)>,
@@ -49,6 +51,11 @@ impl Simplex {
     /// The fields, in order.
     pub fn shares(&self) -> impl Iterator<Item = &str> {
         self.shares.iter().map(|(field, _)| field.as_str())
+    }
+
+    /// Whether a parameter of that name draws its shares.
+    pub fn is_part(&self, name: &str) -> bool {
+        (0..self.shares.len() - 1).any(|index| self.part(index) == name)
     }
 
     fn part(&self, index: usize) -> String {

@@ -148,6 +148,14 @@ fn a_finite_space_counts_and_lists_its_points() {
 }
 
 #[test]
+fn whole_numbers_on_a_logarithmic_scale_are_all_listed() {
+    let domain = Domain::Int { low: 1, high: 100, log: true, step: 1 };
+    let space = Space::new(vec![Parameter::new("x", domain)], vec![], vec![]).unwrap();
+    let values: Vec<Value> = space.points().map(|point| point["x"].clone()).collect();
+    assert_eq!(values, (1..=100).map(Value::Int).collect::<Vec<_>>());
+}
+
+#[test]
 fn expressions_are_read_as_written() {
     let value =
         |text: &str| Expression::parse(text).unwrap().evaluate(&|name| (name == "stages[0].lora_rank").then_some(8.0));
@@ -159,4 +167,26 @@ fn expressions_are_read_as_written() {
     assert_eq!(wrong("2 * "), "`2 * `, column 5: expected a number, a name or `(`");
     assert_eq!(wrong("2 x"), "`2 x`, column 3: expected an operator or the end");
     assert!(wrong(&"(".repeat(1000)).contains("nested too deeply"));
+}
+
+#[test]
+fn what_a_user_gives_is_checked_against_bounds_and_not_against_its_last_bit() {
+    let parameters = vec![
+        Parameter::new("rate", Domain::log_float(1e-6, 1e-2)),
+        Parameter { at_most: Some("rate".into()), ..Parameter::new("floor", Domain::log_float(1e-7, 1e-3)) },
+    ];
+    let space = Space::new(parameters, Vec::new(), Vec::new()).unwrap();
+    let random = temper_run::Random::new(1, "test");
+    for index in 0..2000 {
+        let rate = 1e-6 + random.unit(index) * 9e-3;
+        let point =
+            |floor: f64| Point::from([("rate".into(), Value::Float(rate)), ("floor".into(), Value::Float(floor))]);
+        space.check_point(&point((rate / 3.0).min(1e-3))).unwrap();
+        if rate < 5e-4 {
+            let said = space.check_point(&point(rate * 1.5)).unwrap_err().to_string();
+            assert!(said.contains("above its bound rate"), "{said}");
+        }
+    }
+    let whole = Space::new(vec![Parameter::new("x", Domain::float(0.0, 2.0))], Vec::new(), Vec::new()).unwrap();
+    whole.check_point(&Point::from([("x".into(), Value::Int(1))])).unwrap();
 }
