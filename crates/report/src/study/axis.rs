@@ -11,6 +11,9 @@ const FENCED_FROM: usize = 5;
 /// and to where they are better, which is what a search is for.
 const WORSE: f64 = 1.5;
 const BETTER: f64 = 20.0;
+/// Of fewer values than this the middle half tells little: they reach further.
+const MANY: usize = 20;
+const WORSE_OF_FEW: f64 = 5.0;
 /// Room at both ends, as a share of what is shown.
 const ROOM: f64 = 0.05;
 
@@ -51,7 +54,8 @@ impl Axis {
             let (from, to) = (quarter(0.25), quarter(0.75));
             let width = to - from;
             if width > 0.0 && width.is_finite() {
-                let (down, up) = if higher_is_better { (WORSE, BETTER) } else { (BETTER, WORSE) };
+                let worse = if sorted.len() < MANY { WORSE_OF_FEW } else { WORSE };
+                let (down, up) = if higher_is_better { (worse, BETTER) } else { (BETTER, worse) };
                 let inside = |times: f64| (from - times * down * width, to + times * up * width);
                 let ((floor, ceiling), (least, most)) = (inside(1.0), inside(2.0));
                 let kept = |value: &&f64| (least..=most).contains(*value);
