@@ -25,8 +25,8 @@ PEERS = ["f32", "f32-compiled", "bf16", "bf16-compiled"]
 def sides(mode, args):
     """Name and command of each side, in the order they alternate."""
     shape = ["--steps", str(args.warmup + args.steps), "--batch", str(args.batch), "--length", str(args.length)]
-    if args.temper:
-        yield "Temper f32", [args.temper, "bench", "step", "--mode", mode, *shape]
+    for precision in args.precisions if args.temper else []:
+        yield f"Temper {precision}", [args.temper, "bench", "step", "--mode", mode, "--precision", precision, *shape]
     for peer in args.peers if args.peer_python else []:
         dtype, _, compiled = peer.partition("-")
         torch_side = [args.peer_python, str(HERE / "torch_side.py"), "--mode", mode, "--dtype", dtype, *shape]
@@ -64,23 +64,26 @@ def report(results, args, started):
             sys.exit(f"the sides train different numbers of parameters in mode {mode}: {sorted(trainable)}")
         out += [f"## {'LoRA r 16' if mode == 'lora' else 'Full rank'}"
                 + "".join(f" ({count:,} trained parameters)" for count in trainable), ""]
-        out += ["| side | s/step | tokens/s | peak anonymous MiB | time ratio | memory ratio | loss first -> last |",
-                "|---|---|---|---|---|---|---|"]
-        temper = by_side.get("Temper f32")
+        tempers = [side for side in by_side if side.startswith("Temper")]
+        ratios = [f"{what} to {side}" for side in tempers for what in ("time", "memory")]
+        heads = ["side", "s/step", "tokens/s", "peak anonymous MiB", *ratios, "loss first -> last"]
+        out += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for side, processes in by_side.items():
             steps = [seconds for process in processes for seconds in process.seconds]
             seconds = statistics.median(process.median for process in processes)
             mib = statistics.median(process.peak_anon_bytes for process in processes) / 2**20
-            time_ratio = memory_ratio = "-"
-            if temper and processes is not temper:
+            ratios = []
+            for temper in (by_side[name] for name in tempers):
+                if side in tempers:
+                    ratios += ["-", "-"]
+                    continue
                 times = [peer.median / ours.median for peer, ours in zip(processes, temper)]
                 of_times = seconds / statistics.median(process.median for process in temper)
-                time_ratio = f"{of_times:.2f} ({min(times):.2f}-{max(times):.2f})"
                 of_memory = statistics.median(process.peak_anon_bytes for process in temper) / 2**20 / mib
-                memory_ratio = f"{of_memory:.2f}"
+                ratios += [f"{of_times:.2f} ({min(times):.2f}-{max(times):.2f})", f"{of_memory:.2f}"]
             out.append(
                 f"| {side} | {seconds:.3f} ({min(steps):.3f}-{max(steps):.3f}) | {tokens / seconds:.1f} | {mib:.0f} "
-                f"| {time_ratio} | {memory_ratio} | {processes[0].first_loss:.3f} -> {processes[0].last_loss:.3f} |"
+                f"| {' | '.join(ratios)} | {processes[0].first_loss:.3f} -> {processes[0].last_loss:.3f} |"
             )
         out.append("")
     out += ["## Every process, in the order it ran", "",
@@ -100,6 +103,8 @@ def main():
     parser.add_argument("--temper", help="the shipped binary; left out: the peer alone")
     parser.add_argument("--peer-python", help="Python with PyTorch, transformers and PEFT; left out: Temper alone")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="modes of PyTorch (default: all)")
+    parser.add_argument("--precisions", nargs="+", choices=["f32", "bf16"], default=["f32", "bf16"],
+                        help="Temper's modes (default: both)")
     parser.add_argument("--modes", nargs="+", choices=["lora", "full"], default=["lora", "full"])
     parser.add_argument("--rounds", type=int, default=3, help="processes a side (default 3)")
     parser.add_argument("--steps", type=int, default=5, help="measured steps a process (default 5)")

@@ -10,8 +10,13 @@ use crate::command::{cargo, check, program, root};
 /// Builds the shipped binary and returns its path.
 pub fn shipped_binary() -> Result<PathBuf> {
     check(cargo()?.args(["build", "--release", "--package", "temper-llm"]))?;
+    built("temper")
+}
+
+/// The path of a program that was built in the release profile.
+fn built(name: &str) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let binary = root()?.join(target).join("release/temper");
+    let binary = root()?.join(target).join("release").join(name);
     if !binary.is_file() {
         bail!("the build left no {}", binary.display());
     }
@@ -51,9 +56,41 @@ pub fn rows(args: &[&str]) -> Result<()> {
     drive("bench/rows/run.py", args, || Ok(vec![("--peer-python", peers_python()?), ("--base", test_model()?)]))
 }
 
+/// Rates and arms: `bench/ladder/run.py` writes `bench/results/ladder-DATE.md` and a picture.
+pub fn ladder(args: &[&str]) -> Result<()> {
+    drive("bench/ladder/run.py", args, alone)
+}
+
 /// Rows to packed batches beside `datasets` and `transformers`: `bench/data/run.py` writes `bench/results/data-DATE.md`.
 pub fn data(args: &[&str]) -> Result<()> {
     drive("bench/data/run.py", args, || Ok(vec![("--peer-python", peers_python()?)]))
+}
+
+/// The samplers beside Optuna on problems with known answers: `bench/search/run.py` writes `bench/results/search-SUITE-DATE.md`.
+/// It needs no shipped binary: the library's own example asks and tells.
+pub fn search(args: &[&str]) -> Result<()> {
+    check(cargo()?.args(["build", "--release", "--package", "temper-search", "--example", "ask_tell"]))?;
+    let python = python("search", "bench/search/requirements.txt")?;
+    check(program(python)?.arg("bench/search/run.py").args(args).arg("--ask").arg(built("examples/ask_tell")?))
+}
+
+/// Trials in the store beside Optuna's: `bench/search/optuna_speed.py` writes `bench/results/store-DATE.md`.
+pub fn store(args: &[&str]) -> Result<()> {
+    beside_optuna("optuna_speed.py", args, &[])
+}
+
+/// Runs a script of `bench/search` in Optuna's environment, with the store's tool and `more` options.
+pub fn beside_optuna(script: &str, args: &[&str], more: &[(&str, PathBuf)]) -> Result<()> {
+    let mut driver = program(python("optuna", "bench/search/optuna-requirements.txt")?)?;
+    driver.arg(format!("bench/search/{script}"));
+    if !args.contains(&"--help") {
+        check(cargo()?.args(["build", "--release", "--package", "temper-search", "--example", "store_tool"]))?;
+        driver.arg("--store-tool").arg(built("examples/store_tool")?);
+        for (option, path) in more {
+            driver.arg(option).arg(path);
+        }
+    }
+    check(driver.args(args))
 }
 
 /// Options of a driver and the paths that they name.

@@ -126,6 +126,26 @@ pub fn gemma() -> Result<PathBuf> {
     Ok(file)
 }
 
+/// PostgreSQL's programs, by which tests start a server of their own; installed where they are missing and Debian's `apt-get` is there.
+/// Not where `TEMPER_TEST_POSTGRES` says what is to be used in their place.
+pub fn test_database() -> Result<()> {
+    let is_in = |folder: PathBuf| folder.join("initdb").is_file();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let debian = || fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    if std::env::var_os("TEMPER_TEST_POSTGRES").is_some()
+        || std::env::split_paths(&path).any(is_in)
+        || debian().any(|version| is_in(version.path().join("bin")))
+    {
+        return Ok(());
+    }
+    println!("xtask: no PostgreSQL on this machine: installing Debian's");
+    // A fresh machine has no list of packages, or an old one that names what is no longer there.
+    let apt = |arguments: &[&str]| check(program("apt-get")?.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"));
+    apt(&["update", "--quiet"])
+        .and_then(|()| apt(&["install", "--yes", "--quiet", "--no-install-recommends", "postgresql"]))
+        .context("hint: as root; or set TEMPER_TEST_POSTGRES to a server's URL, or to `none` to leave it out")
+}
+
 /// Fetches a part of the file, from 0.
 fn gemma_part(part: usize, folder: &Path) -> Result<String> {
     let (number, hash) = (part + 1, GEMMA_PARTS[part]);

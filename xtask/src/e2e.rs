@@ -7,20 +7,51 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use temper_run::ScalarLog;
 
-use crate::bench::shipped_binary;
-use crate::cache::{folder, fresh_venv, gemma as gemma_file, peers_python, python, test_model};
+use crate::bench::{beside_optuna, shipped_binary};
+use crate::cache::{folder, fresh_venv, gemma as gemma_file, peers_python, python, test_database, test_model};
 use crate::command::{cargo, check, output, program, root};
 
-/// The adapter and the merged model of a run, loaded and run by transformers + PEFT: `bench/peft/check.py`.
+/// The kinds of adapters that PEFT reads, as changes of the small run.
+const ADAPTERS: [(&str, &[&str]); 4] = [
+    ("lora", &[]),
+    ("rslora", &["stages.0.use_rslora=true"]),
+    ("dora", &["stages.0.use_dora=true"]),
+    ("tables", &["stages.0.modules_to_save=[embed_tokens, lm_head]"]),
+];
+
+/// The adapter and the merged model of a run, loaded and run by transformers + PEFT: `bench/peft/check.py`. Of a small run of
+/// each kind of adapter, or of the run whose folders are given.
 pub fn peft(args: &[&str]) -> Result<()> {
-    let mut peer = program(peers_python()?)?;
-    peer.arg("bench/peft/check.py");
-    if !args.contains(&"--help") {
-        peer.arg("--temper").arg(shipped_binary()?);
-        peer.arg("--base").arg(test_model()?);
-        peer.args(["--golden", "tests/golden/smollm2/smollm2_ref.json"]);
+    let peer = |folders: Option<&Path>| {
+        let mut peer = program(peers_python()?)?;
+        peer.arg("bench/peft/check.py");
+        if !args.contains(&"--help") {
+            peer.arg("--temper").arg(shipped_binary()?);
+            peer.arg("--base").arg(test_model()?);
+            peer.args(["--golden", "tests/golden/smollm2/smollm2_ref.json"]);
+        }
+        if let Some(run) = folders {
+            peer.arg("--adapter").arg(run.join("adapter")).arg("--merged").arg(run.join("merged"));
+        }
+        check(peer.args(args))
+    };
+    if args.iter().any(|arg| ["--help", "--adapter", "--merged"].contains(arg)) {
+        return peer(None);
     }
-    check(peer.args(args))
+    let folder = scratch("peft")?;
+    for (kind, changes) in ADAPTERS {
+        println!("xtask: {kind}");
+        let own = folder.join(kind);
+        fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
+        let mut run = program(shipped_binary()?)?;
+        run.args(["run", "--no-cache", "--set", "evaluation=null"]).arg(small_recipe(&own)?);
+        for change in changes {
+            run.args(["--set", change]);
+        }
+        check(&mut run)?;
+        peer(Some(&own.join("run")))?;
+    }
+    Ok(())
 }
 
 /// The tiny models of `tests/golden/architectures`, read and written by Temper, loaded by transformers: `make.py --check` there.
@@ -88,6 +119,65 @@ pub fn report(args: &[&str]) -> Result<()> {
     check(browser.args(rest))
 }
 
+/// Studies of the store in Optuna and its dashboard, on SQLite and PostgreSQL: `bench/search/optuna_store.py`.
+pub fn optuna(args: &[&str]) -> Result<()> {
+    test_database()?;
+    beside_optuna("optuna_store.py", args, &[("--out", scratch("optuna")?)])
+}
+
+/// A search whose trials are runs of TRL: `recipes/programs/trl.yaml` on a CPU, few steps each. Some trials must be paused at a rung, one be
+/// gone on with from TRL's own checkpoint, and one come to its end.
+pub fn trl(args: &[&str]) -> Result<()> {
+    let (binary, python, folder) = (shipped_binary()?, peers_python()?, scratch("trl")?);
+    let mut export = program(&binary)?;
+    export.arg("export").arg(test_model()?).args(["--to", "merged", "--type", "f32", "--output"]).arg(&folder);
+    check(&mut export)?;
+    let environment = python.parent().context("the peers' Python lies in no folder")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(environment.to_owned()).chain(std::env::split_paths(&path)))?;
+    let study = folder.join("study");
+    let command = "[python3, train_trl.py, '--output_dir={dir}', '--seed={seed}', '--resume={resume}', --max_steps=8, --eval_steps=2]";
+    let mut search = program(&binary)?;
+    search.args(["tune", "recipes/programs/trl.yaml", "--trials", "5", "--json"]).args(args);
+    search.arg("--set").arg(format!("tune.trainer.command={command}")).args(["--set", "tune.trainer.steps=8"]);
+    search.args([
+        "--set",
+        "tune.sampler=random",
+        "--set",
+        "tune.space.warmup_steps.high=4",
+        "--set",
+        "tune.space.warmup_steps.around=1",
+    ]);
+    search.arg("--set").arg(format!("output={}", study.display()));
+    search.env("PATH", path).env("MODEL", folder.join("merged"));
+    let answer: serde_json::Value = serde_json::from_str(&output(&mut search)?)?;
+    let complete = answer["complete"].as_u64().unwrap_or(0);
+    println!("{} trials, {complete} to their full length; {}", answer["trials"], answer["answer"]["reason"]);
+    let trials = fs::read_dir(study.join("trials")).context("the study has no trials")?;
+    let trials: Vec<PathBuf> = trials.flatten().map(|trial| trial.path()).collect();
+    let told = |trial: &PathBuf| fs::read_to_string(trial.join("seed-42/stdout.log")).unwrap_or_default();
+    let paused = trials.iter().filter(|trial| told(trial).contains("checkpoint")).count();
+    println!("{paused} trials told of a checkpoint");
+    if complete == 0 || paused == 0 {
+        bail!("expected a trial that came to its end, and one that was paused");
+    }
+    Ok(())
+}
+
+/// The pages that the tests of `temper-report` make of made-up studies, in a browser: `bench/report/check.py`.
+pub fn study(args: &[&str]) -> Result<()> {
+    let scratch = scratch("study")?;
+    let mut tests = cargo()?;
+    tests.args(["test", "--release", "--package", "temper-report", "--test", "study"]);
+    check(tests.env("TEMPER_STUDY_PAGES", &scratch))?;
+    for name in ["whole", "large", "one", "none", "empty"] {
+        let mut browser = program(python("report", "bench/report/requirements.txt")?)?;
+        browser.arg("bench/report/check.py").arg("--report").arg(scratch.join(format!("{name}.html")));
+        check(browser.arg("--out").arg(scratch.join(name)).args(args))?;
+    }
+    Ok(())
+}
+
 /// The tests of temper-kernels on an emulated processor with AVX-512: `bench/avx512/check.py`.
 pub fn avx512(args: &[&str]) -> Result<()> {
     let mut emulation = program(python("avx512", "bench/avx512/requirements.txt")?)?;
@@ -132,9 +222,8 @@ fn scratch(name: &str) -> Result<PathBuf> {
 const INTERRUPTED: i32 = 3;
 const REFUSED: i32 = 4;
 
-/// Eight steps on the rows of `data/tests`, stopped and resumed on the way, then judged. A verdict of so few rows says
-/// nothing, so any is taken.
-fn small_run(folder: &Path) -> Result<PathBuf> {
+/// The recipe of eight steps on the rows of `data/tests`, in `folder`; its run goes to `folder/run`.
+fn small_recipe(folder: &Path) -> Result<PathBuf> {
     let rows = root()?.join("data/tests");
     let (rows, output) = (rows.display(), folder.join("run"));
     let recipe = format!(
@@ -169,7 +258,12 @@ evaluation:
     );
     let file = folder.join("recipe.yaml");
     fs::write(&file, recipe).with_context(|| format!("cannot write {}", file.display()))?;
-    let binary = shipped_binary()?;
+    Ok(file)
+}
+
+/// The small recipe, stopped and resumed on the way, then judged. A verdict of so few rows says nothing, so any is taken.
+fn small_run(folder: &Path) -> Result<PathBuf> {
+    let (file, output, binary) = (small_recipe(folder)?, folder.join("run"), shipped_binary()?);
     let mut run = program(&binary)?.args(["run", "--no-cache"]).arg(&file).spawn().context("cannot start temper")?;
     // Ctrl-C after a few steps, so that the run folder is that of a run which was stopped and went on.
     let metrics = output.join("metrics.jsonl");

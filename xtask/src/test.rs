@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::cache::{test_model, test_tokenizers};
+use crate::cache::{test_database, test_model, test_tokenizers};
 use crate::command::{cargo, check, program};
 use crate::hygiene;
 
@@ -31,6 +31,7 @@ pub fn run(extent: Extent) -> Result<()> {
     steps.run("committed data", || check(program("python3")?.args(["data/make.py", "check"])))?;
     let model = steps.run("test model", test_model)?;
     let tokenizers = steps.run("test tokenizers", test_tokenizers)?.unwrap_or_else(|| "none".into());
+    steps.run("test database", test_database)?;
     steps.run("lints", || {
         check(cargo()?.args(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;

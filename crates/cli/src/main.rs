@@ -25,6 +25,7 @@ mod run;
 mod schema;
 mod stream;
 mod table;
+mod tune;
 mod verdict;
 
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ enum Command {
     Plan(plan::Args),
     Probe(probe::Args),
     Run(run::Args),
+    Tune(tune::Args),
+    Worker(tune::WorkerArgs),
     Resume(resume::Args),
     Average(average::Args),
     Report(report::Args),
@@ -74,6 +77,8 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Run(args) => run::run(args),
+        Command::Tune(args) => tune::run(&args),
+        Command::Worker(args) => tune::work(&args),
         Command::Resume(args) => resume::run(args),
         Command::Average(args) => average::run(&args),
         Command::Report(args) => report::run(&args),

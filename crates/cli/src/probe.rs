@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Outcome {
         write_self: true,
         overwrite: args.overwrite,
         cache: cache(false),
-        interrupt: Some(&interrupt::STOP),
+        interrupt: Some((&interrupt::STOP).into()),
         ..args.recipe.machine.options()
     };
     let candidates = recipe.checkpoints.iter().map(|checkpoint| {

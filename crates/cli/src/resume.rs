@@ -52,7 +52,7 @@ pub fn run(args: Args) -> Outcome {
         resume: true,
         write_self: true,
         cache: cache(args.no_cache),
-        interrupt: Some(&STOP),
+        interrupt: Some((&STOP).into()),
         began: recorded.as_ref().and_then(|recorded| recorded.began.clone()),
         ..args.machine.options()
     };

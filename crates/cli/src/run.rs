@@ -55,7 +55,7 @@ pub fn run(mut args: Args) -> Outcome {
         write_self: true,
         overwrite: args.overwrite,
         cache: cache(args.no_cache),
-        interrupt: Some(&interrupt::STOP),
+        interrupt: Some((&interrupt::STOP).into()),
         ..args.recipe.machine.options()
     };
     let mut prepared = args.recipe.prepare(&options)?;

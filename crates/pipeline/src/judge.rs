@@ -19,6 +19,7 @@ use crate::identity::base_ingredients;
 use crate::prepare::Prepared;
 use crate::rows::Tokens;
 use crate::run::Event;
+use crate::watch::watched_every;
 
 /// Tokens of a packed batch of items; an item longer than this is refused before anything is trained.
 pub const BATCH_TOKENS: usize = 1024;
@@ -49,14 +50,23 @@ pub enum Split {
     Validation,
     /// Those that are read once, at the end.
     Test,
+    /// The same, after a search: of the suites that were watched while training, only the items that were not.
+    Unseen,
 }
 
 impl Split {
     fn file(self, domain: &DomainEvaluation) -> &Path {
         match self {
             Self::Validation => &domain.validation.value,
-            Self::Test => &domain.test.value,
+            Self::Test | Self::Unseen => &domain.test.value,
         }
+    }
+
+    /// Of how many items of a suite one is left out, the first of each; none where all are scored.
+    fn leaves_out(self, evaluation: &Evaluation, suite: &Suite, items: usize) -> Option<usize> {
+        let every = watched_every(evaluation, suite, items).filter(|_| self == Self::Unseen)?;
+        // Where all are watched there is nothing else to score.
+        (every > 1).then_some(every)
     }
 }
 
@@ -82,6 +92,29 @@ impl Items {
             SuiteKind::ChatKl => Self::Chat(items::read_chat_prompts(path)?),
             SuiteKind::InstructionFollowing => Self::Instruction(items::read_instructions(path)?),
         })
+    }
+
+    /// How many there are.
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(items) => items.len(),
+            Self::Choice(items) => items.len(),
+            Self::Chat(items) => items.len(),
+            Self::Instruction(items) => items.len(),
+        }
+    }
+
+    /// Without the first of every so many.
+    fn without(self, every: usize) -> Self {
+        fn rest<T>(items: Vec<T>, every: usize) -> Vec<T> {
+            items.into_iter().enumerate().filter(|(index, _)| index % every != 0).map(|(_, item)| item).collect()
+        }
+        match self {
+            Self::Text(items) => Self::Text(rest(items, every)),
+            Self::Choice(items) => Self::Choice(rest(items, every)),
+            Self::Chat(items) => Self::Chat(rest(items, every)),
+            Self::Instruction(items) => Self::Instruction(rest(items, every)),
+        }
     }
 
     /// Whether a model can be scored on them, with answers of at most `most` tokens.
@@ -263,7 +296,12 @@ pub(crate) fn judge(
         let name = suite.name.value.as_str();
         let most = suite.max_new_tokens.as_ref().map_or(0, |m| m.value as usize);
         let items = Items::read(suite.kind.value, &suite.path.value)?;
-        let key = of_suite(prepared, suite)?;
+        let left_out = split.leaves_out(evaluation, suite, items.len());
+        let items = match left_out {
+            Some(every) => items.without(every),
+            None => items,
+        };
+        let key = of_suite(prepared, suite, left_out)?;
         let mut chat_samples: Vec<[String; 2]> = Vec::new();
         let mut score =
             |bench: &Bench<'_, Cpu>, progress: &mut dyn FnMut(usize, usize)| -> Result<Scores, PipelineError> {
@@ -357,7 +395,7 @@ fn kept_scores(prepared: &Prepared) -> Kept<'_> {
 pub(crate) fn base_is_known(prepared: &Prepared) -> Result<Vec<bool>, PipelineError> {
     let Some(evaluation) = &prepared.recipe.evaluation else { return Ok(Vec::new()) };
     let domain = evaluation.domain.iter().map(|domain| of_domain(prepared, domain, Split::Test));
-    let keys = domain.chain(evaluation.general.iter().map(|suite| of_suite(prepared, suite)));
+    let keys = domain.chain(evaluation.general.iter().map(|suite| of_suite(prepared, suite, None)));
     keys.map(|key| Ok(kept_scores(prepared).has(Kind::Scores, &key?))).collect()
 }
 
@@ -365,9 +403,11 @@ fn of_domain(prepared: &Prepared, domain: &DomainEvaluation, split: Split) -> Re
     of_base(prepared, "domain", split.file(domain), json!(domain.labels.value))
 }
 
-fn of_suite(prepared: &Prepared, suite: &Suite) -> Result<Value, PipelineError> {
+fn of_suite(prepared: &Prepared, suite: &Suite, left_out: Option<usize>) -> Result<Value, PipelineError> {
     let most = suite.max_new_tokens.as_ref().map_or(0, |most| most.value);
-    of_base(prepared, &suite.name.value, &suite.path.value, json!([suite.kind.value.to_string(), most]))
+    let mut asked = vec![json!(suite.kind.value.to_string()), json!(most)];
+    asked.extend(left_out.map(|every| json!({"without every": every})));
+    of_base(prepared, &suite.name.value, &suite.path.value, asked.into())
 }
 
 /// What the base's scores of a suite depend on besides the base: the file as it is now, and how its items are asked.

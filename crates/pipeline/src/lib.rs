@@ -14,6 +14,7 @@ mod choice;
 mod estimate;
 mod export;
 mod files;
+mod frozen;
 mod identity;
 mod judge;
 mod packed;
@@ -31,6 +32,7 @@ mod self_data;
 mod snapshot;
 mod stage;
 mod start;
+pub mod tune;
 mod watch;
 
 pub use advice::Advice;
@@ -46,18 +48,27 @@ pub use files::find_rows;
 pub use identity::{Input, NUMERICS};
 pub use judge::{BATCH_TOKENS, Split, judge_adapter};
 pub use phases::{Phase, Phases};
-pub use plan::{BasePlan, Estimate, Plan, RatePlan, ReferencePlan, SelfPlan, StagePlan};
+pub use plan::{AsStored, BasePlan, Estimate, Plan, RatePlan, ReferencePlan, SelfPlan, StagePlan};
 pub use prepare::{Prepared, prepare};
 pub use probe::{Candidate, Probe, Probed, probe, probe_folder, probed_winner};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
-pub use run::{Event, Options, Summary, run};
+pub use run::{Event, Interrupt, Options, Summary, run};
 pub use self_data::SelfReport;
 pub use watch::General;
 
 /// Why a recipe could not be planned or run.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
+    /// A recipe is wrong.
+    #[error(transparent)]
+    Recipe(#[from] temper_recipe::RecipeErrors),
+    /// The store of a study.
+    #[error(transparent)]
+    Store(#[from] temper_search::store::StoreError),
+    /// Rules of early stopping that cannot be.
+    #[error("tune: {0}")]
+    Stopping(#[from] temper_search::stopping::StoppingError),
     /// The base could not be found or fetched.
     #[error(transparent)]
     Source(#[from] temper_model::SourceError),

@@ -7,7 +7,9 @@
 //! is there.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -34,6 +36,34 @@ use crate::start::{Start, load, load_result, result_of, start_of};
 use crate::watch::{General, WatchState};
 use crate::{PipelineError, export};
 
+/// Asks training to end after the step at hand.
+#[derive(Clone)]
+pub struct Interrupt(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Interrupt {
+    /// It asks while this says so.
+    pub fn when(asked: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(asked))
+    }
+
+    /// Whether it asks.
+    pub fn asked(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl From<&'static AtomicBool> for Interrupt {
+    fn from(flag: &'static AtomicBool) -> Self {
+        Self::when(|| flag.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Interrupt(asked: {})", self.asked())
+    }
+}
+
 /// What the caller decides, as against the recipe.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -58,13 +88,13 @@ pub struct Options {
     pub begun: Option<Instant>,
     /// When the run began, as [`Provenance`](crate::Provenance) records it: the day that a chat template prints; none: now.
     pub began: Option<String>,
-    /// Set by the caller to end training after the step at hand, with a checkpoint.
-    pub interrupt: Option<&'static AtomicBool>,
+    /// Ends training after the step at hand, with a checkpoint.
+    pub interrupt: Option<Interrupt>,
 }
 
 impl Options {
     pub(crate) fn interrupted(&self) -> bool {
-        self.interrupt.is_some_and(|flag| flag.load(Ordering::Relaxed))
+        self.interrupt.as_ref().is_some_and(Interrupt::asked)
     }
 }
 

@@ -43,9 +43,7 @@ impl Saved {
             saves.push(steps);
         }
         let kept = &saves[saves.len().saturating_sub((recipe.keep_checkpoints.value as usize).max(1))..];
-        let validated = stage.settings.eval_steps.max(1);
-        let mut bests: Vec<usize> =
-            kept.iter().map(|&step| if step == steps { steps } else { step / validated * validated }).collect();
+        let mut bests: Vec<usize> = kept.iter().map(|&step| stage.settings.last_validated(step)).collect();
         bests.dedup();
         let bests = if stage.validation.is_some() { bests.iter().filter(|&&step| step > 0).count() } else { 0 };
         // The first validation is that of the start.
@@ -63,8 +61,7 @@ impl Saved {
 
 /// Validations of a stage: before the first step, at intervals, and after the last.
 pub(crate) fn validations(stage: &PreparedStage) -> usize {
-    let (steps, every) = (stage.settings.learning_rate.steps, stage.settings.eval_steps.max(1));
-    if stage.validation.is_none() { 0 } else { 1 + steps / every + usize::from(!steps.is_multiple_of(every)) }
+    if stage.validation.is_none() { 0 } else { 1 + stage.settings.validations() }
 }
 
 /// Seconds a byte.

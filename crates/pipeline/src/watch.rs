@@ -6,7 +6,7 @@ use temper_eval::stats::{Bootstrap, DocumentLoss};
 use temper_eval::suite::{Bench, Side};
 use temper_kernels::Cpu;
 use temper_model::{Llama, Workspace};
-use temper_recipe::{Bound, Recipe, SuiteKind};
+use temper_recipe::{Bound, Evaluation, Recipe, Suite, SuiteKind};
 use temper_text::Renderer;
 use temper_train::Stop;
 
@@ -49,7 +49,7 @@ pub struct General {
     pub high: f64,
 }
 
-struct Suite {
+struct Watched {
     name: String,
     /// Where the recipe names its file.
     setting: String,
@@ -61,8 +61,17 @@ struct Suite {
 
 /// The suites that are watched, each by its first items.
 pub(crate) struct Watch {
-    suites: Vec<Suite>,
+    suites: Vec<Watched>,
     bootstrap: Bootstrap,
+}
+
+/// Of how many items of a suite one is watched, spread over the file, since neighbours often share a source; none where the suite is
+/// not watched.
+pub(crate) fn watched_every(evaluation: &Evaluation, suite: &Suite, items: usize) -> Option<usize> {
+    let most = evaluation.watch_items.value as usize;
+    let floor = evaluation.floors.iter().find(|floor| floor.suite == suite.name.value)?;
+    let watched = suite.kind.value == SuiteKind::TextLoss && matches!(floor.bound.value, Bound::MaxIncreasePercent(_));
+    (watched && most > 0).then(|| items.div_ceil(most).max(1))
 }
 
 impl Watch {
@@ -75,8 +84,7 @@ impl Watch {
             let floor = evaluation.floors.iter().find(|floor| floor.suite == suite.name.value);
             let Some(Bound::MaxIncreasePercent(percent)) = floor.map(|floor| floor.bound.value) else { continue };
             let all = items::read_text(&suite.path.value)?;
-            // Spread over the file: neighbours often share a source.
-            let every = all.len().div_ceil(most).max(1);
+            let every = watched_every(evaluation, suite, all.len()).unwrap_or(1);
             let items: Vec<TextItem> = all.into_iter().step_by(every).collect();
             let clusters = items::clusters(items.iter().map(|item| item.source.as_deref()));
             let units = clusters.as_ref().map_or(items.len(), |c| c.iter().max().map_or(0, |&last| last as usize + 1));
@@ -84,7 +92,7 @@ impl Watch {
                 // No interval can be made of one unit, so nothing could be decided.
                 continue;
             }
-            watch.suites.push(Suite {
+            watch.suites.push(Watched {
                 name: suite.name.value.clone(),
                 setting: suite.path.path.clone(),
                 items,

@@ -28,6 +28,8 @@ pub(crate) enum Shape {
     Sections(String, usize),
     /// A list of maps, or the word that stands for one.
     SectionsOr(String, &'static str),
+    /// A list of maps, or a map of maps by one of their fields.
+    Keyed(String),
     /// A map of maps under names of the user's.
     Named(String),
 }

@@ -164,6 +164,21 @@ pub(crate) fn truth() -> Kind<bool> {
     Kind { text: expected.into(), schema: json!({"type": "boolean"}), read: Box::new(read) }
 }
 
+/// A number, a truth value, a text or `null`, as JSON.
+pub(crate) fn scalar() -> Kind<Value> {
+    let expected = "a number, a truth value, a text or `null`";
+    let read = move |node: &Node, path: &str, cx: &mut Context| match (node.scalar(), &node.content) {
+        (Some(Scalar::Null), _) => Some(Value::Null),
+        (Some(Scalar::Bool), Content::Scalar { text, .. }) => Some(text.eq_ignore_ascii_case("true").into()),
+        (Some(Scalar::Integer(integer)), _) if i64::try_from(integer).is_ok() => Some(json!(integer as i64)),
+        (Some(Scalar::Number(number)), _) if number.is_finite() => Some(json!(number)),
+        (Some(Scalar::Text(text)), _) => Some(text.into()),
+        _ => cx.expected(node, path, expected, "write one value"),
+    };
+    let schema = json!({"type": ["number", "boolean", "string", "null"]});
+    Kind { text: expected.into(), schema, read: Box::new(read) }
+}
+
 /// Text that is not empty.
 pub(crate) fn text() -> Kind<String> {
     let read = |node: &Node, path: &str, cx: &mut Context| match node.scalar() {

@@ -15,10 +15,12 @@
 mod catalog;
 mod checkpoints;
 mod duration;
+mod edit;
 mod evaluation;
 mod export;
 mod field_doc;
 mod filters;
+mod frozen;
 mod kind;
 mod lora;
 mod mix;
@@ -37,13 +39,16 @@ mod settings;
 mod stage;
 mod then_full;
 mod tree;
+mod tune;
 
 pub use catalog::Catalog;
 pub use checkpoints::{Checkpoint, CheckpointKind};
 pub use duration::{Duration, Span};
+pub use edit::{EditError, edit};
 pub use evaluation::{BOOTSTRAP_SAMPLES, Bound, DomainEvaluation, Evaluation, Floor, Suite, SuiteKind, Task};
 pub use export::Export;
 pub use filters::{DataErrors, Filters, Found, Private};
+pub use frozen::FrozenWeights;
 pub use lora::{AdapterUse, InitLora, Linear, Lora, Table};
 pub use mix::{GeneralRows, GeneralSource, Mix, MixUnit, SelfData};
 pub use optimizer::{Optimizer, RateGroup};
@@ -51,9 +56,13 @@ pub use precision::Precision;
 pub use preference::{PairLoss, Preference, ReferenceModel};
 pub use problem::{Note, Place, Problem, RecipeErrors};
 pub use recipe::{Base, ModelSource, Recipe};
-pub use reference::reference;
+pub use reference::{Open, field_at, reference};
 pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
 pub use stage::{Boundary, LrScheduler, Mode, RowOrder, Stage, StageKind, Turns};
 pub use then_full::FullStart;
+pub use tune::{
+    Condition, EarlyStopping, Limit, MetricSource, SamplerKind, Searched, Sense, Sought, StudyFile, Trainer, Tune,
+    ValuesAs, is_study,
+};

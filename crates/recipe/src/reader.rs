@@ -85,6 +85,17 @@ pub(crate) struct Field<'s, 'c> {
     aliases: &'static [&'static str],
 }
 
+/// How a list of maps may be written.
+#[derive(Clone, Copy)]
+enum Many<'m> {
+    /// As a list.
+    Plain,
+    /// Or as the word that stands for a list of one map with these scalars.
+    Or(&'static str, &'m [(&'m str, &'m str)]),
+    /// Or as a map by this field.
+    Keyed(&'static str),
+}
+
 /// One of several keys of which at most one may be given.
 pub(crate) struct Alternative<T> {
     pub name: &'static str,
@@ -393,20 +404,28 @@ impl<'c> Field<'_, 'c> {
 
     /// A list of maps with at least `least` entries; left out, it is empty.
     pub fn sections<T: Read>(self, least: usize) -> Option<Vec<T>> {
-        self.list_of_maps(least, None)
+        self.maps(least, Many::Plain)
     }
 
     /// As [`sections`](Self::sections) of any number, or a word, which stands for a list of one map with these scalars.
     pub fn sections_or<T: Read>(self, word: &'static str, map: &[(&str, &str)]) -> Option<Vec<T>> {
-        self.list_of_maps(0, Some((word, map)))
+        self.maps(0, Many::Or(word, map))
     }
 
-    fn list_of_maps<T: Read>(self, least: usize, short: Option<(&'static str, &[(&str, &str)])>) -> Option<Vec<T>> {
+    fn maps<T: Read>(self, least: usize, many: Many<'_>) -> Option<Vec<T>> {
         let Self { section, name, doc, aliases } = self;
         let doc_path = format!("{}[]", section.doc_path_of(name));
-        let (kind, shape) = match short {
-            None => (format!("a list of maps, see `{doc_path}`"), Shape::Sections(doc_path.clone(), least)),
-            Some((word, map)) => {
+        let short = match many {
+            Many::Or(word, map) => Some((word, map)),
+            Many::Plain | Many::Keyed(_) => None,
+        };
+        let (kind, shape) = match many {
+            Many::Plain => (format!("a list of maps, see `{doc_path}`"), Shape::Sections(doc_path.clone(), least)),
+            Many::Keyed(key) => {
+                let kind = format!("a map of maps by `{key}`, or a list of maps, see `{doc_path}`");
+                (kind, Shape::Keyed(doc_path.clone()))
+            }
+            Many::Or(word, map) => {
                 let map: Vec<String> = map.iter().map(|(key, value)| format!("{key}: {value}")).collect();
                 let kind = format!(
                     "a list of maps, see `{doc_path}`; or the word `{word}`, short for `[{{{}}}]`",
@@ -458,6 +477,36 @@ impl<'c> Field<'_, 'c> {
             }
         }
         whole.then_some(values)
+    }
+
+    /// A list of maps, or one map in which each entry's key is what its map would have as `key`. In it a list stands for the map's
+    /// field `list`, a single value for its field `single`. Left out, it is empty.
+    pub fn keyed_sections<T: Read>(
+        self,
+        key: &'static str,
+        list: &'static str,
+        single: &'static str,
+    ) -> Option<Vec<T>> {
+        let section = &mut *self.section;
+        let ours = |entry: &&mut Entry| entry.key == self.name || self.aliases.contains(&entry.key.as_str());
+        for entry in section.entries.iter_mut().filter(ours) {
+            let place = entry.value.place.clone();
+            let Content::Map(below) = &entry.value.content else { continue };
+            let items = below.iter().map(|Entry { key: name, key_place, value }| {
+                let field =
+                    |name: &str, value: Node| Entry { key: name.to_owned(), key_place: key_place.clone(), value };
+                let content = Content::Scalar { text: name.clone(), plain: false };
+                let mut fields = vec![field(key, Node { place: key_place.clone(), content })];
+                match &value.content {
+                    Content::Map(entries) => fields.extend(entries.iter().cloned()),
+                    Content::List(_) => fields.push(field(list, value.clone())),
+                    Content::Scalar { .. } => fields.push(field(single, value.clone())),
+                }
+                Node { place: key_place.clone(), content: Content::Map(fields) }
+            });
+            entry.value = Node { place, content: Content::List(items.collect()) };
+        }
+        self.maps(0, Many::Keyed(key))
     }
 
     /// A map of maps whose keys are names of the user's; `check` looks at each. Left out, it is empty.

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::checkpoints::{Checkpoint, CheckpointKind, repeated};
 use crate::evaluation::Evaluation;
 use crate::export::Export;
+use crate::frozen::FrozenWeights;
 use crate::kind::{FOLDER_HINT, Kind, choice, integer, list, memory, run_name, text};
 use crate::mix::GeneralRows;
 use crate::precision::{Precision, precision};
@@ -18,6 +19,7 @@ use crate::reader::{Context, Read, Section, section};
 use crate::rows::is_remote;
 use crate::settings::{Setting, Settings, Valued, tree};
 use crate::stage::Stage;
+use crate::tune::Tune;
 use crate::{set, tree as yaml};
 
 section! {
@@ -35,6 +37,13 @@ section! {
             .aliases(&["dtype", "torch_dtype", "bf16"])
             .switch("bf16", ["f32", "bf16"])
             .default(precision(), Precision::F32, "decision: rounds nothing, and bf16 is faster on few processors");
+        /// How weights that are not trained lie in memory: `decoded`, as products read them; or `as_stored`, in the blocks of a GGUF in
+        /// Q8_0, Q4_0 or Q4_1, decoded by each product. The same numbers to the bit, far less memory, a slower step.
+        frozen_weights: Valued<FrozenWeights> = f.default(
+            choice(),
+            FrozenWeights::Decoded,
+            "decision: the fastest; what it maps is shared by runs",
+        );
         /// Memory that training may take, such as `8GiB`. Where a stage gives no `micro_batch_tokens`, it gets the most that fit;
         /// what does not fit at all is refused.
         memory_limit: Option<Valued<u64>> = f.aliases(&["memory"]).optional(memory());
@@ -57,6 +66,8 @@ section! {
         );
         /// How to judge the tuned model against its base.
         evaluation: Option<Evaluation> = f.section();
+        /// What `temper tune` searches, and by what it judges.
+        tune: Option<Tune> = f.section();
     }
     check |r| {
         if let Some(twice) = checkpoints.as_deref().and_then(repeated) {
@@ -262,45 +273,12 @@ impl Recipe {
     /// # Errors
     /// All problems at once, in the order of the file, the `--set` arguments after it.
     pub fn load(file: &Path, sets: &[String]) -> Result<(Self, Vec<Note>), RecipeErrors> {
-        let fail = |mut problems: Vec<Problem>| {
-            problems.sort();
-            problems.dedup();
-            RecipeErrors { file: file.to_path_buf(), problems }
-        };
-        let whole =
-            |message: String, hint: &str| fail(vec![Problem { place: Place::Whole, message, hint: hint.into() }]);
-        let bytes = std::fs::read(file)
-            .map_err(|error| whole(format!("cannot read the recipe: {error}"), "check the path and its permissions"))?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            whole(format!("not UTF-8 text, from byte {at} on"), "save the recipe as UTF-8")
-        })?;
-        let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
-        let mut cx = Context::new(folder, true);
-        match Self::read_text(&text, sets, &mut cx) {
-            Some(recipe) if cx.problems.is_empty() => Ok((recipe, cx.notes)),
-            _ => Err(fail(cx.problems)),
-        }
+        load(file, sets, Self::read, Self::DOC)
     }
 
     /// As [`load`](Self::load), from text; the problems and notes are in `cx`.
     pub(crate) fn read_text(text: &str, sets: &[String], cx: &mut Context) -> Option<Self> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let root = yaml::parse(text, None, &mut cx.problems);
-        let Some(mut root) = root else {
-            if cx.problems.is_empty() {
-                cx.problem(Place::Whole, "the recipe is empty", "begin with `name:`, `base:` and `stages:`");
-            }
-            return None;
-        };
-        for argument in sets {
-            set::apply(&mut root, argument, &mut cx.problems);
-        }
-        cx.sections.push((String::new(), Self::DOC));
-        let mut section = Section::root(cx, &root)?;
-        let recipe = Self::read(&mut section);
-        section.finish();
-        recipe
+        read_text(text, sets, cx, Self::read, Self::DOC)
     }
 
     /// The same recipe with every path absolute, so that it reads the same from any folder.
@@ -354,6 +332,58 @@ impl Recipe {
         Settings::settings(self, &mut settings);
         settings
     }
+}
+
+/// Reads a file whose top is read by `read`, with `sets` laid over it.
+pub(crate) fn load<T>(
+    file: &Path,
+    sets: &[String],
+    read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+    doc: &'static str,
+) -> Result<(T, Vec<Note>), RecipeErrors> {
+    let fail = |mut problems: Vec<Problem>| {
+        problems.sort();
+        problems.dedup();
+        RecipeErrors { file: file.to_path_buf(), problems }
+    };
+    let whole = |message: String, hint: &str| fail(vec![Problem { place: Place::Whole, message, hint: hint.into() }]);
+    let bytes = std::fs::read(file)
+        .map_err(|error| whole(format!("cannot read the recipe: {error}"), "check the path and its permissions"))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        whole(format!("not UTF-8 text, from byte {at} on"), "save the recipe as UTF-8")
+    })?;
+    let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
+    let mut cx = Context::new(folder, true);
+    match read_text(&text, sets, &mut cx, read, doc) {
+        Some(recipe) if cx.problems.is_empty() => Ok((recipe, cx.notes)),
+        _ => Err(fail(cx.problems)),
+    }
+}
+
+fn read_text<T>(
+    text: &str,
+    sets: &[String],
+    cx: &mut Context,
+    read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+    doc: &'static str,
+) -> Option<T> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let root = yaml::parse(text, None, &mut cx.problems);
+    let Some(mut root) = root else {
+        if cx.problems.is_empty() {
+            cx.problem(Place::Whole, "the recipe is empty", "begin with `name:`, `base:` and `stages:`");
+        }
+        return None;
+    };
+    for argument in sets {
+        set::apply(&mut root, argument, &mut cx.problems);
+    }
+    cx.sections.push((String::new(), doc));
+    let mut section = Section::root(cx, &root)?;
+    let recipe = read(&mut section);
+    section.finish();
+    recipe
 }
 
 /// The resolved recipe as a tree of plain values, made of [`Recipe::settings`]: itself a recipe that reads the same.

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::field_doc::{DefaultDoc, FieldDoc, sentence};
+use crate::field_doc::{DefaultDoc, FieldDoc, Shape, sentence};
+use crate::kind::closest;
 use crate::reader::Context;
 use crate::recipe::Recipe;
 use crate::settings::plain;
@@ -26,6 +27,11 @@ evaluation:
   domain: {task: classification, validation: b, test: d, labels: [x, y]}
   general: [{name: s, kind: chat_kl, path: e}, {name: t, kind: instruction_following, path: f}]
   floors: {s: {max_kl: 1}}
+tune:
+  space: {stages.0.learning_rate: {low: 1e-5, high: 1e-2, log: true, when: {stages.0.mode: lora}}}
+  objectives: {loss: minimize}
+  constraints: {seconds: 10}
+  trainer: {command: [train], steps: 1}
 ";
 
 /// A field with all the defaults it can have.
@@ -76,6 +82,51 @@ pub(crate) fn section_of(key: &str) -> Option<String> {
     let sections: Vec<&String> = rows.map(|(row, _)| &row.section).collect();
     let outer = sections.iter().min_by_key(|section| section.len())?;
     sections.iter().all(|section| section.starts_with(outer.as_str())).then(|| (*outer).clone())
+}
+
+/// A field of the recipe that a search may leave open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Open {
+    /// Its path, by its own name: `stages.0.learning_rate`.
+    pub path: String,
+    /// Whether it holds whole numbers; none where it holds no number.
+    pub whole: Option<bool>,
+}
+
+/// The field at a path, as `--set` takes it; an alias becomes its own name.
+///
+/// # Errors
+/// What to do about it, where there is no such field.
+pub fn field_at(path: &str) -> Result<Open, String> {
+    let dotted = path.replace('[', ".").replace(']', "");
+    let segments: Vec<&str> = dotted.split('.').collect();
+    let Some((name, above)) = segments.split_last() else { return Err("name a field".to_owned()) };
+    // A list's place is `[]` in the reference.
+    let section = above.iter().fold(String::new(), |path, segment| match segment.parse::<usize>() {
+        Ok(_) => path + "[]",
+        Err(_) if path.is_empty() => (*segment).to_owned(),
+        Err(_) => format!("{path}.{segment}"),
+    });
+    let rows = &read().rows;
+    let here = || rows.iter().map(|(row, _)| row).filter(|row| row.section == section);
+    let Some(row) = here().find(|row| row.name == *name || row.aliases.contains(name)) else {
+        if let Some(word) = closest(name, here().map(|row| row.name)) {
+            return Err(format!("did you mean `{}`?", [above, &[word]].concat().join(".")));
+        }
+        return Err(match section_of(name) {
+            Some(section) => format!("`{name}` belongs in `{section}`, as in stages.0.{name}"),
+            None => "docs/recipe.md lists all fields; places in a list count from 0".to_owned(),
+        });
+    };
+    let Shape::Value(schema) = &row.shape else {
+        return Err(format!("`{path}` is a section: name a field in it"));
+    };
+    let whole = match schema["type"].as_str() {
+        Some("integer") => Some(true),
+        Some("number") => Some(false),
+        _ => None,
+    };
+    Ok(Open { path: [above, &[row.name]].concat().join("."), whole })
 }
 
 /// The reference of the recipe as Markdown, the content of `docs/recipe.md`.

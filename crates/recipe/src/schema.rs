@@ -79,6 +79,8 @@ fn value(all: &Reference, field: &FieldDoc, defaults: &[DefaultDoc]) -> Value {
         Shape::SectionsOr(path, word) => {
             json!({"anyOf": [{"const": word}, {"type": "array", "items": section(all, path)}]})
         }
+        // Under a key each is a map without that field, or a value or list that stands for one of its fields.
+        Shape::Keyed(path) => json!({"anyOf": [{"type": "array", "items": section(all, path)}, {"type": "object"}]}),
         Shape::Named(path) => json!({"type": "object", "additionalProperties": section(all, path)}),
     };
     let mut text = sentence(field.doc);

@@ -4,7 +4,7 @@
 //! [`RunFolder::write_report`] makes `report.html`: no scripts, no network, no fonts of its own, light and dark, printable.
 //! [`RunFolder::write_cards`] makes the `README.md` of `adapter/` and `merged/`.
 //!
-//! [`rows_page`] shows rows of data token by token.
+//! [`rows_page`] shows rows of data token by token; [`study`] is what a search came to, as a page and as text.
 //!
 //! The way: `folder` reads; `answer`, `intervals`, `averages`, `curves`, `items`, `findings` and `provenance` each make one part of
 //! the page; `page` puts them into `template/report.html`, which escapes every text; `card` fills `template/card.md`. Numbers
@@ -24,6 +24,7 @@ mod number;
 mod page;
 mod provenance;
 mod rows;
+pub mod study;
 
 pub use averages::point_rows;
 pub use error::ReportError;

@@ -65,6 +65,39 @@ pub fn scientific(value: f64) -> String {
     minus(format!("{mantissa}e{exponent}"))
 }
 
+/// Any measurement or setting in about four digits: "0.8123", "1,024", "3e−4", "∞".
+pub fn short(value: f64) -> String {
+    let size = value.abs();
+    if value.is_infinite() {
+        return if value > 0.0 { "∞".to_owned() } else { format!("{MINUS}∞") };
+    }
+    if value != 0.0 && (!(1e-3..1e6).contains(&size) || value.is_nan()) {
+        return scientific(value);
+    }
+    let decimals = if size > 0.0 { (3.0 - size.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
+    let text = fixed(value, decimals);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// A measurement with as many decimals as its neighbours in a column; what is too large or not finite as [`short`].
+pub fn fixed(value: f64, decimals: usize) -> String {
+    if !value.is_finite() || value.abs() >= 1e6 {
+        return short(value);
+    }
+    let text = format!("{:.decimals$}", value.abs());
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let sign = if value < 0.0 && text.contains(|digit| ('1'..='9').contains(&digit)) { MINUS } else { "" };
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{sign}{}{point}{fraction}", count(whole))
+}
+
+/// The decimals that give the middle one of `values` four digits.
+pub fn decimals(values: &[f64]) -> usize {
+    let mut sizes: Vec<f64> = values.iter().map(|v| v.abs()).filter(|size| size.is_finite() && *size > 0.0).collect();
+    sizes.sort_by(f64::total_cmp);
+    sizes.get(sizes.len() / 2).map_or(0, |middle| (3.0 - middle.log10().floor()).clamp(0.0, 6.0) as usize)
+}
+
 /// Passes over a file: "0.30".
 pub fn epochs(epochs: f64) -> String {
     format!("{epochs:.2}")
@@ -196,6 +229,12 @@ mod tests {
         assert_eq!([loss(1.23456), loss(f64::NAN), signed_loss(-0.5)], ["1.235", "NaN", "−0.500"]);
         assert_eq!([bytes(3 << 20), bytes(3 << 30)], ["3 MiB", "3.00 GiB"]);
         assert_eq!([duration(59.4), duration(125.0), duration(3720.0)], ["59 s", "2 min 05 s", "1 h 02 min"]);
+        let shorts = [0.0, 0.81234, 12.346, 1024.0, -0.0123456, 3e-4, 123_456.7, 2.5e9, 0.5, -3.0].map(short);
+        let expected = ["0", "0.8123", "12.35", "1,024", "−0.01235", "3e−4", "123,457", "2.5e9", "0.5", "−3"];
+        assert_eq!(shorts, expected);
+        assert_eq!([fixed(2.67, 3), fixed(-0.0001, 2), fixed(1234.5, 1)], ["2.670", "0.00", "1,234.5"]);
+        assert_eq!((decimals(&[2.6, 2.7, 4e7]), decimals(&[43.0, f64::NAN]), decimals(&[])), (3, 2, 0));
+        assert_eq!([short(f64::NAN), short(f64::NEG_INFINITY)], ["NaN", "−∞"]);
         assert_eq!(typeset("loss -4.0 % (-5 to -3), pre-2"), "loss −4.0 % (−5 to −3), pre-2");
         let accuracy = Style::of(Metric::Accuracy);
         assert_eq!((accuracy.value(0.6428), accuracy.signed(-0.0262)), ("64.3 %".to_owned(), "−2.6".to_owned()));

@@ -28,6 +28,30 @@ pub fn to_json_pretty<T: Serialize + ?Sized>(value: &T) -> Result<String, RunErr
     Ok(text)
 }
 
+/// Reads JSON as Python's `json` writes it: `NaN`, `Infinity` and `-Infinity` stand bare in it, which JSON does not know. They become
+/// the texts `"NaN"`, `"Infinity"`, `"-Infinity"`, as [`to_json`] writes them. None where it is no JSON even so.
+pub fn from_python_json(text: &str) -> Option<serde_json::Value> {
+    if let Ok(value) = serde_json::from_str(text) {
+        return Some(value);
+    }
+    let mut quoted = String::with_capacity(text.len() + 16);
+    let (mut rest, mut within) = (text, false);
+    while let Some(character) = rest.chars().next() {
+        let word = ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| !within && rest.starts_with(word));
+        if let Some(word) = word {
+            quoted.extend(["\"", word, "\""]);
+            rest = &rest[word.len()..];
+            continue;
+        }
+        let escaped = if within && character == '\\' { rest[1..].chars().next().map_or(0, char::len_utf8) } else { 0 };
+        within ^= character == '"';
+        let (taken, left) = rest.split_at(character.len_utf8() + escaped);
+        quoted.push_str(taken);
+        rest = left;
+    }
+    serde_json::from_str(&quoted).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -88,5 +112,13 @@ mod tests {
     fn a_map_with_keys_that_are_not_text_is_refused() {
         let map = BTreeMap::from([((1, 2), 3)]);
         assert!(matches!(to_json(&map), Err(RunError::Json { .. })));
+    }
+
+    #[test]
+    fn bare_numbers_of_python_are_read_and_texts_are_left_alone() {
+        let read = |text: &str| from_python_json(text).map(|value| value.to_string());
+        assert_eq!(read(r#"{"a": NaN, "b": [-Infinity, 1]}"#).unwrap(), r#"{"a":"NaN","b":["-Infinity",1]}"#);
+        assert_eq!(read(r#"{"x \" NaN": Infinity}"#).unwrap(), r#"{"x \" NaN":"Infinity"}"#);
+        assert_eq!(read("NaNa"), None);
     }
 }

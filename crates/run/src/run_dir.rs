@@ -115,7 +115,14 @@ impl RunDir {
     }
 }
 
-fn move_aside(path: &Path) -> Result<(), RunError> {
+/// Moves a folder aside to `NAME.1`, `NAME.2`, .., the first free number; nothing where there is none.
+///
+/// # Errors
+/// [`RunError::Io`].
+pub fn move_aside(path: &Path) -> Result<(), RunError> {
+    if !path.exists() {
+        return Ok(());
+    }
     let name = path.file_name().ok_or_else(|| RunError::NoName { path: path.to_path_buf() })?;
     let mut number = 1u64;
     let aside = loop {

@@ -68,7 +68,7 @@ impl ScalarLog {
     }
 }
 
-const PREFIX: &str = "events.out.tfevents.";
+pub(crate) const PREFIX: &str = "events.out.tfevents.";
 
 fn wall_time() -> f64 {
     // A clock before 1970 gives 0: TensorBoard orders by step.
@@ -155,11 +155,11 @@ fn record(data: &[u8]) -> Vec<u8> {
 }
 
 /// A CRC of data that holds CRCs is weak, so the stored one is rotated and shifted.
-fn masked(crc: u32) -> u32 {
+pub(crate) fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-fn crc32c(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = crc_table();
     !bytes.iter().fold(!0, |crc, &byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])
 }

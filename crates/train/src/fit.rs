@@ -24,11 +24,32 @@ pub struct FitSettings {
     pub optimizer: OptimizerSettings,
     /// Validation after every so many steps, and after the last.
     pub eval_steps: usize,
+    /// Validation after these steps, in place of every `eval_steps`; empty: by `eval_steps`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub eval_at: Vec<usize>,
     /// When to end early.
     pub stops: StopSettings,
     /// What is minimised over preference pairs; none to predict tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preference: Option<PreferenceSettings>,
+}
+
+impl FitSettings {
+    /// Whether the validation loss is computed after that step, the last one aside.
+    pub fn is_validated(&self, step: usize) -> bool {
+        if self.eval_at.is_empty() { step.is_multiple_of(self.eval_steps.max(1)) } else { self.eval_at.contains(&step) }
+    }
+
+    /// The last step up to `step` after which the validation loss is computed; 0 where there is none.
+    pub fn last_validated(&self, step: usize) -> usize {
+        (1..=step).rev().find(|&step| step == self.learning_rate.steps || self.is_validated(step)).unwrap_or(0)
+    }
+
+    /// How often the validation loss is computed after the start.
+    pub fn validations(&self) -> usize {
+        let steps = self.learning_rate.steps;
+        (1..=steps).filter(|&step| step == steps || self.is_validated(step)).count()
+    }
 }
 
 /// The micro-batches of a step or a validation.
@@ -222,7 +243,7 @@ impl<'m, D: Device> Fit<'m, D> {
         };
         self.state.step = number;
         self.state.stopped = self.state.watch.hear_step(outcome.loss());
-        let due = number == steps || number.is_multiple_of(self.settings.eval_steps.max(1));
+        let due = number == steps || self.settings.is_validated(number);
         self.state.validation_due = due && !self.validation.is_empty() && self.state.stopped.is_none();
         Ok(Some(Progress::Step(StepReport {
             step: number,

@@ -17,6 +17,7 @@ fn settings(peak: f64) -> FitSettings {
         optimizer: AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 }
             .into(),
         eval_steps: 2,
+        eval_at: Vec::new(),
         stops: StopSettings { early_stopping_patience: 0, early_stopping_threshold: 0.0, flat_gain: 0.0 },
         preference: None,
     }

@@ -80,6 +80,12 @@ impl PreparedStage {
         Ok(Batches::Tokens(micro_batches(&rows, self.micro_batch_tokens)))
     }
 
+    /// Whether it trains adapters over the base itself.
+    pub fn trains_over_base(&self) -> bool {
+        let merged = self.adapter.as_ref().is_some_and(|adapter| adapter.merge);
+        self.of == 0 && self.after_lora.is_none() && matches!(self.tuning, Tuning::Lora(_)) && !merged
+    }
+
     /// Tokens of the largest micro-batch: a row longer than `micro_batch_tokens` stands alone.
     pub fn workspace_tokens(&self) -> usize {
         let longest = |source: &Source| source.examples.longest();
@@ -319,6 +325,7 @@ fn fit_settings(stage: &Stage, optimizer: OptimizerSettings, steps: usize) -> Fi
         },
         optimizer,
         eval_steps: stage.eval_steps.as_ref().map_or(usize::MAX, |e| e.value as usize),
+        eval_at: Vec::new(),
         stops: StopSettings {
             early_stopping_patience: stage.early_stopping_patience.as_ref().map_or(0, |p| p.value as usize),
             early_stopping_threshold: stage.early_stopping_threshold.as_ref().map_or(0.0, |t| t.value),

@@ -1,0 +1,82 @@
+"""Both sides: a study of one problem by one method, trial after trial."""
+
+import json
+import subprocess
+import time
+
+
+def temper(program, sampler, problem, trials, seed, startup=0):
+    """Asks the `ask_tell` example of temper-search. Gives what was told, and the seconds of each ask and tell."""
+    child = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def request(**what):
+        child.stdin.write(json.dumps(what) + "\n")
+        child.stdin.flush()
+        return json.loads(child.stdout.readline())
+
+    request(study={
+        "sampler": sampler, "seed": seed, "budget": trials, "parameters": problem.parameters,
+        "objectives": ["minimize"] * problem.objectives,
+        "constraints": [f"c{index}" for index in range(problem.constraints)],
+    })  # fmt: skip
+    told, seconds = [], []
+    try:
+        for _ in range(trials):
+            asked = time.perf_counter()
+            answer = request(ask={})
+            asked = time.perf_counter() - asked
+            if "exhausted" in answer:
+                break
+            values, constraints = problem.evaluate(answer["point"])
+            begun = time.perf_counter()
+            request(tell={"number": answer["number"], "values": values, "constraints": constraints})
+            seconds.append(asked + time.perf_counter() - begun)
+            told.append((values, constraints))
+    finally:
+        child.stdin.close()
+        child.wait()
+    return told, seconds
+
+
+def optuna_sampler(name, seed, constraints):
+    import optuna
+
+    kept = {"constraints_func": lambda trial: trial.user_attrs["constraints"]} if constraints else {}
+    makers = {
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed, **kept),
+        "multivariate": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True, **kept),
+        "gp": lambda: optuna.samplers.GPSampler(seed=seed, **kept),
+    }
+    return makers[name]()
+
+
+def optuna(sampler, problem, trials, seed):
+    """Asks Optuna, in memory."""
+    import warnings
+
+    import optuna as peer
+
+    warnings.simplefilter("ignore")
+    peer.logging.set_verbosity(peer.logging.ERROR)
+    study = peer.create_study(
+        directions=["minimize"] * problem.objectives, sampler=optuna_sampler(sampler, seed, problem.constraints)
+    )
+    distributions = {}
+    for parameter in problem.parameters:
+        domain = parameter["domain"]
+        kind = peer.distributions.IntDistribution if domain["type"] == "int" else peer.distributions.FloatDistribution
+        distributions[parameter["name"]] = kind(domain["low"], domain["high"], log=domain["log"])
+    told, seconds = [], []
+    for _ in range(trials):
+        begun = time.perf_counter()
+        trial = study.ask(distributions)
+        asked = time.perf_counter() - begun
+        values, constraints = problem.evaluate(trial.params)
+        begun = time.perf_counter()
+        if problem.constraints:
+            trial.set_user_attr("constraints", constraints)
+        study.tell(trial, values)
+        seconds.append(asked + time.perf_counter() - begun)
+        told.append((values, constraints))
+    return told, seconds
