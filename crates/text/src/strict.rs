@@ -1,5 +1,6 @@
-//! JSON in which no field is given twice, however deep it lies, and of no more values than a row may have. `serde_json` takes the
-//! last of two fields of one name, so that the first would be lost and nobody told.
+//! JSON in which no field is given twice, however deep it lies, no number loses digits, and of no more values than a row may have.
+//! `serde_json` takes the last of two fields of one name, and makes a float of a whole number of more than 64 bits; nobody would be
+//! told what was lost.
 
 use std::cell::Cell;
 use std::fmt;
@@ -24,8 +25,7 @@ pub fn too_many_values() -> String {
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     let text =
         std::str::from_utf8(bytes).map_err(|e| format!("not UTF-8 from byte {} of the row", e.valid_up_to() + 1))?;
-    let left = Cell::new(VALUES);
-    read(text, |parser| parser.deserialize_map(Fields { left: &left }))
+    read(text, |parser, met| parser.deserialize_map(Fields { met }))
 }
 
 /// Reads a value that lies in a text of a row.
@@ -33,15 +33,53 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
 /// # Errors
 /// As [`object`].
 pub fn value(text: &str) -> Result<Value, String> {
-    let left = Cell::new(VALUES);
-    read(text, |parser| Any { left: &left }.deserialize(parser))
+    read(text, |parser, met| Any { met }.deserialize(parser))
+}
+
+/// The first whole number of a JSON text that has more than 64 bits: the parser makes a float of it, which keeps its first digits.
+fn beyond_64_bits(text: &str) -> Option<&str> {
+    let (mut rest, mut quoted) = (text, false);
+    while let Some(at) = rest.find(['"', '\\', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
+        let from = &rest[at..];
+        let of_number = |c: char| matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-');
+        let end = match from.as_bytes()[0] {
+            b'\\' => 2,
+            b'"' => {
+                quoted = !quoted;
+                1
+            }
+            _ if quoted => 1,
+            _ => from.find(|c| !of_number(c)).unwrap_or(from.len()),
+        };
+        let number = &from[..end];
+        let whole = number.len() > 1 && number.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit());
+        if whole && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
+            return Some(number);
+        }
+        rest = &from[end..];
+    }
+    None
 }
 
 type Parser<'t> = serde_json::Deserializer<serde_json::de::StrRead<'t>>;
 
-fn read<'t, T>(text: &'t str, one: impl FnOnce(&mut Parser<'t>) -> serde_json::Result<T>) -> Result<T, String> {
+fn read<'t, T>(text: &'t str, one: impl FnOnce(&mut Parser<'t>, &Met) -> serde_json::Result<T>) -> Result<T, String> {
+    let met = Met { left: Cell::new(VALUES), large: Cell::new(false) };
     let mut parser = serde_json::Deserializer::from_str(text);
-    one(&mut parser).and_then(|one| parser.end().map(|()| one)).map_err(|error| without_line(&error))
+    let read =
+        one(&mut parser, &met).and_then(|one| parser.end().map(|()| one)).map_err(|error| without_line(&error))?;
+    match met.large.get().then(|| beyond_64_bits(text)).flatten() {
+        Some(number) => Err(format!("{number} has more than 64 bits and would lose digits\nhint: write it as a text")),
+        None => Ok(read),
+    }
+}
+
+/// What was met on the way.
+struct Met {
+    /// Values that the row may still have.
+    left: Cell<usize>,
+    /// Whether a float may be a whole number that was too large.
+    large: Cell<bool>,
 }
 
 /// The parser counts lines from the row's own start: its "line 1" would mislead, its column is right.
@@ -57,9 +95,8 @@ fn without_line(error: &serde_json::Error) -> String {
 
 /// An object.
 #[derive(Clone, Copy)]
-struct Fields<'l> {
-    /// Values that the row may still have.
-    left: &'l Cell<usize>,
+struct Fields<'m> {
+    met: &'m Met,
 }
 
 impl<'de> Visitor<'de> for Fields<'_> {
@@ -72,7 +109,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            let value = map.next_value_seed(Any { left: self.left })?;
+            let value = map.next_value_seed(Any { met: self.met })?;
             if fields.contains_key(&name) {
                 return Err(A::Error::custom(format!("field `{name}` is given twice")));
             }
@@ -84,16 +121,16 @@ impl<'de> Visitor<'de> for Fields<'_> {
 
 /// A value of any kind.
 #[derive(Clone, Copy)]
-struct Any<'l> {
-    left: &'l Cell<usize>,
+struct Any<'m> {
+    met: &'m Met,
 }
 
 impl<'de> DeserializeSeed<'de> for Any<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let left = self.left.get().checked_sub(1).ok_or_else(|| D::Error::custom(too_many_values()))?;
-        self.left.set(left);
+        let left = self.met.left.get().checked_sub(1).ok_or_else(|| D::Error::custom(too_many_values()))?;
+        self.met.left.set(left);
         deserializer.deserialize_any(self)
     }
 }
@@ -122,6 +159,7 @@ impl<'de> Visitor<'de> for Any<'_> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        self.met.large.set(self.met.large.get() || value.abs() >= i64::MAX as f64);
         Ok(value.into())
     }
 
@@ -142,6 +180,28 @@ impl<'de> Visitor<'de> for Any<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
-        Fields { left: self.left }.visit_map(map).map(Value::Object)
+        Fields { met: self.met }.visit_map(map).map(Value::Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_kept_or_refused() {
+        for text in [
+            r#"[18446744073709551615, -9223372036854775808, 6.02e23, 1e30, 12345678901234567890.5, -0.1]"#,
+            r#"{"12345678901234567890123": "\"12345678901234567890123", "n": 1e19}"#,
+        ] {
+            assert!(value(text).is_ok(), "{text}");
+        }
+        for (text, number) in [
+            (r#"{"a": "\\", "n": [1, 18446744073709551616]}"#, "18446744073709551616"),
+            (r#"{"n": -9223372036854775809}"#, "-9223372036854775809"),
+        ] {
+            let problem = format!("{number} has more than 64 bits and would lose digits");
+            assert!(value(text).unwrap_err().starts_with(&problem), "{text}");
+        }
     }
 }
