@@ -80,6 +80,15 @@ pub fn beside_optuna(script: &str, args: &[&str], more: &[(&str, PathBuf)]) -> R
     check(driver.args(args))
 }
 
+/// The samplers beside Optuna on problems with known answers: `bench/search/run.py` writes `bench/results/search-SUITE-DATE.md`.
+/// It needs no shipped binary: the library's own example asks and tells.
+pub fn search(args: &[&str]) -> Result<()> {
+    check(cargo()?.args(["build", "--release", "--package", "temper-search", "--example", "ask_tell"]))?;
+    let ask = built("examples/ask_tell")?;
+    let python = python("search", "bench/search/requirements.txt")?;
+    check(program(python)?.arg("bench/search/run.py").args(args).arg("--ask").arg(ask))
+}
+
 /// Options of a driver and the paths that they name.
 type Paths = Vec<(&'static str, PathBuf)>;
 

@@ -36,6 +36,9 @@ usage: cargo xtask TASK
                            (ARGS go to bench/data/run.py; `bench data --help` lists them)
   bench store [ARGS...]    milliseconds of a trial in the store beside Optuna's, on SQLite and PostgreSQL -> bench/results/
                            (ARGS go to bench/search/optuna_speed.py; `bench store --help` lists them)
+  bench search SUITE [ARGS...]
+                           samplers beside Optuna on problems with known answers -> bench/results/; SUITE: bbob, mixint,
+                           constrained, zdt or speed (ARGS go to bench/search/run.py; `bench search --help` lists them)
   fuzz [SECONDS] [TARGET]  our own readers of rows, recipes and GGUF files, fed what no writer writes (fuzz/README.md)
   e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
@@ -93,6 +96,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["e2e", "avx512", rest @ ..] => e2e::avx512(rest),
         ["e2e", "cube", rest @ ..] => e2e::cube(rest),
         ["e2e", "wheel"] => e2e::wheel(),
+        ["bench", "search", rest @ ..] => bench::search(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["asset-path"] => {
             println!("{}", cache::test_model()?.display());

@@ -39,7 +39,7 @@ pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
 pub use checkpoints::Skipped;
-pub use checks::{check_stage, stage_rules};
+pub use checks::{check_stage, stage_rows};
 pub use choice::Choice;
 pub use estimate::{RunEstimate, measure_products, measure_training, parameters, training_memory};
 pub use export::{Form, export_model};

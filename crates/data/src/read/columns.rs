@@ -15,7 +15,7 @@ use arrow_schema::DataType;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::arrow::{Messages, before_footer};
+use super::arrow::{CONTINUES, Messages, before_footer};
 use super::limits::{COLUMNS, LONGEST, caught, too_long};
 use super::{CHUNK, Chunk, Raw, Records, parquet, unreadable};
 use crate::error::DataError;
@@ -35,21 +35,23 @@ pub(super) enum Container {
 }
 
 impl Container {
-    /// By the first bytes; a stream has none of its own, so its ending tells.
+    /// By the first bytes. A stream begins with those of any message, which no text begins with; in its older form it has none of
+    /// its own, so its ending tells.
     pub fn of(first: &[u8], ending: &str) -> Option<Self> {
         if first.starts_with(b"PAR1") || ending == "parquet" {
             Some(Self::Parquet)
         } else if first.starts_with(b"ARROW1") {
             Some(Self::ArrowFile)
         } else {
-            matches!(ending, "arrow" | "feather" | "ipc").then_some(Self::ArrowStream)
+            let told = first.starts_with(&CONTINUES.to_le_bytes()) || matches!(ending, "arrow" | "feather" | "ipc");
+            told.then_some(Self::ArrowStream)
         }
     }
 }
 
 pub(super) struct Columns<'a> {
     path: &'a Path,
-    batches: Batches,
+    batches: Batches<'a>,
     /// The batch that is read, and its next row.
     batch: Option<(RecordBatch, usize)>,
     rows: usize,
@@ -64,6 +66,11 @@ impl<'a> Columns<'a> {
         Self::of(path, container, Bytes::from(bytes), Cursor::new)
     }
 
+    /// Of a stream of messages, as it comes.
+    pub fn of_stream(path: &'a Path, stream: impl Read + 'a) -> Self {
+        Self { path, batches: Box::new(Messages::new(stream)), batch: None, rows: 0 }
+    }
+
     fn of<C: ChunkReader + 'static, R: Read + Seek + 'static>(
         path: &'a Path,
         container: Container,
@@ -76,14 +83,14 @@ impl<'a> Columns<'a> {
     }
 }
 
-type Batches = Box<dyn Iterator<Item = Result<RecordBatch, String>>>;
+type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch, String>> + 'a>;
 
 /// The batches of a container that lies in `whole`; `stream` reads that from its start.
 fn batches<C: ChunkReader + 'static, R: Read + Seek + 'static>(
     container: Container,
     whole: C,
     stream: impl FnOnce(C) -> R,
-) -> Result<Batches, String> {
+) -> Result<Batches<'static>, String> {
     Ok(match container {
         Container::Parquet => {
             let batches = parquet::batches(whole).map_err(|error| error.to_string())?;

@@ -1,15 +1,21 @@
 //! The sampler that is taken where none is named.
 
+use super::gp::measured;
+use super::seen::seen;
 use super::{Ask, GpSampler, GridSampler, Sampler, TpeSampler};
 use crate::space::Point;
 
 /// Chooses by what the study is: every point where the budget has room for all of them, a Gaussian process while trials are few
-/// enough for one, the Parzen estimator after that. Measured in `docs/decisions/0024-samplers.md`.
+/// enough for one, the Parzen estimator after that. Of the former every third trial is the Parzen estimator's, too: it goes where
+/// good trials lie also when the function is not smooth, which a process takes for noise. Measured in
+/// `docs/decisions/0024-samplers.md`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AutoSampler;
 
 /// Beyond as many trials a Gaussian process takes more than about a second an ask, and does not see all of them.
 const TRIALS: usize = 300;
+/// Of as many trials one is the Parzen estimator's.
+const TURN: u64 = 3;
 /// Beyond as many parameters its lengths can hardly be learned from as many trials.
 const PARAMETERS: usize = 40;
 
@@ -46,5 +52,10 @@ fn choice(ask: &Ask<'_>) -> (Box<dyn Sampler>, String) {
         let why = format!("auto: {trials} trials are more than the {TRIALS} that gp is for");
         return (Box::new(TpeSampler::default()), why);
     }
-    (Box::new(GpSampler::default()), format!("auto: learns most from up to {TRIALS} trials"))
+    let gp = GpSampler::default();
+    if ask.number % TURN == TURN - 1 && measured(&seen(ask.history)) >= gp.startup(ask) {
+        let tpe = TpeSampler { startup: 0, ..TpeSampler::default() };
+        return (Box::new(tpe), "auto: every third trial, beside gp, for what is not smooth".to_owned());
+    }
+    (Box::new(gp), format!("auto: learns most from up to {TRIALS} trials"))
 }

@@ -21,7 +21,7 @@ pub(super) enum Gain {
     /// By how much a loss is below the best one so far.
     Improvement { model: Model, best: f64 },
     /// By how much the volume that two losses dominate grows.
-    Volume { models: [Model; 2], steps: Steps },
+    Volume { models: Box<[Model; 2]>, steps: Steps },
 }
 
 /// The edge of what two losses dominate: strips along the first loss, each with the second loss above which all is dominated.

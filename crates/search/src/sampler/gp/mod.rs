@@ -17,23 +17,26 @@ use super::start::start;
 use super::{Ask, Sampler};
 use crate::space::Point;
 
-pub(super) fn tune(name: &str, default: f64) -> f64 {
-    std::env::var(format!("T_{name}")).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
-/// Fits a smooth function to what was seen, says of every point how good it may be, and takes the most hopeful.
-#[derive(Clone, Copy, Debug)]
+/// Fits smooth functions to what was seen, says of every point how good it may be, and takes the most hopeful.
+///
+/// - One objective: the expected improvement over the best there is by the model, in logarithms (Ament et al., 2023). Two: the
+///   expected growth of the dominated volume, exact. More: one weighting of them for each trial (ParEGO).
+/// - Constraints have models of their own; what is hoped for is multiplied by the probability that all hold, and while no trial
+///   holds them, that probability is all that is sought.
+/// - A pruned trial, or a paused or running one that has reported, is as good as its last report or the middle of the complete
+///   ones, whichever is worse; a failed one is as bad as the worst and breaks every constraint; one under way of which nothing is
+///   known is believed to be what the model expects.
+/// - Choices are alike or not; whole numbers and steps are modelled at their values, and left from value to value; a parameter
+///   that is not active is a place of its own beside its values.
+/// - Priors count as an expectation that fades with the number of trials.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct GpSampler {
-    /// Trials with a result before it begins; until then points fill the space evenly. None: one more than parameters, at least 5.
+    /// Trials with a result before it begins; until then points fill the space evenly. None: one more than
+    /// parameters, at least 8.
     pub startup: Option<usize>,
 }
 
-impl Default for GpSampler {
-    fn default() -> Self {
-        Self { startup: None }
-    }
-}
-
+const LEAST: usize = 8;
 /// Trials that a model is made of at the most: the time for one grows with the cube.
 const MOST: usize = 300;
 
@@ -63,12 +66,14 @@ impl Sampler for GpSampler {
 }
 
 impl GpSampler {
-    fn startup(&self, ask: &Ask<'_>) -> usize {
-        self.startup.unwrap_or((ask.history.space().parameters().len() + 1).max(tune("INIT", 8.0) as usize))
+    /// Trials with a result before the first model.
+    pub(super) fn startup(&self, ask: &Ask<'_>) -> usize {
+        self.startup.unwrap_or((ask.history.space().parameters().len() + 1).max(LEAST))
     }
 }
 
-fn measured(all: &[Seen<'_>]) -> usize {
+/// How many trials have told something.
+pub(super) fn measured(all: &[Seen<'_>]) -> usize {
     all.iter().filter(|seen| seen.measured.is_some()).count()
 }
 
@@ -166,7 +171,7 @@ fn gain(
             };
             let corner = reference(&points.iter().map(|point| point.to_vec()).collect::<Vec<_>>());
             let steps = Steps::new(&front, [corner[0], corner[1]]);
-            Some(Gain::Volume { models: [fit(first)?, fit(second)?], steps })
+            Some(Gain::Volume { models: Box::new([fit(first)?, fit(second)?]), steps })
         }
         many => {
             // ParEGO (Knowles, 2006): the worst of the weighted losses and a little of all, with other weights at each ask.

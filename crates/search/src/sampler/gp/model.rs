@@ -23,16 +23,18 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    pub(super) fn of(parameters: usize) -> Self {
-        Self {
-            length: (super::tune("LEN", -0.3) + 0.5 * (parameters as f64).ln(), super::tune("LENSD", 1.0)),
-            noise: (super::tune("NOISE", -10.0), super::tune("NOISESD", 3.0)),
-        }
+    fn of(parameters: usize) -> Self {
+        Self { length: (-0.3 + 0.5 * (parameters as f64).ln(), 1.0), noise: (-10.0, 3.0) }
     }
 }
 
 const LENGTHS: (f64, f64) = (-4.0, 6.0);
 const NOISES: (f64, f64) = (-18.0, 1.0);
+/// The logarithm of a noise that is a fifth of all there is.
+const NOISY: f64 = -1.5;
+/// Steps down from each start, and from the best of where these lead.
+const FIRST_STEPS: usize = 8;
+const STEPS: usize = 30;
 /// The variance is shrunk a little towards 1, that of standardised values: as if so many values more had been seen.
 const VARIANCE_COUNT: f64 = 2.0;
 
@@ -68,13 +70,15 @@ impl Model {
         let likelihood = Likelihood::new(kinds, rows, values);
         let expected = likelihood.expected;
         let bounds: Vec<(f64, f64)> = kinds.iter().map(|_| LENGTHS).chain(std::iter::once(NOISES)).collect();
-        let starts = [expected.length.0, expected.length.0 - 1.5];
-        let steps = super::tune("FITSTEPS", 40.0) as usize;
-        let found = starts.iter().map(|length| {
-            let start: Vec<f64> = kinds.iter().map(|_| *length).chain(std::iter::once(expected.noise.0)).collect();
-            descend(&mut |place, slope| likelihood.cost(place, slope), &start, &bounds, steps)
+        let (length, noise) = (expected.length.0, expected.noise.0);
+        let mut cost = |place: &[f64], slope: &mut [f64]| likelihood.cost(place, slope);
+        // As expected; a rougher function; a smooth one under noise. Whichever is most likely after some steps is gone on with.
+        let begun = [(length, noise), (length - 1.5, noise), (length, NOISY)].map(|(length, noise)| {
+            let start: Vec<f64> = kinds.iter().map(|_| length).chain(std::iter::once(noise)).collect();
+            descend(&mut cost, &start, &bounds, FIRST_STEPS)
         });
-        let (place, _) = found.min_by(|a, b| a.1.total_cmp(&b.1))?;
+        let (place, _) = begun.into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
+        let (place, _) = descend(&mut cost, &place, &bounds, STEPS);
         let (ln_noise, ln_lengths) = place.split_last()?;
         Self::with(
             kinds,
@@ -123,11 +127,6 @@ impl Model {
     /// The rows.
     pub(super) fn rows(&self) -> &[Vec<f64>] {
         &self.rows
-    }
-
-    /// Lengths, by parameter.
-    pub(super) fn lengths(&self) -> Vec<f64> {
-        self.hyper.ln_lengths.iter().map(|length| length.exp()).collect()
     }
 
     /// What is known at a point, without slopes.
@@ -277,7 +276,7 @@ mod tests {
     fn data(count: usize) -> (Vec<Kind>, Vec<Vec<f64>>, Vec<f64>) {
         let random = Random::new(3, "test");
         let row = |i: u64| {
-            let third = if i % 3 == 0 { f64::NAN } else { random.unit(4 * i + 2) };
+            let third = if i.is_multiple_of(3) { f64::NAN } else { random.unit(4 * i + 2) };
             vec![random.unit(4 * i), random.below(4 * i + 1, 3) as f64, third]
         };
         let rows: Vec<Vec<f64>> = (0..count as u64).map(row).collect();

@@ -1,18 +1,18 @@
 //! Values as a Gaussian process can take them.
 
-/// Losses on a scale on which their differences matter alike: the logarithm of what a loss is above the best, beside the middle
-/// of all. What is no finite number is as bad as the worst that is; none where nothing is finite.
+/// Losses on a scale on which their differences matter alike: the logarithm of how far a loss is above the best, in units of how
+/// far the middle one is, so that what is far behind is all one. What is no finite number is as bad as the worst that is; none
+/// where nothing is finite.
 pub(super) fn losses(values: &[f64]) -> Option<Vec<f64>> {
     let mut finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     finite.sort_by(f64::total_cmp);
     let (best, worst) = (*finite.first()?, *finite.last()?);
     let held = values.iter().map(|value| if value.is_nan() { worst } else { value.clamp(best, worst) });
-    let middle = quantile(&finite, super::tune("OUTQ", 0.5)) - best;
-    let scale = super::tune("OUT", 0.3) * middle;
-    if super::tune("OUT", 0.3) <= 0.0 || scale <= 0.0 {
-        return Some(standard(held.collect()));
+    let unit = quantile(&finite, 0.5) - best;
+    if unit > 0.0 && unit.is_finite() {
+        return Some(standard(held.map(|value| ((value - best) / unit).ln_1p()).collect()));
     }
-    Some(standard(held.map(|value| ((value - best) / scale).ln_1p()).collect()))
+    Some(standard(held.collect()))
 }
 
 /// A constraint on a scale on which 0 stays 0 and both sides are told apart by their orders (as SCBO does: Eriksson and Poloczek,

@@ -18,8 +18,7 @@ const STEPS: usize = 30;
 const SMOOTH: u64 = 50;
 
 /// Points of the space by rising hope, the best first: the best of many drawn points, and from there up along the slope in the
-/// floats and from value to value in everything else. `leaders` are coordinates of the best trials, `lengths` how far each
-/// parameter reaches.
+/// floats and from value to value in everything else. `leaders` are coordinates of the best trials;
 pub(super) fn highest(
     space: &Space,
     acquisition: &Acquisition<'_>,

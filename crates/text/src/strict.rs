@@ -1,4 +1,5 @@
-//! JSON in which no field is given twice, however deep it lies, and of no more values than a row may have.
+//! JSON in which no field is given twice, however deep it lies, and of no more values than a row may have. `serde_json` takes the
+//! last of two fields of one name, so that the first would be lost and nobody told.
 
 use std::cell::Cell;
 use std::fmt;
@@ -6,10 +7,21 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::limits::{VALUES, too_many_values};
+/// Values of a row (texts, numbers, lists, objects), each of which takes some 72 bytes in memory.
+pub const VALUES: usize = 1 << 20;
+
+/// What is said of a row that has more than [`VALUES`].
+pub fn too_many_values() -> String {
+    format!(
+        "more than {VALUES} values (texts, numbers, lists, objects), expected a row of a conversation or a document"
+    )
+}
 
 /// Reads an object, which is a row.
-pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+///
+/// # Errors
+/// What is wrong, with its column.
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     let text =
         std::str::from_utf8(bytes).map_err(|e| format!("not UTF-8 from byte {} of the row", e.valid_up_to() + 1))?;
     let left = Cell::new(VALUES);
@@ -17,7 +29,10 @@ pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
 }
 
 /// Reads a value that lies in a text of a row.
-pub(crate) fn value(text: &str) -> Result<Value, String> {
+///
+/// # Errors
+/// As [`object`].
+pub fn value(text: &str) -> Result<Value, String> {
     let left = Cell::new(VALUES);
     read(text, |parser| Any { left: &left }.deserialize(parser))
 }
