@@ -56,9 +56,22 @@ pub fn rows(args: &[&str]) -> Result<()> {
     drive("bench/rows/run.py", args, || Ok(vec![("--peer-python", peers_python()?), ("--base", test_model()?)]))
 }
 
+/// Rates and arms: `bench/ladder/run.py` writes `bench/results/ladder-DATE.md` and a picture.
+pub fn ladder(args: &[&str]) -> Result<()> {
+    drive("bench/ladder/run.py", args, alone)
+}
+
 /// Rows to packed batches beside `datasets` and `transformers`: `bench/data/run.py` writes `bench/results/data-DATE.md`.
 pub fn data(args: &[&str]) -> Result<()> {
     drive("bench/data/run.py", args, || Ok(vec![("--peer-python", peers_python()?)]))
+}
+
+/// The samplers beside Optuna on problems with known answers: `bench/search/run.py` writes `bench/results/search-SUITE-DATE.md`.
+/// It needs no shipped binary: the library's own example asks and tells.
+pub fn search(args: &[&str]) -> Result<()> {
+    check(cargo()?.args(["build", "--release", "--package", "temper-search", "--example", "ask_tell"]))?;
+    let python = python("search", "bench/search/requirements.txt")?;
+    check(program(python)?.arg("bench/search/run.py").args(args).arg("--ask").arg(built("examples/ask_tell")?))
 }
 
 /// Trials in the store beside Optuna's: `bench/search/optuna_speed.py` writes `bench/results/store-DATE.md`.
@@ -78,15 +91,6 @@ pub fn beside_optuna(script: &str, args: &[&str], more: &[(&str, PathBuf)]) -> R
         }
     }
     check(driver.args(args))
-}
-
-/// The samplers beside Optuna on problems with known answers: `bench/search/run.py` writes `bench/results/search-SUITE-DATE.md`.
-/// It needs no shipped binary: the library's own example asks and tells.
-pub fn search(args: &[&str]) -> Result<()> {
-    check(cargo()?.args(["build", "--release", "--package", "temper-search", "--example", "ask_tell"]))?;
-    let ask = built("examples/ask_tell")?;
-    let python = python("search", "bench/search/requirements.txt")?;
-    check(program(python)?.arg("bench/search/run.py").args(args).arg("--ask").arg(ask))
 }
 
 /// Options of a driver and the paths that they name.

@@ -228,7 +228,7 @@ fn a_named_format_wins_over_what_the_fields_tell_and_columns_give_names() {
     );
 
     let columns: BTreeMap<String, String> = [("text".to_owned(), "body".to_owned())].into();
-    let options = ReadOptions { format: Some(Format::Text), columns };
+    let options = ReadOptions { format: Some(Format::Text), columns, ..ReadOptions::default() };
     let error = parse_rows(Path::new("rows.jsonl"), text.as_bytes(), &options).unwrap_err().to_string();
     assert!(error.contains("field `text` is there, and `columns` says that `body` is meant"), "{error}");
     let loaded = parse_rows(Path::new("rows.csv"), b"body,id\n\"a\nb\",7\n", &options).unwrap();

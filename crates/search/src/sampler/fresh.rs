@@ -48,3 +48,35 @@ fn moved(space: &Space, coordinates: &[f64], count: u64, random: Random) -> Vec<
     }
     to
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::goals::Goals;
+    use crate::history::History;
+    use crate::space::Parameter;
+    use crate::trial::Trial;
+
+    #[test]
+    fn a_taken_point_gives_way_to_one_beside_it() {
+        let parameters = vec![
+            Parameter::new("a", Domain::int(0, 9)),
+            Parameter::new("b", Domain::int(0, 9)),
+            Parameter::new("c", Domain::choice(["x", "y"])),
+        ];
+        let space = Space::new(parameters, vec![], vec![]).unwrap();
+        let mut history = History::new(space.clone(), Goals::minimize("loss"));
+        let taken = [0.05, 0.55, 1.0];
+        history.put(Trial::new(0, space.point(&taken)));
+        let ask = Ask { history: &history, number: 1, seed: 1, budget: None };
+        for draw in 0..20 {
+            let random = Random::new(draw, "test");
+            let at = space.coordinates(&untried_near(&ask, &taken, random).unwrap());
+            let steps = ((at[0] - taken[0]).abs() + (at[1] - taken[1]).abs()) * 10.0;
+            let moved = steps + f64::from(at[2] != taken[2]);
+            assert!(0.5 < moved && moved < 2.5, "{at:?}");
+        }
+        let free = space.point(&[0.95, 0.05, 0.0]);
+        assert_eq!(untried_near(&ask, &[0.95, 0.05, 0.0], Random::new(1, "test")), Some(free));
+    }
+}

@@ -177,3 +177,74 @@ pub(super) fn reference(points: &[Vec<f64>]) -> Vec<f64> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::goals::{Direction, Objective};
+    use crate::space::{Domain, Parameter, Point, Space};
+    use crate::trial::Report;
+
+    /// Trials of one parameter: state, step of the last report, values, constraint.
+    fn history(trials: &[(State, u64, &[f64], f64)]) -> History {
+        let space = Space::new(vec![Parameter::new("x", Domain::float(0.0, 1.0))], vec![], vec![]).unwrap();
+        let objective = |index| Objective { name: format!("o{index}"), direction: Direction::Minimize };
+        let axes = trials.iter().map(|(_, _, values, _)| values.len()).max().unwrap_or(1);
+        let goals = Goals { objectives: (0..axes).map(objective).collect(), constraints: vec!["c".into()] };
+        let mut history = History::new(space, goals);
+        for (number, (state, step, values, constraint)) in trials.iter().enumerate() {
+            let measured = Measured { values: values.to_vec(), constraints: vec![*constraint] };
+            let known = !values.is_empty();
+            let reports = vec![Report::new(*step, measured.clone())];
+            let whole = matches!(state, State::Complete | State::Pruned);
+            history.put(Trial {
+                state: *state,
+                reports: if known { reports } else { vec![] },
+                result: (known && whole).then_some(measured),
+                ..Trial::new(number as u64, Point::from([("x".into(), 0.5.into())]))
+            });
+        }
+        history
+    }
+
+    #[test]
+    fn better_are_the_feasible_then_the_whole_then_those_that_came_further() {
+        let history = history(&[
+            (State::Pruned, 1, &[0.1], 0.0),
+            (State::Complete, 9, &[5.0], 0.0),
+            (State::Complete, 9, &[0.0], 2.0),
+            (State::Paused, 3, &[7.0], 0.0),
+            (State::Failed, 9, &[], 0.0),
+            (State::Complete, 9, &[f64::NAN], 0.0),
+            (State::Running, 3, &[6.0], -1.0),
+            (State::Running, 0, &[], 0.0),
+            (State::Complete, 9, &[1.0], 0.5),
+            (State::Complete, 9, &[-1.0], f64::NAN),
+        ]);
+        let all = seen(&history);
+        assert_eq!(best(&all, 99), [1, 5, 6, 3, 0, 8, 2, 9]);
+        assert_eq!(best(&all, 2), [1, 5]);
+        assert_eq!(all[7].standing, Standing::Pending);
+        assert_eq!(all[4].standing, Standing::Failed);
+    }
+
+    #[test]
+    fn of_several_objectives_fronts_come_in_order_and_the_last_by_what_it_covers() {
+        let whole = |values: &'static [f64]| (State::Complete, 9, values, 0.0);
+        let history = history(&[
+            whole(&[4.0, 4.0]),
+            whole(&[0.0, 3.0]),
+            whole(&[0.1, 2.9]),
+            whole(&[1.0, 1.0]),
+            whole(&[3.0, 0.0]),
+            whole(&[5.0, 5.0]),
+        ]);
+        let all = seen(&history);
+        assert_eq!(best(&all, 6)[..4], [1, 2, 3, 4]);
+        assert_eq!(best(&all, 6)[4..], [0, 5]);
+        // The one in the middle covers the most; of the two beside each other one is enough.
+        let three = best(&all, 3);
+        assert_eq!(three[0], 3);
+        assert!(three.contains(&4) && !(three.contains(&1) && three.contains(&2)), "{three:?}");
+    }
+}

@@ -135,7 +135,7 @@ fn optuna_5260_pruned_and_failed_trials_with_several_objectives() {
                 let measured = Measured { values, constraints: vec![-1.0] };
                 let few = Measured { values: vec![0.5], constraints: vec![] };
                 let trial = Trial::new(number, point);
-                let report = |measured: &Measured| vec![Report { step: 1 + number % 3, measured: measured.clone() }];
+                let report = |measured: &Measured| vec![Report::new(1 + number % 3, measured.clone())];
                 history.put(match number % 6 {
                     0 => Trial { state: State::Pruned, reports: report(&measured), result: Some(measured), ..trial },
                     1 => Trial { state: State::Pruned, reports: report(&few), result: Some(few), ..trial },
@@ -313,6 +313,27 @@ fn a_prior_is_followed_first_and_left_where_it_is_wrong() {
         };
         assert!(near(0.8, 0.8, 0..8) >= 4, "{sampler}: the prior is not followed");
         assert!(near(0.1, 0.8, 40..50) >= 5, "{sampler}: a wrong prior is not left");
+    }
+}
+
+/// Trials under way, of which nothing is known yet, push others away from where they are.
+#[test]
+fn trials_under_way_are_kept_away_from() {
+    for sampler in ["tpe", "gp"] {
+        let mut history = History::new(units(&["x", "y"]), goals(1, 0));
+        study(sampler, &mut history, 25, |point| {
+            (vec![(number(point, "x") - 0.5).powi(2) + (number(point, "y") - 0.5).powi(2)], vec![])
+        });
+        let mut apart = f64::INFINITY;
+        let mut under_way: Vec<(f64, f64)> = Vec::new();
+        for number in 25..33 {
+            let point = named(sampler).unwrap().suggest(&ask(&history, number)).unwrap();
+            let at = (self::number(&point, "x"), self::number(&point, "y"));
+            apart = under_way.iter().map(|one| (one.0 - at.0).hypot(one.1 - at.1)).fold(apart, f64::min);
+            under_way.push(at);
+            history.put(Trial::new(number, point));
+        }
+        assert!(apart > 1e-3, "{sampler}: {apart}");
     }
 }
 

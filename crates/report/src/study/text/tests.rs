@@ -38,7 +38,7 @@ fn history() -> History {
         trial.state = state;
         if state != State::Failed {
             let step = if state == State::Complete { 400 } else { 100 };
-            trial.reports.push(Report { step, measured: measured.clone() });
+            trial.reports.push(Report::new(step, measured.clone()));
         }
         trial.result = matches!(state, State::Complete | State::Pruned).then_some(measured);
         history.put(trial);

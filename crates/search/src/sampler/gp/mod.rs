@@ -36,6 +36,7 @@ pub struct GpSampler {
     pub startup: Option<usize>,
 }
 
+/// The least of them: fewer say nothing of a function's shape.
 const LEAST: usize = 8;
 /// Trials that a model is made of at the most: the time for one grows with the cube.
 const MOST: usize = 300;
@@ -77,7 +78,7 @@ pub(super) fn measured(all: &[Seen<'_>]) -> usize {
     all.iter().filter(|seen| seen.measured.is_some()).count()
 }
 
-/// Points by rising hope; none where no model can be made.
+/// Points, the most hopeful first; none where no model can be made.
 fn hopeful(ask: &Ask<'_>, all: &[Seen<'_>], random: Random) -> Option<Vec<Vec<f64>>> {
     let space = ask.history.space();
     let (order, data) = data(all);

@@ -53,3 +53,30 @@ fn spread(values: &[f64]) -> (f64, f64) {
     let square = values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count;
     (mean, if square > 1e-24 * (1.0 + mean * mean) { square.sqrt() } else { 1.0 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_keep_their_order_and_what_is_no_number_is_the_worst() {
+        let modelled = losses(&[3.0, f64::NAN, 1.0, f64::INFINITY, 1e6, f64::NEG_INFINITY]).unwrap();
+        assert!(modelled.iter().all(|value| value.is_finite()));
+        assert!(modelled[2] < modelled[0] && modelled[0] < modelled[4]);
+        assert_eq!((modelled[1], modelled[3], modelled[5]), (modelled[4], modelled[4], modelled[2]));
+        assert_eq!(losses(&[2.0, 2.0, 2.0]).unwrap(), [0.0; 3]);
+        assert_eq!(losses(&[f64::NAN, f64::INFINITY]), None);
+    }
+
+    #[test]
+    fn a_constraint_holds_on_its_new_scale_where_it_held_before() {
+        let values = [-1e6, -0.1, 0.0, 1e-3, 5.0, f64::NAN, f64::NEG_INFINITY, f64::INFINITY];
+        let (modelled, zero) = constraint(&values);
+        for (value, modelled) in values.iter().zip(&modelled) {
+            assert!(modelled.is_finite());
+            assert_eq!(*value <= 0.0, *modelled <= zero + 1e-12, "{value}");
+        }
+        let (modelled, zero) = constraint(&[f64::NAN, f64::NAN]);
+        assert!(modelled.iter().all(|value| *value > zero));
+    }
+}

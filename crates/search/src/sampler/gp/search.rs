@@ -17,8 +17,8 @@ const STEPS: usize = 30;
 /// Numbers of more values than this are gone up along a slope, as if they were floats.
 const SMOOTH: u64 = 50;
 
-/// Points of the space by rising hope, the best first: the best of many drawn points, and from there up along the slope in the
-/// floats and from value to value in everything else. `leaders` are coordinates of the best trials;
+/// Points of the space, the most hopeful first: the best of many drawn points, and from there up along the slope in the
+/// floats and from value to value in everything else. `leaders` are coordinates of the best trials.
 pub(super) fn highest(
     space: &Space,
     acquisition: &Acquisition<'_>,
