@@ -18,23 +18,37 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from driver import measured  # noqa: E402
+import kinds  # noqa: E402
+from driver import free_path, measured  # noqa: E402
 from machine import BUSY_CORES, processor  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-# Planned / happened within this is what we promise.
-PROMISE = 0.25
+# Planned / happened within this is what we promise; of memory, within the second.
+PROMISE, MEMORY_PROMISE = 0.25, 0.10
 
+SHORT = ["stages.0.max_steps=6", "stages.0.warmup_steps=2", "stages.0.eval_steps=3", "evaluation=null"]
+FULL = [
+    *SHORT, "stages.0.mode=full", "stages.0.lora_rank=null", "stages.0.lora_alpha=null", "stages.0.target_modules=null",
+    "stages.0.learning_rate=1e-4", "stages.0.min_lr=0",
+]
+# Changes of the recipe; a case of another recipe names it first.
 CASES = {
     "icd10, 10 steps": ["stages.0.max_steps=10", "stages.0.warmup_steps=2", "stages.0.eval_steps=5"],
     "icd10, 10 steps, no judgement": [
         "stages.0.max_steps=10", "stages.0.warmup_steps=2", "stages.0.eval_steps=5", "evaluation=null",
     ],
-    "icd10, full rank, 6 steps, no judgement": [
-        "stages.0.mode=full", "stages.0.lora_rank=null", "stages.0.lora_alpha=null", "stages.0.target_modules=null",
-        "stages.0.max_steps=6", "stages.0.warmup_steps=2", "stages.0.eval_steps=3", "stages.0.learning_rate=1e-4",
-        "stages.0.min_lr=0", "evaluation=null",
+    "icd10, full rank, 6 steps, no judgement": FULL,
+    "full rank, recomputed": [*FULL, "stages.0.activation_checkpointing=true"],
+    "Muon": [*FULL, "stages.0.optimizer=muon"],
+    "LoRA, then full rank": [
+        *SHORT, "stages.0.mode=lora_then_full", "stages.0.max_steps=4", "stages.0.eval_steps=2", "stages.0.min_lr=0",
     ],
+    "DoRA": [*SHORT, "stages.0.use_dora=true"],
+    "a table trained": [*SHORT, "stages.0.modules_to_save=[embed_tokens]"],
+    "frozen weights as stored": [*SHORT, "frozen_weights=as_stored"],
+    "frozen weights as stored, judged": ["stages.0.max_steps=2", "stages.0.warmup_steps=1", "frozen_weights=as_stored"],
+    "continued pre-training": ["cpt"],
+    "preferences": ["dpo"],
 }
 
 
@@ -45,14 +59,22 @@ def checked(command):
     return done.stdout
 
 
-def plan(args, sets):
+def recipe_of(args, case, aside):
+    """The recipe of a case, and the options that change it."""
+    changes = CASES[case]
+    if changes[0] in ("cpt", "dpo"):
+        return kinds.recipe(changes[0], aside), []
+    return args.recipe, [word for value in changes for word in ("--set", value)]
+
+
+def plan(args, recipe, sets):
     start = time.monotonic()
-    plan = json.loads(checked([args.temper, "plan", args.recipe, "--json", *sets]))
+    plan = json.loads(checked([args.temper, "plan", str(recipe), "--json", *sets]))
     return plan, time.monotonic() - start
 
 
-def measured_run(args, sets, folder):
-    command = [args.temper, "run", args.recipe, "--json", "--no-cache", "--output", str(folder), *sets]
+def measured_run(args, recipe, sets, folder):
+    command = [args.temper, "run", str(recipe), "--json", "--no-cache", "--output", str(folder), *sets]
     return measured(command, cwd=ROOT, allowed=(0, 4))
 
 
@@ -102,15 +124,15 @@ def main():
     parser.add_argument("--results", default=str(ROOT / "bench/results"))
     args = parser.parse_args()
 
-    out, worst = [], 0.0
+    out, worst, worst_memory = [], 0.0, 0.0
     for case in args.case or list(CASES):
-        sets = [word for value in CASES[case] for word in ("--set", value)]
-        before, took = plan(args, sets)
         with tempfile.TemporaryDirectory() as aside:
+            recipe, sets = recipe_of(args, case, aside)
+            before, took = plan(args, recipe, sets)
             folder = pathlib.Path(aside) / "run"
-            taken = measured_run(args, sets, folder)
+            taken = measured_run(args, recipe, sets, folder)
             real = happened(folder, taken.peak_anon_bytes)
-        after, _ = plan(args, sets)
+            after, _ = plan(args, recipe, sets)
         first, second = planned(before), planned(after)
         busy = ""
         if taken.others_cores > BUSY_CORES:
@@ -121,24 +143,27 @@ def main():
             if not value:
                 continue
             ratio = first[what] / value
-            if what in ("time in all, s", "memory, MiB", "disk, MiB"):
+            if what == "memory, MiB":
+                worst_memory = max(worst_memory, abs(ratio - 1))
+            elif what in ("time in all, s", "disk, MiB"):
                 worst = max(worst, abs(ratio - 1))
             elif what in ("steps", "tokens", "trained tokens") and first[what] != value:
                 sys.exit(f"{case}: {what}: planned {first[what]}, happened {value}")
             out.append(f"| {what} | {first[what]:,.0f} | {second[what]:,.0f} | {value:,.0f} | {ratio:.2f} |")
         out.append("")
         print("\n".join(out[-(len(real) + 7):]), flush=True)
-    kept = "kept" if worst <= PROMISE else "NOT kept"
+    said = lambda kept: "kept" if kept else "NOT kept"  # noqa: E731
+    kept, of_memory = said(worst <= PROMISE), said(worst_memory <= MEMORY_PROMISE)
     head = [
         f"# Estimates against what happened, {datetime.date.today()}", "",
         f"{processor()[0]}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
         f"{checked([args.temper, '--version']).strip()}; {args.recipe}.",
-        f"Furthest off in time in all, memory or disk: {100 * worst:.0f} %; the promise of {100 * PROMISE:.0f} % was {kept}.", "",
+        f"Furthest off in time in all or disk: {100 * worst:.0f} %; the promise of {100 * PROMISE:.0f} % was {kept}. In "
+        f"memory: {100 * worst_memory:.0f} %; the promise of {100 * MEMORY_PROMISE:.0f} % was {of_memory}.", "",
     ]
-    path = pathlib.Path(args.results) / f"estimates-{datetime.date.today()}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = free_path(pathlib.Path(args.results), "estimates", datetime.date.today())
     path.write_text("\n".join(head + out))
-    print(f"wrote {path}; the promise was {kept}")
+    print(f"wrote {path}; the promise was {kept}, of memory {of_memory}")
 
 
 if __name__ == "__main__":

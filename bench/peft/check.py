@@ -1,7 +1,8 @@
 """What a run of Temper wrote, loaded and run by Hugging Face transformers + PEFT.
 
 usage: check.py --base MODEL.gguf --adapter DIR --merged DIR --golden GOLDEN.json [--temper PATH]
-`cargo xtask e2e peft` calls it with --base, --golden and --temper; the folders are `adapter/` and `merged/` of one run.
+`cargo xtask e2e peft` calls it with --base, --golden and --temper; the folders are `adapter/` and `merged/` of one run, which it
+makes for each kind of adapter where none is given.
 
 All in f32 on the CPU. `--golden` holds what the reference tool said of the base: `plain` and `chat` (text, input_ids,
 loss, top5) and `tokenizer_cases` (text, ids). Each check prints what it compared; all run, then the exit status says
@@ -9,7 +10,8 @@ whether one failed.
 
   tokenizer   the exported tokenizer, loaded as AutoTokenizer does: the golden ids, no token added, end of turn, chat text
   base        the GGUF as transformers dequantises it gives the golden loss and next tokens
-  adapter     PEFT finds exactly the tensors it expects, and the adapter does change the model
+  adapter     PEFT finds exactly the tensors it expects, and the adapter does change the model; DoRA's lengths and tables
+              that were trained whole (`modules_to_save`) are among them where the adapter's configuration names them
   merged      last-position logits of the merged folder equal those of base + adapter, merged by PEFT and rounded to
               the dtype that the folder stores
   answer      greedy text of `temper generate`, on base + adapter and on the merged folder, equals the peer's
@@ -96,6 +98,15 @@ def check_adapter_file(model, adapter):
     expected = {name: tuple(tensor.shape) for name, tensor in peft.get_peft_model_state_dict(model).items()}
     wrong = sorted(set(stored.items()) ^ set(expected.items()))
     report("adapter", not wrong, f"{len(stored)} tensors, names and shapes as PEFT's" + (f": {wrong[:4]}" if wrong else ""))
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    lengths = [name for name in stored if "lora_magnitude_vector" in name]
+    layers = sum(name.endswith("lora_A.weight") for name in stored)
+    report("adapter", len(lengths) == (layers if config["use_dora"] else 0),
+           f"use_dora: {config['use_dora']}, {len(lengths)} vectors of lengths for {layers} adapted modules")  # fmt: skip
+    tables = config["modules_to_save"] or []
+    found = [name for name in stored if "lora_" not in name]
+    named = all(any(f".{table}." in name for name in found) for table in tables) and len(found) == len(tables)
+    report("adapter", named, f"modules_to_save: {tables}, whole tensors: {found}")
 
 
 def stored_dtype(folder):

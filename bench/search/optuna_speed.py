@@ -25,7 +25,7 @@ import optuna
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from driver import free_path, heading  # noqa: E402
-from machine import about_machine, about_temper, busy_seconds  # noqa: E402
+from machine import about_machine, busy_seconds, first_line_of  # noqa: E402
 from optuna_databases import postgres, postgres_server, sqlite  # noqa: E402
 
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / "results"
@@ -74,6 +74,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     started = datetime.datetime.now()
+    commit = first_line_of(["git", "describe", "--always", "--dirty", "--abbrev=12"])
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     table, counts, busiest = [], [], 0.0
@@ -102,7 +103,8 @@ def main():
                 table.append(f"| {places[0].kind} | {name} | {' | '.join(cells)} |")
     lines = heading("A trial in the store", started, busiest)
     lines += [
-        f"- Temper: {about_temper(None)}", f"- Optuna {optuna.__version__}, Python {platform.python_version()}",
+        f"- Temper: commit {commit}, {first_line_of(['rustc', '--version'])}, release profile",
+        f"- Optuna {optuna.__version__}, Python {platform.python_version()}",
         f"- Machine: {about_machine()}",
         f"- Trials in the study: {min(counts)} to {max(counts)}; {args.rounds} rounds of {args.each} trials a side, alternating; random draws on both sides",
         "", "Milliseconds, median (quartiles):", "",

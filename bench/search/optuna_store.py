@@ -180,7 +180,7 @@ def pictures(place, args):
                 page.on("pageerror", lambda error: failed.append(str(error)))
                 page.on("response", lambda answer: failed.append(f"{answer.status} {answer.url}") if answer.status >= 500 else None)
                 page.goto(f"{home}/dashboard/studies/{study}", wait_until="networkidle", timeout=180_000)
-                page.wait_for_selector(".js-plotly-plot .main-svg", timeout=180_000)
+                page.wait_for_selector(".scatterlayer .trace .point", state="attached", timeout=180_000)
                 page.screenshot(path=args.out / f"{place.kind.lower()}-{name}.png")
                 page.goto(f"{home}/dashboard/studies/{study}/trials", wait_until="networkidle", timeout=180_000)
                 page.wait_for_selector("text=Trial 0", timeout=180_000)

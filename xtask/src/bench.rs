@@ -56,6 +56,11 @@ pub fn rows(args: &[&str]) -> Result<()> {
     drive("bench/rows/run.py", args, || Ok(vec![("--peer-python", peers_python()?), ("--base", test_model()?)]))
 }
 
+/// Rates and arms: `bench/ladder/run.py` writes `bench/results/ladder-DATE.md` and a picture.
+pub fn ladder(args: &[&str]) -> Result<()> {
+    drive("bench/ladder/run.py", args, alone)
+}
+
 /// Rows to packed batches beside `datasets` and `transformers`: `bench/data/run.py` writes `bench/results/data-DATE.md`.
 pub fn data(args: &[&str]) -> Result<()> {
     drive("bench/data/run.py", args, || Ok(vec![("--peer-python", peers_python()?)]))

@@ -11,16 +11,47 @@ use crate::bench::{beside_optuna, shipped_binary};
 use crate::cache::{folder, fresh_venv, gemma as gemma_file, peers_python, python, test_database, test_model};
 use crate::command::{cargo, check, output, program, root};
 
-/// The adapter and the merged model of a run, loaded and run by transformers + PEFT: `bench/peft/check.py`.
+/// The kinds of adapters that PEFT reads, as changes of the small run.
+const ADAPTERS: [(&str, &[&str]); 4] = [
+    ("lora", &[]),
+    ("rslora", &["stages.0.use_rslora=true"]),
+    ("dora", &["stages.0.use_dora=true"]),
+    ("tables", &["stages.0.modules_to_save=[embed_tokens, lm_head]"]),
+];
+
+/// The adapter and the merged model of a run, loaded and run by transformers + PEFT: `bench/peft/check.py`. Of a small run of
+/// each kind of adapter, or of the run whose folders are given.
 pub fn peft(args: &[&str]) -> Result<()> {
-    let mut peer = program(peers_python()?)?;
-    peer.arg("bench/peft/check.py");
-    if !args.contains(&"--help") {
-        peer.arg("--temper").arg(shipped_binary()?);
-        peer.arg("--base").arg(test_model()?);
-        peer.args(["--golden", "tests/golden/smollm2/smollm2_ref.json"]);
+    let peer = |folders: Option<&Path>| {
+        let mut peer = program(peers_python()?)?;
+        peer.arg("bench/peft/check.py");
+        if !args.contains(&"--help") {
+            peer.arg("--temper").arg(shipped_binary()?);
+            peer.arg("--base").arg(test_model()?);
+            peer.args(["--golden", "tests/golden/smollm2/smollm2_ref.json"]);
+        }
+        if let Some(run) = folders {
+            peer.arg("--adapter").arg(run.join("adapter")).arg("--merged").arg(run.join("merged"));
+        }
+        check(peer.args(args))
+    };
+    if args.iter().any(|arg| ["--help", "--adapter", "--merged"].contains(arg)) {
+        return peer(None);
     }
-    check(peer.args(args))
+    let folder = scratch("peft")?;
+    for (kind, changes) in ADAPTERS {
+        println!("xtask: {kind}");
+        let own = folder.join(kind);
+        fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
+        let mut run = program(shipped_binary()?)?;
+        run.args(["run", "--no-cache", "--set", "evaluation=null"]).arg(small_recipe(&own)?);
+        for change in changes {
+            run.args(["--set", change]);
+        }
+        check(&mut run)?;
+        peer(Some(&own.join("run")))?;
+    }
+    Ok(())
 }
 
 /// The tiny models of `tests/golden/architectures`, read and written by Temper, loaded by transformers: `make.py --check` there.
@@ -133,6 +164,20 @@ pub fn trl(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// The pages that the tests of `temper-report` make of made-up studies, in a browser: `bench/report/check.py`.
+pub fn study(args: &[&str]) -> Result<()> {
+    let scratch = scratch("study")?;
+    let mut tests = cargo()?;
+    tests.args(["test", "--release", "--package", "temper-report", "--test", "study"]);
+    check(tests.env("TEMPER_STUDY_PAGES", &scratch))?;
+    for name in ["whole", "large", "one", "none", "empty"] {
+        let mut browser = program(python("report", "bench/report/requirements.txt")?)?;
+        browser.arg("bench/report/check.py").arg("--report").arg(scratch.join(format!("{name}.html")));
+        check(browser.arg("--out").arg(scratch.join(name)).args(args))?;
+    }
+    Ok(())
+}
+
 /// The tests of temper-kernels on an emulated processor with AVX-512: `bench/avx512/check.py`.
 pub fn avx512(args: &[&str]) -> Result<()> {
     let mut emulation = program(python("avx512", "bench/avx512/requirements.txt")?)?;
@@ -177,9 +222,8 @@ fn scratch(name: &str) -> Result<PathBuf> {
 const INTERRUPTED: i32 = 3;
 const REFUSED: i32 = 4;
 
-/// Eight steps on the rows of `data/tests`, stopped and resumed on the way, then judged. A verdict of so few rows says
-/// nothing, so any is taken.
-fn small_run(folder: &Path) -> Result<PathBuf> {
+/// The recipe of eight steps on the rows of `data/tests`, in `folder`; its run goes to `folder/run`.
+fn small_recipe(folder: &Path) -> Result<PathBuf> {
     let rows = root()?.join("data/tests");
     let (rows, output) = (rows.display(), folder.join("run"));
     let recipe = format!(
@@ -214,7 +258,12 @@ evaluation:
     );
     let file = folder.join("recipe.yaml");
     fs::write(&file, recipe).with_context(|| format!("cannot write {}", file.display()))?;
-    let binary = shipped_binary()?;
+    Ok(file)
+}
+
+/// The small recipe, stopped and resumed on the way, then judged. A verdict of so few rows says nothing, so any is taken.
+fn small_run(folder: &Path) -> Result<PathBuf> {
+    let (file, output, binary) = (small_recipe(folder)?, folder.join("run"), shipped_binary()?);
     let mut run = program(&binary)?.args(["run", "--no-cache"]).arg(&file).spawn().context("cannot start temper")?;
     // Ctrl-C after a few steps, so that the run folder is that of a run which was stopped and went on.
     let metrics = output.join("metrics.jsonl");

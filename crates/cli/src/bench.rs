@@ -9,8 +9,10 @@ mod trials;
 use std::time::Instant;
 
 use temper_data::{MicroBatch, Target};
-use temper_kernels::{Cpu, Device, FrozenWeight, PackedWeights};
-use temper_model::{LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Tuning, WeightsError, Workspace};
+use temper_kernels::{Cpu, Device, Encoding, FrozenWeight, PackedWeights, Precision};
+use temper_model::{
+    LINEAR_MODULES, Llama, LlamaConfig, LoraSettings, Purpose, Stored, Tuning, WeightsError, Workspace,
+};
 use temper_run::Random;
 use temper_train::{AdamWSettings, Optimizer, step};
 
@@ -61,8 +63,20 @@ struct StepArgs {
     mode: Mode,
     #[arg(long)]
     steps: usize,
+    /// Keep the frozen weights of LoRA in such blocks, as with `frozen_weights: as_stored`.
+    #[arg(long, value_enum)]
+    frozen: Option<Blocks>,
     #[command(flatten)]
     shape: Shape,
+}
+
+/// Quantised blocks that can be written here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Blocks {
+    #[value(name = "q8_0")]
+    Q8,
+    #[value(name = "q4_0")]
+    Q4,
 }
 
 /// What is trained.
@@ -146,7 +160,10 @@ struct Subject<D: Device> {
 impl Subject<Cpu> {
     /// As a run has it: the frozen weights of LoRA are packed once and mapped from a file, which is gone from its folder at
     /// once. Also the bytes that are mapped.
-    fn mapped(device: Cpu, mode: Mode, shape: &Shape) -> anyhow::Result<(Self, usize)> {
+    fn mapped(device: Cpu, mode: Mode, frozen: Option<Blocks>, shape: &Shape) -> anyhow::Result<(Self, usize)> {
+        if let (Mode::Lora, Some(blocks)) = (mode, frozen) {
+            return Ok((Self::quantised(device, blocks, shape)?, 0));
+        }
         if matches!(mode, Mode::Full) {
             return Ok((Self::new(device, mode, shape)?, 0));
         }
@@ -159,6 +176,21 @@ impl Subject<Cpu> {
         let find = |weight: &FrozenWeight| packed.find(weight);
         let model = Llama::load_over(device, &config, &mode.tuning(shape), find, random_weights)?;
         Ok((Self::of(model, shape), packed.bytes()))
+    }
+
+    /// LoRA over random weights in blocks; those of norms are numbers.
+    fn quantised(device: Cpu, blocks: Blocks, shape: &Shape) -> Result<Self, WeightsError> {
+        let encoding = match blocks {
+            Blocks::Q8 => Encoding::Q8_0,
+            Blocks::Q4 => Encoding::Q4_0,
+        };
+        let weights = |name: &str, shape: &[usize]| -> Result<Stored, WeightsError> {
+            let values = random_weights(name, shape)?;
+            let bytes = if shape.len() == 1 { None } else { encoding.encode(&values, shape[1]) };
+            Ok(bytes.map_or(Stored::Values(values), |bytes| Stored::Encoded { encoding, bytes }))
+        };
+        let model = Llama::load(device, &LlamaConfig::smollm2_135m(), &Mode::Lora.tuning(shape), weights)?;
+        Ok(Self::of(model, shape))
     }
 }
 
@@ -217,7 +249,12 @@ pub fn run(args: &Args) -> Outcome {
 
 fn steps(args: &StepArgs) -> Outcome {
     args.shape.check().map_err(Failure::input)?;
-    let (mut subject, mapped) = Subject::mapped(args.shape.device(), args.mode, &args.shape).map_err(Failure::run)?;
+    let (device, frozen) = (args.shape.device(), args.frozen);
+    if frozen.is_some() && (matches!(args.mode, Mode::Full) || device.precision() != Precision::F32) {
+        let refused = "--frozen: blocks are multiplied in f32, and full rank freezes nothing: use --mode lora and f32";
+        return Err(Failure::input(anyhow::anyhow!(refused)));
+    }
+    let (mut subject, mapped) = Subject::mapped(device, args.mode, frozen, &args.shape).map_err(Failure::run)?;
     let (trainable, device) = (subject.optimizer.trained_parameters(), subject.model.device().describe());
     print(format_args!(
         "{}\n",

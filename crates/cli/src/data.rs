@@ -7,7 +7,7 @@ mod show;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use temper_data::{DataError, Format, ReadOptions};
+use temper_data::{DataError, Format, ReadOptions, is_known_ending, known_endings};
 use temper_pipeline::{PipelineError, find_rows};
 
 pub use check::findings;
@@ -34,6 +34,9 @@ pub struct Input {
     /// A field by the name that the format expects, and its name in the file; as often as needed.
     #[arg(long = "column", value_name = "EXPECTED=GIVEN", value_parser = column)]
     columns: Vec<(String, String)>,
+    /// What the standard input or a file of another name holds, by the ending of a file of its kind: csv, txt, ...; packed or not.
+    #[arg(long, value_name = "ENDING", value_parser = ending)]
+    ending: Option<String>,
 }
 
 /// Files of rows, and how they are read.
@@ -57,13 +60,22 @@ impl Rows {
 
 impl Input {
     fn options(&self) -> ReadOptions {
-        ReadOptions { format: self.format, columns: self.columns.iter().cloned().collect::<BTreeMap<_, _>>() }
+        ReadOptions {
+            format: self.format,
+            columns: self.columns.iter().cloned().collect::<BTreeMap<_, _>>(),
+            ending: self.ending.clone(),
+        }
     }
 }
 
 fn named_format(name: &str) -> Result<Format, String> {
     let known = Format::ALL.map(Format::name).join(", ");
     Format::named(name).ok_or_else(|| format!("no such format, expected one of {known}"))
+}
+
+fn ending(text: &str) -> Result<String, String> {
+    let ending = text.trim_start_matches('.').to_ascii_lowercase();
+    if is_known_ending(&ending) { Ok(ending) } else { Err(format!("expected one of {}", known_endings())) }
 }
 
 fn column(text: &str) -> Result<(String, String), String> {

@@ -63,6 +63,17 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     line(format!("  base     {}", plan.base.description));
     let licence = plan.base.licence.as_deref().unwrap_or("unknown");
     line(format!("           {} weights, {}, licence {licence}", count(plan.base.parameters), plan.base.precision));
+    if let Some(stored) = &plan.base.as_stored {
+        line(format!(
+            "           {} frozen weights stay as they are stored, {} in all; {}",
+            stored.weights,
+            bytes(stored.bytes as u64),
+            match &stored.decoded[..] {
+                [] => "none is decoded".to_owned(),
+                decoded => format!("decoded: {}", decoded.join(", ")),
+            }
+        ));
+    }
     for (file, hash) in &plan.base.sha256s {
         line(format!("           sha256 {hash} {file}"));
     }

@@ -118,13 +118,20 @@ pub enum DataError {
     },
 }
 
+/// What is wrong with each row; a hint that several share is said once, below.
 fn bad_rows(path: &Path, problems: &[RowProblem], total: usize) -> String {
-    let mut text: Vec<String> =
-        problems.iter().map(|problem| format!("{}:{}: {}", path.display(), problem.line, problem.message)).collect();
+    let (mut text, mut hints) = (Vec::new(), Vec::new());
+    for RowProblem { line, message } in problems {
+        let (what, hint) =
+            message.split_once("\nhint: ").map_or((message.as_str(), None), |(what, hint)| (what, Some(hint)));
+        text.push(format!("{}:{line}: {what}", path.display()));
+        hints.extend(hint.filter(|hint| !hints.contains(hint)));
+    }
     if total > problems.len() {
         text.push(format!("... and {} more", total - problems.len()));
     }
     text.push(format!("{}: {total} bad row{}", path.display(), if total == 1 { "" } else { "s" }));
+    text.extend(hints.iter().map(|hint| format!("hint: {hint}")));
     text.join("\n")
 }
 

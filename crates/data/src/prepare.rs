@@ -114,6 +114,9 @@ fn render_pair(renderer: &Renderer, pair: &Preference, chat: &ChatRules) -> Resu
     Ok(vec![answer(&pair.chosen)?, answer(&pair.rejected)?])
 }
 
+/// Told of each row that is left out: its line, why, and its tokens where these are known.
+pub type Tell<'r> = &'r mut dyn FnMut(usize, DropReason, usize);
+
 /// Renders rows as they come.
 ///
 /// Left out and counted are rows of more than `max_length` tokens, rows without a trained token, and rows with a
@@ -123,6 +126,7 @@ pub struct Preparing<'r> {
     renderer: &'r Renderer,
     rules: RowRules,
     examples: ExamplesWriter,
+    tell: Option<Tell<'r>>,
     rows: usize,
     kept: usize,
     masked: usize,
@@ -142,6 +146,7 @@ impl<'r> Preparing<'r> {
             renderer,
             rules,
             examples,
+            tell: None,
             rows: 0,
             kept: 0,
             masked: 0,
@@ -151,6 +156,20 @@ impl<'r> Preparing<'r> {
             dropped: BTreeMap::new(),
             problems: Vec::new(),
             lengths: BTreeMap::new(),
+        }
+    }
+
+    /// Tells each row that is left out.
+    #[must_use]
+    pub fn telling(self, tell: Tell<'r>) -> Self {
+        Self { tell: Some(tell), ..self }
+    }
+
+    /// A row of so many tokens is left out.
+    fn leave_out(&mut self, line: usize, reason: DropReason, tokens: usize) {
+        self.dropped.entry(reason).or_default().add(line, tokens);
+        if let Some(tell) = &mut self.tell {
+            tell(line, reason, tokens);
         }
     }
 
@@ -165,9 +184,7 @@ impl<'r> Preparing<'r> {
         for (row, rendered) in rows.iter().zip(rendered) {
             self.rows += 1;
             match rendered {
-                Err(RenderError::Unencodable { .. }) => {
-                    self.dropped.entry(DropReason::Unencodable).or_default().add(row.line, 0);
-                }
+                Err(RenderError::Unencodable { .. }) => self.leave_out(row.line, DropReason::Unencodable, 0),
                 Err(error) => self.problems.push(RowProblem { line: row.line, message: error.to_string() }),
                 Ok(rendered) => self.take(row, &rendered)?,
             }
@@ -180,7 +197,7 @@ impl<'r> Preparing<'r> {
         self.rows += filtered.dropped.len();
         self.masked += filtered.masked;
         for &(line, reason) in &filtered.dropped {
-            self.dropped.entry(reason).or_default().add(line, 0);
+            self.leave_out(line, reason, 0);
         }
         self.add(&filtered.kept)
     }
@@ -203,7 +220,7 @@ impl<'r> Preparing<'r> {
             }
         }
         if kept == 0 {
-            self.dropped.entry(reason).or_default().add(row.line, tokens);
+            self.leave_out(row.line, reason, tokens);
             return Ok(());
         }
         self.kept += 1;
@@ -233,7 +250,7 @@ impl<'r> Preparing<'r> {
         };
         if let Some(reason) = reason {
             let tokens = both.iter().map(|answer| answer.ids.len()).sum();
-            self.dropped.entry(reason).or_default().add(row.line, tokens);
+            self.leave_out(row.line, reason, tokens);
             return Ok(());
         }
         if chosen.ids.first() != rejected.ids.first() || chosen.trained[0] || rejected.trained[0] {

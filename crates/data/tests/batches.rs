@@ -187,7 +187,7 @@ fn mixes_that_cannot_be_drawn_are_refused() {
     assert_eq!(schedule.shares().sources[1].actual.samples, 0.0);
 }
 
-/// trl#3067: packed rows saw each other, and the last token of one predicted the first of the next.
+/// trl#3067, trl#1230, trl#3526: packed rows saw each other, and the last token of one predicted the first of the next.
 #[test]
 fn trl_3067_packed_rows_do_not_touch() {
     let sources = domain_and_replay();
@@ -218,7 +218,7 @@ fn trl_3067_packed_rows_do_not_touch() {
     }
 }
 
-/// trl#5075: packing lost tokens. Here: tokens in are tokens out, weights too, however the rows come.
+/// trl#5075, trl#4632: packing lost tokens. Here: tokens in are tokens out, weights too, however the rows come.
 #[test]
 fn trl_5075_packing_loses_nothing_in_any_order() {
     let examples: Vec<Example> =

@@ -228,7 +228,7 @@ fn a_named_format_wins_over_what_the_fields_tell_and_columns_give_names() {
     );
 
     let columns: BTreeMap<String, String> = [("text".to_owned(), "body".to_owned())].into();
-    let options = ReadOptions { format: Some(Format::Text), columns };
+    let options = ReadOptions { format: Some(Format::Text), columns, ..ReadOptions::default() };
     let error = parse_rows(Path::new("rows.jsonl"), text.as_bytes(), &options).unwrap_err().to_string();
     assert!(error.contains("field `text` is there, and `columns` says that `body` is meant"), "{error}");
     let loaded = parse_rows(Path::new("rows.csv"), b"body,id\n\"a\nb\",7\n", &options).unwrap();
@@ -287,6 +287,8 @@ fn files_that_are_cut_off_or_no_rows_are_refused_with_their_place() {
         ("rows.json", b"{\"text\": \"a\"} x".to_vec(), "line 1: unexpected 'x'"),
         ("rows.csv", b"text,id\na\n".to_vec(), "rows.csv:2: 1 cells, expected 2 as in the first line"),
         ("rows.csv", b"text,text\na,b\n".to_vec(), "two columns are named `text`"),
+        ("rows.csv", b"text\na\n\"b\"\"\nc\n".to_vec(), "line 3: the file ends inside of quotes"),
+        ("rows.tsv", b"\"text".to_vec(), "line 1: the file ends inside of quotes"),
         ("rows.csv", b"text\na\xFF\n".to_vec(), "rows.csv:2: not UTF-8 in cell 1"),
         ("rows.parquet", b"PAR1 nothing".to_vec(), "rows.parquet: "),
         ("rows.arrow", b"ARROW1 nothing".to_vec(), "rows.arrow: "),
@@ -298,6 +300,17 @@ fn files_that_are_cut_off_or_no_rows_are_refused_with_their_place() {
         let error = parse(name, bytes).unwrap_err().to_string();
         assert!(error.contains(why), "{name}: {error}");
     }
+}
+
+/// What stands in the middle of a cell is no quote, and one that is closed at the end of the file is closed.
+#[test]
+fn quotes_of_a_table_that_are_none_end_nothing() {
+    let loaded = parse("rows.csv", "text,id\n5\" pipe,1\n\"a\"b\",2\n\"\"\"\",3\n\"c\",\"4\"").unwrap();
+    let texts: Vec<_> = loaded.rows.iter().map(|row| &row.content).collect();
+    assert_eq!(
+        texts,
+        ["5\" pipe", "ab\"", "\"", "c"].map(|text| RowContent::Text(text.into())).iter().collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -330,6 +343,27 @@ fn parquet_and_arrow_of_other_tools() {
             loaded.rows.iter().map(|row| (row.id.clone(), row.content.clone())).collect::<Vec<_>>()
         };
         assert_eq!(contents(&loaded), contents(&expected), "{name}");
+    }
+}
+
+/// A column of days or prices refused the file, also where nothing read it.
+#[test]
+fn what_json_has_no_value_for_comes_from_tables_as_text() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables");
+    for name in ["typed.parquet", "typed.feather"] {
+        let loaded =
+            load_rows(folder.join(name), &ReadOptions::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (written, lost) = Format::Rft.write(&loaded.rows[0]).unwrap();
+        assert!(lost.is_empty());
+        let expected = json!({
+            "prompt": "é 漢", "reference_answer": "a", "price": "12345678901234567890.50", "day": "2024-02-29",
+            "time": "13:04:05.678", "at": "2024-02-29T13:04:05.678", "utc": "2024-02-29T13:04:05.678Z"});
+        for (field, value) in expected.as_object().unwrap() {
+            let found = if field == "prompt" { &written["messages"][0]["content"] } else { &written[field] };
+            assert_eq!(found, value, "{name}: {field}");
+        }
+        let (written, _) = Format::Rft.write(&loaded.rows[1]).unwrap();
+        assert_eq!((&written["price"], &written["at"]), (&json!("-0.05"), &json!("1969-07-20T00:00:00")), "{name}");
     }
 }
 

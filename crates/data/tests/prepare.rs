@@ -62,6 +62,7 @@ fn rows_that_are_too_long_are_left_out_whole_and_counted() {
     assert_eq!(prepared(&text, longest, 1.0).unwrap().report.kept, 5);
 }
 
+/// trl#6668, trl#6320: truncation took every target of a row, and a loss of nothing was told as 0.
 #[test]
 fn trl_6668_rows_without_a_target_never_reach_training() {
     // No context and no text: the only token is the first, which nothing predicts.
@@ -194,4 +195,59 @@ fn trl_6357_the_end_token_is_a_target_though_it_is_the_padding_token_too() {
         let last = example.weights.iter().rposition(|&weight| weight > 0.0).unwrap();
         assert_eq!(example.ids[last], 2);
     }
+}
+
+/// LlamaFactory#9600: documents were taken for conversations of an odd number of turns, and every one of them was dropped with a
+/// warning. Nothing is left out for its form: it is trained, or the file is refused with its line.
+#[test]
+fn llama_factory_9600_no_row_is_dropped_for_its_form() {
+    let documents = "{\"text\": \"hi\"}\n{\"text\": \"you hi\"}\n{\"text\": \"hi you hi\"}\n";
+    let source = prepared(documents, 100, 1.0).unwrap();
+    assert_eq!((source.report.rows, source.report.kept), (3, 3));
+    assert!(source.report.dropped.is_empty());
+    for index in 0..3 {
+        assert!(source.example(index).unwrap().weights[1..].iter().all(|&weight| weight == 1.0));
+    }
+    // Turns of any number, the last one whosever.
+    let turns = |roles: &[&str]| {
+        let turns: Vec<_> = roles.iter().map(|role| serde_json::json!({"role": role, "content": "hi"})).collect();
+        format!("{}\n", serde_json::json!({"messages": turns}))
+    };
+    let rows = [
+        turns(&["system", "user", "assistant"]),
+        turns(&["user", "assistant", "user"]),
+        turns(&["user", "assistant", "user", "assistant"]),
+    ];
+    let source = prepared(&rows.concat(), 200, 1.0).unwrap();
+    assert_eq!((source.report.kept, source.report.dropped.len()), (3, 0));
+    assert_eq!([0, 1, 2].map(|index| source.examples.trained_tokens(index)), [2, 2, 4]);
+    // What cannot be trained is no row that goes missing.
+    let error = prepared(&[rows[0].clone(), turns(&["user"]), turns(&["assistant"])].concat(), 200, 1.0).unwrap_err();
+    for piece in ["2 bad rows", "rows.jsonl:2: no assistant turn", "rows.jsonl:3: "] {
+        assert!(error.to_string().contains(piece), "{error}");
+    }
+}
+
+/// LlamaFactory#2381: turns of one role after another, and empty ones, ended the training late or took rows away. A user may speak
+/// twice, and any turn be empty; the assistant may not speak twice, since nothing would predict where the second turn begins.
+#[test]
+fn llama_factory_2381_repeated_roles_and_empty_turns_are_trained_or_refused_with_their_line() {
+    let row = |turns: &[(&str, &str)]| {
+        let turns: Vec<_> =
+            turns.iter().map(|(from, value)| serde_json::json!({"from": from, "value": value})).collect();
+        format!("{}\n", serde_json::json!({"conversations": turns}))
+    };
+    let (twice, empty, unasked) = (
+        row(&[("human", "hi"), ("human", "you"), ("gpt", "a")]),
+        row(&[("human", "hi"), ("gpt", "")]),
+        row(&[("human", ""), ("gpt", "a")]),
+    );
+    let source = prepared(&[twice.clone(), empty, unasked].concat(), 200, 1.0).unwrap();
+    assert_eq!((source.report.rows, source.report.kept, source.report.dropped.len()), (3, 3, 0));
+    // Of the empty answer its end of turn alone is a target.
+    assert_eq!([0, 1, 2].map(|index| source.examples.trained_tokens(index)), [2, 1, 2]);
+    let one = source.example(1).unwrap();
+    assert_eq!(one.weights.iter().zip(&one.ids).find(|(weight, _)| **weight > 0.0).map(|(_, id)| *id), Some(2));
+    let error = prepared(&[twice, row(&[("human", "hi"), ("gpt", "a"), ("gpt", "b")])].concat(), 200, 1.0).unwrap_err();
+    assert!(error.to_string().contains("rows.jsonl:2: message 3"), "{error}");
 }

@@ -45,7 +45,7 @@ pub trait Device {
     }
 
     /// A frozen weight (see [`Device::freeze`]) of rows of `cols` values, from its parts as a file holds them, one after the
-    /// other. A device may keep them as they are; the values are those that [`Encoding::decode`] gives.
+    /// other. A device may keep them as they are; the values are those that [`Encoding::decode`](crate::Encoding::decode) gives.
     fn upload_encoded(&self, cols: usize, parts: &[Encoded<'_>]) -> Tensor<Self::Buffer> {
         upload_decoded(self, cols, parts)
     }

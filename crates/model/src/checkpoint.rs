@@ -223,6 +223,11 @@ impl Checkpoint {
         self.info(name).is_some()
     }
 
+    /// How the numbers of the tensor of this Hugging Face name are stored.
+    pub fn encoding(&self, name: &str) -> Option<Encoding> {
+        self.info(name).map(|(_, encoding)| encoding)
+    }
+
     /// The tensor of this Hugging Face name as `f32`, row-major (`[out, in]` for a projection). May be called from several
     /// threads; decoding uses rayon's pool.
     ///

@@ -1,10 +1,12 @@
 //! The weights that are read as a whole: which projections lie one under the other, and what each is called.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use temper_kernels::FrozenWeight;
+use temper_kernels::{Encoding, FrozenWeight};
 
 use crate::LlamaConfig;
+use crate::checkpoint::Checkpoint;
 use crate::linear::Part;
 use crate::stored::Stored;
 
@@ -107,6 +109,47 @@ impl Fused {
     ) -> Result<Vec<f32>, E> {
         let stored = self.stored(tensor)?;
         Ok(stored.into_iter().flat_map(|stored| stored.into_values(self.weight.cols)).collect())
+    }
+}
+
+/// What products read of a checkpoint's frozen weights where those stay as they are stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptAsStored {
+    /// Names of the weights that stay, and of those that must be decoded: not quantised in blocks with a scale, or of projections
+    /// that differ in it.
+    pub stay: Vec<String>,
+    /// See `stay`.
+    pub decoded: Vec<String>,
+    /// Bytes of those that stay.
+    pub bytes: usize,
+    /// Numbers of those that are decoded.
+    pub numbers: usize,
+    /// How most of those that stay are stored.
+    pub encoding: Option<Encoding>,
+}
+
+impl KeptAsStored {
+    /// Of the frozen weights that `is_frozen` says are frozen.
+    pub fn of(checkpoint: &Checkpoint, is_frozen: impl Fn(&FrozenWeight) -> bool) -> Self {
+        let (mut found, mut by_encoding) = (Self::default(), BTreeMap::new());
+        for Fused { weight, paths, .. } in Fused::all(checkpoint.config()).filter(|fused| is_frozen(&fused.weight)) {
+            let encodings = paths.iter().map(|path| checkpoint.encoding(&format!("{path}.weight")));
+            let mut encodings = encodings.collect::<Vec<_>>();
+            encodings.dedup();
+            match encodings[..] {
+                [Some(encoding)] if encoding.is_multiplied() => {
+                    found.bytes += encoding.row_bytes(weight.cols) * weight.rows;
+                    *by_encoding.entry(encoding).or_insert(0) += weight.rows * weight.cols;
+                    found.stay.push(weight.name);
+                }
+                _ => {
+                    found.numbers += weight.rows * weight.cols;
+                    found.decoded.push(weight.name);
+                }
+            }
+        }
+        found.encoding = by_encoding.into_iter().max_by_key(|&(_, numbers)| numbers).map(|(encoding, _)| encoding);
+        found
     }
 }
 

@@ -28,6 +28,7 @@ pub use checkpoint::{Checkpoint, WeightsError};
 pub use config::{Activation, Design, LayerKind, LlamaConfig};
 pub use export::{Dtype, write_model, write_model_in_shards, write_tensors};
 pub use family::Family;
+pub use fused::KeptAsStored;
 pub use generate::{Finish, GenerateError, Generated, generate};
 pub use gguf::{GgufAbout, gguf_vocab, write_gguf};
 pub use linear::Noise;

@@ -89,7 +89,7 @@ impl Base {
         adapter: &Path,
         any_base: bool,
     ) -> Result<(Llama<Cpu>, Option<String>), PipelineError> {
-        self.with_adapter_over(&Packed::default(), device, adapter, any_base)
+        self.with_adapter_over(&Packed::as_stored(), device, adapter, any_base)
     }
 
     /// [`Base::with_adapter`] over packed weights.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use temper_data::{
-    CheckOptions, CheckReport, DataError, Filtering, Filters, HeldOut, HeldOutKind, ReadOptions, RowRules, Treatment,
-    check_files, read_rows,
+    CheckOptions, CheckReport, DataError, ExamplesWriter, Filtering, Filters, HeldOut, HeldOutKind, Preparing,
+    ReadOptions, RowRules, Source, Tell, Treatment, check_files, prepare_filtered, read_rows,
 };
 use temper_recipe::{DataErrors, Found, Private, Recipe, Stage};
 use temper_run::sha256_file;
@@ -204,7 +204,7 @@ fn stage_of(recipe: &Recipe, index: usize) -> Result<&Stage, PipelineError> {
 ///
 /// # Errors
 /// As [`open_base`]; [`PipelineError::Unfit`] where there is no such stage.
-pub fn stage_rules(
+fn stage_rules(
     recipe: &Recipe,
     index: usize,
     offline: bool,
@@ -213,6 +213,43 @@ pub fn stage_rules(
     let rules = row_rules(stage_of(recipe, index)?);
     let sha256 = recipe.base.sha256.as_ref().map(|sha256| sha256.value.as_str());
     Ok((open_base(&recipe.base.source.value.to_string(), sha256, offline, on_event)?, rules))
+}
+
+/// The rows of a file as a stage of a recipe trains them: by its base and rules, without what its filters leave out. `tell` is
+/// told of each row that is left out.
+///
+/// A file that the stage trains on is filtered at its place after those before it, and read as the recipe says where `given`
+/// says nothing; one that judges is not filtered; any other is filtered as if it were trained alone.
+///
+/// # Errors
+/// As [`crate::prepare`], of the base and of the file.
+pub fn stage_rows(
+    recipe: &Recipe,
+    index: usize,
+    (path, given): (&Path, &ReadOptions),
+    tell: Tell<'_>,
+    offline: bool,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<(Base, Source), PipelineError> {
+    let stage = stage_of(recipe, index)?;
+    let (base, rules) = stage_rules(recipe, index, offline, on_event)?;
+    let found = Files::find(recipe, offline, on_event)?;
+    let is = |other: &Path| {
+        other == path || other.canonicalize().ok().is_some_and(|it| path.canonicalize().ok() == Some(it))
+    };
+    let trained = trained(stage, &found);
+    let place = trained.iter().position(|(other, _)| is(other));
+    let judge = held_out(recipe, stage, &found).into_iter().find(|file| place.is_none() && is(&file.path));
+    let said = place.map(|place| &trained[place].1).or(judge.as_ref().map(|judge| &judge.options));
+    let options = said.filter(|_| *given == ReadOptions::default()).unwrap_or(given);
+    let preparing = Preparing::new(&base.renderer, rules, ExamplesWriter::in_temporary_file()?).telling(tell);
+    let named = ("data", 1.0);
+    let source = match StageFilters::of(recipe, stage, &found).filter(|_| judge.is_none()) {
+        Some(filters) => filters
+            .work(place.unwrap_or(0), |filtering| prepare_filtered(path, options, Some(filtering), preparing, named)),
+        None => prepare_filtered(path, options, None, preparing, named),
+    }?;
+    Ok((base, source))
 }
 
 /// Checks what a stage of a recipe trains on, or `files` in its place, by the rules of the stage: its base, template, length,

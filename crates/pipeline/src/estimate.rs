@@ -24,7 +24,8 @@ use serde_json::json;
 use temper_data::{DataError, MicroBatch, PairBatch, Target};
 use temper_kernels::{Cpu, Device, Precision, Tensor, Write};
 use temper_model::{
-    AdapterSpace, Beginnings, LOGIT_ROWS, Llama, LlamaConfig, Purpose, Sampling, Tuning, Workspace, generate,
+    AdapterSpace, Beginnings, Checkpoint, Encoding, LOGIT_ROWS, Llama, LlamaConfig, Purpose, Sampling, Stored, Tuning,
+    Workspace, generate,
 };
 use temper_train::{Batches, FitSettings, Optimizer, OptimizerSettings, evaluate, step};
 
@@ -32,6 +33,7 @@ use self::judging::Judging;
 pub(crate) use self::rates::Rates;
 use crate::cache::Kind;
 use crate::export;
+use crate::frozen;
 use crate::identity::base_ingredients;
 use crate::judge::BATCH_TOKENS;
 use crate::prepare::{Prepared, PreparedStage};
@@ -144,17 +146,44 @@ pub fn training_memory(
         }
         Tuning::Lora(_) | Tuning::Frozen => 2 * parameters(config),
     };
+    memory_reading(packed(device) * read, device, config, (tuning, purpose), optimizer, tokens)
+}
+
+/// [`training_memory`] where what products read takes `read` bytes.
+fn memory_reading(
+    read: usize,
+    device: &Cpu,
+    config: &LlamaConfig,
+    (tuning, purpose): (&Tuning, Purpose),
+    optimizer: &OptimizerSettings,
+    tokens: usize,
+) -> usize {
     let tables = 4 * config.rotary_numbers();
     let trained = 2 * tuning.numbers(config) + optimizer.moments(config, tuning) + optimizer.scratch(config, tuning);
-    let weights = 4 * trained + packed(device) * read + tables;
+    let weights = 4 * trained + read + tables;
     weights + Workspace::bytes(device, config, adapter_space(config, tuning), purpose, tokens)
+}
+
+/// [`training_memory`] of a stage over a checkpoint, whose weights stay as they are stored where the stage trains over them and
+/// `as_stored` says so.
+pub(crate) fn memory_over(
+    device: &Cpu,
+    (checkpoint, as_stored): (&Checkpoint, bool),
+    stage: &PreparedStage,
+    tokens: usize,
+) -> usize {
+    let (config, kind, optimizer) = (checkpoint.config(), (&stage.tuning, stage.purpose), &stage.settings.optimizer);
+    if as_stored && stage.trains_over_base() {
+        let read = frozen::bytes(device, checkpoint, &stage.tuning);
+        return memory_reading(read, device, config, kind, optimizer, tokens);
+    }
+    training_memory(device, config, kind, optimizer, tokens)
 }
 
 /// [`training_memory`] of a stage of a recipe.
 pub(crate) fn stage_memory(prepared: &Prepared, stage: &PreparedStage) -> usize {
-    let (config, tokens) = (prepared.base.checkpoint.config(), prepared.tokens_together(stage));
-    let optimizer = &stage.settings.optimizer;
-    training_memory(&prepared.device, config, (&stage.tuning, stage.purpose), optimizer, tokens)
+    let over = (&prepared.base.checkpoint, prepared.keeps_as_stored());
+    memory_over(&prepared.device, over, stage, prepared.tokens_together(stage))
 }
 
 /// The rate of the device's products of the shape of a block, in 10^9 operations a second, over about 0.2 seconds.
@@ -171,8 +200,15 @@ pub fn measure_products(device: &Cpu) -> f64 {
     products * 2.0 * (m * n * k) as f64 / start.elapsed().as_secs_f64() / 1e9
 }
 
-/// A model of the base's widths with `layers` layers and stand-in weights.
-fn stand_in(device: Cpu, config: &LlamaConfig, tuning: &Tuning, layers: usize, positions: usize) -> Llama<Cpu> {
+/// A model of the base's widths with `layers` layers and stand-in weights, of which those that are frozen stay quantised where an
+/// encoding is given.
+fn stand_in(
+    device: Cpu,
+    (config, frozen): (&LlamaConfig, Option<Encoding>),
+    tuning: &Tuning,
+    layers: usize,
+    positions: usize,
+) -> Llama<Cpu> {
     let config = LlamaConfig {
         num_hidden_layers: layers,
         vocab_size: config.vocab_size.min(VOCABULARY),
@@ -183,12 +219,18 @@ fn stand_in(device: Cpu, config: &LlamaConfig, tuning: &Tuning, layers: usize, p
         ..config.clone()
     };
     // Small numbers of both signs, in the cheapest way that is not constant.
-    let weights = |_: &str, shape: &[usize]| -> Result<Vec<f32>, std::convert::Infallible> {
+    let weights = |_: &str, shape: &[usize]| -> Result<Stored, std::convert::Infallible> {
         let count: usize = shape.iter().product();
         if shape.len() == 1 {
-            return Ok(vec![1.0; count]);
+            return Ok(Stored::Values(vec![1.0; count]));
         }
-        Ok((0..count as u32).map(|i| (i.wrapping_mul(2_654_435_769) as i32) as f32 * 1e-11).collect())
+        Ok(match frozen.filter(|encoding| shape[1].is_multiple_of(encoding.block().0)) {
+            // Scales and minima of 6e-4.
+            Some(encoding) => Stored::Encoded { encoding, bytes: vec![0x11; shape[0] * encoding.row_bytes(shape[1])] },
+            None => Stored::Values(
+                (0..count as u32).map(|i| (i.wrapping_mul(2_654_435_769) as i32) as f32 * 1e-11).collect(),
+            ),
+        })
     };
     let Ok(model) = Llama::load(device, &config, tuning, weights);
     model.init_adapters(0);
@@ -209,7 +251,7 @@ fn fastest(calls: usize, mut call: impl FnMut()) -> f64 {
 /// Seconds of a step of `batches`, by layer and for the rest, scaled to the base's vocabulary.
 fn training_step(
     device: Cpu,
-    config: &LlamaConfig,
+    (config, frozen): (&LlamaConfig, Option<Encoding>),
     (tuning, purpose): (&Tuning, Purpose),
     batches: &[MicroBatch],
     layers: usize,
@@ -223,7 +265,7 @@ fn training_step(
         batch.targets.iter_mut().for_each(|target| target.token %= vocabulary);
     }
     let time = |layers: usize| {
-        let model = stand_in(device, config, tuning, layers, positions);
+        let model = stand_in(device, (config, frozen), tuning, layers, positions);
         let ws = Workspace::allocate(&device, model.config(), model.adapter_space(), purpose, longest);
         let mut optimizer = Optimizer::new(&model, OptimizerSettings::default());
         fastest(2, || {
@@ -255,7 +297,7 @@ fn forward_rate(device: Cpu, config: &LlamaConfig, gflops: f64) -> ForwardRate {
     let tokens = (most / 64 * 64).clamp(64, BATCH_TOKENS / 2);
     let batch = even_batch(tokens, 64);
     let time = |layers: usize| {
-        let model = stand_in(device, config, &Tuning::Frozen, layers, 64);
+        let model = stand_in(device, (config, None), &Tuning::Frozen, layers, 64);
         let ws = Workspace::allocate(&device, model.config(), [0; 4], Purpose::Infer, tokens);
         fastest(2, || {
             evaluate(&model, &ws, false, std::slice::from_ref(&batch));
@@ -294,7 +336,7 @@ fn layer_parameters(config: &LlamaConfig) -> usize {
 fn decode_step(device: Cpu, config: &LlamaConfig) -> f64 {
     let layers = BEYOND_CACHES.div_ceil(4 * layer_parameters(config)).clamp(1, config.num_hidden_layers);
     let (prompt, positions) = (4, 64);
-    let model = stand_in(device, config, &Tuning::Frozen, layers, positions);
+    let model = stand_in(device, (config, None), &Tuning::Frozen, layers, positions);
     let prompts = vec![(0..prompt).map(|i| i as u32).collect::<Vec<u32>>(); PLACES];
     let time =
         |new: usize| {
@@ -358,7 +400,10 @@ impl Measured {
             .map(|&(prompts, answers)| prompts as f64 * forward.token + answers as f64 / PLACES as f64 * decode);
         let writing = writing.collect();
         let watched = prepared.watch.tokens(&prepared.base.renderer).unwrap_or_default();
-        let seconds = |stage: &PreparedStage| stage_seconds(&rates, config, stage, watched, gflops, forward);
+        let kept =
+            prepared.keeps_as_stored().then(|| frozen::kept(&prepared.base.checkpoint, &Tuning::Frozen).encoding);
+        let of_base = (config, kept.flatten());
+        let seconds = |stage: &PreparedStage| stage_seconds(&rates, of_base, stage, watched, gflops, forward);
         let stages = prepared.stages.iter().map(seconds).collect();
         let judgement = judging.tokens as f64 * forward.token
             + judging.rows as f64 * forward.row
@@ -413,7 +458,7 @@ fn optimizer_seconds(config: &LlamaConfig, stage: &PreparedStage, gflops: f64) -
 
 fn stage_seconds(
     rates: &Rates<'_>,
-    config: &LlamaConfig,
+    (config, kept): (&LlamaConfig, Option<Encoding>),
     stage: &PreparedStage,
     watched: usize,
     gflops: f64,
@@ -449,8 +494,13 @@ fn stage_seconds(
     }
     let rows: Vec<_> = batches.iter().map(|batch| (&batch.segments, batch.targets.len())).collect();
     let kind = (&stage.tuning, stage.purpose);
-    let key = json!([format!("{config:?}"), format!("{kind:?}"), rows, layers]);
-    let seconds = rates.get("a training step", key, || training_step(rates.device, config, kind, &batches, layers));
+    let frozen = kept.filter(|_| stage.trains_over_base());
+    let mut key = json!([format!("{config:?}"), format!("{kind:?}"), rows, layers]);
+    if let (Some(encoding), Some(key)) = (frozen, key.as_array_mut()) {
+        key.push(json!(encoding.to_string()));
+    }
+    let step = || training_step(rates.device, (config, frozen), kind, &batches, layers);
+    let seconds = rates.get("a training step", key, step);
     let mut training = seconds * all as f64 / tokens(&batches).max(1) as f64 + optimizer_seconds(config, stage, gflops);
     if let Some(pairs) = Pairs::of(stage) {
         // The head once more, for the log-probabilities that decide the gradient; and the reference, once a pair.
@@ -516,12 +566,19 @@ pub(crate) fn of_run(prepared: &Prepared, measured: &Measured) -> RunEstimate {
         }
     }
     if prepared.recipe.evaluation.is_some() {
-        let models = if prepared.tuned_holds_base() { 1 } else { 2 };
-        memory = memory.max(models * packed(device) * parameters + measured.judging.memory(device, config));
+        let decoded = packed(device) * parameters;
+        let kept = || frozen::bytes(device, &prepared.base.checkpoint, &Tuning::Frozen);
+        let base = if prepared.keeps_as_stored() { kept() } else { decoded };
+        let tuned = match (prepared.tuned_holds_base(), prepared.leaves_adapter()) {
+            (true, _) => 0,
+            (false, true) => base,
+            (false, false) => decoded,
+        };
+        memory = memory.max(base + tuned + measured.judging.memory(device, config));
     }
     // The judgement reads the base, too.
     let frozen = prepared.recipe.evaluation.is_some() || prepared.trains_over_base(0);
-    let packs = prepared.cache.is_some() && frozen;
+    let packs = prepared.cache.is_some() && frozen && !prepared.keeps_as_stored();
     run.mapped_bytes = if packs { crate::packed::packed_bytes(device, config) } else { 0 };
     run.cache_bytes = run.mapped_bytes;
     run.rough = measured.rough;
@@ -538,5 +595,5 @@ pub fn measure_training(device: Cpu, config: &LlamaConfig, tuning: &Tuning, gflo
     let per_layer = 4.0 * 4.0 * layer_parameters(config) as f64 / (gflops * 1e9);
     let tokens = ((STEP_SECONDS / per_layer) as usize / 64 * 64).clamp(64, 512);
     let batch = even_batch(tokens, 64);
-    tokens as f64 / training_step(device, config, (tuning, Purpose::Train), std::slice::from_ref(&batch), 4)
+    tokens as f64 / training_step(device, (config, None), (tuning, Purpose::Train), std::slice::from_ref(&batch), 4)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use temper_data::{Expanded, expand};
+use temper_data::{DataError, Expanded, expand};
 use temper_model::{default_cache_dir, resolve_rows};
 use temper_recipe::{Recipe, is_remote};
 
@@ -38,6 +38,17 @@ fn passed_over(folder: &Path, passed: &[PathBuf]) -> String {
     format!("{}: passed over, as no rows by their names: {}{more}", folder.display(), names.join(", "))
 }
 
+/// Refuses a named pipe: a recipe's rows are hashed, checked and read, and a pipe gives them once.
+fn lasting(path: &Path) -> Result<(), DataError> {
+    // What is not there is refused by the reader, in its own words.
+    if path.is_file() || !path.exists() {
+        return Ok(());
+    }
+    let problem = "it is no regular file, and the rows of a recipe are read more than once".to_owned();
+    let hint = "write what it gives to a file, and name that".to_owned();
+    Err(DataError::Unreadable { path: path.to_owned(), problem, hint })
+}
+
 /// The files of every path of rows in a recipe, found once.
 #[derive(Default)]
 pub(crate) struct Files {
@@ -53,7 +64,9 @@ impl Files {
             let train = stage.train.value.iter().chain(general).map(|files| &files.path);
             for path in train.chain(validation) {
                 if !files.of.contains_key(path) {
-                    files.of.insert(path.clone(), find_rows(path, offline, on_event)?);
+                    let found = find_rows(path, offline, on_event)?;
+                    found.iter().try_for_each(|file| lasting(file))?;
+                    files.of.insert(path.clone(), found);
                 }
             }
         }

@@ -22,6 +22,8 @@ const FILE: &str = "weights";
 #[derive(Default)]
 pub(crate) struct Packed {
     weights: Option<PackedWeights>,
+    /// Whether weights that are not packed stay as they are stored where they can, each model with its own.
+    as_stored: bool,
     /// Why they are not used, or had to be written anew: for a warning.
     pub problem: Option<String>,
 }
@@ -37,6 +39,11 @@ enum Problem {
 }
 
 impl Packed {
+    /// None: what products can read as it is stored stays so.
+    pub fn as_stored() -> Self {
+        Self { as_stored: true, ..Self::default() }
+    }
+
     /// Those of the cache, written first where they are not there.
     pub fn of(cache: &Cache, base: &Base, device: &Cpu) -> Self {
         let ingredients = json!({
@@ -52,7 +59,7 @@ impl Packed {
             match PackedWeights::open(&entry.join(FILE), device, &key) {
                 Ok(weights) => {
                     touch(&entry.join(KEY));
-                    return Self { weights: Some(weights), problem };
+                    return Self { weights: Some(weights), problem, ..Self::default() };
                 }
                 Err(error) => problem = Some(format!("packed weights are written anew: {error}")),
             }
@@ -62,13 +69,17 @@ impl Packed {
             Ok(PackedWeights::open(&entry.join(FILE), device, &key)?)
         });
         match written {
-            Ok(weights) => Self { weights: Some(weights), problem },
-            Err(error) => Self { weights: None, problem: Some(format!("packed weights are not kept: {error}")) },
+            Ok(weights) => Self { weights: Some(weights), problem, ..Self::default() },
+            Err(error) => Self { problem: Some(format!("packed weights are not kept: {error}")), ..Self::default() },
         }
     }
 
     /// A model over the base: frozen weights from here, where they are, and the rest from its files.
     pub fn load(&self, base: &Base, device: Cpu, tuning: &Tuning) -> Result<Llama<Cpu>, WeightsError> {
+        if self.as_stored {
+            let read = |name: &str, shape: &[usize]| base.checkpoint.stored(name, shape);
+            return Llama::load(device, base.checkpoint.config(), tuning, read);
+        }
         let find = |weight: &FrozenWeight| self.weights.as_ref()?.find(weight);
         let read = |name: &str, shape: &[usize]| base.checkpoint.tensor(name, shape);
         Llama::load_over(device, base.checkpoint.config(), tuning, find, read)

@@ -3,12 +3,13 @@
 use serde::Serialize;
 use temper_data::{CheckReport, ShareReport, SourceReport};
 use temper_kernels::Device;
-use temper_model::LlamaConfig;
+use temper_model::{KeptAsStored, LlamaConfig, Tuning};
 use temper_recipe::{Export, FullStart, Note, Setting, Source, Stage};
 use temper_train::FitSettings;
 
 use crate::advice::{Advice, advice};
 use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
+use crate::frozen;
 use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::provenance::Provenance;
@@ -72,6 +73,19 @@ pub struct BasePlan {
     pub precision: String,
     /// Weights.
     pub parameters: usize,
+    /// Where frozen weights stay as they are stored: how many do, and what they take.
+    pub as_stored: Option<AsStored>,
+}
+
+/// What stays of a base as it is stored.
+#[derive(Debug, Serialize)]
+pub struct AsStored {
+    /// Weights that stay; projections that are read together are one.
+    pub weights: usize,
+    /// What they take.
+    pub bytes: usize,
+    /// Names of the others, which are decoded.
+    pub decoded: Vec<String>,
 }
 
 /// One stage of a plan.
@@ -206,6 +220,18 @@ impl Plan {
                 export.path
             ));
         }
+        let as_stored = prepared.keeps_as_stored().then(|| {
+            let KeptAsStored { stay, decoded, bytes, .. } = frozen::kept(&base.checkpoint, &Tuning::Frozen);
+            AsStored { weights: stay.len(), bytes, decoded }
+        });
+        let over_merged = |stage: &&PreparedStage| matches!(stage.tuning, Tuning::Lora(_)) && !stage.trains_over_base();
+        if let (Some(_), Some(stage)) = (&as_stored, prepared.stages.iter().find(over_merged)) {
+            warnings.push(format!(
+                "{}: stage {} starts from weights with an adapter merged in, which are f32: its frozen weights are decoded",
+                prepared.recipe.frozen_weights.path,
+                stage.of + 1
+            ));
+        }
         let estimate = estimate::of_run(prepared, measured);
         prepared.phases.lap("plan: counted");
         Self {
@@ -218,6 +244,7 @@ impl Plan {
                 licence,
                 precision: base.checkpoint.precision(),
                 parameters: parameters(config),
+                as_stored,
             },
             tokenizer_sha256: prepared.tokenizer_sha256.clone(),
             inputs: prepared.inputs.clone(),

@@ -12,9 +12,9 @@ use std::path::Path;
 use temper_data::CheckReport;
 use temper_kernels::{Cpu, Precision};
 use temper_model::{Llama, Tuning, WeightsError};
-use temper_recipe::{Note, Recipe, Stage};
+use temper_recipe::{FrozenWeights, Note, Recipe, Stage};
 
-use self::memory::fit_memory;
+use self::memory::Fit;
 pub(crate) use self::reading::{read_options, row_rules};
 pub(crate) use self::stage::PreparedStage;
 use self::stage::prepare_stage;
@@ -80,10 +80,19 @@ impl Prepared {
         Plan::of(self)
     }
 
-    /// The base's packed weights, from the cache or for it; nothing where the cache is switched off.
+    /// The base's packed weights, from the cache or for it; nothing where the cache is switched off or the weights stay as they
+    /// are stored.
     pub(crate) fn packed(&self) -> &Packed {
-        let of = |cache| Packed::of(cache, &self.base, &self.device);
-        self.packed.get_or_init(|| self.cache.as_ref().map_or_else(Packed::default, of))
+        self.packed.get_or_init(|| match &self.cache {
+            _ if self.keeps_as_stored() => Packed::as_stored(),
+            Some(cache) => Packed::of(cache, &self.base, &self.device),
+            None => Packed::default(),
+        })
+    }
+
+    /// Whether the base's weights stay as they are stored where they are not trained.
+    pub(crate) fn keeps_as_stored(&self) -> bool {
+        self.recipe.frozen_weights.value == FrozenWeights::AsStored
     }
 
     /// What is to be said of the packed weights, where they were needed.
@@ -128,9 +137,7 @@ impl Prepared {
 
     /// Whether stage `index` trains adapters over the base itself.
     pub(crate) fn trains_over_base(&self, index: usize) -> bool {
-        let stage = &self.stages[index];
-        let merged = stage.adapter.as_ref().is_some_and(|adapter| adapter.merge);
-        index == 0 && matches!(stage.tuning, Tuning::Lora(_)) && !merged
+        self.stages[index].trains_over_base()
     }
 
     pub(crate) fn kept(&self) -> Kept<'_> {
@@ -170,6 +177,7 @@ pub fn prepare(
     crate::judge::check_items(&recipe, context, tokens)?;
     phases.lap("evaluation items");
     crate::export::check(&recipe.export, &base)?;
+    crate::frozen::check(&recipe, &base.checkpoint)?;
     let files = Files::find(&recipe, options.offline, on_event)?;
     phases.lap("files of rows");
     let mut writer =
@@ -197,7 +205,9 @@ pub fn prepare(
     if let Some(limit) = recipe.memory_limit.clone() {
         for (index, own) in recipe.stages.iter_mut().enumerate() {
             let mine = stages.iter_mut().filter(|stage| stage.of == index);
-            fit_memory(&device, base.checkpoint.config(), &mut mine.collect::<Vec<_>>(), own, watch_tokens, &limit)?;
+            let as_stored = recipe.frozen_weights.value == FrozenWeights::AsStored;
+            let fit = Fit { device: &device, checkpoint: &base.checkpoint, as_stored, watch_tokens, limit: &limit };
+            fit.choose(&mut mine.collect::<Vec<_>>(), own)?;
         }
         parts = recipe.stages.iter().flat_map(Stage::parts).collect();
     }

@@ -42,9 +42,9 @@ section! {
     /// Filters for the files that a stage trains on, each by the check of the same name (docs/data-checks.md). Every row that
     /// they leave out is counted with its reason.
     pub struct Filters |f| {
-        /// Rows that ask and answer what an earlier row of the same file does.
+        /// Rows that ask and answer what an earlier row does, of its file or of one before it.
         exact_duplicates: Valued<Found> = f.default(choice(), Found::Keep, OFF);
-        /// Rows that are nearly the same as an earlier row of the same file.
+        /// Rows that are nearly the same as an earlier row, of its file or of one before it.
         near_duplicates: Valued<Found> = f.default(choice(), Found::Keep, OFF);
         /// Rows that share words with validation, test or general suites.
         overlap: Valued<Found> = f.default(choice(), Found::Keep, OFF);

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::checkpoints::{Checkpoint, CheckpointKind, repeated};
 use crate::evaluation::Evaluation;
 use crate::export::Export;
+use crate::frozen::FrozenWeights;
 use crate::kind::{FOLDER_HINT, Kind, choice, integer, list, memory, run_name, text};
 use crate::mix::GeneralRows;
 use crate::precision::{Precision, precision};
@@ -36,6 +37,13 @@ section! {
             .aliases(&["dtype", "torch_dtype", "bf16"])
             .switch("bf16", ["f32", "bf16"])
             .default(precision(), Precision::F32, "decision: rounds nothing, and bf16 is faster on few processors");
+        /// How weights that are not trained lie in memory: `decoded`, as products read them; or `as_stored`, in the blocks of a GGUF in
+        /// Q8_0, Q4_0 or Q4_1, decoded by each product. The same numbers to the bit, far less memory, a slower step.
+        frozen_weights: Valued<FrozenWeights> = f.default(
+            choice(),
+            FrozenWeights::Decoded,
+            "decision: the fastest; what it maps is shared by runs",
+        );
         /// Memory that training may take, such as `8GiB`. Where a stage gives no `micro_batch_tokens`, it gets the most that fit;
         /// what does not fit at all is refused.
         memory_limit: Option<Valued<u64>> = f.aliases(&["memory"]).optional(memory());
@@ -265,12 +273,12 @@ impl Recipe {
     /// # Errors
     /// All problems at once, in the order of the file, the `--set` arguments after it.
     pub fn load(file: &Path, sets: &[String]) -> Result<(Self, Vec<Note>), RecipeErrors> {
-        load(file, sets, |section| Self::read(section), Self::DOC)
+        load(file, sets, Self::read, Self::DOC)
     }
 
     /// As [`load`](Self::load), from text; the problems and notes are in `cx`.
     pub(crate) fn read_text(text: &str, sets: &[String], cx: &mut Context) -> Option<Self> {
-        read_text(text, sets, cx, |section| Self::read(section), Self::DOC)
+        read_text(text, sets, cx, Self::read, Self::DOC)
     }
 
     /// The same recipe with every path absolute, so that it reads the same from any folder.

@@ -35,7 +35,8 @@ pub(crate) fn reason(key: &str) -> Option<&'static str> {
             "products are f32 or bf16 here, trained weights f32: say `precision`, or remove it"
         }
         "load_in_4bit" | "load_in_8bit" | "quantization_bit" => {
-            "a quantised GGUF is read as it is, and computed with in the recipe's `precision`: remove it"
+            "nothing is quantised here: start from a GGUF in Q8_0, Q4_0 or Q4_1, whose frozen weights stay as they are by \
+             `frozen_weights: as_stored`"
         }
         "rank_pattern" | "alpha_pattern" => LATER,
         "load_best_model_at_end" => "with `validation` a stage always ends with its best weights: remove it",

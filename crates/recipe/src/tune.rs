@@ -344,7 +344,7 @@ impl StudyFile {
     /// # Errors
     /// All problems at once.
     pub fn load(file: &std::path::Path, sets: &[String]) -> Result<(Self, Vec<Note>), RecipeErrors> {
-        crate::recipe::load(file, sets, |section| Self::read(section), Self::DOC)
+        crate::recipe::load(file, sets, Self::read, Self::DOC)
     }
 }
 

@@ -16,8 +16,10 @@ pub struct ShownRow {
     pub line: usize,
     /// How many tokens are trained.
     pub trained: usize,
-    /// Its tokens.
+    /// Its tokens; none of a row that is left out.
     pub tokens: Vec<ShownToken>,
+    /// Why it is left out, where it is.
+    pub left_out: Option<String>,
 }
 
 /// A token as people read it.

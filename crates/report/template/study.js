@@ -44,18 +44,26 @@ for (const title of document.querySelectorAll("main svg title")) {
   }
   title.remove();
 }
-const show = event => {
-  const mark = event.target.closest("[data-tip]");
-  tip.hidden = !mark;
-  if (!mark) return;
+const show = (mark, x, y) => {
+  tip.hidden = false;
   tip.textContent = mark.dataset.tip;
-  const box = mark.getBoundingClientRect();
-  const pointer = event.type === "focusin" ? [box.right, box.top] : [event.clientX, event.clientY];
-  const left = Math.min(pointer[0] + 12, document.documentElement.clientWidth - tip.offsetWidth - 8);
-  const above = pointer[1] - tip.offsetHeight - 12;
+  const left = Math.min(x + 12, document.documentElement.clientWidth - tip.offsetWidth - 8);
+  const above = y - tip.offsetHeight - 12;
   tip.style.left = Math.max(8, left) + scrollX + "px";
-  tip.style.top = (above < 8 ? pointer[1] + 18 : above) + scrollY + "px";
+  tip.style.top = (above < 8 ? y + 18 : above) + scrollY + "px";
 };
-document.addEventListener("pointerover", show);
-document.addEventListener("focusin", show);
+const marked = event => event.target.closest("[data-tip]");
+document.addEventListener("pointerover", event => {
+  if (marked(event)) show(marked(event), event.clientX, event.clientY);
+});
+// A finger is lifted at once: what it shows stays until the next touch.
+document.addEventListener("pointerout", event => {
+  if (marked(event) && event.pointerType !== "touch") tip.hidden = true;
+});
+document.addEventListener("pointerdown", event => { tip.hidden = tip.hidden || !marked(event); });
+document.addEventListener("focusin", event => {
+  const box = marked(event)?.getBoundingClientRect();
+  if (box) show(marked(event), box.right, box.top);
+});
+document.addEventListener("focusout", () => { tip.hidden = true; });
 document.addEventListener("keydown", event => { if (event.key === "Escape") tip.hidden = true; });

@@ -90,9 +90,7 @@ fn history(count: u64) -> History {
         };
         for (rung, step) in RUNGS.into_iter().enumerate().take(end) {
             let share = step as f64 / RUNGS[3] as f64;
-            trial
-                .reports
-                .push(Report { step, measured: measured(space, &trial.point, share, draws.within(60 + rung as u64)) });
+            trial.reports.push(Report::new(step, measured(space, &trial.point, share, draws.within(60 + rung as u64))));
         }
         (trial.state, trial.reason) = match (end, number % 17) {
             (_, 13) => (State::Failed, Some("CUDA out of memory: tried to allocate 2.50 GiB".to_owned())),
@@ -266,7 +264,7 @@ fn no_text_becomes_markup() {
         let measured = Measured { values: vec![number as f64], constraints: vec![-1.0] };
         let point = Point::from([(HOSTILE.to_owned(), choice.into())]);
         let mut trial = Trial::new(number as u64, point);
-        trial.reports.push(Report { step: 1, measured: measured.clone() });
+        trial.reports.push(Report::new(1, measured.clone()));
         trial.state = if number == 0 { State::Complete } else { State::Pruned };
         (trial.result, trial.reason) = (Some(measured), Some(HOSTILE.into()));
         history.put(trial);

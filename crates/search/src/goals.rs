@@ -1,5 +1,7 @@
 //! What better means: directions, constraints, and who beats whom.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use crate::trial::Measured;
@@ -70,22 +72,28 @@ impl Goals {
     pub fn ranks(&self, all: &[&Measured]) -> Vec<usize> {
         let losses: Vec<Vec<f64>> = all.iter().map(|measured| self.losses(measured)).collect();
         let violations: Vec<f64> = all.iter().map(|measured| self.violation(measured)).collect();
-        let beats = |a: usize, b: usize| match (violations[a] == 0.0, violations[b] == 0.0) {
-            (true, false) => true,
-            (false, true) => false,
-            (false, false) => violations[a] < violations[b],
-            (true, true) => dominates(&losses[a], &losses[b]),
+        // In this order nothing is beaten by what comes after it, so that each has its rank from those before it alone; and what is
+        // beaten by one of a rank is beaten by one of each rank before, so that its own is found by halving (ENS-BS: Zhang et al.,
+        // An Efficient Approach to Nondominated Sorting, 2015).
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        order.sort_by(|&a, &b| {
+            // None of these is NaN; and 0 and -0 are one number to `dominates`.
+            let strength = |index: usize| std::iter::once(&violations[index]).chain(&losses[index]);
+            strength(a).partial_cmp(strength(b)).unwrap_or(Ordering::Equal)
+        });
+        let beats = |a: usize, b: usize| match violations[b] == 0.0 {
+            true => dominates(&losses[a], &losses[b]),
+            false => violations[a] < violations[b],
         };
-        let mut ranks = vec![usize::MAX; all.len()];
-        let mut left: Vec<usize> = (0..all.len()).collect();
-        let mut rank = 0;
-        while !left.is_empty() {
-            let (front, rest): (Vec<usize>, Vec<usize>) =
-                left.iter().partition(|&&one| !left.iter().any(|&other| beats(other, one)));
-            for one in &front {
-                ranks[*one] = rank;
+        let mut ranks = vec![0; all.len()];
+        let mut fronts: Vec<Vec<usize>> = Vec::new();
+        for one in order {
+            let rank = fronts.partition_point(|front| front.iter().rev().any(|&other| beats(other, one)));
+            if rank == fronts.len() {
+                fronts.push(Vec::new());
             }
-            (left, rank) = (rest, rank + 1);
+            fronts[rank].push(one);
+            ranks[one] = rank;
         }
         ranks
     }
@@ -162,6 +170,43 @@ mod tests {
         let ranks = two_axes().ranks(&all.iter().collect::<Vec<_>>());
         // The last one has no loss, but the highest second value: it is beaten by nothing.
         assert_eq!(ranks, [0, 0, 1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn ranks_are_those_of_peeling_front_after_front() {
+        let random = temper_run::Random::new(1, "test");
+        for (round, objectives) in [1usize, 2, 3].into_iter().enumerate() {
+            // On a coarse grid, so that many are equal on some axis or on all, a third breaks the constraint, and some are no numbers.
+            let value = |stream: temper_run::Random, index: u64| match stream.below(index, 9) {
+                8 => f64::NAN,
+                value => value as f64,
+            };
+            let all: Vec<Measured> = (0..120)
+                .map(|index| {
+                    let stream = random.within(round as u64).within(index);
+                    let values: Vec<f64> = (0..objectives).map(|axis| value(stream, axis as u64)).collect();
+                    measured(&values, &[stream.below(9, 9) as f64 - 5.0])
+                })
+                .collect();
+            let objective = |index: usize| Objective {
+                name: index.to_string(),
+                direction: if index == 1 { Direction::Maximize } else { Direction::Minimize },
+            };
+            let goals =
+                Goals { objectives: (0..objectives).map(objective).collect(), constraints: vec!["floor".into()] };
+            let beats = |a: &Measured, b: &Measured| match (goals.violation(a), goals.violation(b)) {
+                (0.0, 0.0) => dominates(&goals.losses(a), &goals.losses(b)),
+                (a, b) => a < b,
+            };
+            let mut expected = vec![usize::MAX; all.len()];
+            for rank in 0..all.len() {
+                let left: Vec<usize> = (0..all.len()).filter(|&one| expected[one] == usize::MAX).collect();
+                for &one in left.iter().filter(|&&one| !left.iter().any(|&other| beats(&all[other], &all[one]))) {
+                    expected[one] = rank;
+                }
+            }
+            assert_eq!(goals.ranks(&all.iter().collect::<Vec<_>>()), expected);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! - [`Renderer`]: a row of data to ids and a mask of what is trained ([`Rendered`]), by the model's own chat template, run
 //!   as `transformers` runs it. Training, evaluation and chat all go through it, so the prompt that a model was trained on is,
 //!   id by id, the prompt that it sees in use.
+//! - [`strict`]: JSON of rows, in which nothing is given twice.
 //!
 //! What a user wrote stays text: `<|im_end|>` in a message never becomes the control token.
 
@@ -13,6 +14,7 @@ mod message;
 mod python;
 mod render;
 mod rules;
+pub mod strict;
 mod template;
 mod tokenizer;
 

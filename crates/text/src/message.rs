@@ -11,6 +11,8 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::strict;
+
 /// One turn of a conversation.
 ///
 /// Read from JSON are:
@@ -223,11 +225,18 @@ impl ToolCall {
         nothing_else(&function, &["name", "arguments", "parameters", "type", "index"])?;
         let name = function.remove("name").ok_or("missing field `name`")?;
         let name = text(name).map_err(|e| format!("`name`: {e}"))?;
-        let arguments = match function.remove("arguments").or_else(|| function.remove("parameters")) {
-            None | Some(Value::Null) => Map::new(),
+        let mut given = |name| function.remove(name).filter(|value| !value.is_null());
+        let arguments = match (given("arguments"), given("parameters")) {
+            (Some(_), Some(_)) => {
+                return Err(format!("`arguments` and `parameters` of `{name}`: expected one of them"));
+            }
+            (arguments, parameters) => arguments.or(parameters),
+        };
+        let arguments = match arguments {
+            None => Map::new(),
             Some(Value::Object(arguments)) => arguments,
             Some(Value::String(json)) if json.trim().is_empty() => Map::new(),
-            Some(Value::String(json)) => serde_json::from_str(&json)
+            Some(Value::String(json)) => strict::object(json.as_bytes())
                 .map_err(|e| format!("`arguments` of `{name}`: a text that is no JSON object: {e}"))?,
             Some(other) => return Err(format!("`arguments` of `{name}`: expected an object, got {}", kind_of(&other))),
         };
@@ -412,6 +421,14 @@ mod tests {
             (
                 r#"{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "[1]"}]}"#,
                 "call 1: `arguments` of `f`",
+            ),
+            (
+                r#"{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{\"a\": {\"b\": 1, \"b\": 2}}"}]}"#,
+                "call 1: `arguments` of `f`: a text that is no JSON object: column 20: field `b` is given twice",
+            ),
+            (
+                r#"{"role": "assistant", "tool_calls": [{"name": "f", "arguments": {}, "parameters": {}}]}"#,
+                "call 1: `arguments` and `parameters` of `f`: expected one of them",
             ),
             (
                 r#"{"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {}}]}"#,

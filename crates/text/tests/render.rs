@@ -288,7 +288,7 @@ fn turns_say_themselves_whether_they_are_trained() {
     assert_eq!(error, RenderError::TrainedRole { message: 1, role: "user".into() });
 }
 
-/// OpenRLHF#1080, verl#7807, LlamaFactory#8634: Qwen3's template prints the thoughts of the last turn only.
+/// OpenRLHF#1080, verl#7807, LlamaFactory#8634, trl#6363: Qwen3's template prints the thoughts of the last turn only.
 #[test]
 fn verl_7807_reasoning_templates_are_refused_together_and_trained_apart() {
     let renderer = qwen("qwen3.jinja");

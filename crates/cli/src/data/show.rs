@@ -1,11 +1,12 @@
 //! `temper data show`: each token as trained or masked, from the code that trains.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use temper_data::{Example, ExamplesWriter, RowKind, RowRules, Source, prepare_file};
-use temper_pipeline::{Base, stage_rules};
+use temper_data::{DropReason, Example, ExamplesWriter, Preparing, RowKind, RowRules, Source, Tell, prepare_filtered};
+use temper_pipeline::{Base, stage_rows};
 use temper_recipe::Recipe;
 use temper_report::{ShownRow, ShownToken, count, rows_page};
 use temper_run::write_atomic;
@@ -27,7 +28,7 @@ pub struct Args {
     /// The base whose tokenizer and template are used.
     #[arg(long, required_unless_present = "recipe")]
     base: Option<String>,
-    /// A recipe, by a stage of which rows become tokens: its base, its rules of rendering, its longest row. Filters are not applied.
+    /// A recipe, by a stage of which rows become tokens: its base, its rules of rendering, its longest row, its filters.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "max_length"])]
     recipe: Option<PathBuf>,
     /// Overrides a value of the recipe: `stages.0.mask_history=true`.
@@ -54,7 +55,6 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let (base, rules) = base(args)?;
     let found = files(std::slice::from_ref(&args.file), args.offline)?;
     let [file] = &found[..] else {
         let names: Vec<String> = found.iter().take(3).map(|file| file.display().to_string()).collect();
@@ -64,9 +64,13 @@ pub fn run(args: &Args) -> Outcome {
             names.join(", ")
         )));
     };
-    let tokens = ExamplesWriter::in_temporary_file().map_err(input)?;
-    let source =
-        prepare_file(file, &args.input.options(), &base.renderer, rules, ("data", 1.0), tokens).map_err(input)?;
+    let mut left_out = BTreeMap::new();
+    let mut heard = |line, reason, tokens| {
+        if args.row.contains(&line) {
+            left_out.insert(line, (reason, tokens));
+        }
+    };
+    let (base, source) = rows(args, file, &mut heard)?;
     let report = &source.report;
     let mut summary = format!(
         "{} rows of the format {}, {} kept, {} tokens, {} trained.",
@@ -82,7 +86,7 @@ pub fn run(args: &Args) -> Outcome {
     for remark in remarks(report) {
         summary += &format!(" Note: {remark}.");
     }
-    let shown = shown(args, file, &source, base.renderer.tokenizer())?;
+    let shown = shown(args, file, (&source, &left_out), base.renderer.tokenizer())?;
     let name = file.display().to_string();
     if let Some(path) = &args.html {
         let page = rows_page(&name, &summary, &shown).map_err(Failure::run)?;
@@ -98,45 +102,62 @@ pub fn run(args: &Args) -> Outcome {
     Ok(DONE)
 }
 
-/// The base, and how rows become tokens.
-fn base(args: &Args) -> Result<(Base, RowRules), Failure> {
+/// The base, and the rows of a file as tokens.
+fn rows(args: &Args, file: &Path, tell: Tell<'_>) -> Result<(Base, Source), Failure> {
+    let given = args.input.options();
     if let Some(recipe) = &args.recipe {
         let (recipe, _) = Recipe::load(recipe, &args.sets)?;
         let mut reporter = Reporter::new();
-        let found = stage_rules(&recipe, args.stage, args.offline, &mut |event| reporter.hear(event))?;
+        let on_event = &mut |event: &_| reporter.hear(event);
+        let found = stage_rows(&recipe, args.stage, (file, &given), tell, args.offline, on_event)?;
         reporter.finish();
         return Ok(found);
     }
     let base = open(args.base.as_deref().unwrap_or_default(), args.offline)?;
-    Ok((base, RowRules { pairs: None, ..args.max_length.into() }))
+    let rules = RowRules { pairs: None, ..args.max_length.into() };
+    let tokens = ExamplesWriter::in_temporary_file().map_err(input)?;
+    let preparing = Preparing::new(&base.renderer, rules, tokens).telling(tell);
+    let source = prepare_filtered(file, &given, None, preparing, ("data", 1.0)).map_err(input)?;
+    Ok((base, source))
 }
+
+/// Rows that are left out, by their lines: why, and their tokens where they were counted.
+type LeftOut = BTreeMap<usize, (DropReason, usize)>;
 
 /// The rows that are asked for; a document that is trained in parts comes in its parts, a pair as its two answers, the better
 /// one first.
-fn shown(args: &Args, file: &Path, source: &Source, tokenizer: &Tokenizer) -> Result<Vec<ShownRow>, Failure> {
+fn shown(
+    args: &Args,
+    file: &Path,
+    (source, left_out): (&Source, &LeftOut),
+    tokenizer: &Tokenizer,
+) -> Result<Vec<ShownRow>, Failure> {
     let examples = &source.examples;
-    let wanted: Vec<usize> = if args.row.is_empty() {
-        (0..examples.len().min(args.rows)).collect()
-    } else {
-        let mut wanted = Vec::new();
-        for &line in &args.row {
-            let before = wanted.len();
-            wanted.extend((0..examples.len()).filter(|&index| examples.line(index) == line));
-            if wanted.len() > before {
-                continue;
-            }
-            let why = "no row of it is trained: none begins there, or it is among the dropped";
-            return Err(Failure::input(anyhow!("{}:{line}: {why}", file.display())));
-        }
-        wanted
-    };
-    let mut shown = Vec::new();
-    for index in wanted {
+    let of_index = |index: usize| -> Result<Vec<ShownRow>, Failure> {
         if source.report.kind == RowKind::Preference {
             let answers = source.pair(index).map_err(input)?.answers();
-            shown.extend(answers.iter().map(|answer| row(answer, tokenizer)));
-        } else {
-            shown.push(row(&source.example(index).map_err(input)?, tokenizer));
+            return Ok(answers.iter().map(|answer| row(answer, tokenizer)).collect());
+        }
+        Ok(vec![row(&source.example(index).map_err(input)?, tokenizer)])
+    };
+    let mut shown = Vec::new();
+    if args.row.is_empty() {
+        for index in 0..examples.len().min(args.rows) {
+            shown.extend(of_index(index)?);
+        }
+    }
+    for &line in &args.row {
+        let before = shown.len();
+        if let Some((reason, tokens)) = left_out.get(&line) {
+            let tokens = if *tokens > 0 { format!(", {} tokens", count(*tokens)) } else { String::new() };
+            let why = Some(format!("{reason}{tokens}"));
+            shown.push(ShownRow { line, trained: 0, tokens: Vec::new(), left_out: why });
+        }
+        for index in (0..examples.len()).filter(|&index| examples.line(index) == line) {
+            shown.extend(of_index(index)?);
+        }
+        if shown.len() == before {
+            return Err(Failure::input(anyhow!("{}:{line}: no row begins there", file.display())));
         }
     }
     Ok(shown)
@@ -150,10 +171,13 @@ fn row(example: &Example, tokenizer: &Tokenizer) -> ShownRow {
         ShownToken { id, text, trained: weight > 0.0, control: tokenizer.is_special(id) }
     };
     let tokens = example.ids.iter().zip(&example.weights).map(token).collect();
-    ShownRow { line: example.row, trained: example.trained_tokens(), tokens }
+    ShownRow { line: example.row, trained: example.trained_tokens(), tokens, left_out: None }
 }
 
 fn text(row: &ShownRow, coloured: bool) -> String {
+    if let Some(why) = &row.left_out {
+        return format!("\nline {}, left out: {why}\n", row.line);
+    }
     let mut text = format!("\nline {}, {} tokens, {} trained\n", row.line, row.tokens.len(), row.trained);
     for token in &row.tokens {
         let said = &token.text;

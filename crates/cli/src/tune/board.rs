@@ -191,7 +191,9 @@ impl Inner {
         let mut said: Vec<String> =
             self.objectives.iter().zip(&measured.values).map(|(name, value)| format!("{name} {value:.4}")).collect();
         let broken = goals.constraints.iter().zip(&measured.constraints);
-        said.extend(broken.filter(|(_, by)| !(**by <= 0.0)).map(|(name, by)| format!("{name} broken by {by:.2}")));
+        said.extend(
+            broken.filter(|(_, by)| by.is_nan() || **by > 0.0).map(|(name, by)| format!("{name} broken by {by:.2}")),
+        );
         said.join(", ")
     }
 }

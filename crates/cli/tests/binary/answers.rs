@@ -118,11 +118,57 @@ fn data_show_follows_a_recipe_and_tells_what_is_not_trained() {
     let shown = done(&show(&["--recipe", &recipe, "--set", "stages.0.mask_history=true"]));
     assert!(shown.contains("[last]") && !shown.contains("[first]"), "{shown}");
     refused(&show(&["--recipe", &recipe, "--stage", "3"]), 2, &["there is no such stage: the recipe has 1"]);
-    refused(&show(&["--base", &gguf(), "--row", "2"]), 2, &["train.jsonl:2: no row of it is trained"]);
+    refused(&show(&["--base", &gguf(), "--row", "2"]), 2, &["train.jsonl:2: no row begins there"]);
     folder.write("rows/more.jsonl", format!("{row}\n"));
     refused(&show(&["--base", &gguf()]), 2, &["2 files, expected one", "more.jsonl"]);
     let checked = done(&temper(&["data", "check", &train]));
     assert!(checked.contains("fields that are not read, with their rows: `score` (1)"), "{checked}");
+}
+
+/// What the stage does with a row: filters work as they do in training, after the files before it, and never on what judges.
+#[test]
+fn data_show_tells_why_a_row_is_left_out() {
+    let folder = Folder::new();
+    let row = |question: &str, answer: &str| {
+        let turn = |role: &str, content: &str| serde_json::json!({"role": role, "content": content});
+        format!("{}\n", serde_json::json!({"messages": [turn("user", question), turn("assistant", answer)]}))
+    };
+    let first = folder.write("first.jsonl", row("How do lenses work?", "They bend light."));
+    let long = "word ".repeat(300);
+    let second = [
+        row("How do lenses work?", "They bend light."),
+        row("Whom do I ask?", "Ask jane@clinic.org about it."),
+        row("Say a word.", &long),
+        row("Short?", "Yes."),
+    ];
+    let second = folder.write("second.jsonl", second.concat());
+    let recipe = folder.recipe(&gguf(), &format!("[{first}, {second}]"));
+    let filters = "stages.0.filters={exact_duplicates: drop, personal_data: mask, min_chars: 11}";
+    let show = |file: &str, more: &[&str]| {
+        temper(&[&["data", "show", file, "--recipe", &recipe, "--set", filters], more].concat())
+    };
+    let shown = done(&show(&second, &["--row", "1", "--row", "2", "--row", "3", "--row", "4"]));
+    for piece in [
+        "4 rows of the format messages, 1 kept",
+        "line 1, left out: a duplicate\n",
+        "[email]",
+        "line 3, left out: longer than the maximum length, 3",
+        "line 4, left out: shorter than min_chars\n",
+    ] {
+        assert!(shown.to_lowercase().contains(piece), "`{piece}` is not in:\n{shown}");
+    }
+    assert!(!shown.contains("jane"), "{shown}");
+    let page = folder.path("rows.html").display().to_string();
+    done(&show(&second, &["--row", "1", "--html", &page]));
+    assert!(std::fs::read_to_string(&page).unwrap().contains("<p>Left out: a duplicate.</p>"));
+    // The first file has nothing before it; another file is looked at as if it were trained alone; validation is never filtered.
+    assert!(done(&show(&first, &[])).contains("1 kept"));
+    let third = folder.write("third.jsonl", row("How do lenses work?", "They bend light."));
+    assert!(done(&show(&third, &[])).contains("1 kept"));
+    let validation = folder.write("validation.jsonl", row("Short?", "Yes."));
+    let judges = format!("stages.0.validation={validation}");
+    assert!(done(&show(&validation, &["--set", &judges])).contains("1 kept"));
+    refused(&show(&validation, &["--row", "1"]), 2, &["none of the 1 rows is left: 1 shorter than min_chars"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod answers;
 mod checks;
 mod faults;
+mod pipes;
 mod recipes;
 mod scripted;
 #[path = "../tiny/mod.rs"]

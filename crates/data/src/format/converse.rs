@@ -1,11 +1,10 @@
 //! Amazon Bedrock's Converse rows, as Nova Forge takes them.
 
 use serde_json::{Map, Value, json};
-use temper_text::{Conversation, Message, ToolCall, kind_of};
+use temper_text::{Conversation, Message, ToolCall, kind_of, strict};
 
 use super::conversation_of;
 use super::fields::Fields;
-use crate::read::strict;
 use crate::row::{Passage, Preference, RowContent};
 
 /// Whether a row with `messages` is written so: marked by a field of its own, or by content blocks without a `type`.

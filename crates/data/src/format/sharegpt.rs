@@ -1,7 +1,7 @@
 //! ShareGPT: `conversations` of `from` and `value`, with the roles that data sets use for them.
 
 use serde_json::{Map, Value, json};
-use temper_text::{Conversation, Message, ToolCall, kind_of};
+use temper_text::{Conversation, Message, ToolCall, kind_of, strict};
 
 use super::conversation_of;
 use super::fields::Fields;
@@ -82,7 +82,7 @@ pub(super) fn turn(turn: Value) -> Result<Message, String> {
 /// `{"name", "arguments"}` as JSON in a text, or a list of them.
 fn calls(value: &str) -> Result<Vec<ToolCall>, String> {
     let wrong = |what: &str| format!("a call is JSON of `name` and `arguments`, got {what}");
-    let calls = match serde_json::from_str(value) {
+    let calls = match strict::value(value) {
         Ok(Value::Array(calls)) => calls,
         Ok(call @ Value::Object(_)) => vec![call],
         Ok(other) => return Err(wrong(kind_of(&other))),

@@ -1,8 +1,7 @@
 //! Lists and objects that lie in a text as JSON, as tables keep them, whose cells hold nothing else.
 
 use serde_json::{Map, Value};
-
-use crate::read::strict;
+use temper_text::strict;
 
 /// Fields that are lists or objects in every format, and never text that begins as one.
 const STRUCTURES: [&str; 6] = ["messages", "conversations", "conversation", "tools", "toolConfig", "history"];

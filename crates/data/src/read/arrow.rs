@@ -16,7 +16,7 @@ use super::little_endian;
 /// Rows of a message.
 const ROWS: i64 = 16 << 20;
 /// What a message begins with since version 0.15 of the format.
-const CONTINUES: u32 = 0xFFFF_FFFF;
+pub(super) const CONTINUES: u32 = 0xFFFF_FFFF;
 
 /// The bytes of a file that lie before its footer.
 ///

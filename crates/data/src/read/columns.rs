@@ -7,15 +7,17 @@ use std::path::Path;
 use ::parquet::file::reader::ChunkReader;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType,
+    Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::arrow::{Messages, before_footer};
+use super::arrow::{CONTINUES, Messages, before_footer};
 use super::limits::{COLUMNS, LONGEST, caught, too_long};
 use super::{CHUNK, Chunk, Raw, Records, parquet, unreadable};
 use crate::error::DataError;
@@ -35,21 +37,23 @@ pub(super) enum Container {
 }
 
 impl Container {
-    /// By the first bytes; a stream has none of its own, so its ending tells.
+    /// By the first bytes. A stream begins with those of any message, which no text begins with; in its older form it has none of
+    /// its own, so its ending tells.
     pub fn of(first: &[u8], ending: &str) -> Option<Self> {
         if first.starts_with(b"PAR1") || ending == "parquet" {
             Some(Self::Parquet)
         } else if first.starts_with(b"ARROW1") {
             Some(Self::ArrowFile)
         } else {
-            matches!(ending, "arrow" | "feather" | "ipc").then_some(Self::ArrowStream)
+            let told = first.starts_with(&CONTINUES.to_le_bytes()) || matches!(ending, "arrow" | "feather" | "ipc");
+            told.then_some(Self::ArrowStream)
         }
     }
 }
 
 pub(super) struct Columns<'a> {
     path: &'a Path,
-    batches: Batches,
+    batches: Batches<'a>,
     /// The batch that is read, and its next row.
     batch: Option<(RecordBatch, usize)>,
     rows: usize,
@@ -64,6 +68,11 @@ impl<'a> Columns<'a> {
         Self::of(path, container, Bytes::from(bytes), Cursor::new)
     }
 
+    /// Of a stream of messages, as it comes.
+    pub fn of_stream(path: &'a Path, stream: impl Read + 'a) -> Self {
+        Self { path, batches: Box::new(Messages::new(stream)), batch: None, rows: 0 }
+    }
+
     fn of<C: ChunkReader + 'static, R: Read + Seek + 'static>(
         path: &'a Path,
         container: Container,
@@ -76,14 +85,14 @@ impl<'a> Columns<'a> {
     }
 }
 
-type Batches = Box<dyn Iterator<Item = Result<RecordBatch, String>>>;
+type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch, String>> + 'a>;
 
 /// The batches of a container that lies in `whole`; `stream` reads that from its start.
 fn batches<C: ChunkReader + 'static, R: Read + Seek + 'static>(
     container: Container,
     whole: C,
     stream: impl FnOnce(C) -> R,
-) -> Result<Batches, String> {
+) -> Result<Batches<'static>, String> {
     Ok(match container {
         Container::Parquet => {
             let batches = parquet::batches(whole).map_err(|error| error.to_string())?;
@@ -169,12 +178,23 @@ fn cell(column: &ArrayRef, index: usize, left: &mut usize) -> Result<Value, Stri
             text.into()
         }};
     }
+    // Some writers do not say of texts that they are.
+    macro_rules! bytes {
+        ($array:expr) => {{
+            let bytes = $array.value(index);
+            take(bytes.len())?;
+            std::str::from_utf8(bytes).map_err(|_| "bytes that are no text, expected text in UTF-8".to_owned())?.into()
+        }};
+    }
     Ok(match column.data_type() {
         DataType::Null => Value::Null,
         DataType::Boolean => column.as_boolean().value(index).into(),
         DataType::Utf8 => text!(column.as_string::<i32>()),
         DataType::LargeUtf8 => text!(column.as_string::<i64>()),
         DataType::Utf8View => text!(column.as_string_view()),
+        DataType::Binary => bytes!(column.as_binary::<i32>()),
+        DataType::LargeBinary => bytes!(column.as_binary::<i64>()),
+        DataType::BinaryView => bytes!(column.as_binary_view()),
         DataType::Int8 => number!(Int8Type),
         DataType::Int16 => number!(Int16Type),
         DataType::Int32 => number!(Int32Type),
@@ -217,12 +237,60 @@ fn cell(column: &ArrayRef, index: usize, left: &mut usize) -> Result<Value, Stri
             let dictionary = column.as_any_dictionary();
             cell(dictionary.values(), key(dictionary.keys(), index)?, left)?
         }
-        other => {
-            return Err(format!(
-                "cells of the type {other} are not supported, expected text, numbers, lists or structs"
-            ));
-        }
+        other => match as_text(column, index) {
+            Some(text) => text.into(),
+            None => {
+                return Err(format!(
+                    "cells of the type {other} are not supported, expected text, numbers, lists or structs"
+                ));
+            }
+        },
     })
+}
+
+/// What JSON has no value for, as a text: decimal numbers with all their digits, days and times by ISO 8601, those with a time zone in
+/// UTC. Nothing of other types, and of days that no calendar has.
+fn as_text(column: &ArrayRef, index: usize) -> Option<String> {
+    macro_rules! decimal {
+        ($type:ty) => {
+            Some(column.as_primitive::<$type>().value_as_string(index))
+        };
+    }
+    macro_rules! day {
+        ($type:ty) => {
+            column.as_primitive::<$type>().value_as_date(index).map(|day| format!("{day:?}"))
+        };
+    }
+    macro_rules! time {
+        ($type:ty) => {
+            column.as_primitive::<$type>().value_as_time(index).map(|time| format!("{time:?}"))
+        };
+    }
+    macro_rules! moment {
+        ($type:ty, $zone:expr) => {
+            column.as_primitive::<$type>().value_as_datetime(index).map(|moment| {
+                let zone = if $zone.is_some() { "Z" } else { "" };
+                format!("{moment:?}{zone}")
+            })
+        };
+    }
+    match column.data_type() {
+        DataType::Decimal32(..) => decimal!(Decimal32Type),
+        DataType::Decimal64(..) => decimal!(Decimal64Type),
+        DataType::Decimal128(..) => decimal!(Decimal128Type),
+        DataType::Decimal256(..) => decimal!(Decimal256Type),
+        DataType::Date32 => day!(Date32Type),
+        DataType::Date64 => day!(Date64Type),
+        DataType::Time32(TimeUnit::Second) => time!(Time32SecondType),
+        DataType::Time32(TimeUnit::Millisecond) => time!(Time32MillisecondType),
+        DataType::Time64(TimeUnit::Microsecond) => time!(Time64MicrosecondType),
+        DataType::Time64(TimeUnit::Nanosecond) => time!(Time64NanosecondType),
+        DataType::Timestamp(TimeUnit::Second, zone) => moment!(TimestampSecondType, zone),
+        DataType::Timestamp(TimeUnit::Millisecond, zone) => moment!(TimestampMillisecondType, zone),
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => moment!(TimestampMicrosecondType, zone),
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => moment!(TimestampNanosecondType, zone),
+        _ => None,
+    }
 }
 
 fn list(values: &ArrayRef, left: &mut usize) -> Result<Value, String> {

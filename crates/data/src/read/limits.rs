@@ -5,8 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Bytes of the longest row: of its text as it lies in the file, or of its cells.
 pub(super) const LONGEST: usize = 64 << 20;
-/// Values of a row (texts, numbers, lists, objects), each of which takes some 72 bytes in memory.
-pub(super) const VALUES: usize = 1 << 20;
 /// Bytes after which a line that does not end is given up, and the file with it.
 pub(super) const ENDLESS: usize = 1 << 30;
 /// Bytes of the first line of a table, which names the columns.
@@ -29,12 +27,6 @@ pub(super) fn mib(bytes: usize) -> String {
 
 pub(super) fn too_long() -> String {
     format!("longer than {}, expected a row of a conversation or a document", mib(LONGEST))
-}
-
-pub(super) fn too_many_values() -> String {
-    format!(
-        "more than {VALUES} values (texts, numbers, lists, objects), expected a row of a conversation or a document"
-    )
 }
 
 /// What a reader that others wrote returns; a panic in it becomes its message.

@@ -13,7 +13,6 @@ mod limits;
 mod lines;
 mod open;
 mod parquet;
-pub(crate) mod strict;
 mod table;
 mod thrift;
 
@@ -22,12 +21,13 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::{Map, Value};
+use temper_text::strict;
 
 use crate::error::{DataError, RowProblem, SHOWN_PROBLEMS};
 use crate::format::{Format, LOOKED_AT, unfolded};
 use crate::row::{LoadedRows, Row, RowKind};
 
-pub use open::{Expanded, expand};
+pub use open::{Expanded, expand, is_known_ending, known_endings};
 
 /// Bytes of records that are read together.
 const CHUNK: usize = 4 << 20;
@@ -44,6 +44,8 @@ pub struct ReadOptions {
     pub format: Option<Format>,
     /// Fields by the name that the format expects, each with the name that it has in the file.
     pub columns: BTreeMap<String, String>,
+    /// The ending that says what it holds, as `csv`, in place of that of its name; the standard input has none of its own.
+    pub ending: Option<String>,
 }
 
 /// What a file's rows are.
@@ -83,8 +85,8 @@ trait Records {
 /// Reads a file and hands its rows on, some thousand at a time, in order. When a row is bad, the rows after it are only checked.
 ///
 /// Taken are JSONL, JSON (a list of objects), CSV and TSV with a header, Parquet, Arrow (files and streams), and plain text and
-/// Markdown; all but Parquet and Arrow also packed by gzip or zstd, and from the standard input (`-`). A byte order mark, CRLF
-/// line ends, blank lines and a missing last newline change nothing.
+/// Markdown; all but Parquet and Arrow also packed by gzip or zstd; all but Parquet and Arrow's files also from the standard input
+/// (`-`) or a named pipe. A byte order mark, CRLF line ends, blank lines and a missing last newline change nothing.
 ///
 /// # Errors
 /// [`DataError`]: each with the file, and with the line where there is one; all bad rows at once; and what `each` returns.
@@ -93,7 +95,7 @@ pub fn read_rows<E: From<DataError>>(
     options: &ReadOptions,
     each: &mut dyn FnMut(Vec<Row>) -> Result<(), E>,
 ) -> Result<FileRows, E> {
-    let records = open::records(path)?;
+    let records = open::records(path, options.ending.as_deref())?;
     read_records(path, records, options, each)
 }
 
@@ -103,7 +105,7 @@ pub fn read_rows<E: From<DataError>>(
 /// As [`read_rows`].
 pub fn load_rows(path: impl AsRef<Path>, options: &ReadOptions) -> Result<LoadedRows, DataError> {
     let path = path.as_ref();
-    collect(path, open::records(path)?, options)
+    collect(path, open::records(path, options.ending.as_deref())?, options)
 }
 
 /// As [`load_rows`], of a content that is in memory already; `path` is what errors name, and its ending tells what the content
@@ -112,7 +114,7 @@ pub fn load_rows(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Loaded
 /// # Errors
 /// As [`load_rows`], but for those of opening.
 pub fn parse_rows(path: &Path, bytes: &[u8], options: &ReadOptions) -> Result<LoadedRows, DataError> {
-    collect(path, open::records_of(path, bytes.to_vec())?, options)
+    collect(path, open::records_of(path, bytes.to_vec(), options.ending.as_deref())?, options)
 }
 
 fn collect(path: &Path, records: Box<dyn Records + '_>, options: &ReadOptions) -> Result<LoadedRows, DataError> {

@@ -26,10 +26,6 @@ const BESIDE: [&str; 4] = ["dataset_info", "dataset_infos", "dataset_dict", "sta
 const ABOUT: [&str; 5] = ["readme", "license", "licence", "notice", "changelog"];
 const PACKED: [&str; 4] = ["gz", "gzip", "zst", "zstd"];
 
-fn known_endings() -> String {
-    TABLES.iter().chain(&DOCUMENTS).map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(", ")
-}
-
 /// The ending that tells what is in a file, before that of a packer.
 fn ending(path: &Path) -> String {
     let lower = |path: &Path| path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
@@ -37,10 +33,21 @@ fn ending(path: &Path) -> String {
     if PACKED.contains(&last.as_str()) { lower(Path::new(path.file_stem().unwrap_or_default())) } else { last }
 }
 
-/// The records of a file, or of the standard input for `-`.
-pub(super) fn records(path: &Path) -> Result<Box<dyn Records + '_>, DataError> {
+/// Whether a file may end so.
+pub fn is_known_ending(ending: &str) -> bool {
+    TABLES.contains(&ending) || DOCUMENTS.contains(&ending)
+}
+
+/// The endings that files of rows have, for people.
+pub fn known_endings() -> String {
+    TABLES.iter().chain(&DOCUMENTS).map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The records of a file, or of the standard input for `-`; `told` is the ending that says what it holds, in place of its own.
+pub(super) fn records<'a>(path: &'a Path, told: Option<&str>) -> Result<Box<dyn Records + 'a>, DataError> {
+    let ending = told.map_or_else(|| ending(path), str::to_owned);
     if path == Path::new("-") {
-        return of_bytes(path, Box::new(BufReader::with_capacity(BUFFER, std::io::stdin())));
+        return of_stream(path, std::io::stdin(), &ending);
     }
     let open = || {
         File::open(path).map_err(|source| match source.kind() {
@@ -49,31 +56,60 @@ pub(super) fn records(path: &Path) -> Result<Box<dyn Records + '_>, DataError> {
         })
     };
     let mut file = open()?;
-    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+    let meta = file.metadata().map_err(cannot_read(path))?;
+    if meta.is_dir() {
         return Err(unreadable(
             path,
             "it is a folder, expected a file",
             "name a file in it, or all of it where a list of files is taken",
         ));
     }
+    if !meta.is_file() {
+        return of_stream(path, file, &ending);
+    }
     let mut magic = [0; 6];
     let read = file.read(&mut magic).map_err(cannot_read(path))?;
-    if let Some(container) = Container::of(&magic[..read], &ending(path)) {
+    if let Some(container) = Container::of(&magic[..read], &ending) {
         return Ok(Box::new(Columns::open(path, open()?, container)?));
     }
-    of_bytes(path, Box::new(BufReader::with_capacity(BUFFER, open()?)))
+    of_bytes(path, Box::new(BufReader::with_capacity(BUFFER, open()?)), &ending)
 }
 
 /// The records of a content in memory.
-pub(super) fn records_of(path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Records + '_>, DataError> {
-    if let Some(container) = Container::of(&bytes, &ending(path)) {
+pub(super) fn records_of<'a>(
+    path: &'a Path,
+    bytes: Vec<u8>,
+    told: Option<&str>,
+) -> Result<Box<dyn Records + 'a>, DataError> {
+    let ending = told.map_or_else(|| ending(path), str::to_owned);
+    if let Some(container) = Container::of(&bytes, &ending) {
         return Ok(Box::new(Columns::of_bytes(path, bytes, container)?));
     }
-    of_bytes(path, Box::new(Cursor::new(bytes)))
+    of_bytes(path, Box::new(Cursor::new(bytes)), &ending)
 }
 
-fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn Records + 'a>, DataError> {
-    let ending = ending(path);
+/// The records of what can be read once, from its start to its end: the standard input, a named pipe.
+fn of_stream<'a>(
+    path: &'a Path,
+    stream: impl Read + 'static,
+    ending: &str,
+) -> Result<Box<dyn Records + 'a>, DataError> {
+    let mut reader = begun(path, stream)?;
+    match Container::of(reader.fill_buf().map_err(cannot_read(path))?, ending) {
+        None => of_bytes(path, reader, ending),
+        Some(Container::ArrowStream) => Ok(Box::new(Columns::of_stream(path, reader))),
+        Some(Container::Parquet | Container::ArrowFile) => {
+            let problem = "Parquet and Feather say at their end where their rows lie, and of a pipe the end comes last";
+            Err(unreadable(path, problem, "write it to a file, and name that"))
+        }
+    }
+}
+
+fn of_bytes<'a>(
+    path: &'a Path,
+    reader: Box<dyn BufRead + 'a>,
+    ending: &str,
+) -> Result<Box<dyn Records + 'a>, DataError> {
     let mut reader = unpacked(path, reader)?;
     let first = peek(path, &mut reader, 3)?;
     // A byte order mark says nothing, but that of another encoding.
@@ -83,7 +119,7 @@ fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn
         let hint = "`iconv -f UTF-16 -t UTF-8 FILE > NEW` writes it anew";
         return Err(unreadable(path, "it is in UTF-16, expected UTF-8", hint));
     }
-    Ok(match ending.as_str() {
+    Ok(match ending {
         "jsonl" | "ndjson" => Box::new(Lines::new(path, reader)),
         "csv" => {
             let separator = separator(reader.fill_buf().map_err(cannot_read(path))?);
@@ -97,12 +133,14 @@ fn of_bytes<'a>(path: &'a Path, reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn
             Some(b'[') => Box::new(Array::new(path, reader)),
             Some(b'{') | None => Box::new(Lines::new(path, reader)),
             Some(_) => {
-                let known = known_endings();
                 let problem = "neither its name nor its first bytes tell what it holds";
+                let known = known_endings();
                 let hint = if path == Path::new("-") {
-                    "the standard input is JSONL or JSON; what else there is needs a file, whose name tells".to_owned()
+                    format!("`--ending csv` says it of the standard input; known are {known}")
                 } else {
-                    format!("known are {known}, and .gz or .zst after them")
+                    format!(
+                        "known are {known}, and .gz or .zst after them; of other names `temper data --ending csv` says it"
+                    )
                 };
                 return Err(unreadable(path, problem, &hint));
             }
@@ -126,13 +164,20 @@ fn separator(text: &[u8]) -> u8 {
 fn unpacked<'a>(path: &Path, mut reader: Box<dyn BufRead + 'a>) -> Result<Box<dyn BufRead + 'a>, DataError> {
     let magic = peek(path, &mut reader, 4)?;
     if magic.starts_with(&[0x1F, 0x8B]) {
-        return Ok(Box::new(BufReader::with_capacity(BUFFER, Unpacked("gzip", MultiGzDecoder::new(reader)))));
+        return begun(path, Unpacked("gzip", MultiGzDecoder::new(reader)));
     }
     if magic.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
         let decoder = zstd::Decoder::with_buffer(reader).map_err(cannot_read(path))?;
-        return Ok(Box::new(BufReader::with_capacity(BUFFER, Unpacked("zstd", decoder))));
+        return begun(path, Unpacked("zstd", decoder));
     }
     Ok(reader)
+}
+
+/// A reader whose first bytes can be looked at all at once: a pipe gives what was written to it so far, be it one byte.
+fn begun<'a>(path: &Path, mut reader: impl Read + 'a) -> Result<Box<dyn BufRead + 'a>, DataError> {
+    let mut first = Vec::new();
+    (&mut reader).take(BUFFER as u64).read_to_end(&mut first).map_err(cannot_read(path))?;
+    Ok(Box::new(Cursor::new(first).chain(BufReader::with_capacity(BUFFER, reader))))
 }
 
 /// What a packed file holds; an error says that it was unpacking.
@@ -147,7 +192,7 @@ impl<R: Read> Read for Unpacked<R> {
     }
 }
 
-/// The first bytes, as far as the first read gave them; readers of files and memory give more than a few.
+/// The first bytes; a reader of a file, of memory, or one that has [`begun`] gives more than a few.
 fn peek(path: &Path, reader: &mut Box<dyn BufRead + '_>, count: usize) -> Result<Vec<u8>, DataError> {
     let buffer = reader.fill_buf().map_err(cannot_read(path))?;
     Ok(buffer[..count.min(buffer.len())].to_vec())

@@ -21,10 +21,24 @@ pub(super) struct Table<'a, R> {
     names: Vec<String>,
 }
 
-/// Bytes as they are, as long as there are some left: the reader of records goes on until a quote is closed.
+/// Bytes as they are, as long as there are some left: the reader of records goes on until a quote is closed, or to the end of the
+/// file, which it takes for the end of the record.
 struct Metered<R> {
     bytes: R,
+    delimiter: u8,
     left: Rc<Cell<usize>>,
+    place: Place,
+}
+
+/// What the last byte was, to the reader of records.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// The end of a cell, or nothing.
+    Between,
+    Plain,
+    Quoted,
+    /// A quote in a quoted cell, which ends it or stands for itself.
+    Quote,
 }
 
 impl<R: Read> Read for Metered<R> {
@@ -35,7 +49,14 @@ impl<R: Read> Read for Metered<R> {
         }
         let read = self.bytes.read(&mut buffer[..most])?;
         self.left.set(self.left.get() - read);
-        Ok(read)
+        self.place = buffer[..read].iter().fold(self.place, |place, &byte| match (place, byte) {
+            (Place::Quoted, b'"') => Place::Quote,
+            (Place::Quoted, _) | (Place::Between | Place::Quote, b'"') => Place::Quoted,
+            (_, b'\n' | b'\r') => Place::Between,
+            (_, byte) if byte == self.delimiter => Place::Between,
+            _ => Place::Plain,
+        });
+        if read == 0 && most > 0 && self.place == Place::Quoted { Err(Error::other(NotClosed)) } else { Ok(read) }
     }
 }
 
@@ -44,11 +65,16 @@ impl<R: Read> Read for Metered<R> {
 #[error("a record is too long")]
 struct TooLong;
 
+/// The file ends inside of quotes.
+#[derive(Debug, thiserror::Error)]
+#[error("a quote is not closed")]
+struct NotClosed;
+
 impl<'a, R: Read> Table<'a, R> {
     pub fn new(path: &'a Path, reader: R, delimiter: u8) -> Result<Self, DataError> {
         let left = Rc::new(Cell::new(HEADER));
-        let mut reader =
-            ReaderBuilder::new().delimiter(delimiter).from_reader(Metered { bytes: reader, left: left.clone() });
+        let metered = Metered { bytes: reader, delimiter, left: left.clone(), place: Place::Between };
+        let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(metered);
         let header = reader.headers().map_err(|error| broken(path, 1, HEADER, error))?;
         let names: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{FEFF}').to_owned()).collect();
         if names.len() > COLUMNS {
@@ -107,6 +133,10 @@ fn broken(path: &Path, line: usize, most: usize, error: csv::Error) -> DataError
         ErrorKind::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<TooLong>()) => {
             let problem = format!("line {line}: a record of more than {}", mib(most));
             unreadable(path, problem, "look for a quote that is opened there and not closed")
+        }
+        ErrorKind::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<NotClosed>()) => {
+            let problem = format!("line {line}: the file ends inside of quotes that a record opens which begins there");
+            unreadable(path, problem, "close them, or double a quote that is meant; a file that is cut off ends so too")
         }
         ErrorKind::Io(error) => cannot_read(path)(error),
         _ => unreadable(path, text, "the first line holds the names of the columns, in UTF-8"),

@@ -4,6 +4,8 @@ Made with pyarrow 26.0.1. The rows are our own.
 usage: python make.py
 """
 
+import datetime
+import decimal
 import json
 import pathlib
 
@@ -33,6 +35,19 @@ def main():
     pyarrow.feather.write_feather(table, HERE / "chat.feather", compression="lz4")
     with pyarrow.OSFile(str(HERE / "chat-stream.arrow"), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
+    # What JSON has no value for, and texts that do not say that they are.
+    moment = datetime.datetime(2024, 2, 29, 13, 4, 5, 678000)
+    columns = {
+        "prompt": pyarrow.array(["é 漢".encode(), b"q"], pyarrow.binary()),
+        "reference_answer": pyarrow.array(["a", "b"]),
+        "price": pyarrow.array([decimal.Decimal("12345678901234567890.50"), decimal.Decimal("-0.05")], pyarrow.decimal128(30, 2)),
+        "day": pyarrow.array([moment.date(), None], pyarrow.date32()),
+        "time": pyarrow.array([moment.time(), datetime.time(0)], pyarrow.time64("us")),
+        "at": pyarrow.array([moment, datetime.datetime(1969, 7, 20)], pyarrow.timestamp("us")),
+        "utc": pyarrow.array([moment, None], pyarrow.timestamp("ms", tz="Europe/Berlin")),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), HERE / "typed.parquet")
+    pyarrow.feather.write_feather(pyarrow.table(columns), HERE / "typed.feather")
 
 
 if __name__ == "__main__":

@@ -82,6 +82,11 @@ impl Cpu {
         product::packs_by_parts(if self.kernels.bf16 { numbers.div_ceil(2) } else { numbers }, rows)
     }
 
+    /// Whether a product may decode a quantised weight of so many numbers as a whole, rather than by the parts that tasks read.
+    pub fn decodes_at_once(&self, numbers: usize) -> bool {
+        product::decodes_at_once(numbers)
+    }
+
     /// Threads of the process's pool.
     pub fn threads(&self) -> usize {
         self.threads

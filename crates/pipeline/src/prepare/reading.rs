@@ -17,7 +17,7 @@ pub(crate) fn read_options(files: &RowFiles) -> ReadOptions {
         RowFormat::Rft => Format::Rft,
         RowFormat::Text => Format::Text,
     });
-    ReadOptions { format, columns: files.columns.clone() }
+    ReadOptions { format, columns: files.columns.clone(), ending: None }
 }
 
 /// How the rows of a stage become tokens.

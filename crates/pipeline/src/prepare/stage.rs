@@ -80,6 +80,12 @@ impl PreparedStage {
         Ok(Batches::Tokens(micro_batches(&rows, self.micro_batch_tokens)))
     }
 
+    /// Whether it trains adapters over the base itself.
+    pub fn trains_over_base(&self) -> bool {
+        let merged = self.adapter.as_ref().is_some_and(|adapter| adapter.merge);
+        self.of == 0 && self.after_lora.is_none() && matches!(self.tuning, Tuning::Lora(_)) && !merged
+    }
+
     /// Tokens of the largest micro-batch: a row longer than `micro_batch_tokens` stands alone.
     pub fn workspace_tokens(&self) -> usize {
         let longest = |source: &Source| source.examples.longest();

@@ -7,10 +7,10 @@ use temper_search::Space;
 use super::space::described;
 use crate::Prepared;
 
-/// When a search ends: whatever comes first. Without any, after so many trials as [`TRIALS`].
+/// When a search ends: whatever comes first. Without any, after 30 trials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
-    /// Trials begun.
+    /// Trials begun; 30 where nothing bounds the search.
     pub trials: Option<u64>,
     /// Seconds, the finalists with them.
     pub seconds: Option<f64>,

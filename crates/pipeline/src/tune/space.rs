@@ -400,7 +400,7 @@ mod tests {
         };
         assert_eq!(
             rounded(&space, point(0.000_123_456, 33.333_33, 1.000_015_5)),
-            point(0.000_123_5, 33.33, 1.000_015_5)
+            point(0.000_123_5, 33.3, 1.000_015_5)
         );
         // What rounding would put outside stays as it is.
         assert_eq!(rounded(&space, point(0.012_345, 99.999, 1.000_01)), point(0.012_345, 100.0, 1.000_01));

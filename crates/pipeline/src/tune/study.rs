@@ -324,7 +324,7 @@ impl Study {
     /// One worker's part in the search.
     ///
     /// # Errors
-    /// As [`Search::work`].
+    /// What concerns the machine or the store; the trial at hand can be taken over. And where one trial after the other fails.
     pub fn work(
         &self,
         store: &mut Option<Store>,

@@ -179,6 +179,7 @@ fn flipping_a_field_changes_its_setting_and_no_other() {
         ("base.source", ""),
         ("seed", "8"),
         ("precision", "bf16"),
+        ("frozen_weights", "as_stored"),
         ("output", "x"),
         ("stages.0.kind", "cpt"),
         ("stages.0.mode", ""),

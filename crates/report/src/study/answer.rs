@@ -104,12 +104,12 @@ fn facts(view: &View) -> Vec<Fact> {
     if !goals.constraints.is_empty() {
         let measured = || view.trials.iter().filter(|shown| shown.whole && shown.measured.is_some());
         let broken = measured().filter(|shown| shown.feasible == Some(false)).count();
-        let value = format!(
-            "{}; broken by {} of the {} trials that finished",
-            goals.constraints.join(", "),
-            count(broken),
-            count(measured().count())
-        );
+        let names = goals.constraints.join(", ");
+        let value = match measured().count() {
+            0 => names,
+            1 => format!("{names}; {} by the trial that finished", if broken == 1 { "broken" } else { "held" }),
+            whole => format!("{names}; broken by {} of the {} trials that finished", count(broken), count(whole)),
+        };
         facts.push(Fact { name: "constraints", value });
     }
     facts

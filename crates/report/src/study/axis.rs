@@ -7,8 +7,13 @@ use crate::number::{place, scientific, short, tick_labels, ticks};
 
 /// Values that an axis is fitted to before any is taken for an outlier.
 const FENCED_FROM: usize = 5;
-/// An axis reaches this many times the middle half's width beyond it, and no further (Tukey's fence).
-const FENCE: f64 = 1.5;
+/// An axis reaches this many times the middle half's width beyond it, and no further: to where values are worse (Tukey's fence),
+/// and to where they are better, which is what a search is for.
+const WORSE: f64 = 1.5;
+const BETTER: f64 = 20.0;
+/// Of fewer values than this the middle half tells little: they reach further.
+const MANY: usize = 20;
+const WORSE_OF_FEW: f64 = 5.0;
 /// Room at both ends, as a share of what is shown.
 const ROOM: f64 = 0.05;
 
@@ -39,7 +44,7 @@ pub(crate) struct At {
 impl Axis {
     /// An axis over measured values: all of them, but for those that would squeeze the others into a corner. `keep` is on
     /// it unless it is far out as well. None where no value is finite.
-    pub fn over(values: &[f64], keep: &[f64], marks: usize) -> Option<Self> {
+    pub fn over(values: &[f64], keep: &[f64], higher_is_better: bool, marks: usize) -> Option<Self> {
         let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
         let (&first, &last) = (sorted.first()?, sorted.last()?);
@@ -49,8 +54,10 @@ impl Axis {
             let (from, to) = (quarter(0.25), quarter(0.75));
             let width = to - from;
             if width > 0.0 && width.is_finite() {
-                let inside = |times: f64| (from - times * width, to + times * width);
-                let ((floor, ceiling), (least, most)) = (inside(FENCE), inside(2.0 * FENCE));
+                let worse = if sorted.len() < MANY { WORSE_OF_FEW } else { WORSE };
+                let (down, up) = if higher_is_better { (worse, BETTER) } else { (BETTER, worse) };
+                let inside = |times: f64| (from - times * down * width, to + times * up * width);
+                let ((floor, ceiling), (least, most)) = (inside(1.0), inside(2.0));
                 let kept = |value: &&f64| (least..=most).contains(*value);
                 let shown =
                     sorted.iter().filter(|value| (floor..=ceiling).contains(*value)).chain(keep.iter().filter(kept));
@@ -174,6 +181,11 @@ impl Axis {
         self.each(characters, |share| share)
     }
 
+    /// Whether its values are choices.
+    pub fn has_choices(&self) -> bool {
+        matches!(self.kind, Kind::Choices(_))
+    }
+
     /// The marks from bottom to top.
     pub fn upwards(&self) -> Vec<Tick> {
         self.each(usize::MAX, |share| 1.0 - share)
@@ -251,18 +263,18 @@ mod tests {
     fn what_is_far_out_does_not_squeeze_the_rest() {
         let mut values: Vec<f64> = (0..20).map(f64::from).collect();
         values.extend([1e300, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]);
-        let axis = Axis::over(&values, &[25.0], 5).unwrap();
-        assert_eq!(labels(&axis), ["0", "5", "10", "15", "20", "25"]);
-        assert!(!axis.at(25.0).beyond && axis.at(0.0).share > 0.0);
+        let axis = Axis::over(&values, &[30.0], false, 5).unwrap();
+        assert_eq!(labels(&axis), ["0", "5", "10", "15", "20", "25", "30"]);
+        assert!(!axis.at(30.0).beyond && axis.at(0.0).share > 0.0);
         assert_eq!(axis.at(1e300), At { share: 1.0, beyond: true });
         assert_eq!(axis.at(f64::NEG_INFINITY), At { share: 0.0, beyond: true });
-        assert!(Axis::over(&[f64::NAN], &[], 5).is_none());
+        assert!(Axis::over(&[f64::NAN], &[], true, 5).is_none());
     }
 
     #[test]
     fn one_value_and_the_largest_numbers_have_an_axis() {
         for values in [vec![0.0], vec![3.0; 9], vec![f64::MAX, f64::MIN], vec![f64::MAX; 6]] {
-            let axis = Axis::over(&values, &[], 4).unwrap();
+            let axis = Axis::over(&values, &[], true, 4).unwrap();
             let at = axis.at(values[0]);
             assert!((0.0..=1.0).contains(&at.share), "{values:?}: {at:?}");
             assert!(axis.across(100).len() < 20, "{values:?}");

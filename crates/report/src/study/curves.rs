@@ -47,7 +47,7 @@ fn picture(view: &View, objective: usize) -> Option<Curves> {
         .filter(|curve| curve.shown.default || curve.shown.recommended)
         .flat_map(|curve| curve.points.iter().map(|(_, value)| *value))
         .collect();
-    let y = Axis::over(&values, &keep, 6)?;
+    let y = Axis::over(&values, &keep, view.higher_is_better(objective), 6)?;
     let rungs: Vec<u64> = view.page.rungs.iter().copied().filter(|rung| *rung >= first_step).collect();
     let x = Axis::budget(&rungs, first_step, last_step, 6);
     curves.sort_by_key(|curve| (curve.shown.recommended, curve.shown.default, curve.shown.best, curve.shown.whole));

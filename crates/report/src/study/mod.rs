@@ -32,7 +32,7 @@ const TEMPLATE: &str = include_str!("../../template/study.html");
 const STUDY_STYLE: &str = include_str!("../../template/study.css");
 const SCRIPT: &str = include_str!("../../template/study.js");
 /// Of [`SCRIPT`] between its tags: the only script that the page may run.
-const SCRIPT_HASH: &str = "sha256-ksZ74kDlfCRdRDBb535Hf00AbPIn/+JSp7XQaCHMsno=";
+const SCRIPT_HASH: &str = "sha256-RKjzVAWR1k/87UbIa+GYD7cWOhr9DWocz17P5MN3rT4=";
 
 /// What a study's page is made from.
 #[derive(Clone, Debug)]
@@ -176,6 +176,8 @@ impl<'a> StudyPage<'a> {
             script => safe(SCRIPT),
             script_hash => SCRIPT_HASH,
             name => self.name,
+            // Lines of many trials are the thinner, so that what they share is seen.
+            thin => format!("{:.2}", (100.0 / view.trials.len().max(1) as f64).clamp(0.25, 1.0)),
             answer => value(answer::answer(&view)),
             sealed => value(sealed::panels(self)),
             finalists => value(finalists::panels(&view)),

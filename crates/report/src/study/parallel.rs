@@ -30,7 +30,18 @@ struct Row {
     objective: bool,
     /// In percent of the height.
     y: String,
-    ticks: Vec<Tick>,
+    ticks: Vec<Mark>,
+}
+
+/// A mark of an axis, where there is room and where there is little.
+#[derive(Serialize)]
+struct Mark {
+    at: String,
+    label: String,
+    /// Cut.
+    narrow: String,
+    /// Left out where there is little room.
+    spare: bool,
 }
 
 /// Steps of the colour.
@@ -39,7 +50,6 @@ const COLOURS: usize = 6;
 /// An axis and where each trial stands on it.
 struct Lane {
     row: Row,
-    axis: Axis,
     at: Vec<Option<f64>>,
 }
 
@@ -53,7 +63,7 @@ pub(crate) fn picture(view: &View) -> Option<Parallel> {
             let at = |shown: &Shown| axis.of(shown.point.get(&field.name)?).map(|at| at.share);
             let at = view.trials.iter().map(at).collect();
             let unit = if field.is_log() { "log" } else { "" };
-            Some(Lane { row: row(&field.label, &field.name, unit.into(), false, &axis), axis, at })
+            Some(Lane { row: row(&field.label, &field.name, unit.into(), false, &axis), at })
         })
         .collect();
     if lanes.is_empty() {
@@ -73,7 +83,7 @@ pub(crate) fn picture(view: &View) -> Option<Parallel> {
         let at = at.collect();
         let way = if view.higher_is_better(objective) { "higher is better" } else { "lower is better" };
         let unit = if measure.unit.is_empty() { way.to_owned() } else { format!("{}, {way}", measure.unit) };
-        lanes.push(Lane { row: row(&measure.label, &measure.label, unit, true, &axis), axis, at });
+        lanes.push(Lane { row: row(&measure.label, &measure.label, unit, true, &axis), at });
     }
     let count = lanes.len() as f64;
     for (index, lane) in lanes.iter_mut().enumerate() {
@@ -109,13 +119,24 @@ pub(crate) fn picture(view: &View) -> Option<Parallel> {
             lanes.len()
         ),
         note: strays.note("value"),
-        axes: lanes.into_iter().map(|lane| Row { ticks: lane.axis.across(34), ..lane.row }).collect(),
+        axes: lanes.into_iter().map(|lane| lane.row).collect(),
         same,
     })
 }
 
 fn row(label: &str, full: &str, unit: String, objective: bool, axis: &Axis) -> Row {
-    Row { label: label.into(), full: full.into(), unit, objective, y: String::new(), ticks: axis.across(34) }
+    Row { label: label.into(), full: full.into(), unit, objective, y: String::new(), ticks: ticks(axis) }
+}
+
+fn ticks(axis: &Axis) -> Vec<Mark> {
+    let few = axis.has_choices() || axis.marks().len() <= 4;
+    let mark = |(index, (wide, narrow)): (usize, (Tick, Tick))| Mark {
+        at: wide.at,
+        label: wide.label,
+        narrow: narrow.label,
+        spare: !few && index % 2 == 1,
+    };
+    axis.across(100).into_iter().zip(axis.across(28)).enumerate().map(mark).collect()
 }
 
 /// The step of a trial's colour by its rank on the first objective among those that have a number, the highest the best.

@@ -50,7 +50,7 @@ fn panel(unit: &str, rows: &[&Sealed]) -> Option<Panel> {
     let finite: Vec<f64> = ends.into_iter().filter(|end| end.is_finite()).collect();
     let (low, high) = finite.iter().fold((0.0f64, 0.0f64), |(low, high), end| (low.min(*end), high.max(*end)));
     let room = if high > low { 0.06 * (high - low) } else { 1.0 };
-    let axis = Axis::linear(low - room, high + room, 6);
+    let axis = Axis::linear(low - room, high + room, 4);
     Some(Panel {
         unit: unit.to_owned(),
         zero: percent(axis.at(0.0).share),

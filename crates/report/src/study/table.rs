@@ -42,7 +42,7 @@ pub(crate) fn table(view: &View) -> Table {
     heads.extend((0..view.measures.len()).map(|objective| head(&view.title(objective), "", true)));
     let constraints = &view.page.history.goals().constraints;
     heads.extend(constraints.iter().map(|name| head(name, "at most 0 where it holds", true)));
-    heads.push(head(view.page.budget_unit, "reached", true));
+    heads.push(head(&format!("reached, {}", view.page.budget_unit), "", true));
     let varying = view.varying();
     heads.extend(
         varying
@@ -51,7 +51,7 @@ pub(crate) fn table(view: &View) -> Table {
     );
     let spent = !view.page.spent.is_empty();
     if spent {
-        heads.extend([head("tokens", "", true), head("time", "", true)]);
+        heads.extend([head("spent, tokens", "", true), head("time", "", true)]);
     }
     heads.push(head("reason", "", false));
     let rows = view.trials.iter().map(|shown| row(view, shown, spent)).collect();

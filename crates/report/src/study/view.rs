@@ -119,7 +119,7 @@ impl<'a> View<'a> {
             .map(|shown| self.value(shown, objective))
             .collect();
         keep.extend(self.page.bounds.iter().filter(|b| b.objective == objective).map(|b| self.scaled(b.at, objective)));
-        Axis::over(&all, &keep, marks)
+        Axis::over(&all, &keep, self.higher_is_better(objective), marks)
     }
 
     /// The trial with its number, what it is, and its values: what is read out at a point.
@@ -267,7 +267,9 @@ impl Field {
             return Some(Axis::domain(domain, marks));
         }
         let values = view.trials.iter().filter_map(|shown| shown.point.get(&self.name)?.number());
-        Axis::over(&values.collect::<Vec<f64>>(), &[], marks)
+        let values: Vec<f64> = values.collect();
+        let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+        (low <= high).then(|| Axis::around(low, high, marks))
     }
 
     /// Whether its axis is logarithmic.

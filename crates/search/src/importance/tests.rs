@@ -161,7 +161,7 @@ fn where_few_trials_ended_all_are_compared_at_a_step() {
         let measured = trial.result.clone().unwrap();
         // All report at step 1, half at 2, few at the end.
         let steps = if number % 2 == 0 { 1..=2 } else { 1..=1 };
-        trial.reports = steps.map(|step| Report { step, measured: measured.clone() }).collect();
+        trial.reports = steps.map(|step| Report::new(step, measured.clone())).collect();
         if number >= 5 {
             (trial.state, trial.result) = (State::Pruned, Some(measured));
         }

@@ -8,7 +8,7 @@ mod value;
 use std::collections::BTreeMap;
 
 pub use domain::Domain;
-pub use expression::Expression;
+pub use expression::{Expression, ExpressionError};
 pub use simplex::Simplex;
 pub use value::Value;
 

@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 
 use temper_run::Random;
 
-use super::normal::above;
+use super::above;
 
 /// A shape that curves have: how much of the change is still to come at a share `x` of the budget.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,9 +49,19 @@ const SHAPES: [Shape; 25] = [
 const NOISES: [f64; 6] = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0];
 /// How far level and change may be off what was seen, as a share of that range: hardly a bound.
 const LOOSE: f64 = 3.0;
-/// What no shape holds: the standard deviation that is added to a forecast for each factor of e between the last value and the end,
-/// as a share of the range seen. By calibration on LCDB (`docs/decisions/0025-early-stopping.md`).
+/// How much is still to come, as a share of what was seen, where as much is ahead as is behind on the logarithm of the budget: one
+/// standard deviation. It keeps a shape that has hardly begun to bend from promising anything.
+const FUTURE: f64 = 1.0;
+/// As how many curves of the study the default counts.
+const DEFAULT: f64 = 3.0;
+/// What no shape holds, as a share of the range seen: a standard deviation for each factor of e between a point and the last one
+/// seen. Earlier points weigh less by it, and a forecast is wider. By calibration on LCDB (`docs/decisions/0025-early-stopping.md`).
 const DRIFT: f64 = 0.1;
+/// Real curves are mostly closer to a forecast than normal noise would have it, and now and then much further off: this share of them by
+/// a deviation that is wider by the one factor, the others by the other. By calibration on LCDB, too.
+const OUTLIERS: f64 = 0.1;
+const WIDE: f64 = 3.0;
+const CORE: f64 = 0.8;
 
 impl Shape {
     fn at(self, x: f64) -> f64 {
@@ -96,7 +106,8 @@ impl Curve {
     /// the budget, value), as in [`Self::forecast`].
     pub fn learned<'a>(curves: impl IntoIterator<Item = &'a [(f64, f64)]>) -> Self {
         let default = Self::default();
-        let (mut weights, mut count) = (default.weights.clone(), 1.0);
+        let mut weights: Vec<f64> = default.weights.iter().map(|weight| DEFAULT * weight).collect();
+        let mut count = DEFAULT;
         for points in curves {
             let Some(cells) = default.cells(points, 1.0) else { continue };
             for cell in cells {
@@ -115,7 +126,11 @@ impl Curve {
     /// weighed by how well each explains the points (Bayes). Beside what these know, a forecast drifts with the logarithm of the budget.
     pub fn forecast(&self, points: &[(f64, f64)], x: f64) -> Option<Forecast> {
         let cells = self.cells(points, x)?;
-        Some(Forecast { parts: cells.into_iter().map(|cell| (cell.weight, cell.mean, cell.deviation)).collect() })
+        let part = |cell: &Cell| {
+            let wide = (OUTLIERS * cell.weight, cell.mean, WIDE * cell.deviation);
+            [((1.0 - OUTLIERS) * cell.weight, cell.mean, CORE * cell.deviation), wide]
+        };
+        Some(Forecast { parts: cells.iter().flat_map(part).collect() })
     }
 
     fn cells(&self, points: &[(f64, f64)], x: f64) -> Option<Vec<Cell>> {
@@ -128,7 +143,8 @@ impl Curve {
         let high = points.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
         // Values that are all the same would leave no doubt at all: a thousandth of them is some.
         let range = (high - low).max(1e-3 * level.abs()).max(f64::MIN_POSITIVE.sqrt());
-        let drift = DRIFT * range * (x / last).max(1.0).ln();
+        let (seen, ahead) = ((last / first).ln(), (x / last).max(1.0).ln());
+        let to_come = FUTURE * (ahead / seen).max(1e-6);
         let mut cells = Vec::with_capacity(SHAPES.len() * NOISES.len());
         for (shape, form) in SHAPES.iter().enumerate() {
             // 1 at the first point and 0 at the last: the change is what was seen between them, and the level that of the last.
@@ -137,30 +153,19 @@ impl Curve {
             if !basis(x).is_finite() {
                 continue;
             }
-            // Sums over the points of products of (1, basis, value above the level), in units of the range.
-            let [mut n, mut sb, mut sbb, mut sy, mut sby, mut syy] = [0.0; 6];
-            for &(x, y) in points {
-                let (b, y) = (basis(x), (y - level) / range);
-                (n, sb, sbb) = (n + 1.0, sb + b, sbb + b * b);
-                (sy, sby, syy) = (sy + y, sby + b * y, syy + y * y);
-            }
             let b = basis(x);
+            // Prior precisions: of the level, and of the change so that what is still to come is bounded as well.
+            let ridge = 1.0 / (LOOSE * LOOSE);
+            let ridges = [ridge, ridge + (b / to_come).powi(2)];
             for noise in NOISES {
-                let precision = 1.0 / (noise * noise);
-                // Posterior precision of (level, change), and its solution, by hand for two unknowns.
-                let ridge = 1.0 / (LOOSE * LOOSE);
-                let (p, q, r) = (n * precision + ridge, sb * precision, sbb * precision + ridge);
-                let determinant = p * r - q * q;
-                let (u, v) = (sy * precision, sby * precision);
-                let (at, change) = ((r * u - q * v) / determinant, (p * v - q * u) / determinant);
-                let explained = u * at + v * change;
-                let evidence = -n * noise.ln() - 0.5 * (syy * precision - explained) - 0.5 * determinant.ln();
-                let variance = (r - 2.0 * q * b + p * b * b) / determinant + noise * noise;
+                let spread = |x: f64| noise * noise + (DRIFT * (last / x).ln()).powi(2);
+                let seen = points.iter().map(|&(x, y)| (basis(x), (y - level) / range, spread(x)));
+                let (mean, variance, evidence) = line(seen, ridges, b);
                 cells.push(Cell {
                     shape,
                     weight: self.weights[shape].ln() + evidence,
-                    mean: level + range * (at + change * b),
-                    deviation: (range * range * variance + drift * drift).sqrt(),
+                    mean: level + range * mean,
+                    deviation: range * (variance + spread(x)).sqrt(),
                 });
             }
         }
@@ -170,6 +175,24 @@ impl Curve {
         cells.iter_mut().for_each(|cell| cell.weight /= all);
         all.is_finite().then_some(cells)
     }
+}
+
+/// Bayes for `level + change * basis`, both normal about 0 with these precisions: mean and variance of it where the basis is `at`, and
+/// the logarithm of the evidence but for a constant. Points are (basis, value, variance).
+fn line(points: impl Iterator<Item = (f64, f64, f64)>, ridges: [f64; 2], at: f64) -> (f64, f64, f64) {
+    // Posterior precisions p, q, r of the two unknowns, and the right side u, v of their normal equations.
+    let [mut p, mut q, mut r] = [ridges[0], 0.0, ridges[1]];
+    let [mut u, mut v, mut evidence] = [0.0; 3];
+    for (basis, value, variance) in points {
+        let weight = 1.0 / variance;
+        (p, q, r) = (p + weight, q + weight * basis, r + weight * basis * basis);
+        (u, v) = (u + weight * value, v + weight * basis * value);
+        evidence -= 0.5 * (variance.ln() + weight * value * value);
+    }
+    let determinant = p * r - q * q;
+    let (level, change) = ((r * u - q * v) / determinant, (p * v - q * u) / determinant);
+    evidence += 0.5 * (u * level + v * change + (ridges[0] * ridges[1] / determinant).ln());
+    (level + change * at, (r - 2.0 * q * at + p * at * at) / determinant, evidence)
 }
 
 struct Cell {
@@ -275,11 +298,11 @@ mod tests {
         let width = |forecast: Forecast| forecast.quantile(0.95) - forecast.quantile(0.05);
         let smooth = Curve::default().forecast(&along(curve), 1.0).unwrap();
         let rough: Vec<(f64, f64)> =
-            (0..5).map(|i| (STEPS[i], curve(STEPS[i]) + 0.3 * random.unit(i as u64))).collect();
+            (0..5).map(|i| (STEPS[i], curve(STEPS[i]) + 1.5 * random.unit(i as u64))).collect();
         assert!(width(Curve::default().forecast(&rough, 1.0).unwrap()) > 1.5 * width(smooth.clone()));
 
         let whole = |scale: f64| -> Vec<(f64, f64)> {
-            [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0].iter().map(|&x| (x, scale * curve(x))).collect()
+            [0.02, 0.04, 0.08, 1.0].iter().map(|&x| (x, scale * curve(x))).collect()
         };
         let curves = [whole(0.5), whole(1.0), whole(2.0)];
         let learned = Curve::learned(curves.iter().map(Vec::as_slice)).forecast(&along(curve)[..3], 1.0).unwrap();

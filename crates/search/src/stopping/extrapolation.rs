@@ -38,6 +38,11 @@ impl Extrapolation {
         Ok(Self { rungs, threshold: probability("threshold", threshold)? })
     }
 
+    /// What the objectives, as losses, and then the constraints are believed to be at the full budget; none with fewer than three reports.
+    pub fn forecasts(&self, history: &History, trial: &Trial) -> Option<Vec<Forecast>> {
+        axes(history.goals()).map(|axis| forecast(history, trial, axis, self.rungs.full())).collect()
+    }
+
     /// The probability that the trial ends on the front; none where that cannot be told.
     pub fn chance(&self, history: &History, trial: &Trial) -> Option<f64> {
         let goals = history.goals();
@@ -46,8 +51,7 @@ impl Extrapolation {
         if front.is_empty() {
             return None;
         }
-        let forecasts = axes(goals).map(|axis| forecast(history, trial, axis, self.rungs.full()));
-        let forecasts: Vec<Forecast> = forecasts.collect::<Option<_>>()?;
+        let forecasts = self.forecasts(history, trial)?;
         let random = Random::new(trial.number, "search.extrapolation");
         // The axes are drawn one by one: what they have in common beyond the trial itself is not known.
         let wins = |draw: &u64| {
@@ -123,7 +127,7 @@ pub(super) fn forecast(history: &History, trial: &Trial, axis: Axis, full: u64) 
     let teachers = finished(history).rev().map(|(teacher, result)| (teacher, axis.of(goals, result)));
     let teachers: Vec<(&Trial, f64)> = teachers.filter(|(_, end)| end.is_finite()).take(TEACHERS).collect();
     let whole = |&(teacher, end): &(&Trial, f64)| {
-        let mut points = upto(teacher, full - 1);
+        let mut points = upto(teacher, step.min(full - 1));
         points.push((1.0, end));
         points
     };

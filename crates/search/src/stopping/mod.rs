@@ -24,7 +24,6 @@ mod extrapolation;
 mod hopeless;
 mod hyperband;
 mod median;
-mod normal;
 mod order;
 mod paired;
 mod rungs;
@@ -135,6 +134,11 @@ fn settled(trial: &Trial) -> Option<Decision> {
 /// The trial's report at a rung below the full budget, when that is its last one: what there is to judge.
 fn standing<'a>(rungs: &Rungs, trial: &'a Trial) -> Option<&'a crate::trial::Report> {
     trial.last().filter(|last| rungs.decides(last.step))
+}
+
+/// The probability that a standard normal number is above `z`; with all its digits in the far tail, too.
+fn above(z: f64) -> f64 {
+    0.5 * libm::erfc(z * std::f64::consts::FRAC_1_SQRT_2)
 }
 
 /// Checks a probability.

@@ -25,13 +25,7 @@ pub(super) fn is_sound(goals: &Goals, report: &Report) -> bool {
 
 /// Ranks of the entries, 0 best: by constrained domination ([`Goals::ranks`]), those that are not sound on a rank behind all others.
 pub(super) fn ranks(goals: &Goals, entries: &[Entry<'_>]) -> Vec<usize> {
-    // The strongest come first: what is dominated is then found to be so by one of the first comparisons.
-    let strength = |&index: &usize| {
-        let measured = &entries[index].report.measured;
-        (goals.violation(measured), goals.losses(measured))
-    };
-    let mut sound: Vec<usize> = (0..entries.len()).filter(|&index| is_sound(goals, entries[index].report)).collect();
-    sound.sort_by(|a, b| strength(a).partial_cmp(&strength(b)).unwrap_or(std::cmp::Ordering::Equal));
+    let sound: Vec<usize> = (0..entries.len()).filter(|&index| is_sound(goals, entries[index].report)).collect();
     let measured: Vec<_> = sound.iter().map(|&index| &entries[index].report.measured).collect();
     let of_sound = goals.ranks(&measured);
     let behind = of_sound.iter().max().map_or(0, |last| last + 1);

@@ -1,8 +1,7 @@
 //! Worse than the best on the same items, beyond what noise would do.
 
-use super::normal::above;
 use super::order::{Entry, at_rung, is_sound, ranks};
-use super::{Decision, Rungs, Stopping, StoppingError, probability, settled, standing};
+use super::{Decision, Rungs, Stopping, StoppingError, above, probability, settled, standing};
 use crate::goals::Direction;
 use crate::history::History;
 use crate::trial::{Report, Trial};

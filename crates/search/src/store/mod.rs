@@ -1,7 +1,7 @@
 //! The store of a study: what every trial is and was, for any number of workers at once, whatever ends them.
 //!
 //! A study lies in one file of SQLite, or in a PostgreSQL database where workers of several machines share it. The tables are
-//! Optuna's ([`schema`]): `optuna.load_study` and `optuna-dashboard` open them, Optuna goes on with the study, and what it writes is
+//! Optuna's (docs/decisions/0026-store.md): `optuna.load_study` and `optuna-dashboard` open them, Optuna goes on with the study, and what it writes is
 //! in our history. What Optuna knows nothing of lies in tables of ours beside them.
 //!
 //! What holds, whoever is killed when:
@@ -12,7 +12,7 @@
 //!   that is written. A lease that ran out and was taken by nobody is kept again by the next sign of life. Times are the database's
 //!   clock's; workers' clocks are not read.
 //! - **Everything may be said twice.** A report, a result, a pause that is already there is left as it is.
-//! - **Each operation is one transaction.** What a power cut can lose: [`sqlite`], [`postgres`].
+//! - **Each operation is one transaction.** What a power cut can lose is said in docs/decisions/0026-store.md.
 //!
 //! Optuna knows neither pauses nor leases: there a paused or stale trial is RUNNING, without a heartbeat row, so that Optuna neither
 //! runs it nor fails it.

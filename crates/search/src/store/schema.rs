@@ -59,7 +59,7 @@ const OPTUNA: [&str; 15] = [
     "CREATE TABLE trial_heartbeats (trial_heartbeat_id {serial} NOT NULL, trial_id INTEGER NOT NULL, \
      heartbeat {datetime} NOT NULL, PRIMARY KEY (trial_heartbeat_id), UNIQUE (trial_id), \
      FOREIGN KEY (trial_id) REFERENCES trials (trial_id))",
-    "CREATE TABLE version_info (version_info_id {serial} NOT NULL, schema_version INTEGER, library_version VARCHAR(256), \
+    "CREATE TABLE version_info (version_info_id INTEGER NOT NULL, schema_version INTEGER, library_version VARCHAR(256), \
      PRIMARY KEY (version_info_id), CHECK (version_info_id = 1))",
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
 ];

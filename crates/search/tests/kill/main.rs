@@ -3,7 +3,7 @@
 //! Each trial is a training of 16 steps that reports at the steps 4, 8 and 16 with a checkpoint, and rests once at step 4 if its number
 //! is a multiple of 3. Its state is a chain of numbers that only equals the expected one if every step was done once, in order. How
 //! many trials there are to be is said after the last kill.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test")]
 
 #[path = "../store/backend.rs"]
 mod backend;

@@ -365,3 +365,42 @@ fn nni_3250_a_study_needs_no_manager_and_forgets_nothing_with_a_process() {
         }
     });
 }
+
+// ray#16891, optuna#6036: what a worker does when the server goes away under it.
+#[test]
+fn a_connection_that_is_cut_again_and_again_costs_no_trial_and_doubles_none() {
+    let Some(address) = backend::postgres() else { return };
+    let address = format!("{address}&application_name=doomed_{}", std::process::id());
+    let mut store = open(&address, &setup());
+    let trials = scope(|scope| {
+        let cutter = scope.spawn(|| {
+            let mut client = postgres::Client::connect(&address, postgres::NoTls).unwrap();
+            let mut cuts = 0;
+            while cuts < 25 {
+                let text = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE application_name = current_setting('application_name') AND pid <> pg_backend_pid()";
+                cuts += client.query(text, &[]).unwrap().len() as u64;
+                sleep(Duration::from_millis(20 + 37 * cuts % 150));
+            }
+        });
+        let mut number = 0;
+        while !cutter.is_finished() || number < 10 {
+            let lease = begin(&mut store, &point(1e-3, "wsd"));
+            assert_eq!(lease.number, number);
+            for step in 1..4 {
+                let wrote = store.report(&lease, &report(step, 0.5), &NOTHING).unwrap();
+                assert!(matches!(wrote, Wrote::Done | Wrote::Already), "{wrote:?}");
+            }
+            let result = Outcome::Complete(measured(&[1.0], &[]));
+            let wrote = store.tell(&lease, &result, FREE).unwrap();
+            assert!(matches!(wrote, Wrote::Done | Wrote::Already), "{wrote:?}");
+            number += 1;
+        }
+        cutter.join().unwrap();
+        number
+    });
+    drop(store);
+    let store = open(&address, &setup());
+    assert_eq!(store.history().trials().len() as u64, trials);
+    assert!(store.history().trials().iter().all(|trial| trial.reports.len() == 3));
+}

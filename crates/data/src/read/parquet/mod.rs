@@ -24,8 +24,9 @@ use parquet::column::page::{PageIterator, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::ChunkReader;
+use temper_text::strict::VALUES;
 
-use super::limits::{COLUMNS, DEPTH, FOOTER, VALUES, mib};
+use super::limits::{COLUMNS, DEPTH, FOOTER, mib};
 use super::little_endian;
 use super::thrift::{Compact, kind};
 use pages::Pages;

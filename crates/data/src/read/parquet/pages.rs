@@ -11,9 +11,10 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::ChunkReader;
 use parquet::file::serialized_reader::SerializedPageReader;
+use temper_text::strict::too_many_values;
 
 use super::{delta, wrong};
-use crate::read::limits::{BATCH, PAGE, mib, too_many_values};
+use crate::read::limits::{BATCH, PAGE, mib};
 use crate::read::little_endian;
 use crate::read::thrift::{Compact, kind};
 

@@ -40,6 +40,15 @@ pub(super) enum Lanes<'a> {
     Plain(View),
     /// In panels, quantised: decoded as they are multiplied, or a chain at a time before.
     Quantised(&'a Quantised),
+    /// The columns of a quantised weight whose rows lie in such panels: decoded a chain at a time.
+    QuantisedColumns(&'a Quantised, Layout<'a>),
+}
+
+impl Lanes<'_> {
+    /// Whether they are to be decoded.
+    pub fn are_quantised(self) -> bool {
+        matches!(self, Self::Quantised(_) | Self::QuantisedColumns(..))
+    }
 }
 
 /// A piece with its right operand packed.
@@ -192,7 +201,7 @@ impl Job<'_> {
     /// in the first-level cache; all where few lanes leave the left rows to be the most that is read, each then in one go.
     fn units_of_pass(&self, panel: Panel) -> usize {
         let rows_first = self.left_as_it_is && self.layout.lanes() <= GROUP && panel.lanes == panel.width;
-        if rows_first && !matches!(self.right, Lanes::Quantised(_)) { self.step() } else { CHAIN_UNITS }
+        if rows_first && !self.right.are_quantised() { self.step() } else { CHAIN_UNITS }
     }
 
     /// Words of left rows that the task packs, for each row.
@@ -205,7 +214,7 @@ impl Job<'_> {
         match self.right {
             Lanes::Packed(_) => 0,
             Lanes::Quantised(_) if self.left_as_it_is => 0,
-            Lanes::Quantised(_) => PANEL * CHAIN_UNITS,
+            Lanes::Quantised(_) | Lanes::QuantisedColumns(..) => PANEL * CHAIN_UNITS,
             Lanes::Plain(_) => self.together() * PANEL * self.units.min(self.step()),
         }
     }
@@ -394,7 +403,7 @@ impl Step<'_> {
                 }
                 scratch.wrapping_add(place * PANEL * self.now.len())
             }
-            Lanes::Quantised(_) => scratch,
+            Lanes::Quantised(_) | Lanes::QuantisedColumns(..) => scratch,
         };
         Right { at, unit: panel.width }
     }
@@ -456,6 +465,13 @@ impl Step<'_> {
                 if !BF16 && !as_it_is {
                     // SAFETY: the caller's promise.
                     unsafe { quantised.decode::<I>(panel, chain.clone(), self.scratch.right) };
+                }
+                right
+            }
+            Lanes::QuantisedColumns(quantised, rows) => {
+                if !BF16 {
+                    // SAFETY: the caller's promise.
+                    unsafe { quantised.decode_columns::<I>(rows, panel, chain.clone(), self.scratch.right) };
                 }
                 right
             }

@@ -13,22 +13,21 @@ use super::stored::{Mapped, Stored};
 use super::{Kernels, Shared};
 use crate::operands::Encoded;
 
-/// A weight that will not change: packed once for `x W^T`, and for `dy W` when that is first asked for. The rows as
-/// they were are not kept; they come back rounded to the precision.
+/// A weight that will not change: packed once for `x W^T`, and for `dy W` when that is first asked for, or kept as its file
+/// has it for both. The rows as they were are not kept; they come back rounded to the precision.
 pub(in crate::cpu) struct Frozen {
     rows: usize,
     cols: usize,
     kernels: Kernels,
     /// One past the last row of each part; adapters are added part by part.
     ends: Vec<usize>,
-    forward: Kept,
-    backward: OnceLock<Stored>,
+    kept: Kept,
 }
 
 enum Kept {
-    /// In the words of the kernels.
-    Words(Stored),
-    /// As its file has it.
+    /// In the words of the kernels, in both orders.
+    Words { forward: Stored, backward: OnceLock<Stored> },
+    /// As its file has it: both orders are read from one copy.
     Quantised(Quantised),
 }
 
@@ -42,8 +41,8 @@ impl Frozen {
         let to = forward.reach(layout.words());
         // SAFETY: the values reach rows x cols and the words the whole layout.
         unsafe { kernels.pack_right(View::lanes_by_k(values.as_ptr(), cols), layout, cols, 1.0, to, true) };
-        let forward = Kept::Words(Stored::Own(forward));
-        Self { rows, cols, kernels, ends, forward, backward: OnceLock::new() }
+        let kept = Kept::Words { forward: Stored::Own(forward), backward: OnceLock::new() };
+        Self { rows, cols, kernels, ends, kept }
     }
 
     /// Packs the rows of parts that end at `ends` as their file has them; none where the kernels have no way to read them.
@@ -51,9 +50,9 @@ impl Frozen {
         if kernels.bf16 {
             return None;
         }
-        let forward = Kept::Quantised(Quantised::pack(parts, cols, &ends)?);
+        let kept = Kept::Quantised(Quantised::pack(parts, cols, &ends)?);
         let rows = ends.last().copied().unwrap_or(0);
-        Some(Self { rows, cols, kernels, ends, forward, backward: OnceLock::new() })
+        Some(Self { rows, cols, kernels, ends, kept })
     }
 
     /// A weight that was packed before, in both orders; none where there are not as many words as its layouts have.
@@ -67,9 +66,8 @@ impl Frozen {
         if [forward.bytes().len(), backward.bytes().len()] != words.map(|words| 4 * words) {
             return None;
         }
-        let forward = Kept::Words(Stored::Mapped(forward));
-        let backward = OnceLock::from(Stored::Mapped(backward));
-        Some(Self { rows, cols, kernels, ends, forward, backward })
+        let kept = Kept::Words { forward: Stored::Mapped(forward), backward: OnceLock::from(Stored::Mapped(backward)) };
+        Some(Self { rows, cols, kernels, ends, kept })
     }
 
     /// Words of a weight [rows, cols] packed for `x W^T` and for `dy W`.
@@ -84,9 +82,9 @@ impl Frozen {
     /// # Panics
     /// When the weight stays quantised.
     pub fn bytes(&self) -> [&[u8]; 2] {
-        let Kept::Words(words) = &self.forward else { panic!("a quantised weight has no packed words") };
-        let [forward, backward] = Self::words(self.kernels, self.shape(), &self.ends);
-        [words.bytes(forward), self.backward_words().bytes(backward)]
+        let Kept::Words { forward, backward } = &self.kept else { panic!("a quantised weight has no packed words") };
+        let [of_forward, of_backward] = Self::words(self.kernels, self.shape(), &self.ends);
+        [forward.bytes(of_forward), self.packed_backward(backward).bytes(of_backward)]
     }
 
     /// Whether these are the parts it was frozen with.
@@ -109,8 +107,8 @@ impl Frozen {
     }
 
     fn forward_layout(&self) -> Layout<'_> {
-        let units = match self.forward {
-            Kept::Words(_) => self.kernels.units(self.cols),
+        let units = match self.kept {
+            Kept::Words { .. } => self.kernels.units(self.cols),
             Kept::Quantised(_) => 1,
         };
         Layout { ends: &self.ends, units }
@@ -118,8 +116,8 @@ impl Frozen {
 
     /// The right operand of `x W^T`.
     pub(super) fn forward(&self) -> (Lanes<'_>, Layout<'_>) {
-        let right = match &self.forward {
-            Kept::Words(words) => Lanes::Packed(words.as_ptr()),
+        let right = match &self.kept {
+            Kept::Words { forward, .. } => Lanes::Packed(forward.as_ptr()),
             Kept::Quantised(quantised) => Lanes::Quantised(quantised),
         };
         (right, self.forward_layout())
@@ -134,8 +132,8 @@ impl Frozen {
     fn read(&self, row: usize, first: usize, to: &mut [f32]) {
         let panel = self.forward_layout().panel_of(row);
         let (bf16, lane) = (self.kernels.bf16, row - panel.lane);
-        let words = match &self.forward {
-            Kept::Words(words) => words,
+        let words = match &self.kept {
+            Kept::Words { forward, .. } => forward,
             Kept::Quantised(quantised) => return quantised.read(panel, lane, first, to),
         };
         let step = if bf16 { 2 } else { 1 };
@@ -144,18 +142,22 @@ impl Frozen {
         }
     }
 
-    /// The right operand of `dy W`, packed when it is first asked for. Its lanes are one part.
+    /// The right operand of `dy W`; words are packed when it is first asked for. Its lanes are one part.
     pub(super) fn backward(&self) -> (Lanes<'_>, Layout<'_>) {
-        (Lanes::Packed(self.backward_words().as_ptr()), self.backward_layout())
+        let right = match &self.kept {
+            Kept::Words { backward, .. } => Lanes::Packed(self.packed_backward(backward).as_ptr()),
+            Kept::Quantised(quantised) => Lanes::QuantisedColumns(quantised, self.forward_layout()),
+        };
+        (right, self.backward_layout())
     }
 
     fn backward_layout(&self) -> Layout<'_> {
         Layout { ends: std::slice::from_ref(&self.cols), units: self.kernels.units(self.rows) }
     }
 
-    fn backward_words(&self) -> &Stored {
+    fn packed_backward<'a>(&self, backward: &'a OnceLock<Stored>) -> &'a Stored {
         let layout = self.backward_layout();
-        self.backward.get_or_init(|| {
+        backward.get_or_init(|| {
             let mut words = Words::zeros(layout.words());
             let to = Shared(words.reach(layout.words()));
             (0..layout.count()).into_par_iter().with_max_len(1).for_each(|index| {

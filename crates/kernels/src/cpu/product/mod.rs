@@ -168,6 +168,11 @@ pub(super) fn packs_by_parts(words: usize, m: usize) -> bool {
     words > SHARED_WORDS && m <= BLOCK_ROWS * rayon::current_num_threads()
 }
 
+/// Whether a quantised weight is small enough to be decoded once for many tasks: a cache holds it.
+pub(super) fn decodes_at_once(words: usize) -> bool {
+    words <= SHARED_WORDS
+}
+
 impl Kernels {
     fn rows_of_tile(self) -> usize {
         match self.instructions {
@@ -227,9 +232,12 @@ impl Kernels {
         with_scratch(&RIGHT, scratch, |right| {
             // SAFETY: the scratch reaches all words; the caller's promise for the operands.
             unsafe {
-                if let (Operand::Plain(view, _), None) = (&p.right, packed) {
-                    let view = *view;
-                    self.pack_right(view, layout, p.k, 1.0, right, parallel);
+                match p.right {
+                    _ if packed.is_some() => {}
+                    Operand::Plain(view, _) => self.pack_right(view, layout, p.k, 1.0, right, parallel),
+                    Operand::Forward(frozen) => self.decode_right(frozen.forward(), p.k, right),
+                    Operand::Backward(frozen) => self.decode_right(frozen.backward(), p.k, right),
+                    Operand::Ready(_) => unreachable!("packed by the caller"),
                 }
                 let mut at = right.add(own);
                 let mut pieces = Vec::with_capacity(p.pieces.len());
@@ -251,6 +259,7 @@ impl Kernels {
                 let right = packed.unwrap_or(Lanes::Packed(right));
                 let few = match right {
                     Lanes::Quantised(_) => p.m <= quantised::FEW && p.left.runs_of_k(),
+                    Lanes::QuantisedColumns(..) => false,
                     _ => layout.lanes() <= FEW_LANES,
                 };
                 let left_as_it_is = !self.bf16 && p.scale == 1.0 && few;
@@ -283,6 +292,13 @@ impl Kernels {
                 frozen.check(self);
                 let forward = matches!(p.right, Operand::Forward(_));
                 let (right, layout) = if forward { frozen.forward() } else { frozen.backward() };
+                // Decoded once for all tasks where there are many.
+                let words = Layout { units: self.units(p.k), ..layout };
+                let many = parallel && p.m > BLOCK_ROWS * rayon::current_num_threads();
+                let once = many && !by_columns(p.m, layout.count()) && decodes_at_once(words.words());
+                if right.are_quantised() && once {
+                    return (None, words, words.count());
+                }
                 (Some(right), layout, layout.count())
             }
         }
@@ -335,6 +351,30 @@ impl Kernels {
             (0..count).into_par_iter().for_each(pack);
         } else {
             (0..count).for_each(pack);
+        }
+    }
+
+    /// Decodes all of a quantised right operand, to the words that [`Kernels::pack_right`] would make of its values.
+    unsafe fn decode_right(self, (right, layout): (Lanes<'_>, Layout<'_>), k: usize, to: *mut u32) {
+        let shared = Shared((right, to));
+        (0..layout.count()).into_par_iter().for_each(|index| {
+            let ((right, to), panel) = (shared.get(), layout.panel(index));
+            // Of a layout of one unit, as that of quantised rows is, the offset counts lanes.
+            let to = to.wrapping_add(panel.offset / layout.units * k);
+            // SAFETY: each panel has one writer; the caller's promise for the rest.
+            unsafe { dispatch!(self, decoded(right: Lanes<'_>, panel: Panel, k: usize, to: *mut u32)) };
+        });
+
+        #[inline(always)]
+        unsafe fn decoded<I: Pack, const BF16: bool>(right: Lanes<'_>, panel: Panel, k: usize, to: *mut u32) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                match right {
+                    Lanes::Quantised(quantised) => quantised.decode::<I>(panel, 0..k, to),
+                    Lanes::QuantisedColumns(quantised, rows) => quantised.decode_columns::<I>(rows, panel, 0..k, to),
+                    Lanes::Packed(_) | Lanes::Plain(_) => unreachable!("not quantised"),
+                }
+            }
         }
     }
 
@@ -392,7 +432,7 @@ impl Kernels {
         }
         // As many tasks for each thread, where the rows allow it. Each task reads all of the right operand: where that
         // comes from memory or must be decoded, fewer tasks share it.
-        let costly = matches!(job.right, Lanes::Quantised(_)) || job.layout.words() > SHARED_WORDS;
+        let costly = job.right.are_quantised() || job.layout.words() > SHARED_WORDS;
         let wanted = if costly { threads } else { TASKS * threads };
         let each = m.div_ceil(m.div_ceil(BLOCK_ROWS).next_multiple_of(wanted)).next_multiple_of(tile_rows);
         let tasks = (0..m.div_ceil(each)).into_par_iter().with_max_len(1);

@@ -5,12 +5,14 @@
 //! A panel holds, for each 32 k, the scales of its lanes (f16), their minima where there are any, and their quanta: k by k,
 //! one byte a lane; of 4-bit quanta two k in a byte, the even one in the low nibble. That takes what the file takes.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::Shared;
-use super::isa::{Isa, PANEL};
+use super::isa::{GROUP, Isa, PANEL};
+use super::pack::{Lot, Pack, View};
 use super::panels::{Layout, Panel, Words};
 use super::tile::{CHAIN_UNITS, Left, Place};
 use crate::encoding::Encoding;
@@ -18,6 +20,8 @@ use crate::operands::Encoded;
 
 /// Values that share a scale.
 const BLOCK: usize = 32;
+/// Columns that are decoded together for `dy W`: panels of columns begin and end with half a block.
+const HALF: usize = BLOCK / 2;
 /// Rows that are multiplied by a weight as it is decoded; for more it is decoded into a cache first.
 pub(super) const FEW: usize = 2;
 /// Lanes of a panel that are worked on at once, in registers: as many as leave room for their scales.
@@ -26,6 +30,7 @@ const VECTORS: usize = 3;
 const AHEAD: usize = 4096;
 
 const _: () = assert!(CHAIN_UNITS.is_multiple_of(BLOCK), "a chain is made of whole blocks");
+const _: () = assert!(PANEL.is_multiple_of(HALF) && GROUP == HALF, "panels of columns are made of half blocks");
 
 /// How the quanta of two k are read. (No closures here: they would not be compiled for the instructions.)
 trait Form {
@@ -189,9 +194,43 @@ impl Quantised {
     /// The processor has `I`; the panel has these k; `to` reaches the words.
     #[inline(always)]
     pub unsafe fn decode<I: Isa>(&self, panel: Panel, now: Range<usize>, to: *mut u32) {
-        let (from, width, blocks) = (self.at(panel, now.start / BLOCK), panel.width, now.len() / BLOCK);
-        // SAFETY: the caller's promise.
-        unsafe { with_form!(self.encoding, decode::<I>(from, width, blocks, to.cast())) }
+        let mut to = to.cast::<f32>();
+        for block in now.start / BLOCK..now.end / BLOCK {
+            let (from, width) = (self.at(panel, block), panel.width);
+            // SAFETY: the caller's promise.
+            unsafe { with_form!(self.encoding, decode::<I>(from, width, 0..width, 0..BLOCK, to)) };
+            to = to.wrapping_add(BLOCK * width);
+        }
+    }
+
+    /// Decodes the rows `now` of the columns of a panel, to [row][columns.width] words: what `dy W` reads. `rows`: how the
+    /// panels of rows lie. Half blocks are decoded as they lie, column by column, and then transposed.
+    ///
+    /// # Safety
+    /// The processor has `I`; the weight has these rows and columns; `to` reaches the words.
+    #[inline(always)]
+    pub unsafe fn decode_columns<I: Pack>(&self, rows: Layout<'_>, columns: Panel, now: Range<usize>, to: *mut u32) {
+        let mut aside = MaybeUninit::<[f32; PANEL * PANEL]>::uninit();
+        let aside = aside.as_mut_ptr().cast::<f32>();
+        let mut row = now.start;
+        while row < now.end {
+            let panel = rows.panel_of(row);
+            let (first, end) = (row - panel.lane, now.end.min(panel.lane + panel.lanes) - panel.lane);
+            let lanes = first / GROUP * GROUP..end.next_multiple_of(GROUP);
+            for column in (0..columns.lanes).step_by(HALF) {
+                let k = columns.lane + column;
+                let (from, within) = (self.at(panel, k / BLOCK), k % BLOCK..k % BLOCK + HALF);
+                let (to, lanes) = (aside.wrapping_add(column * panel.width), lanes.clone());
+                // SAFETY: the caller's promise; a panel is no wider than what lies aside.
+                unsafe { with_form!(self.encoding, decode::<I>(from, panel.width, lanes, within, to)) };
+            }
+            let view = View::lanes_by_k(aside.wrapping_add(first), panel.width);
+            let lot = Lot { view, first: 0, lanes: columns.lanes, k: end - first, scale: 1.0 };
+            let to = to.wrapping_add((row - now.start) * columns.width);
+            // SAFETY: the caller's promise; these rows of the columns were decoded above.
+            unsafe { I::right::<false>(lot, to, columns.width) };
+            row = panel.lane + end;
+        }
     }
 
     /// `to = from + x W^T` over the k `now`, whole chains, on the lanes of a panel, for at most [`FEW`] rows whose k lie one
@@ -276,27 +315,25 @@ fn gather(encoding: Encoding, from: &[u8], block: &mut [u8], width: usize, lane:
     quanta.iter_mut().enumerate().for_each(|(k, byte)| *byte = nibble(k) | nibble(k + 16) << 4);
 }
 
+/// Decodes some k of a panel's block, an even first and an even number, on some of its lanes, whole vectors of them: to
+/// `to[k][width]`, of which the other lanes stay as they are.
 #[inline(always)]
-unsafe fn decode<I: Isa, F: Form>(mut from: *const u8, width: usize, blocks: usize, mut to: *mut f32) {
+unsafe fn decode<I: Isa, F: Form>(from: *const u8, width: usize, lanes: Range<usize>, k: Range<usize>, to: *mut f32) {
     // SAFETY: the caller's promise.
     unsafe {
-        for _ in 0..blocks {
-            let quanta = from.add(2 * F::HALVES * width);
-            for lane in (0..width).step_by(I::WIDTH) {
-                let halves = from.cast::<u16>().add(lane);
-                let scale = I::halves(halves);
-                let shift = F::shift::<I>(scale, halves.wrapping_add(width));
-                let (mut quanta, mut to) = (quanta.add(lane), to.add(lane));
-                for _ in 0..BLOCK / 2 {
-                    let [even, odd] = F::values::<I>(quanta, width, scale, shift);
-                    I::store(to, even);
-                    I::store(to.wrapping_add(width), odd);
-                    to = to.wrapping_add(2 * width);
-                    quanta = quanta.wrapping_add(F::PAIR * width);
-                }
+        let quanta = from.add((2 * F::HALVES + k.start / 2 * F::PAIR) * width);
+        for lane in lanes.step_by(I::WIDTH) {
+            let halves = from.cast::<u16>().add(lane);
+            let scale = I::halves(halves);
+            let shift = F::shift::<I>(scale, halves.wrapping_add(width));
+            let (mut quanta, mut to) = (quanta.add(lane), to.add(lane));
+            for _ in 0..k.len() / 2 {
+                let [even, odd] = F::values::<I>(quanta, width, scale, shift);
+                I::store(to, even);
+                I::store(to.wrapping_add(width), odd);
+                to = to.wrapping_add(2 * width);
+                quanta = quanta.wrapping_add(F::PAIR * width);
             }
-            from = quanta.add(BLOCK / 2 * F::PAIR * width);
-            to = to.add(BLOCK * width);
         }
     }
 }

@@ -155,6 +155,17 @@ fn encoded(encoding: Encoding, rows: usize, cols: usize) -> Vec<u8> {
     bytes
 }
 
+/// `dy W` of `m` rows has the same bits over both.
+fn assert_same_backward(kernels: Kernels, m: usize, frozen: &Frozen, plain: &Frozen) {
+    let (rows, cols) = frozen.shape();
+    let case = Case::new(m, cols, rows);
+    let left = View::lanes_by_k(case.left.as_ptr(), rows);
+    for (scale, add, here) in [(1.0, false, false), (1.0, true, true), (0.3, true, false)] {
+        let run = |frozen| case.run(kernels, left, Operand::Backward(frozen), scale, add, here);
+        assert!(run(frozen) == run(plain), "dy W, {m} rows, with {kernels:?}");
+    }
+}
+
 #[test]
 fn a_quantised_weight_gives_the_bits_of_its_decoded_values_and_takes_its_stored_size() {
     let (rows, cols, ends) = (160, 352, vec![48, 64, 160]);
@@ -196,10 +207,7 @@ fn a_quantised_weight_gives_the_bits_of_its_decoded_values_and_takes_its_stored_
                         assert!(run(&frozen) == run(&plain), "{m} rows, {encoding}, with {kernels:?}");
                     }
                 }
-                let backward = Case::new(m, cols, rows);
-                let left = View::lanes_by_k(backward.left.as_ptr(), rows);
-                let run = |frozen| backward.run(kernels, left, Operand::Backward(frozen), 1.0, false, false);
-                assert!(run(&frozen) == run(&plain), "backward of {encoding} with {kernels:?}");
+                assert_same_backward(kernels, m, &frozen, &plain);
             }
         }
     }
@@ -218,6 +226,34 @@ fn a_quantised_weight_with_lanes_to_spare() {
             let left = View::lanes_by_k(case.left.as_ptr(), cols);
             let run = |frozen| case.run(kernels, left, Operand::Forward(frozen), 1.0, true, false);
             assert!(run(&frozen) == run(&plain), "{m} rows with {kernels:?}");
+            assert_same_backward(kernels, m, &frozen, &plain);
+        }
+    }
+}
+
+/// With so many rows a weight is decoded once for all tasks.
+#[test]
+fn a_quantised_weight_under_many_rows() {
+    let (m, rows, cols, ends) = (600, 277, 352, vec![48, 85, 277]);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    for encoding in [Encoding::Q4_0, Encoding::Q4_1, Encoding::Q8_0] {
+        let bytes = encoded(encoding, rows, cols);
+        let row = encoding.row_bytes(cols);
+        let part = |part: Range<usize>| Encoded { encoding, bytes: &bytes[part.start * row..part.end * row] };
+        let weight = encoding.decode(&bytes, cols);
+        for kernels in kernels().filter(|kernels| !kernels.bf16) {
+            let frozen =
+                Frozen::keep(kernels, &[part(0..48), part(48..85), part(85..277)], cols, ends.clone()).unwrap();
+            let plain = Frozen::pack(kernels, &weight, rows, cols, ends.clone());
+            let case = Case::new(m, rows, cols);
+            pool.scope(|_| {
+                let run = |frozen| {
+                    let left = View::lanes_by_k(case.left.as_ptr(), cols);
+                    case.run(kernels, left, Operand::Forward(frozen), 1.0, true, false)
+                };
+                assert!(run(&frozen) == run(&plain), "{encoding} with {kernels:?}");
+                assert_same_backward(kernels, m, &frozen, &plain);
+            });
         }
     }
 }

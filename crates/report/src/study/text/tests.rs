@@ -38,7 +38,7 @@ fn history() -> History {
         trial.state = state;
         if state != State::Failed {
             let step = if state == State::Complete { 400 } else { 100 };
-            trial.reports.push(Report { step, measured: measured.clone() });
+            trial.reports.push(Report::new(step, measured.clone()));
         }
         trial.result = matches!(state, State::Complete | State::Pruned).then_some(measured);
         history.put(trial);
@@ -57,11 +57,74 @@ fn page(history: &History) -> StudyPage<'_> {
 }
 
 #[test]
-fn the_table_tells_what_stands_out_and_fits() {
+fn the_table_tells_what_stands_out() {
+    let expected = "   trial  state     rung  accuracy, % ^  loss v     rate  mode
+D      0  finished   2/2          41.00   2.610     1e-5  lora
+x      1  finished   2/2          62.00   2.750     2e-5  full
+R      2  finished   2/2          58.00   2.660     4e-5  lora
+       3  stopped    1/2          35.00   2.630     8e-5  full
+*      4  finished   2/2          55.00   2.640   1.6e-4  lora
+x      5  finished   2/2          50.00     inf   3.2e-4  full
+       6  failed     0/2              -       -   6.4e-4  lora
+       7  paused     1/2          47.00   2.650  0.00128  full
+       8  running    1/2          48.00   2.620  0.00256  lora
+R recommended   D default   * on the front   x a constraint is broken
+";
+    assert_eq!(trials(&page(&history()), 100, 20), expected);
+}
+
+#[test]
+fn a_narrow_table_keeps_the_best_then_the_newest_and_says_what_is_missing() {
+    let expected = "   trial  state     rung  accuracy, % ^  loss v     rate
+D      0  finished   2/2          41.00   2.610     1e-5
+R      2  finished   2/2          58.00   2.660     4e-5
+*      4  finished   2/2          55.00   2.640   1.6e-4
+       8  running    1/2          48.00   2.620  0.00256
+5 more trials are not shown
+no room for: mode
+R recommended   D default   * on the front
+";
+    assert_eq!(trials(&page(&history()), 60, 4), expected);
+    for width in [20, 40, 80, 100] {
+        let table = trials(&page(&history()), width, 20);
+        assert!(table.lines().take(10).all(|line| line.chars().count() <= width), "{width}:\n{table}");
+    }
+}
+
+#[test]
+fn the_front_is_drawn_with_round_marks() {
+    let expected = "loss (lower is better)
+2.75 ┤                               ⠈                       ⠄
+     │
+     │
+     │
+2.70 ┤
+     │
+     │
+     │                                               R
+2.65 ┤                          ⠂
+     │  ⢀                                      *
+     │                            ⠄
+     │              D
+     └────────────┬──────────────────┬───────────────────┬──────
+                 40                 50                  60
+                                  accuracy, % (higher is better)
+R recommended   D default   * on the front   1 beyond the axis, at its edge   1 without a number
+";
     let history = history();
-    let table = trials(&page(&history), 100, 20);
-    println!("{table}");
-    println!("{}", trials(&page(&history), 60, 4));
-    println!("{}", front(&page(&history), 72, 18).unwrap());
-    assert!(table.lines().all(|line| line.chars().count() <= 100));
+    let drawn = front(&page(&history), 64, 17).unwrap();
+    assert_eq!(drawn, expected, "{drawn}");
+    assert!(drawn.lines().take(15).all(|line| line.chars().count() <= 64));
+    assert!(drawn.lines().count() <= 17);
+}
+
+#[test]
+fn without_a_number_or_room_there_is_no_front() {
+    let history = history();
+    assert_eq!(front(&page(&history), 20, 17), None);
+    let mut none = History::new(history.space().clone(), history.goals().clone());
+    assert_eq!(front(&page(&none), 64, 17), None);
+    none.put(history.trial(6).unwrap().clone());
+    assert_eq!(front(&page(&none), 64, 17), None);
+    assert!(trials(&page(&none), 100, 20).contains("failed"));
 }

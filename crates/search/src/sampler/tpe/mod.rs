@@ -14,7 +14,7 @@ use crate::space::Point;
 /// Draws from where good trials lie and takes what is most likely there and least likely where the others lie (Bergstra et al.,
 /// 2011; with joint kernels as BOHB, Falkner et al., 2018; several objectives as MOTPE, Ozaki et al., 2022).
 ///
-/// - The good ones are the first tenth, at most 25, in the order of [`best`]: feasible first, then carried through, then by
+/// - The good ones are the first tenth, at most 25, in this order: feasible first, then carried through, then by
 ///   loss, or by non-dominated fronts and the volume that they cover.
 /// - All others are the bad ones; failed trials, and those under way of which nothing is known yet, are always of them: it
 ///   stays away from what failed and from where others are just looking (the "constant liar").
