@@ -1,12 +1,16 @@
-"""Both sides: a study of one problem by one method, trial after trial."""
+"""Both sides: a study of one problem by one method, trial after trial.
+
+Each gives what was told, and of each trial the seconds of its ask and tell, on the clock and on the processor: the latter do not
+count what other work on the machine takes away.
+"""
 
 import json
 import subprocess
 import time
 
 
-def temper(program, sampler, problem, trials, seed, startup=0):
-    """Asks the `ask_tell` example of temper-search. Gives what was told, and the seconds of each ask and tell."""
+def temper(program, sampler, problem, trials, seed):
+    """Asks the `ask_tell` example of temper-search."""
     child = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
     def request(**what):
@@ -19,10 +23,14 @@ def temper(program, sampler, problem, trials, seed, startup=0):
         "objectives": ["minimize"] * problem.objectives,
         "constraints": [f"c{index}" for index in range(problem.constraints)],
     })  # fmt: skip
+    def processor():
+        with open(f"/proc/{child.pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[0]) / 1e9
+
     told, seconds = [], []
     try:
         for _ in range(trials):
-            asked = time.perf_counter()
+            used, asked = processor(), time.perf_counter()
             answer = request(ask={})
             asked = time.perf_counter() - asked
             if "exhausted" in answer:
@@ -30,7 +38,7 @@ def temper(program, sampler, problem, trials, seed, startup=0):
             values, constraints = problem.evaluate(answer["point"])
             begun = time.perf_counter()
             request(tell={"number": answer["number"], "values": values, "constraints": constraints})
-            seconds.append(asked + time.perf_counter() - begun)
+            seconds.append((asked + time.perf_counter() - begun, processor() - used))
             told.append((values, constraints))
     finally:
         child.stdin.close()
@@ -69,14 +77,14 @@ def optuna(sampler, problem, trials, seed):
         distributions[parameter["name"]] = kind(domain["low"], domain["high"], log=domain["log"])
     told, seconds = [], []
     for _ in range(trials):
-        begun = time.perf_counter()
+        used, begun = time.process_time(), time.perf_counter()
         trial = study.ask(distributions)
-        asked = time.perf_counter() - begun
+        used, asked = time.process_time() - used, time.perf_counter() - begun
         values, constraints = problem.evaluate(trial.params)
-        begun = time.perf_counter()
+        again, begun = time.process_time(), time.perf_counter()
         if problem.constraints:
             trial.set_user_attr("constraints", constraints)
         study.tell(trial, values)
-        seconds.append(asked + time.perf_counter() - begun)
+        seconds.append((asked + time.perf_counter() - begun, used + time.process_time() - again))
         told.append((values, constraints))
     return told, seconds
