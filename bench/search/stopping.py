@@ -1,19 +1,22 @@
 """Early stopping beside Optuna's, and forecasts of real learning curves beside what came.
 
-`python bench/search/stopping.py mfhartmann --ask-tell REPLAY --out FILE` (and `lcdb`), where REPLAY is the example of
-temper-search (`cargo build --release -p temper-search --examples` leaves it as `target/release/examples/replay`) and Python that of
-an environment with `bench/search/mfpbench-requirements.txt`.
+`cargo xtask bench search mfhartmann` (or `lcdb`) builds the `replay` example of temper-search, makes the environment of
+`bench/search/mfpbench-requirements.txt` and calls this, which writes `bench/results/stopping-SUITE-DATE.md`, or where `--out` says.
 """
 
 import argparse
 import datetime
+import importlib.metadata
+import os
 import pathlib
+import platform
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
-from machine import about_machine  # noqa: E402
+from driver import free_path, heading  # noqa: E402
+from machine import about_machine, first_line_of  # noqa: E402
 
 import stopping_curves  # noqa: E402
 import stopping_hartmann  # noqa: E402
@@ -27,16 +30,22 @@ def main():
     for name, suite in SUITES.items():
         options = suites.add_parser(name, help=suite.__doc__.splitlines()[0])
         options.add_argument("--ask-tell", required=True, help="the `replay` example of temper-search")
-        options.add_argument("--out", help="where the report goes; standard output where not given")
-        options.add_argument("--processes", type=int, default=2)
+        options.add_argument("--out", type=pathlib.Path, help="where the report goes")
+        options.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
         suite.arguments(options)
     options = parser.parse_args()
     options.ask_tell = str(pathlib.Path(options.ask_tell).resolve())
-    lines = [f"# {SUITES[options.suite].TITLE}, {datetime.date.today()}", "", about_machine() + ".", ""]
-    text = "\n".join(lines + SUITES[options.suite].report(options)) + "\n"
-    if options.out:
-        pathlib.Path(options.out).write_text(text, encoding="utf-8")
-    print(text)
+    suite, started = SUITES[options.suite], datetime.datetime.now()
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("optuna", *suite.PACKAGES))
+    about = [
+        f"- {about_machine()}",
+        f"- Temper: commit {first_line_of(['git', 'describe', '--always', '--dirty', '--abbrev=12'])}, {first_line_of(['rustc', '--version'])}",
+        f"- Peer and problems: {packages}, Python {platform.python_version()}",
+    ]
+    text = [*heading(suite.TITLE, started, 0), *about, *suite.report(options)]
+    path = options.out or free_path(HERE.parent / "results", f"stopping-{options.suite}", started)
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+    print("\n".join(text), f"\n-> {path}")
 
 
 if __name__ == "__main__":

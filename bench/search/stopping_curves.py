@@ -14,6 +14,7 @@ import warnings
 from stopping_replay import Replay
 
 TITLE = "Real learning curves (LCDB)"
+PACKAGES = ("lcdb",)
 SHARES = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.01]
 # Where forecasts are made: at the last size up to this share of the full one.
 PLACES = [0.03125, 0.0625, 0.125, 0.25, 0.5]

@@ -13,6 +13,7 @@ import warnings
 from stopping_replay import Replay
 
 TITLE = "MFHartmann at equal cost"
+PACKAGES = ("mf-prior-bench",)
 OPTIMA = {3: -3.86278, 6: -3.32237}
 FULL = 100
 METHODS = {

@@ -67,8 +67,15 @@ pub fn data(args: &[&str]) -> Result<()> {
 }
 
 /// The samplers beside Optuna on problems with known answers: `bench/search/run.py` writes `bench/results/search-SUITE-DATE.md`.
-/// It needs no shipped binary: the library's own example asks and tells.
+/// It needs no shipped binary: the library's own example asks and tells. Suites of early stopping have a driver and an environment of their
+/// own, `bench/search/stopping.py`.
 pub fn search(args: &[&str]) -> Result<()> {
+    if let ["mfhartmann" | "lcdb", ..] = args {
+        check(cargo()?.args(["build", "--release", "--package", "temper-search", "--example", "replay"]))?;
+        let python = python("mfpbench", "bench/search/mfpbench-requirements.txt")?;
+        let replay = built("examples/replay")?;
+        return check(program(python)?.arg("bench/search/stopping.py").args(args).arg("--ask-tell").arg(replay));
+    }
     check(cargo()?.args(["build", "--release", "--package", "temper-search", "--example", "ask_tell"]))?;
     let python = python("search", "bench/search/requirements.txt")?;
     check(program(python)?.arg("bench/search/run.py").args(args).arg("--ask").arg(built("examples/ask_tell")?))

@@ -39,7 +39,8 @@ usage: cargo xtask TASK
                            (ARGS go to bench/data/run.py; `bench data --help` lists them)
   bench search SUITE [ARGS...]
                            samplers beside Optuna on problems with known answers -> bench/results/; SUITE: bbob, mixint,
-                           constrained, zdt or speed (ARGS go to bench/search/run.py; `bench search --help` lists them)
+                           constrained, zdt or speed (ARGS go to bench/search/run.py; `bench search --help` lists them);
+                           early stopping: mfhartmann or lcdb (ARGS go to bench/search/stopping.py)
   bench store [ARGS...]    milliseconds of a trial in the store beside Optuna's, on SQLite and PostgreSQL -> bench/results/
                            (ARGS go to bench/search/optuna_speed.py; `bench store --help` lists them)
   family                   a tiny family of checkpoints in runs/family (stable end, decayed, tuned to answer), made by the program
