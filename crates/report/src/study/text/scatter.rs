@@ -4,7 +4,7 @@ use super::super::StudyPage;
 use super::super::axis::Axis;
 use super::super::front::better;
 use super::super::view::{Shown, View};
-use super::{ascii, legend, mark};
+use super::{ascii, cut, legend, mark};
 use crate::number::count;
 
 /// A field of characters, each of two by four dots.
@@ -61,8 +61,8 @@ pub fn front(page: &StudyPage, columns: usize, rows: usize) -> Option<String> {
         None => Axis::linear(0.0, view.trials.last()?.trial.number.max(1) as f64, columns / 16),
     };
     let y_axis = view.axis(up, rows / 3)?;
-    // Two lines for the title, two for the axis, one for what the marks mean.
-    let height = rows - 5;
+    // One line for the title, three for the axis, two for what the marks mean and what is missing.
+    let height = rows - 6;
     let gutter = y_axis.marks().iter().map(|(_, label)| label.chars().count()).max().unwrap_or(0);
     let mut canvas = Canvas::new(columns - gutter - 2, height);
     let mut shown: Vec<&Shown> = view.trials.iter().collect();
@@ -88,7 +88,7 @@ pub fn front(page: &StudyPage, columns: usize, rows: usize) -> Option<String> {
     if canvas.dots.iter().all(|bits| *bits == 0) {
         return None;
     }
-    let mut out = format!("{} ({})\n", view.title(up), better(&view, up));
+    let mut out = format!("{}\n", cut(&format!("{} ({})", view.title(up), better(&view, up)), columns));
     let row_of = |share: f64| (((1.0 - share) * height as f64) as usize).min(height - 1);
     for row in 0..height {
         let tick = y_axis.marks().iter().find(|(share, _)| row_of(*share) == row);
@@ -114,17 +114,16 @@ pub fn front(page: &StudyPage, columns: usize, rows: usize) -> Option<String> {
     out += labels.iter().collect::<String>().trim_end();
     let under = across
         .map_or("trial".to_owned(), |objective| format!("{} ({})", view.title(objective), better(&view, objective)));
-    out += &format!("\n{:>columns$}\n", under);
-    let mut told = vec![legend(&seen)];
+    out += &format!("\n{:>columns$}\n", cut(&under, columns));
+    let mut strays = Vec::new();
     if beyond > 0 {
-        told.push(format!("{} beyond the axis, at its edge", count(beyond)));
+        strays.push(format!("{} beyond the axis, at its edge", count(beyond)));
     }
     if missing > 0 {
-        told.push(format!("{} without a number", count(missing)));
+        strays.push(format!("{} without a number", count(missing)));
     }
-    told.retain(|one| !one.is_empty());
-    if !told.is_empty() {
-        out += &format!("{}\n", told.join("   "));
+    for told in [legend(&seen), strays.join("; ")].iter().filter(|told| !told.is_empty()) {
+        out += &format!("{}\n", cut(told, columns));
     }
     Some(out)
 }
