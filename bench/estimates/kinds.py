@@ -46,7 +46,6 @@ stages:
     micro_batch_tokens: 1024
     max_steps: 6
     learning_rate: 1e-4
-    eval_steps: 3
 """
 
 

@@ -41,7 +41,7 @@ CASES = {
     "full rank, recomputed": [*FULL, "stages.0.activation_checkpointing=true"],
     "Muon": [*FULL, "stages.0.optimizer=muon"],
     "LoRA, then full rank": [
-        *SHORT, "stages.0.mode=lora_then_full", "stages.0.max_steps=4", "stages.0.eval_steps=2", "stages.0.min_lr=0",
+        *SHORT, "stages.0.mode=lora_then_full", "stages.0.min_lr=0",
     ],
     "DoRA": [*SHORT, "stages.0.use_dora=true"],
     "a table trained": [*SHORT, "stages.0.modules_to_save=[embed_tokens]"],

@@ -10,11 +10,11 @@ use crate::command::{cargo, check, program, root};
 /// Each run: its folder, its recipe and what is changed of it.
 const RUNS: [(&str, &str, &[&str]); 3] = [
     ("stable", "pretraining", &[]),
-    // A fifth of its steps is the decay, which begins after the 160 steps of the stable end.
+    // A fifth of its steps is the decay, which begins after the 128 steps of the stable end.
     (
         "decayed",
         "pretraining",
-        &["stages.0.lr_scheduler_type=wsd", "stages.0.decay_steps=40", "stages.0.max_steps=200"],
+        &["stages.0.lr_scheduler_type=wsd", "stages.0.decay_steps=32", "stages.0.max_steps=160"],
     ),
     ("tuned", "instructions", &[]),
 ];
