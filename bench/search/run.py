@@ -4,7 +4,7 @@
 Both sides see the same problems, as many trials, one after the other, and as many seeds; both keep their studies in memory.
 Suites: bbob, mixint, constrained, zdt (quality), speed (seconds an ask and tell, one study alone).
 
-The samplers were developed on instances 11 to 15 of these problems (docs/decisions/0024-samplers.md); those reported are
+The samplers were developed on instances 11 to 13 of these problems (docs/decisions/0024-samplers.md); those reported are
 others, unless `--instances` says so. A score is the median over seeds; quartiles of the difference are over problems.
 """
 
