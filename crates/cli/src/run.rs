@@ -254,7 +254,7 @@ impl Reporter {
                 let parts = parts.join(", ");
                 self.say(&format!("the first step began after {begun:.2} s and ended after {done:.2} s ({parts})"));
             }
-            Event::Train { of, progress: Progress::Validation { step, loss, best, preference }, .. } => {
+            Event::Train { of, progress: Progress::Validation { step, loss, best, preference, .. }, .. } => {
                 let pairs = preference.map_or(String::new(), |m| format!(", {}", margin(&m)));
                 self.validation = format!("validation {loss:.4}{}{pairs}", if *best { " (best)" } else { "" });
                 self.say(&format!("step {step} of {of}: {}", self.validation));

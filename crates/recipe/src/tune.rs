@@ -38,6 +38,8 @@ crate::kind::words! {
         Median = "median",
         /// What is unlikely to reach the front by its own curve ends.
         Curve = "curve",
+        /// What is worse than the best of the others on the same rows and items, by more than noise, ends.
+        Paired = "paired",
         /// Only what diverged, or broke a floor beyond recovery.
         Hopeless = "hopeless",
         /// Every trial goes its full length.

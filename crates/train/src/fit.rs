@@ -12,7 +12,7 @@ use crate::TrainError;
 use crate::optimizer::{Optimizer, OptimizerSettings};
 use crate::preference::{PreferenceMetrics, PreferenceSettings, evaluate_pairs, preference_step};
 use crate::schedule::LearningRate;
-use crate::step::{LossSum, evaluate, step};
+use crate::step::{LossSum, evaluate_with_rows, step};
 use crate::stops::{Stop, StopSettings, Watch};
 
 /// What a run of the loop needs besides its data.
@@ -118,6 +118,10 @@ pub enum Progress {
         /// Of preference pairs.
         #[serde(flatten)]
         preference: Option<PreferenceMetrics>,
+        /// What each row or pair adds to the loss, times their number: `loss` is their mean. In the order in which they were packed,
+        /// and not written to the log; empty where the loss was known before.
+        #[serde(skip)]
+        items: Vec<f64>,
     },
 }
 
@@ -261,12 +265,12 @@ impl<'m, D: Device> Fit<'m, D> {
     fn validate(&mut self) -> Progress {
         match (&self.validation, &self.settings.preference) {
             (Batches::Tokens(batches), _) => {
-                let loss = evaluate(self.model, self.workspace, true, batches).mean();
-                self.validated(loss, None)
+                let (loss, items) = evaluate_with_rows(self.model, self.workspace, true, batches);
+                self.validated(loss, None, items)
             }
             (Batches::Pairs(batches), Some(settings)) => {
-                let (loss, metrics) = evaluate_pairs(self.model, self.workspace, settings, batches);
-                self.validated(loss, Some(metrics))
+                let (loss, metrics, items) = evaluate_pairs(self.model, self.workspace, settings, batches);
+                self.validated(loss, Some(metrics), items)
             }
             (Batches::Pairs(_), None) => panic!("pairs without settings of a preference loss"),
         }
@@ -278,10 +282,10 @@ impl<'m, D: Device> Fit<'m, D> {
     /// When that validation is not what comes next.
     pub fn know_start(&mut self, loss: f64) -> Progress {
         assert!(self.state.validation_due && self.state.step == 0, "the validation before the first step comes next");
-        self.validated(loss, None)
+        self.validated(loss, None, Vec::new())
     }
 
-    fn validated(&mut self, loss: f64, preference: Option<PreferenceMetrics>) -> Progress {
+    fn validated(&mut self, loss: f64, preference: Option<PreferenceMetrics>, items: Vec<f64>) -> Progress {
         let state = &mut self.state;
         state.validation_due = false;
         state.last = Some(loss).filter(|loss| loss.is_finite());
@@ -294,7 +298,7 @@ impl<'m, D: Device> Fit<'m, D> {
         if best {
             state.best = Some(Best { step: state.step, loss });
         }
-        Progress::Validation { step: state.step, loss, best, preference }
+        Progress::Validation { step: state.step, loss, best, preference, items }
     }
 
     /// Ends the loop for a reason of the caller's.

@@ -163,7 +163,7 @@ impl Study {
                     let ended = trainer.carry_out(&assignment, &mut |heard| {
                         match heard {
                             Heard::Progress { share, .. } => (ears.tell)(&Told::Progress { number, share }, store),
-                            Heard::Measured { share, metrics } if share >= 1.0 => {
+                            Heard::Measured { share, metrics, .. } if share >= 1.0 => {
                                 last = Some(self.measures.measured(&metrics));
                             }
                             Heard::Measured { .. } | Heard::Checkpoint(_) => {}

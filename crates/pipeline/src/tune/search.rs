@@ -290,19 +290,21 @@ impl Search<'_> {
                         .for_each(|e| failure = Some(e));
                     Signal::GoOn
                 }
-                Heard::Measured { share, metrics } => match self.report(&lease, share, metrics, spent(tokens)) {
-                    Ok(decision) => {
-                        let signal = match &decision {
-                            Decision::Continue => Signal::GoOn,
-                            Decision::Pause { .. } => Signal::Pause,
-                            Decision::Stop { .. } => Signal::Stop,
-                        };
-                        decided = (signal != Signal::GoOn).then_some(decision);
-                        signal
-                    }
-                    Err(error) => {
-                        failure = Some(error);
-                        Signal::Pause
+                Heard::Measured { share, metrics, items } => {
+                    match self.report(&lease, share, (metrics, items), spent(tokens)) {
+                        Ok(decision) => {
+                            let signal = match &decision {
+                                Decision::Continue => Signal::GoOn,
+                                Decision::Pause { .. } => Signal::Pause,
+                                Decision::Stop { .. } => Signal::Stop,
+                            };
+                            decided = (signal != Signal::GoOn).then_some(decision);
+                            signal
+                        }
+                        Err(error) => {
+                            failure = Some(error);
+                            Signal::Pause
+                        }
                     }
                 },
             }
@@ -320,7 +322,7 @@ impl Search<'_> {
         &mut self,
         lease: &Lease,
         share: f64,
-        mut metrics: BTreeMap<String, f64>,
+        (mut metrics, items): (BTreeMap<String, f64>, BTreeMap<String, Vec<f64>>),
         spent: Spent,
     ) -> Result<Decision, store::StoreError> {
         metrics.entry(SECONDS.to_owned()).or_insert(spent.seconds);
@@ -334,7 +336,8 @@ impl Search<'_> {
         if step <= last {
             return Ok(Decision::Continue);
         }
-        let report = Report::new(step, self.measures.measured(&metrics));
+        let measured = self.measures.measured(&metrics);
+        let report = Report { items: self.measures.items(&items), ..Report::new(step, measured) };
         if let Wrote::Lost(_) = self.store.report(lease, &report, &Beside { spent, ..Beside::default() })? {
             return Ok(Decision::Pause { reason: "another worker has it".to_owned() });
         }
