@@ -375,6 +375,79 @@ echo "{\"step\": 8, \"loss\": ${2:-$TEMPER_VALUE_RATE}}"
     ends(&folder.temper(&["tune", &file, "--overwrite"]), 2, &["cannot start no-such-program"]);
 }
 
+// ray#30584: an experiment that failures ended cannot be restored: all of it counts as over.
+#[test]
+fn ray_30584_a_search_that_failures_ended_goes_on_once_they_are_mended() {
+    let folder = Folder::new();
+    let file = program(&folder, "exit 7", "    command: [sh, train.sh]", "");
+    ends(
+        &folder.temper(&["tune", &file]),
+        2,
+        &["the last 3 trials failed", "the same command goes on with new trials"],
+    );
+    std::fs::write(folder.path("train.sh"), "echo \"{\\\"step\\\": 8, \\\"loss\\\": $2}\"").unwrap();
+    ends(&folder.temper(&["tune", &file]), 0, &[]);
+    let history = history(&file);
+    let of = |state: State| history.trials().iter().filter(|trial| trial.state == state).count();
+    assert_eq!((history.trials().len(), of(State::Failed)), (8, 3));
+}
+
+// wandb#4237: a run that was pre-empted is started again with one argument more than it knows.
+#[test]
+fn wandb_4237_a_program_that_is_gone_on_with_gets_the_arguments_that_it_began_with() {
+    let folder = Folder::new();
+    let script = PROGRAM.replace("set -e", "set -e; echo \"$# $1 $2\" >> \"$2/arguments\"");
+    let trainer = "    command: [sh, train.sh, \"{rate}\", \"{dir}\", \"{resume}\"]\n    resumes: true";
+    let file = program(&folder, &script, trainer, "");
+    ends(&folder.temper(&["tune", &file]), 0, &[]);
+    let mut again = 0;
+    for trial in history(&file).trials() {
+        let given = folder.path(&format!("run-study/trials/{:04}/seed-42/arguments", trial.number));
+        let given = std::fs::read_to_string(given).unwrap();
+        let lines: Vec<&str> = given.lines().collect();
+        assert!(lines.iter().all(|line| *line == lines[0] && line.starts_with("3 ")), "{given}");
+        again += usize::from(lines.len() > 1);
+    }
+    assert!(again > 0, "none was paused and gone on with");
+}
+
+// katib#2163: an experiment in which no trial succeeds stays as it is, for ever.
+#[test]
+fn katib_2163_a_search_without_a_successful_trial_ends_and_says_why() {
+    let folder = Folder::new();
+    let file = program(&folder, "exit 7", "    command: [sh, train.sh]\n    fail_codes: [7]", "");
+    let output = folder.temper(&["tune", &file]);
+    ends(&output, 4, &[]);
+    assert!(stdout(&output).contains("no trial has come to its full length"), "{}", stdout(&output));
+    assert_eq!(history(&file).trials().len(), 8);
+}
+
+/// Minutes are those of the study, whichever command spends them; and workers know when they are over.
+#[test]
+fn minutes_are_the_studys_and_not_each_commands() {
+    let folder = Folder::new();
+    let script = "sleep 0.1; echo \"{\\\"step\\\": 8, \\\"loss\\\": $2}\"";
+    let file = program(&folder, script, "    command: [sh, train.sh]", "");
+    let text = std::fs::read_to_string(&file).unwrap().replace("  trials: 8\n", "");
+    std::fs::write(&file, text).unwrap();
+    let tune = |minutes: &str| {
+        let output = folder.temper(&["tune", &file, "--minutes", minutes, "--workers", "2", "--json"]);
+        ends(&output, 0, &[]);
+        let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        // The front and what the loss depends on are told whole.
+        assert_eq!(answer["front"][0]["number"], answer["answer"]["recommended"]);
+        assert_eq!(answer["front"][0]["objectives"]["loss"], answer["front"][0]["values"]["rate"]);
+        assert_eq!(answer["importance"][0]["objective"], "loss");
+        let told = &answer["importance"][0];
+        assert!(told["shares"][0]["name"] == "rate" || told["untold"].is_string(), "{told}");
+        answer["trials"].as_u64().unwrap()
+    };
+    let first = tune("0.05");
+    assert!(first > 2, "{first}");
+    assert_eq!(tune("0.05"), first, "the time was up");
+    assert!(tune("0.1") > first);
+}
+
 /// The file that a study keeps its trials in is where it is said to be.
 #[test]
 fn a_study_may_lie_elsewhere() {

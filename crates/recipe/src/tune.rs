@@ -111,7 +111,8 @@ section! {
         );
         /// Trials to begin; `temper tune --trials` says otherwise.
         trials: Option<Valued<u64>> = f.aliases(&["n_trials", "num_samples", "max_trials"]).optional(integer(1..));
-        /// Minutes to search, the finalists with them; `temper tune --minutes` says otherwise.
+        /// Minutes to search, the finalists with them, all commands that work on the study together; `temper tune --minutes` says
+        /// otherwise.
         minutes: Option<Valued<f64>> = f.optional(number(above(0.0)));
         /// Tokens to train on in all; `temper tune --tokens` says otherwise.
         tokens: Option<Valued<u64>> = f.optional(integer(1..));

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use temper_recipe::{EarlyStopping, MetricSource, Recipe, StudyFile, Tune, is_study};
@@ -16,6 +15,7 @@ use temper_search::store::{Opening, Setup, Store};
 use temper_search::{History, Trial};
 
 use super::builtin::{Builtin, VALIDATION_LOSS};
+use super::clock::Clock;
 use super::measure::Measures;
 use super::plan::{self, Budget, StudyPlan};
 use super::program::Program;
@@ -293,16 +293,13 @@ impl Study {
         Ok(store.set_state(BUDGET, &json)?)
     }
 
-    /// What the search may take, as `temper tune` said it. Its clock is that command's: a worker that comes later does not know it, and
-    /// works until nothing is left to be done.
+    /// What the search may take, as `temper tune` said it last.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn kept_budget(&self, store: &mut Store) -> Result<(Budget, Option<StudyPlan>), PipelineError> {
         let kept = store.state(BUDGET)?.and_then(|json| serde_json::from_value(json).ok());
-        let (budget, plan): (Budget, Option<StudyPlan>) =
-            kept.unwrap_or((Budget::of(&self.tune, Budget::default()), None));
-        Ok((Budget { seconds: None, ..budget }, plan))
+        Ok(kept.unwrap_or((Budget::of(&self.tune, Budget::default()), None)))
     }
 
     fn identity(&self) -> Result<Identity, PipelineError> {
@@ -334,7 +331,7 @@ impl Study {
         &self,
         store: &mut Option<Store>,
         (budget, plan): (Budget, Option<&StudyPlan>),
-        begun: Instant,
+        clock: Clock,
         options: &Options,
         ears: &Ears<'_>,
     ) -> Result<Over, PipelineError> {
@@ -358,7 +355,7 @@ impl Study {
             seed: self.seed,
             folder: self.folder.clone(),
             budget,
-            begun,
+            clock,
             planned,
             pace: planned,
             patience: self.tune.patience.value,
@@ -368,6 +365,9 @@ impl Study {
         let over = search.work();
         *store = Some(search.store);
         over
+    }
+}
+
 /// What a program must report for trials to be paired by.
 fn unpaired(tune: &Tune) -> Result<Option<String>, PipelineError> {
     let (rule, trainer) = (&tune.early_stopping, &tune.trainer);
@@ -380,9 +380,6 @@ fn unpaired(tune: &Tune) -> Result<Option<String>, PipelineError> {
         "`{}: paired` ends nothing but what is hopeless unless lines of the program have `items`",
         rule.path
     )))
-}
-
-    }
 }
 
 fn unfit(path: &str, problem: String, hint: &str) -> PipelineError {
