@@ -124,7 +124,7 @@ impl Workshop<'_> {
             let begun = prepared.phases.elapsed();
             let known = start_loss.filter(|_| before.validation_due && before.step == 0);
             let progress = match known {
-                Some(loss) => Ok(Some(fit.know_start(loss))),
+                Some(loss) => Ok(Some(fit.know(loss))),
                 None => fit.advance(|step| stage.batches(step, &references)),
             };
             let progress =
