@@ -1,0 +1,17 @@
+//! Rewards: what an answer is worth, and what happens where nothing can say.
+//!
+//! [`Rewards::open`] makes the rewards of a recipe ready, [`Rewards::score`] scores a batch of samples. It knows nothing of
+//! models: a [`Sample`] is text and the row that it answers.
+//!
+//! A score is a finite number, an abstention, or a failure of a stated kind; nothing else leaves this crate. What a built-in
+//! verifier gives is a function of one sample: never of the batch that it is in, nor of its place there.
+
+mod error;
+mod sample;
+mod scored;
+mod rewards;
+
+pub use error::Error;
+pub use rewards::Rewards;
+pub use sample::Sample;
+pub use scored::{Counts, Failure, FailureKind, Outcome, Part, SampleScore, Scored, Summary};
