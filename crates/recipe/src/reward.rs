@@ -260,7 +260,7 @@ section! {
             f.only_when(of(&by, &[VerifierKind::Regex]), &why_not(&by), |f| f.required(text()));
         /// Of `format`: the tags, as in [think, answer].
         tags: Option<Valued<Vec<String>>> =
-            f.only_when(of(&by, &[VerifierKind::Format]), &why_not(&by), |f| f.required(list(1, name())));
+            f.only_when(of(&by, &[VerifierKind::Format]), &why_not(&by), |f| f.required(list(1, crate::kind::name())));
         /// Of `length`: what is counted.
         unit: Option<Valued<LengthUnit>> = f.only_when(of(&by, &[VerifierKind::Length]), &why_not(&by), |f| {
             f.default(choice(), LengthUnit::Tokens, "decision: what training and generation cost")
@@ -276,7 +276,7 @@ section! {
             f.only_when(of(&by, &[VerifierKind::Length]), &why_not(&by), |f| f.default(integer(0..), 0, OURS));
         /// Of a Python file: the function; left out, the one of `reward`, `rewards` and `lambda_handler` that it has.
         function: Option<Valued<String>> =
-            f.only_when(outside(&by, |by| matches!(by, ScoredBy::Program(_))), &why_not(&by), |f| f.optional(name())).map(Option::flatten);
+            f.only_when(outside(&by, |by| matches!(by, ScoredBy::Program(_))), &why_not(&by), |f| f.optional(crate::kind::name())).map(Option::flatten);
         /// The interpreter of a Python file or of `unit_tests`.
         python: Option<Valued<String>> =
             f.only_when(outside(&by, starts_processes), &why_not(&by), |f| f.default(text(), "python3".to_owned(), OURS));
@@ -395,6 +395,16 @@ fn leaves_temper(by: &ScoredBy) -> bool {
 }
 
 impl Reward {
+    /// The files that it names, each with where.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let program = match &self.by.value {
+            ScoredBy::Program(path) => Some((self.by.path.as_str(), path.as_path())),
+            _ => None,
+        };
+        let others = [&self.schema, &self.prompt].into_iter().flatten();
+        program.into_iter().chain(others.map(|file| (file.path.as_str(), file.value.as_path())))
+    }
+
     /// The files that it names.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let program = match &mut self.by.value {
@@ -418,7 +428,11 @@ fn web_address() -> Kind<String> {
             false => cx.expected(node, path, expected, "write it in whole, as in http://localhost:8000/score"),
         }
     };
-    Kind { text: expected.into(), schema: json!({"type": "string", "pattern": "^https?://\\S+$"}), read: Box::new(read) }
+    Kind {
+        text: expected.into(),
+        schema: json!({"type": "string", "pattern": "^https?://\\S+$"}),
+        read: Box::new(read),
+    }
 }
 
 section! {
@@ -446,7 +460,10 @@ impl RewardFile {
     /// # Errors
     /// When the file is not there.
     pub fn of_program(program: &Path) -> Result<Self, RecipeErrors> {
-        let text = format!("rewards: [{{name: reward, program: {}}}]", json!(program.file_name().unwrap_or_default().to_string_lossy()));
+        let text = format!(
+            "rewards: [{{name: reward, program: {}}}]",
+            json!(program.file_name().unwrap_or_default().to_string_lossy())
+        );
         crate::recipe::load_text(&text, program, &[], Self::read, Self::DOC).map(|(read, _)| read)
     }
 }

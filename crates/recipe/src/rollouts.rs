@@ -127,8 +127,6 @@ section! {
         validation_prompts: Valued<u64> = f.default(integer(1..), 200, "Amazon Nova Forge: 100 to 200 prompts");
         /// From which total reward on a completion counts as solved, for pass@k.
         success_threshold: Valued<f64> = f.default(number(..), 1.0, "Amazon Nova Forge, multi-turn RFT");
-        /// Share of rewards that may fail; above it the run ends.
-        max_error_rate: Valued<f64> = f.default(number(0.0..=1.0), 0.1, "decision: above it a reward is broken, not unlucky");
     }
     check |r| {
         if let (Some(longest), Some(buffer)) = (&max_completion_length, &overlong_buffer)

@@ -7,9 +7,9 @@
 //! verifier gives is a function of one sample: never of the batch that it is in, nor of its place there.
 
 mod error;
+mod rewards;
 mod sample;
 mod scored;
-mod rewards;
 
 pub use error::Error;
 pub use rewards::Rewards;

@@ -20,8 +20,8 @@ pub use groups::{RateGroup, names};
 pub use muon::MuonSettings;
 pub use optimizer::{AdamWSettings, Optimizer, OptimizerSettings};
 pub use policy::{
-    Aggregation, KlEstimator, PolicyMetrics, PolicySettings, RatioLevel, RewardBaseline, RewardScale, Rollout, Surrogate,
-    advantages, completion_logprobs, is_stuck, policy_step,
+    Aggregation, KlEstimator, PolicyMetrics, PolicySettings, RatioLevel, RewardBaseline, RewardScale, Rollout,
+    Surrogate, advantages, completion_logprobs, is_stuck, policy_step,
 };
 pub use preference::{PairLoss, PreferenceMetrics, PreferenceSettings, evaluate_pairs, pair_logprobs, preference_step};
 pub use schedule::{LearningRate, Shape};

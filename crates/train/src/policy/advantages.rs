@@ -82,7 +82,9 @@ mod tests {
         // Mean 0.25, sample deviation 0.5.
         let one = vec![group(&[1.0, 0.0, 0.0, 0.0])];
         let grpo = advantages(&one, RewardBaseline::GroupMean, RewardScale::Group);
-        assert!((grpo[0][0].unwrap() - 0.75 / 0.5001).abs() < 1e-12 && (grpo[0][1].unwrap() + 0.25 / 0.5001).abs() < 1e-12);
+        assert!(
+            (grpo[0][0].unwrap() - 0.75 / 0.5001).abs() < 1e-12 && (grpo[0][1].unwrap() + 0.25 / 0.5001).abs() < 1e-12
+        );
         let plain = advantages(&one, RewardBaseline::GroupMean, RewardScale::None);
         assert_eq!(plain[0], group(&[0.75, -0.25, -0.25, -0.25]));
         let others = advantages(&one, RewardBaseline::LeaveOneOut, RewardScale::None);

@@ -6,7 +6,7 @@
 mod advantages;
 mod objective;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use temper_kernels::Device;
 use temper_model::{Beginnings, Llama, Tokens, Workspace};
 
@@ -18,7 +18,7 @@ use crate::picks::{ByAsked, Picks};
 use crate::step::{LossSum, StepOutcome, conclude};
 
 /// A completion that was sampled and scored.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
     /// Tokens of the prompt and of the completion.
     pub ids: Vec<u32>,

@@ -215,7 +215,11 @@ mod tests {
                                 sum(&now)
                             };
                             let slope = (moved(1e-6) - moved(-1e-6)) / 2e-6;
-                            assert!((terms[at].slope - slope).abs() < 1e-6, "{of:?} at {at}: {} {slope}", terms[at].slope);
+                            assert!(
+                                (terms[at].slope - slope).abs() < 1e-6,
+                                "{of:?} at {at}: {} {slope}",
+                                terms[at].slope
+                            );
                         }
                     }
                 }
