@@ -250,9 +250,9 @@ section! {
         });
         /// Of `numeric`: how far it may be, as a share of the reference; the wider of the two counts.
         relative_tolerance: Option<Valued<f64>> = f.only_when(of(&by, &[VerifierKind::Numeric]), &why_not(&by), |f| {
-            f.default(number(0.0..1.0), 1e-6, "decision: what decimal digits lose, and nothing that is meant")
+            f.default(number(0.0..1.0), 0.0, "decision: of large whole numbers a share would take neighbours for equal")
         });
-        /// Of `choice`: the options by their text, first A, then B, ..; left out, they are letters.
+        /// Of `choice`: the options by their text, first A, then B, ..; left out, those of the row's field `choices`, or letters.
         choices: Option<Valued<Vec<String>>> =
             f.only_when(of(&by, &[VerifierKind::Choice]), &why_not(&by), |f| f.optional(list(2, text()))).map(Option::flatten);
         /// Of `regex`: the pattern, found anywhere unless `^` and `$` bind it; linear in time, so without look-around.
@@ -274,6 +274,10 @@ section! {
         /// Of `length`: so far outside the score is 0, in between a straight line.
         slack: Option<Valued<u64>> =
             f.only_when(of(&by, &[VerifierKind::Length]), &why_not(&by), |f| f.default(integer(0..), 0, OURS));
+        /// Of `unit_tests`: the share of the tests that pass, in place of 1 where all do.
+        partial: Option<Valued<bool>> = f.only_when(of(&by, &[VerifierKind::UnitTests]), &why_not(&by), |f| {
+            f.default(truth(), false, "decision: code that fails a test is wrong")
+        });
         /// Of a Python file: the function; left out, the one of `reward`, `rewards` and `lambda_handler` that it has.
         function: Option<Valued<String>> =
             f.only_when(outside(&by, |by| matches!(by, ScoredBy::Program(_))), &why_not(&by), |f| f.optional(crate::kind::name())).map(Option::flatten);
@@ -345,13 +349,10 @@ section! {
             f.default(integer(64..), 1 << 20, OURS)
         });
         /// What a failure does to its sample.
-        on_failure: Option<Valued<OnFailure>> = f.only_when(outside(&by, leaves_temper), &why_not(&by), |f| {
-            f.default(choice(), OnFailure::Exclude, "decision: a zero that nobody earned teaches something wrong")
-        });
+        on_failure: Valued<OnFailure> =
+            f.default(choice(), OnFailure::Exclude, "decision: a zero that nobody earned teaches something wrong");
         /// The run ends when more than this share of the last 200 samples failed.
-        max_error_rate: Option<Valued<f64>> = f.only_when(outside(&by, leaves_temper), &why_not(&by), |f| {
-            f.default(number(0.0..=1.0), 0.05, OURS)
-        });
+        max_error_rate: Valued<f64> = f.default(number(0.0..=1.0), 0.05, OURS);
     }
     check |r| {
         if let (Some(gate), Some(held_out)) = (&gate, &held_out)
@@ -428,11 +429,7 @@ fn web_address() -> Kind<String> {
             false => cx.expected(node, path, expected, "write it in whole, as in http://localhost:8000/score"),
         }
     };
-    Kind {
-        text: expected.into(),
-        schema: json!({"type": "string", "pattern": "^https?://\\S+$"}),
-        read: Box::new(read),
-    }
+    Kind { text: expected.into(), schema: json!({"type": "string", "pattern": "^https?://\\S+$"}), read: Box::new(read) }
 }
 
 section! {
@@ -455,16 +452,14 @@ impl RewardFile {
         crate::recipe::load(file, sets, Self::read, Self::DOC)
     }
 
-    /// A file with one reward, a program, and defaults for all else.
+    /// A file with one reward, a program, and defaults for all else but what `sets` say.
     ///
     /// # Errors
-    /// When the file is not there.
-    pub fn of_program(program: &Path) -> Result<Self, RecipeErrors> {
-        let text = format!(
-            "rewards: [{{name: reward, program: {}}}]",
-            json!(program.file_name().unwrap_or_default().to_string_lossy())
-        );
-        crate::recipe::load_text(&text, program, &[], Self::read, Self::DOC).map(|(read, _)| read)
+    /// All problems at once: that the file is not there, among others.
+    pub fn of_program(program: &Path, sets: &[String]) -> Result<Self, RecipeErrors> {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let text = format!("rewards: [{{name: reward, program: {}}}]", json!(name));
+        crate::recipe::load_text(&text, program, sets, Self::read, Self::DOC).map(|(read, _)| read)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What scoring gives: a total per sample, its parts, and what failed.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -142,7 +142,7 @@ pub struct Counts {
     /// Abstained.
     pub abstained: usize,
     /// Failed, by kind.
-    pub failed: std::collections::BTreeMap<FailureKind, usize>,
+    pub failed: BTreeMap<FailureKind, usize>,
     /// Of those with a score: no answer was found in the completion, which scores 0.
     pub unanswered: usize,
     /// Of all: the gate was closed.
@@ -154,12 +154,15 @@ impl Counts {
     pub fn failures(&self) -> usize {
         self.failed.values().sum()
     }
-}
 
-impl Summary {
-    /// Sets `elapsed`.
-    pub(crate) fn took(mut self, elapsed: Duration) -> Self {
-        self.elapsed = elapsed.as_secs_f64();
-        self
+    /// Adds those of another batch.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.scored += other.scored;
+        self.abstained += other.abstained;
+        self.unanswered += other.unanswered;
+        self.closed += other.closed;
+        for (kind, count) in &other.failed {
+            *self.failed.entry(*kind).or_default() += count;
+        }
     }
 }
