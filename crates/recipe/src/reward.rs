@@ -429,7 +429,11 @@ fn web_address() -> Kind<String> {
             false => cx.expected(node, path, expected, "write it in whole, as in http://localhost:8000/score"),
         }
     };
-    Kind { text: expected.into(), schema: json!({"type": "string", "pattern": "^https?://\\S+$"}), read: Box::new(read) }
+    Kind {
+        text: expected.into(),
+        schema: json!({"type": "string", "pattern": "^https?://\\S+$"}),
+        read: Box::new(read),
+    }
 }
 
 section! {

@@ -140,11 +140,11 @@ section! {
             let because = said("kind", &kind);
             f.only_when(matches!(is(&kind), None | Some(StageKind::Dpo)), &because, |f| f.spread("dpo_cfg").group())
         };
-        /// What scores a completion; only for `kind: rft`.
+        /// What scores a completion: at least one for `kind: rft`, and only for that.
         rewards: Vec<Reward> = {
             let because = said("kind", &kind);
             let active = matches!(is(&kind), None | Some(StageKind::Rft));
-            f.aliases(&["reward_funcs"]).only_when(active, &because, |f| f.sections(1)).map(Option::unwrap_or_default)
+            f.aliases(&["reward_funcs"]).only_when(active, &because, |f| f.sections(0)).map(Option::unwrap_or_default)
         };
         /// What is sampled; only for `kind: rft`.
         rollouts: Option<Rollouts> = {
@@ -417,6 +417,10 @@ section! {
         }
         if is(&kind) == Some(StageKind::Rft) {
             let rft = "together with kind: rft is not in this version";
+            if let (Some(kind), Some([])) = (&kind, rewards.as_deref()) {
+                let message = format!("`{}`: nothing says what a completion earns", kind.path);
+                r.problem(kind.place(), message, "give the stage `rewards`: docs/rewards.md");
+            }
             let mut refuse = |place, path: &str, instead: &str| r.problem(place, format!("`{path}` {rft}"), instead);
             if let Some(Some(mix)) = &mix {
                 refuse(mix.domain.place(), &mix.domain.path, "policy.beta holds what the model knew; or mix in the stage before");

@@ -159,7 +159,7 @@ pub(super) fn prepare_stage(
         whole.ok_or_else(|| PipelineError::from(DataError::Empty { path: files.path.clone() }))
     };
     let (mut sources, mut shares) = domain_sources(stage, &mut read)?;
-    let mut unit = MixUnit::TrainedTokens;
+    let mut unit = if reinforces { MixUnit::Samples } else { MixUnit::TrainedTokens };
     if let Some(mix) = &stage.mix {
         unit = match mix.unit.value {
             temper_recipe::MixUnit::ProcessedTokens => MixUnit::ProcessedTokens,
