@@ -80,12 +80,8 @@ pub fn run(command: &Command) -> Outcome {
 
 fn sandboxed(args: &SandboxedArgs) -> Outcome {
     let SandboxedArgs { folder, memory, cpu_seconds, best_effort, command } = args;
-    let confinement = Confinement {
-        folder: folder.clone(),
-        memory: *memory,
-        cpu_seconds: *cpu_seconds,
-        best_effort: *best_effort,
-    };
+    let confinement =
+        Confinement { folder: folder.clone(), memory: *memory, cpu_seconds: *cpu_seconds, best_effort: *best_effort };
     let parts = enter(&confinement, command).map_err(|problem| Failure::run(anyhow!("{problem}")))?;
     conclude(json(&parts)?, DONE)
 }
@@ -182,8 +178,18 @@ fn shown(trial: &Trial) -> String {
             if total { String::new() } else { millis(line.p95_seconds) },
         ]
     };
-    let heads =
-        ["reward", "completions", "reference", "other's", "rubbish", "empty", "failed", "abstained", "ms median", "ms 95 %"];
+    let heads = [
+        "reward",
+        "completions",
+        "reference",
+        "other's",
+        "rubbish",
+        "empty",
+        "failed",
+        "abstained",
+        "ms median",
+        "ms 95 %",
+    ];
     let means = table(&heads, trial.table.iter().map(cells).collect(), &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
     let mut text = format!("{} rows, {} completions; mean scores:\n{means}\n\n", trial.rows, trial.completions);
     for finding in &trial.findings {

@@ -58,9 +58,7 @@ pub use preference::{PairLoss, Preference, ReferenceModel};
 pub use problem::{Note, Place, Problem, RecipeErrors};
 pub use recipe::{Base, ModelSource, Recipe};
 pub use reference::{Open, field_at, reference};
-pub use reward::{
-    Contract, Extract, LengthUnit, OnFailure, Reward, RewardFile, SandboxMode, ScoredBy, VerifierKind,
-};
+pub use reward::{Contract, Extract, LengthUnit, OnFailure, Reward, RewardFile, SandboxMode, ScoredBy, VerifierKind};
 pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};

@@ -172,7 +172,8 @@ mod tests {
         assert_eq!(count(json!("assert f(1) == 1")), Ok(1));
         assert_eq!(count(json!(["assert f(1) == 1", "assert f(2) == 2"])), Ok(2));
         assert_eq!(count(json!([{"input": "1\n", "output": "2\n"}])), Ok(1));
-        for wrong in [json!([]), json!(3), json!([1]), json!(["a", {"input": "", "output": ""}]), json!({"input": "1"})] {
+        for wrong in [json!([]), json!(3), json!([1]), json!(["a", {"input": "", "output": ""}]), json!({"input": "1"})]
+        {
             assert!(count(wrong.clone()).is_err(), "{wrong}");
         }
         assert!(tests(None).is_err());

@@ -28,7 +28,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A function gave another number of scores than there were samples, or scores for others: nobody knows whose they are.
-    #[error("reward `{reward}`: {problem}\nhint: return one score per completion, in their order, or `None` to abstain")]
+    #[error(
+        "reward `{reward}`: {problem}\nhint: return one score per completion, in their order, or `None` to abstain"
+    )]
     Contract {
         /// The reward.
         reward: String,

@@ -37,14 +37,18 @@ impl Judge {
         let url = format!("{}/chat/completions", base.trim_end_matches('/').trim_end_matches("/chat/completions"));
         let prompt = match &reward.prompt {
             None => PROMPT.to_owned(),
-            Some(file) => std::fs::read_to_string(&file.value)
-                .map_err(|source| Error::Io { action: "read", path: file.value.clone(), source })?,
+            Some(file) => std::fs::read_to_string(&file.value).map_err(|source| Error::Io {
+                action: "read",
+                path: file.value.clone(),
+                source,
+            })?,
         };
         if !prompt.contains("{completion}") {
             return Err(Error::Unfit {
                 path: reward.prompt.as_ref().map_or_else(|| reward.by.path.clone(), |prompt| prompt.path.clone()),
                 problem: "the prompt does not show the answer".to_owned(),
-                hint: "write {completion} where it belongs; {prompt}, {reference_answer} and {scale} where they help".to_owned(),
+                hint: "write {completion} where it belongs; {prompt}, {reference_answer} and {scale} where they help"
+                    .to_owned(),
             });
         }
         let scale = reward.scale.as_ref().map_or(10.0, |scale| scale.value);
@@ -118,9 +122,8 @@ fn filled(prompt: &str, sample: &Sample<'_>) -> Result<String, String> {
 
 /// A prompt as people read it.
 fn conversation(prompt: &Value) -> String {
-    let turn = |message: &Value| {
-        format!("{}: {}", message["role"].as_str().unwrap_or("user"), plain(&message["content"]))
-    };
+    let turn =
+        |message: &Value| format!("{}: {}", message["role"].as_str().unwrap_or("user"), plain(&message["content"]));
     match prompt {
         Value::Array(messages) => messages.iter().map(turn).collect::<Vec<_>>().join("\n"),
         Value::String(text) => text.clone(),

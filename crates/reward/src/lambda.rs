@@ -34,9 +34,7 @@ fn sample(sample: &Sample<'_>) -> Value {
 /// The scores that a handler returned: a list, or an answer of API Gateway's with one in its `body`.
 pub(crate) fn scores(returned: &Value, samples: &[Sample<'_>]) -> Result<Vec<Part>, String> {
     let body = match &returned["body"] {
-        Value::String(body) => {
-            Some(temper_run::from_python_json(body).ok_or_else(|| "`body` is not JSON".to_owned())?)
-        }
+        Value::String(body) => Some(temper_run::from_python_json(body).ok_or_else(|| "`body` is not JSON".to_owned())?),
         Value::Null => None,
         body => Some(body.clone()),
     };

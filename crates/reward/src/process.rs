@@ -246,7 +246,8 @@ mod tests {
     fn what_it_started_ends_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let mark = folder.path().join("alive");
-        let mut process = shell(&format!("(while :; do date > {}; sleep 0.05; done) & echo started; wait", mark.display()));
+        let mut process =
+            shell(&format!("(while :; do date > {}; sleep 0.05; done) & echo started; wait", mark.display()));
         process.receive(Duration::from_secs(20)).unwrap();
         while !mark.exists() {
             thread::sleep(Duration::from_millis(10));

@@ -58,7 +58,8 @@ impl Program {
     pub fn open(reward: &Reward, file: &Path, seed: u64, folder: &Path) -> Result<Self, Error> {
         let number = |field: &Option<temper_recipe::Valued<u64>>, or| field.as_ref().map_or(or, |field| field.value);
         let timeout = Duration::from_secs_f64(reward.timeout_seconds.as_ref().map_or(60.0, |field| field.value));
-        let file = std::path::absolute(file).map_err(|source| Error::Io { action: "find", path: file.to_owned(), source })?;
+        let file =
+            std::path::absolute(file).map_err(|source| Error::Io { action: "find", path: file.to_owned(), source })?;
         let python = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("py"));
         let launch = launch(reward, &file, python, (seed, timeout), folder)?;
         let batch = if python { number(&reward.batch_size, 1) as usize } else { 1 };
@@ -286,7 +287,8 @@ fn launch(
     if python {
         command[0] = sandbox::interpreter(interpreter).map_err(|problem| sandbox::unfit(reward, problem))?;
     }
-    let confinement = Confinement { folder: own, memory, cpu_seconds: None, best_effort: mode == SandboxMode::BestEffort };
+    let confinement =
+        Confinement { folder: own, memory, cpu_seconds: None, best_effort: mode == SandboxMode::BestEffort };
     environment.extend(sandbox::environment(&confinement.folder));
     sandbox::launch(&confinement, &command, environment, log).map_err(|problem| sandbox::unfit(reward, problem))
 }

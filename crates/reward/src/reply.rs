@@ -52,11 +52,13 @@ fn map_part(map: &Map<String, Value>) -> Part {
                 part.details.insert(key.clone(), value.clone());
             }
             Value::Object(parts) if key == "parts" => {
-                part.details.extend(parts.iter().filter(|(_, value)| value.is_number()).map(|(k, v)| (k.clone(), v.clone())));
+                part.details
+                    .extend(parts.iter().filter(|(_, value)| value.is_number()).map(|(k, v)| (k.clone(), v.clone())));
             }
             Value::Array(metrics) if key == "metrics_list" => {
                 for metric in metrics {
-                    if let (Some(name), Some(value @ Value::Number(_))) = (metric["name"].as_str(), metric.get("value")) {
+                    if let (Some(name), Some(value @ Value::Number(_))) = (metric["name"].as_str(), metric.get("value"))
+                    {
                         part.details.insert(name.to_owned(), value.clone());
                     }
                 }
@@ -85,7 +87,12 @@ pub(crate) fn by_id(values: &[Value], ids: &[&str]) -> Result<Vec<Part>, String>
             return Err(format!("two scores for `{id}`"));
         }
     }
-    let missing = || failed(FailureKind::Missing, format!("{} scores came back for {} samples, none for this one", values.len(), ids.len()));
+    let missing = || {
+        failed(
+            FailureKind::Missing,
+            format!("{} scores came back for {} samples, none for this one", values.len(), ids.len()),
+        )
+    };
     Ok(parts.into_iter().map(|part| part.unwrap_or_else(missing)).collect())
 }
 

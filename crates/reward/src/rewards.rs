@@ -78,10 +78,16 @@ impl Rewards {
     /// # Errors
     /// What is wrong with the first reward that cannot be opened.
     pub fn open(rewards: &[Reward], seed: u64, folder: &Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(folder)
-            .map_err(|source| Error::Io { action: "create", path: folder.to_owned(), source })?;
-        let folder: PathBuf = std::path::absolute(folder)
-            .map_err(|source| Error::Io { action: "find", path: folder.to_owned(), source })?;
+        std::fs::create_dir_all(folder).map_err(|source| Error::Io {
+            action: "create",
+            path: folder.to_owned(),
+            source,
+        })?;
+        let folder: PathBuf = std::path::absolute(folder).map_err(|source| Error::Io {
+            action: "find",
+            path: folder.to_owned(),
+            source,
+        })?;
         let all = rewards.iter().map(|reward| {
             let scorer = match &reward.by.value {
                 ScoredBy::Verifier(kind) => match Verifier::open(*kind, reward)? {
@@ -194,7 +200,8 @@ impl Rewards {
         let boxed = |reward: &&Reward| reward.sandbox.as_ref().is_some_and(|mode| mode.value != SandboxMode::Off);
         let lacking = |reward: &Reward| {
             let lacking = sandbox::parts().lacking();
-            (!lacking.is_empty()).then(|| format!("reward `{}`: in its sandbox {}", reward.name.value, lacking.join("; ")))
+            (!lacking.is_empty())
+                .then(|| format!("reward `{}`: in its sandbox {}", reward.name.value, lacking.join("; ")))
         };
         rewards.iter().filter(boxed).filter_map(lacking).collect()
     }

@@ -90,7 +90,9 @@ impl Client {
             ureq::Error::Timeout(_) => {
                 (FailureKind::Timeout, format!("{}: no answer in {} s", self.url, self.timeout.as_secs_f64()))
             }
-            ureq::Error::BodyExceedsLimit(_) => (FailureKind::TooLarge, format!("{}: more than {limit} bytes", self.url)),
+            ureq::Error::BodyExceedsLimit(_) => {
+                (FailureKind::TooLarge, format!("{}: more than {limit} bytes", self.url))
+            }
             error => (FailureKind::Unreachable, format!("{}: {error}", self.url)),
         };
         let mut response = match request.send(bytes) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::statistics::{area_under_curve, rank_correlation};
-use super::{Finding, Kind, Line, Scores, Tried, TrialRow, Verdict};
+use super::{Finding, Kind, Line, Scores, TrialRow, Tried, Verdict};
 use crate::rewards::Rewards;
 use crate::scored::SampleScore;
 
@@ -92,9 +92,12 @@ fn failures(table: &[Line]) -> Finding {
 fn determinism(rewards: &Rewards, tried: &[Tried<'_>], scores: &Scores) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (place, (name, judged)) in rewards.names().zip(rewards.judged()).enumerate() {
-        let pairs = scores.first.iter().zip(&scores.second).zip(tried).map(|((first, second), tried)| {
-            (&first.parts[place].outcome, &second.parts[place].outcome, tried)
-        });
+        let pairs = scores
+            .first
+            .iter()
+            .zip(&scores.second)
+            .zip(tried)
+            .map(|((first, second), tried)| (&first.parts[place].outcome, &second.parts[place].outcome, tried));
         let (mut differ, mut gap, mut both, mut example) = (0, 0.0, 0, None);
         for (first, second, tried) in pairs {
             let (Some(first), Some(second)) = (first.score(), second.score()) else { continue };
@@ -181,7 +184,8 @@ fn discrimination(tried: &[Tried<'_>], scores: &[SampleScore]) -> Vec<Finding> {
         &totals(&|tried| tried.kind == Kind::Reference),
         &totals(&|tried| !matches!(tried.kind, Kind::Given | Kind::Reference)),
     );
-    let labelled = area_under_curve(&totals(&|tried| tried.good == Some(true)), &totals(&|tried| tried.good == Some(false)));
+    let labelled =
+        area_under_curve(&totals(&|tried| tried.good == Some(true)), &totals(&|tried| tried.good == Some(false)));
     let mut findings = Vec::new();
     for (what, area) in [("references above probes", probes), ("completions marked good above bad ones", labelled)] {
         let Some(area) = area else { continue };
@@ -190,7 +194,12 @@ fn discrimination(tried: &[Tried<'_>], scores: &[SampleScore]) -> Vec<Finding> {
             area if area.value < 0.8 => Verdict::Warning,
             _ => Verdict::Ok,
         };
-        let found = format!("{what} in {:.1} % of pairs ({:.1} to {:.1})", 100.0 * area.value, 100.0 * area.low, 100.0 * area.high);
+        let found = format!(
+            "{what} in {:.1} % of pairs ({:.1} to {:.1})",
+            100.0 * area.value,
+            100.0 * area.low,
+            100.0 * area.high
+        );
         let hint = "a reward that cannot tell good from bad teaches nothing: 50 % is a coin";
         findings.push(Finding { interval: Some(area), ..finding("discrimination", verdict, found, hint) });
     }
@@ -233,7 +242,8 @@ fn spread(rows: &[TrialRow], tried: &[Tried<'_>], scores: &[SampleScore]) -> Vec
     );
     let mut findings = vec![finding("spread", verdict, found, hint)];
     let group = |row: usize| given.iter().filter(move |(tried, _)| tried.row == row).map(|(_, total)| *total);
-    let groups: Vec<Vec<f64>> = (0..rows.len()).map(|row| group(row).collect()).filter(|group: &Vec<f64>| group.len() > 1).collect();
+    let groups: Vec<Vec<f64>> =
+        (0..rows.len()).map(|row| group(row).collect()).filter(|group: &Vec<f64>| group.len() > 1).collect();
     if !groups.is_empty() {
         let mixed = groups.iter().filter(|group| group.iter().any(|total| *total != group[0])).count();
         let verdict = if mixed == 0 { Verdict::Error } else { by_share(groups.len() - mixed, groups.len(), 1.0 - FEW) };
@@ -288,7 +298,8 @@ fn held_out(rewards: &Rewards, tried: &[Tried<'_>], scores: &[SampleScore]) -> V
             given.filter_map(|(_, score)| Some((score.total?, score.parts[place].outcome.score()?))).collect();
         let Some(found) = rank_correlation(&pairs) else { continue };
         let verdict = if found.low > 0.0 { Verdict::Ok } else { Verdict::Warning };
-        let text = format!("the total and {name} agree by rank: {:.2} ({:.2} to {:.2})", found.value, found.low, found.high);
+        let text =
+            format!("the total and {name} agree by rank: {:.2} ({:.2} to {:.2})", found.value, found.low, found.high);
         let hint = "the two do not go together: one of them does not measure what is wanted";
         findings.push(Finding { interval: Some(found), ..finding("held out", verdict, text, hint) });
     }

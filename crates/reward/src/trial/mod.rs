@@ -184,7 +184,8 @@ pub fn try_rewards(rewards: &Rewards, rows: &[TrialRow], settings: &TrialSetting
 
 fn line(name: &str, tried: &[Tried<'_>], scores: &[SampleScore], of: impl Fn(&SampleScore) -> Option<f64>) -> Line {
     let mean = |kind: Kind| {
-        let scores = tried.iter().zip(scores).filter(|(tried, _)| tried.kind == kind).filter_map(|(_, score)| of(score));
+        let scores =
+            tried.iter().zip(scores).filter(|(tried, _)| tried.kind == kind).filter_map(|(_, score)| of(score));
         let scores: Vec<f64> = scores.collect();
         (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
     };
@@ -241,7 +242,9 @@ fn reference(row: &TrialRow, settings: &TrialSettings) -> Option<String> {
     let first = |value: &Value| value.as_array().map_or(Some(plain(value)), |all| all.first().map(plain));
     match &settings.reference_as {
         Some(template) => fill(template, |name| field(&row.row, name).and_then(first)).ok(),
-        None => ["reference_completion", "reference_answer"].iter().find_map(|name| field(&row.row, name)).and_then(first),
+        None => {
+            ["reference_completion", "reference_answer"].iter().find_map(|name| field(&row.row, name)).and_then(first)
+        }
     }
 }
 

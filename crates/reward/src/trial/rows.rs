@@ -48,7 +48,8 @@ impl TrialRow {
                 Some(Value::String(id)) => id.clone(),
                 Some(id) => id.to_string(),
             };
-            let prompt = prompt(&mut row).ok_or_else(|| unfit(file, line, "there is neither `messages` nor `prompt`"))?;
+            let prompt =
+                prompt(&mut row).ok_or_else(|| unfit(file, line, "there is neither `messages` nor `prompt`"))?;
             // The same row again, with a further completion.
             if let Some(&at) = seen.get(&id) {
                 let earlier: &mut Self = &mut rows[at];
@@ -101,8 +102,8 @@ fn unfit(file: &Path, line: usize, problem: &str) -> Error {
 
 /// The objects of a file with their lines, blank ones left aside.
 fn lines(file: &Path) -> Result<Vec<(usize, Map<String, Value>)>, Error> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|source| Error::Io { action: "read", path: file.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(file).map_err(|source| Error::Io { action: "read", path: file.to_owned(), source })?;
     let lines = text.trim_start_matches('\u{feff}').lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let read = |(index, line): (usize, &str)| match serde_json::from_str(line) {
         Ok(Value::Object(map)) => Ok((index + 1, map)),
@@ -138,7 +139,9 @@ fn take(row: &mut Map<String, Value>, file: &Path, line: usize) -> Result<Vec<Co
             good: value["good"].as_bool(),
         })
     };
-    let read = |value: &Value| read(value).ok_or_else(|| unfit(file, line, "a completion is neither a text nor a map with one"));
+    let read = |value: &Value| {
+        read(value).ok_or_else(|| unfit(file, line, "a completion is neither a text nor a map with one"))
+    };
     all.iter().map(read).collect()
 }
 

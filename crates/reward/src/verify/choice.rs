@@ -58,7 +58,8 @@ fn alone(text: &str, count: usize) -> Option<usize> {
 /// All capital letters that stand by themselves.
 fn letters(text: &str, count: usize) -> Vec<Letter> {
     let chars: Vec<(usize, char)> = text.char_indices().collect();
-    let part = |c: Option<&(usize, char)>| c.is_some_and(|(_, c)| c.is_alphanumeric() || matches!(c, '_' | '\'' | '’' | '-'));
+    let part =
+        |c: Option<&(usize, char)>| c.is_some_and(|(_, c)| c.is_alphanumeric() || matches!(c, '_' | '\'' | '’' | '-'));
     let mut found = Vec::new();
     for (index, &(at, letter)) in chars.iter().enumerate() {
         let before = index.checked_sub(1).and_then(|index| chars.get(index));
@@ -84,7 +85,8 @@ fn after_cue(text: &str) -> Option<usize> {
 
 /// Whether what stands between "answer" and a letter leads to it: few and small words.
 fn near(between: &str) -> bool {
-    let small = ["is", "the", "option", "choice", "correct", "be", "would", "should", "must", "letter", "text", "boxed", "s"];
+    let small =
+        ["is", "the", "option", "choice", "correct", "be", "would", "should", "must", "letter", "text", "boxed", "s"];
     let words: Vec<String> = between
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty())
@@ -133,10 +135,26 @@ mod tests {
     #[test]
     fn letters_as_models_write_them() {
         for answer in [
-            "B", "b", " b. ", "(B)", "B.", "B)", "[B]", "**B**", "B: because of this", "(B) the heart, since A is wrong",
-            "The answer is B", "The correct answer is (B).", "Answer: B", "answer: **B**", "Final answer: \\boxed{B}",
-            "A is tempting. But the answer is B.", "I think it is (B).", "Option A fails. Answer: B, as said.",
-            "The answer is A. No, wait: the answer is B.", "It must be B).",
+            "B",
+            "b",
+            " b. ",
+            "(B)",
+            "B.",
+            "B)",
+            "[B]",
+            "**B**",
+            "B: because of this",
+            "(B) the heart, since A is wrong",
+            "The answer is B",
+            "The correct answer is (B).",
+            "Answer: B",
+            "answer: **B**",
+            "Final answer: \\boxed{B}",
+            "A is tempting. But the answer is B.",
+            "I think it is (B).",
+            "Option A fails. Answer: B, as said.",
+            "The answer is A. No, wait: the answer is B.",
+            "It must be B).",
         ] {
             assert_eq!(letter(answer), Some('B'), "{answer}");
         }
@@ -145,8 +163,17 @@ mod tests {
     #[test]
     fn naming_several_or_none_is_no_answer() {
         for answer in [
-            "", "A or B", "The answer is A or B", "Answer: A, B", "(A) and (B)", "I do not know", "Is it (A)? Or (B)?", "BB",
-            "I'm not sure", "The answer is unclear, see B-12", "Answer: A/B",
+            "",
+            "A or B",
+            "The answer is A or B",
+            "Answer: A, B",
+            "(A) and (B)",
+            "I do not know",
+            "Is it (A)? Or (B)?",
+            "BB",
+            "I'm not sure",
+            "The answer is unclear, see B-12",
+            "Answer: A/B",
         ] {
             assert_eq!(letter(answer), None, "{answer}");
         }
@@ -155,13 +182,13 @@ mod tests {
     #[test]
     fn options_bound_the_letters_and_their_texts_count() {
         let options: Vec<String> = ["heart", "heart attack", "liver"].iter().map(|text| (*text).to_owned()).collect();
-        let named = |answer: &str| super::named(answer, &options);
-        assert_eq!(named("Heart attack."), Some(1));
-        assert_eq!(named("It is the heart"), Some(0));
-        assert_eq!(named("It is a heart attack, surely"), Some(1));
-        assert_eq!(named("heart or liver"), None);
-        assert_eq!(named("delivery"), None);
-        assert_eq!(named("C"), Some(2));
-        assert_eq!(named("D"), None);
+        let of = |answer: &str| named(answer, &options);
+        assert_eq!(of("Heart attack."), Some(1));
+        assert_eq!(of("It is the heart"), Some(0));
+        assert_eq!(of("It is a heart attack, surely"), Some(1));
+        assert_eq!(of("heart or liver"), None);
+        assert_eq!(of("delivery"), None);
+        assert_eq!(of("C"), Some(2));
+        assert_eq!(of("D"), None);
     }
 }

@@ -26,14 +26,24 @@ pub(crate) struct Verifier {
 enum How {
     Exact,
     Normalised,
-    Numeric { tolerance: f64, relative: f64 },
-    Choice { options: Option<Vec<String>> },
+    Numeric {
+        tolerance: f64,
+        relative: f64,
+    },
+    Choice {
+        options: Option<Vec<String>>,
+    },
     Regex(Regex),
     /// None: the row holds the schema.
     Schema(Option<Box<jsonschema::Validator>>),
     F1,
     RougeL,
-    Length { unit: LengthUnit, at_least: u64, at_most: u64, slack: u64 },
+    Length {
+        unit: LengthUnit,
+        at_least: u64,
+        at_most: u64,
+        slack: u64,
+    },
     Format(Vec<String>),
 }
 
@@ -59,7 +69,9 @@ impl Verifier {
             VerifierKind::Numeric => {
                 How::Numeric { tolerance: number(&reward.tolerance), relative: number(&reward.relative_tolerance) }
             }
-            VerifierKind::Choice => How::Choice { options: reward.choices.as_ref().map(|options| options.value.clone()) },
+            VerifierKind::Choice => {
+                How::Choice { options: reward.choices.as_ref().map(|options| options.value.clone()) }
+            }
             VerifierKind::Regex => How::Regex(regex(reward.pattern.as_ref())?),
             VerifierKind::JsonSchema => How::Schema(match &reward.schema {
                 None => None,
@@ -73,7 +85,9 @@ impl Verifier {
                 at_most: count(&reward.at_most),
                 slack: count(&reward.slack),
             },
-            VerifierKind::Format => How::Format(reward.tags.as_ref().map(|tags| tags.value.clone()).unwrap_or_default()),
+            VerifierKind::Format => {
+                How::Format(reward.tags.as_ref().map(|tags| tags.value.clone()).unwrap_or_default())
+            }
             VerifierKind::UnitTests => return Ok(None),
         };
         let field = reward.field.as_ref().map(|field| field.value.clone()).unwrap_or_default();
@@ -96,8 +110,8 @@ impl Verifier {
             How::Regex(pattern) => Ok(self.finder.find(sample.completion).map(|answer| yes(pattern.is_match(answer)))),
             How::Schema(Some(schema)) => Ok(self.fits(sample, schema)),
             How::Schema(None) => {
-                let schema = field(sample.row, &self.field)
-                    .ok_or_else(|| error(format!("the row has no `{}`", self.field)))?;
+                let schema =
+                    field(sample.row, &self.field).ok_or_else(|| error(format!("the row has no `{}`", self.field)))?;
                 let schema = form::schema(schema).map_err(|problem| error(format!("`{}`: {problem}", self.field)))?;
                 Ok(self.fits(sample, &schema))
             }

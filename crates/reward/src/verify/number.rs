@@ -93,7 +93,8 @@ fn fraction(rest: &str) -> Option<(usize, Option<Number>)> {
 
 fn whole(text: &str) -> Option<f64> {
     let digits = text.strip_prefix(['-', '−']);
-    let value: f64 = digits.unwrap_or(text).bytes().all(|b| b.is_ascii_digit()).then(|| digits.unwrap_or(text).parse().ok())??;
+    let value: f64 =
+        digits.unwrap_or(text).bytes().all(|b| b.is_ascii_digit()).then(|| digits.unwrap_or(text).parse().ok())??;
     Some(if digits.is_some() { -value } else { value })
 }
 
@@ -111,7 +112,8 @@ fn plain(rest: &str, before: Option<char>) -> Option<(usize, Option<Number>)> {
     if !starts {
         return None;
     }
-    let run = unsigned.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',' | '/' | '_')).unwrap_or(unsigned.len());
+    let run =
+        unsigned.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',' | '/' | '_')).unwrap_or(unsigned.len());
     let run = unsigned[..run].trim_end_matches(['.', ',', '/', '_']);
     let exponent = exponent(&unsigned[run.len()..]);
     let length = rest.len() - unsigned.len() + run.len() + exponent.len();
@@ -202,7 +204,9 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_a_number_is_not_read_in_part() {
-        for text in ["1.2.3", "1,5", "1,23", "1234,567", "1/2/3", "3/0", "1_000", "1,2,3", "", "x", r"\frac{1}{0}", "1e999"] {
+        for text in
+            ["1.2.3", "1,5", "1,23", "1234,567", "1/2/3", "3/0", "1_000", "1,2,3", "", "x", r"\frac{1}{0}", "1e999"]
+        {
             assert_eq!(value_of(text), None, "{text}");
             assert_eq!(last(text), None, "{text}");
         }

@@ -4,7 +4,8 @@ use unicode_normalization::UnicodeNormalization;
 
 /// What surrounds an answer without being part of it.
 const AROUND: [char; 24] = [
-    '.', ',', ';', ':', '!', '?', '"', '\'', '`', '*', '(', ')', '[', ']', '{', '}', '“', '”', '‘', '’', '«', '»', '。', '、',
+    '.', ',', ';', ':', '!', '?', '"', '\'', '`', '*', '(', ')', '[', ']', '{', '}', '“', '”', '‘', '’', '«', '»',
+    '。', '、',
 ];
 
 /// The text in compatible form (NFKC), lower case, white space as single blanks, without marks around it. What stands
