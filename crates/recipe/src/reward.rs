@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::kind::{Kind, above, choice, data_file, integer, list, memory, name, number, text, truth};
+use crate::kind::{self, Kind, above, choice, data_file, integer, list, memory, name, number, text, truth};
 use crate::problem::{Note, RecipeErrors};
 use crate::reader::{Alternative, Context, Read, Section, section};
 use crate::settings::{Valued, is};
@@ -260,7 +260,7 @@ section! {
             f.only_when(of(&by, &[VerifierKind::Regex]), &why_not(&by), |f| f.required(text()));
         /// Of `format`: the tags, as in [think, answer].
         tags: Option<Valued<Vec<String>>> =
-            f.only_when(of(&by, &[VerifierKind::Format]), &why_not(&by), |f| f.required(list(1, crate::kind::name())));
+            f.only_when(of(&by, &[VerifierKind::Format]), &why_not(&by), |f| f.required(list(1, kind::name())));
         /// Of `length`: what is counted.
         unit: Option<Valued<LengthUnit>> = f.only_when(of(&by, &[VerifierKind::Length]), &why_not(&by), |f| {
             f.default(choice(), LengthUnit::Tokens, "decision: what training and generation cost")
@@ -280,7 +280,7 @@ section! {
         });
         /// Of a Python file: the function; left out, the one of `reward`, `rewards` and `lambda_handler` that it has.
         function: Option<Valued<String>> =
-            f.only_when(outside(&by, |by| matches!(by, ScoredBy::Program(_))), &why_not(&by), |f| f.optional(crate::kind::name())).map(Option::flatten);
+            f.only_when(outside(&by, |by| matches!(by, ScoredBy::Program(_))), &why_not(&by), |f| f.optional(kind::name())).map(Option::flatten);
         /// The interpreter of a Python file or of `unit_tests`.
         python: Option<Valued<String>> =
             f.only_when(outside(&by, starts_processes), &why_not(&by), |f| f.default(text(), "python3".to_owned(), OURS));

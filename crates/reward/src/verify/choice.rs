@@ -182,13 +182,13 @@ mod tests {
     #[test]
     fn options_bound_the_letters_and_their_texts_count() {
         let options: Vec<String> = ["heart", "heart attack", "liver"].iter().map(|text| (*text).to_owned()).collect();
-        let named = |answer: &str| super::named(answer, &options);
-        assert_eq!(named("Heart attack."), Some(1));
-        assert_eq!(named("It is the heart"), Some(0));
-        assert_eq!(named("It is a heart attack, surely"), Some(1));
-        assert_eq!(named("heart or liver"), None);
-        assert_eq!(named("delivery"), None);
-        assert_eq!(named("C"), Some(2));
-        assert_eq!(named("D"), None);
+        let of = |answer: &str| named(answer, &options);
+        assert_eq!(of("Heart attack."), Some(1));
+        assert_eq!(of("It is the heart"), Some(0));
+        assert_eq!(of("It is a heart attack, surely"), Some(1));
+        assert_eq!(of("heart or liver"), None);
+        assert_eq!(of("delivery"), None);
+        assert_eq!(of("C"), Some(2));
+        assert_eq!(of("D"), None);
     }
 }
