@@ -1,14 +1,16 @@
-//! The step over rollouts against itself: its gradient by differences, laid out otherwise, and with rollouts that do not count.
+//! The step over rollouts against TRL's GRPOTrainer, and against itself: its gradient by differences, laid out otherwise, and with
+//! rollouts that do not count.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod models;
 
-use models::{TINY, lora, tiny_of, workspace};
+use models::{TINY, lora, tiny_of, waves, workspace};
+use serde_json::Value;
 use temper_kernels::{Cpu, Device, Reference};
 use temper_model::{Llama, LlamaConfig, Purpose, Tuning};
 use temper_train::{
-    AdamWSettings, Aggregation, KlEstimator, Optimizer, PolicySettings, RatioLevel, Rollout, StepOutcome, Surrogate,
-    completion_logprobs, policy_step,
+    AdamWSettings, Aggregation, KlEstimator, Optimizer, PolicySettings, RatioLevel, RewardBaseline, RewardScale,
+    Rollout, StepOutcome, Surrogate, advantages, completion_logprobs, policy_step,
 };
 
 const ADAMW: AdamWSettings =
@@ -164,4 +166,149 @@ fn the_first_step_of_a_round_has_ratios_of_one() {
     assert_eq!((policy.ratio, policy.clip_low, policy.clip_high), (1.0, 0.0, 0.0));
     assert_eq!(outcome.trained_tokens, 3 + 1 + 4 + 2 + 1 + 5);
     assert!(policy.kl.unwrap() > 0.0 && policy.entropy > 0.0);
+}
+
+fn golden() -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/grpo/step.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+/// The settings of a case of `step.py`; none for the loss whose value depends on micro-batches.
+fn settings_of(case: &Value) -> Option<(PolicySettings, RewardScale)> {
+    let number = |key: &str, default: f64| case[key].as_f64().unwrap_or(default);
+    let settings = PolicySettings {
+        loss_type: match case["loss_type"].as_str().unwrap() {
+            "grpo" => Aggregation::Grpo,
+            "dapo" => Aggregation::Dapo,
+            "dr_grpo" => Aggregation::DrGrpo,
+            _ => return None,
+        },
+        importance_sampling_level: match case["importance_sampling_level"].as_str() {
+            Some("sequence") => RatioLevel::Sequence,
+            _ => RatioLevel::Token,
+        },
+        surrogate: Surrogate::Clip,
+        clip_low: number("epsilon", 0.2),
+        clip_high: number("epsilon_high", 0.2),
+        beta: number("beta", 0.0),
+        kl_estimator: KlEstimator::K3,
+        kl_unbiased: case["use_bias_correction_kl"].as_bool().unwrap_or(true),
+        entropy_coefficient: number("entropy_coef", 0.0),
+        temperature: number("temperature", 1.0),
+        max_completion_tokens: 6,
+    };
+    let scale = match case["scale_rewards"].as_str() {
+        Some("none") => RewardScale::None,
+        Some("batch") => RewardScale::Batch,
+        _ => RewardScale::Group,
+    };
+    Some((settings, scale))
+}
+
+/// Largest error of the numbers of a step and of the weights after it, relative to the number or to 1, whichever is larger.
+const TOLERANCE: f64 = 1e-5;
+
+fn close(what: &str, got: f64, expected: f64) {
+    let error = (got - expected).abs() / expected.abs().max(1.0);
+    assert!(error <= TOLERANCE, "{what}: got {got}, expected {expected}, relative error {error:.1e}");
+}
+
+#[test]
+fn four_steps_of_each_objective_are_those_of_trl() {
+    let golden = golden();
+    let prompts: Vec<Vec<u32>> = golden["prompts"].as_array().unwrap().iter().map(ids).collect();
+    let answers: Vec<Vec<Vec<u32>>> = golden["answers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group.as_array().unwrap().iter().map(ids).collect())
+        .collect();
+    let mut checked = 0;
+    for case in golden["cases"].as_array().unwrap() {
+        let Some((settings, scale)) = settings_of(case) else { continue };
+        let adapters = case["lora"].as_bool().unwrap();
+        let name = format!("{settings:?}, adapters {adapters}");
+        let tuning = if adapters { lora(3, 6.0) } else { Tuning::Full };
+        let (model, start) = (waves::model(&tuning), waves::model(&tuning));
+        let ws = workspace(&model, Purpose::Train, 40);
+        let clipped = AdamWSettings { max_grad_norm: 1.0, ..ADAMW };
+        let mut optimizer = Optimizer::new(&model, clipped);
+        let mut round: Vec<Rollout> = Vec::new();
+        for (s, expected) in case["steps"].as_array().unwrap().iter().enumerate() {
+            let of = |key: &str| expected[key].as_f64().unwrap();
+            let what = |key: &str| format!("{name}, step {}, {key}", s + 1);
+            if s % 2 == 0 {
+                let places = ids(&expected["prompts"]);
+                let place = |&p: &u32| (0..4).map(move |a| (p as usize, a));
+                let rewards: Vec<Vec<Option<f64>>> = places
+                    .iter()
+                    .map(|&p| golden["rewards"][p as usize].as_array().unwrap().iter().map(Value::as_f64).collect())
+                    .collect();
+                let own = advantages(&rewards, RewardBaseline::GroupMean, scale);
+                round = places
+                    .iter()
+                    .flat_map(place)
+                    .zip(own.into_iter().flatten())
+                    .enumerate()
+                    .map(|(i, ((p, a), advantage))| {
+                        close(
+                            &what("advantage"),
+                            advantage.unwrap_or(0.0),
+                            expected["advantages"][i].as_f64().unwrap(),
+                        );
+                        Rollout {
+                            ids: [&prompts[p][..], &answers[p][a]].concat(),
+                            prompt: prompts[p].len(),
+                            // What abstained is in TRL's denominators.
+                            advantage: Some(advantage.unwrap_or(0.0)).filter(|_| expected["kept"][i] == true),
+                            old: Vec::new(),
+                            reference: Vec::new(),
+                        }
+                    })
+                    .collect();
+                let old = completion_logprobs(&model, &ws, true, settings.temperature, &round);
+                let reference = completion_logprobs(&start, &ws, false, settings.temperature, &round);
+                for ((rollout, old), reference) in round.iter_mut().zip(old).zip(reference) {
+                    rollout.old = old;
+                    rollout.reference = if settings.beta > 0.0 { reference } else { Vec::new() };
+                }
+                for (i, rollout) in round.iter().enumerate().filter(|(_, rollout)| rollout.advantage.is_some()) {
+                    for (key, got) in [("old_logps", &rollout.old), ("ref_logps", &rollout.reference)] {
+                        let numbers = got.iter().zip(expected[key][i].as_array().into_iter().flatten());
+                        numbers.for_each(|(&got, e)| close(&what(key), f64::from(got), e.as_f64().unwrap()));
+                    }
+                }
+            }
+            let outcome = policy_step(&model, &ws, &mut optimizer, &settings, &round, of("learning_rate")).unwrap();
+            let policy = outcome.policy.unwrap();
+            close(&what("loss"), outcome.loss(), of("loss"));
+            close(&what("grad_norm"), outcome.gradient_norm, of("grad_norm"));
+            // With two micro-batches TRL logs the mean of their means.
+            if case["micro"] == 8 {
+                close(&what("entropy"), policy.entropy, of("entropy"));
+                if settings.importance_sampling_level == RatioLevel::Token {
+                    close(&what("clip low"), policy.clip_low, of("clip_ratio/low_mean"));
+                    close(&what("clip high"), policy.clip_high, of("clip_ratio/high_mean"));
+                }
+                // There it is logged as it is weighed: the same where the ratio is 1.
+                if let Some(kl) = policy.kl.filter(|_| s % 2 == 0 || !settings.kl_unbiased) {
+                    close(&what("kl"), kl, of("kl"));
+                }
+            }
+            let trained = model.trained();
+            for (parameter, numbers) in expected["weights"].as_object().unwrap() {
+                let (_, own) = trained.iter().find(|(n, _)| n == parameter).expect(parameter);
+                let values = model.device().read(&own.value);
+                let norm = model.device().sum_squares(&own.value).sqrt();
+                close(&what(parameter), norm, numbers[0].as_f64().unwrap());
+                (1..=3).for_each(|k| close(&what(parameter), f64::from(values[k]), numbers[k].as_f64().unwrap()));
+            }
+        }
+        checked += 1;
+    }
+    assert_eq!(checked, 8);
 }

@@ -4,6 +4,8 @@
 //! completions of a prompt go through the model together, the prompt once, forward and backward.
 
 mod advantages;
+#[cfg(test)]
+mod goldens;
 mod objective;
 
 use serde::{Deserialize, Serialize};
@@ -173,19 +175,21 @@ pub fn policy_step<D: Device>(
             let (rollout, advantage) = counted[i];
             let own = rollout.completion().len();
             let weight = settings.weight(own, counted.len(), tokens);
+            // Of the entropy the mean over tokens counts, however losses are added up.
+            let of_entropy = settings.entropy_coefficient / tokens as f64;
             let now: Vec<f64> = now.by_ref().take(own).collect();
             let old: Vec<f64> = rollout.old.iter().copied().map(f64::from).collect();
             let old = if old.is_empty() { &now } else { &old };
             let reference: Vec<f64> = rollout.reference.iter().copied().map(f64::from).collect();
             let terms = settings.terms(advantage, &now, old, &reference);
             for (term, entropy) in terms.iter().zip(entropy.by_ref().take(own)) {
-                sums.loss += weight * (term.loss - settings.entropy_coefficient * entropy);
+                sums.loss += weight * term.loss - of_entropy * entropy;
                 sums.kl += term.kl;
                 sums.entropy += entropy;
                 sums.ratio += term.ratio;
                 (0..2).for_each(|side| sums.clipped[side] += usize::from(term.clipped[side]));
                 by_logprob.push((weight * term.slope) as f32);
-                by_entropy.push((-weight * settings.entropy_coefficient) as f32);
+                by_entropy.push(-of_entropy as f32);
             }
         }
         let entropy: &[f32] = if settings.entropy_coefficient == 0.0 { &[] } else { &by_entropy };

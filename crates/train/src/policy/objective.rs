@@ -1,7 +1,7 @@
 //! What is minimised over rollouts: pure functions of log-probabilities, without a model.
 //!
 //! With `r = exp(now - old)` the importance ratio of a token and `A` the advantage of its completion, the loss of a token is
-//! `-min(r A, clip(r) A) + beta KL - c H`. Named switches make of it GRPO (Shao et al. 2024), DAPO (Yu et al. 2025), Dr. GRPO
+//! `-min(r A, clip(r) A) + beta KL`; the mean entropy of all tokens, times its weight, goes off the whole. Named switches make of it GRPO (Shao et al. 2024), DAPO (Yu et al. 2025), Dr. GRPO
 //! (Liu et al. 2025), GSPO (Zheng et al. 2025) and CISPO (MiniMax 2025).
 
 use serde::Serialize;
