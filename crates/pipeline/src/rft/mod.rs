@@ -13,6 +13,7 @@ mod prompts;
 mod rounds;
 mod sample;
 mod signals;
+mod trial;
 mod validation;
 
 use temper_recipe::{AdvantageBaseline, BaselineGate, ReferenceModel, Reward, ScaleRewards, Stage};
@@ -25,6 +26,7 @@ pub use self::rounds::RoundReport;
 pub(crate) use self::rounds::{Rounds, RoundsState};
 pub use self::sample::{CompletionMeans, PartMean};
 pub use self::signals::Alarm;
+pub(crate) use self::trial::refuse_bad_rewards;
 pub use self::validation::RewardValidation;
 
 /// What a stage of kind `rft` has beside its rows.
