@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
+use temper_pipeline::Options;
 use temper_recipe::{Reward, RewardFile};
 use temper_reward::sandbox::{Confinement, enter};
 use temper_reward::trial::{Line, Trial, TrialRow, TrialSettings, Verdict, try_rewards};
 use temper_reward::{Error, Rewards};
 
+use crate::base::prepare;
 use crate::command::{DONE, Failure, Outcome, REFUSED, conclude, json, print, tell};
+use crate::run::Reporter;
 use crate::table::table;
 
 /// Test rewards: `temper reward test`.
@@ -27,11 +30,16 @@ pub enum Command {
 /// twice, the second time in another order and in other batches. Ends with 4 where a check finds an error.
 #[derive(Args)]
 pub struct TestArgs {
-    /// A YAML file with `rewards:`, a Python file with a function, or an executable that speaks JSON lines.
+    /// A recipe with a stage of `kind: rft`, a YAML file with `rewards:`, a Python file with a function, or an executable that speaks
+    /// JSON lines.
     file: PathBuf,
-    /// Rows to score, one JSON object a line: `messages` or `prompt`, `reference_answer`, and whatever the rewards read.
-    #[arg(long, required_unless_present = "completions")]
+    /// Rows to score, one JSON object a line: `messages` or `prompt`, `reference_answer`, and whatever the rewards read. Of a recipe,
+    /// its training prompts where left out.
+    #[arg(long)]
     rows: Option<PathBuf>,
+    /// Of a recipe: for so many prompts the base writes completions, as many and as the stage samples them.
+    #[arg(long, default_value_t = 20, value_name = "PROMPTS")]
+    sample: usize,
     /// What a model wrote: lines with the `id` of a row, and `completion` or `completions`. Without `--rows` the lines are rows
     /// themselves.
     #[arg(long)]
@@ -87,8 +95,9 @@ fn sandboxed(args: &SandboxedArgs) -> Outcome {
 }
 
 fn test(args: &TestArgs) -> Outcome {
-    let rewards = rewards_of(&args.file, &args.sets)?;
+    let (rewards, own_rows) = rewards_of(args)?;
     let rows = match (&args.rows, &args.completions) {
+        (None, None) if own_rows.is_some() => own_rows.unwrap_or_default(),
         (Some(rows), completions) => {
             let mut rows = TrialRow::read(rows).map_err(failure)?;
             if let Some(file) = completions {
@@ -97,7 +106,11 @@ fn test(args: &TestArgs) -> Outcome {
             rows
         }
         (None, Some(completions)) => TrialRow::read(completions).map_err(failure)?,
-        (None, None) => return Err(Failure::input(anyhow!("give --rows, --completions or both"))),
+        (None, None) => {
+            return Err(Failure::input(anyhow!(
+                "nothing to score\nhint: give --rows, --completions or both, or a recipe"
+            )));
+        }
     };
     let passing = tempfile::tempdir().map_err(|error| Failure::run(anyhow!("cannot make a folder: {error}")))?;
     let folder = args.logs.as_deref().unwrap_or(passing.path());
@@ -129,10 +142,35 @@ fn test(args: &TestArgs) -> Outcome {
     }
 }
 
-fn rewards_of(file: &Path, sets: &[String]) -> Result<Vec<Reward>, Failure> {
+/// Rows of a recipe that its rewards are tried on.
+const ROWS: usize = 100;
+
+/// The rewards; of a recipe with its prompts, some of them answered by the base.
+fn rewards_of(args: &TestArgs) -> Result<(Vec<Reward>, Option<Vec<TrialRow>>), Failure> {
+    let (file, sets) = (&args.file, &args.sets);
     let yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let file = if yaml { RewardFile::load(file, sets)?.0 } else { RewardFile::of_program(file, sets)? };
-    Ok(file.rewards)
+    if !yaml {
+        return Ok((RewardFile::of_program(file, sets)?.rewards, None));
+    }
+    let is_recipe = std::fs::read_to_string(file)
+        .is_ok_and(|text| text.lines().any(|line| line.split(':').next() == Some("stages")));
+    if !is_recipe {
+        return Ok((RewardFile::load(file, sets)?.0.rewards, None));
+    }
+    let options = Options { cache: crate::run::cache(false), ..Options::default() };
+    let prepared = prepare(file, sets, &options)?;
+    let mut reporter = Reporter::new();
+    let given = args.rows.is_some() || args.completions.is_some();
+    let answered = if given { 0 } else { args.sample };
+    let trial = prepared.reward_trial(ROWS, answered, &mut |event| reporter.hear(event));
+    reporter.finish();
+    match trial? {
+        Some((rewards, rows)) => Ok((rewards, (!given).then_some(rows))),
+        None => Err(Failure::input(anyhow!(
+            "{}: no stage of this recipe has rewards\nhint: a stage of `kind: rft` has",
+            file.display()
+        ))),
+    }
 }
 
 /// Bad input but where a reward broke its contract in running.

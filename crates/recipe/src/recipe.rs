@@ -303,6 +303,7 @@ impl Recipe {
             let files = stage.train.value.iter_mut().chain(stage.validation.iter_mut().map(|files| &mut files.value));
             files.filter(|files| !is_remote(&files.path)).try_for_each(|files| pin(&mut files.path))?;
             stage.adapter.iter_mut().try_for_each(|adapter| pin(&mut adapter.value))?;
+            stage.rewards.iter_mut().flat_map(|reward| reward.files_mut()).try_for_each(pin)?;
             for source in stage.mix.iter_mut().flat_map(|mix| &mut mix.general) {
                 if let GeneralRows::Files(files) = &mut source.path.value
                     && !is_remote(&files.path)

@@ -396,6 +396,16 @@ fn leaves_temper(by: &ScoredBy) -> bool {
 }
 
 impl Reward {
+    /// The files that it names, each with where.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let program = match &self.by.value {
+            ScoredBy::Program(path) => Some((self.by.path.as_str(), path.as_path())),
+            _ => None,
+        };
+        let others = [&self.schema, &self.prompt].into_iter().flatten();
+        program.into_iter().chain(others.map(|file| (file.path.as_str(), file.value.as_path())))
+    }
+
     /// The files that it names.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let program = match &mut self.by.value {

@@ -47,6 +47,7 @@ pub(super) fn run(args: &TrialsArgs) -> Outcome {
         eval_at: Vec::new(),
         stops: StopSettings { early_stopping_patience: 0, early_stopping_threshold: 0.0, flat_gain: 0.0 },
         preference: None,
+        policy: None,
     };
     let trial = |seed: usize| Trial {
         lora: &lora,
