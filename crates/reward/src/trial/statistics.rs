@@ -82,14 +82,28 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    /// The values of scipy.stats.spearmanr (1.17) and of its definition.
+    /// See `tests/golden/rewards`.
     #[test]
-    fn rank_correlation_with_ties() {
-        let pairs = [(1.0, 5.0), (2.0, 6.0), (3.0, 7.0), (4.0, 8.0), (5.0, 7.0)];
-        let found = rank_correlation(&pairs).unwrap();
-        assert!((found.value - 0.820_782_681_668_123_4).abs() < 1e-12, "{found:?}");
-        assert!(found.low < found.value && found.value < found.high && found.low < 0.0);
-        assert_eq!(rank_correlation(&pairs[..3]), None);
+    fn ranks_are_those_of_scipy_and_scikit_learn() {
+        let golden: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../tests/golden/rewards/words.json")).unwrap();
+        for sample in golden["ranks"].as_array().unwrap() {
+            let numbers = |name: &str| -> Vec<f64> {
+                sample[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+            };
+            let (x, y) = (numbers("x"), numbers("y"));
+            let pairs: Vec<(f64, f64)> = x.iter().copied().zip(y).collect();
+            let found = rank_correlation(&pairs).unwrap();
+            assert!((found.value - sample["spearman"].as_f64().unwrap()).abs() < 1e-12, "{found:?} {sample}");
+            assert!(found.low < found.value && found.value < found.high);
+            let label = |good: bool| -> Vec<f64> {
+                let labels = sample["label"].as_array().unwrap().iter();
+                x.iter().zip(labels).filter(|(_, label)| label.as_bool() == Some(good)).map(|(x, _)| *x).collect()
+            };
+            let area = area_under_curve(&label(true), &label(false)).unwrap();
+            assert!((area.value - sample["auc"].as_f64().unwrap()).abs() < 1e-12, "{area:?}");
+        }
+        assert_eq!(rank_correlation(&[(1.0, 2.0), (2.0, 1.0), (3.0, 3.0)]), None);
         assert_eq!(rank_correlation(&[(1.0, 2.0); 5]), None);
         let line: Vec<(f64, f64)> = (0..50).map(|i| (f64::from(i), f64::from(-i))).collect();
         assert_eq!(rank_correlation(&line).unwrap().value, -1.0);

@@ -154,4 +154,20 @@ mod tests {
         assert_eq!(rouge_l("straße", "Straße"), 1.0);
         assert_eq!(rouge_l("東京 です", "東京"), 4.0 / 6.0);
     }
+
+    /// See `tests/golden/rewards`.
+    #[test]
+    fn f1_and_rouge_l_are_those_of_the_reference_implementations() {
+        let golden: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../tests/golden/rewards/words.json")).unwrap();
+        let pairs = golden["pairs"].as_array().unwrap();
+        assert_eq!(pairs.len(), 200);
+        for pair in pairs {
+            let (answer, reference) = (pair["answer"].as_str().unwrap(), pair["reference"].as_str().unwrap());
+            for (name, ours) in [("f1", f1(answer, reference)), ("rouge_l", rouge_l(answer, reference))] {
+                let theirs = pair[name].as_f64().unwrap();
+                assert!((ours - theirs).abs() < 1e-12, "{name}: {ours} {theirs} of `{answer}` / `{reference}`");
+            }
+        }
+    }
 }
