@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted, 4 a gate refused.
 
+mod arms;
 mod average;
 mod base;
 mod bench;
@@ -50,6 +51,7 @@ enum Command {
     Init(init::Args),
     Plan(plan::Args),
     Probe(probe::Args),
+    Arms(arms::Args),
     Run(run::Args),
     Tune(tune::Args),
     Worker(tune::WorkerArgs),
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::Arms(args) => arms::run(&args),
         Command::Run(args) => run::run(args),
         Command::Tune(args) => tune::run(&args),
         Command::Worker(args) => tune::work(&args),

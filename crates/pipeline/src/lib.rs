@@ -4,6 +4,7 @@
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
 mod advice;
+mod arms;
 mod average;
 mod base;
 mod board;
@@ -11,6 +12,7 @@ mod cache;
 mod checkpoints;
 mod checks;
 mod choice;
+mod domain;
 mod estimate;
 mod export;
 mod files;
@@ -37,6 +39,7 @@ pub mod tune;
 mod watch;
 
 pub use advice::Advice;
+pub use arms::{Arm, Arms, Tried, arms, arms_folder};
 pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
@@ -122,6 +125,16 @@ pub enum PipelineError {
     /// Base and tuned could not be compared.
     #[error(transparent)]
     Compare(#[from] temper_eval::compare::CompareError),
+    /// A gate of the recipe refused to go on.
+    #[error("{path}: {problem}\nhint: {hint}")]
+    Gate {
+        /// The stage.
+        path: String,
+        /// What was found.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
     /// Training ended early.
     #[error("stage {}, step {step}: {error}", stage + 1)]
     Train {
@@ -189,6 +202,7 @@ impl PipelineError {
         !matches!(
             self,
             Self::Train { .. }
+                | Self::Gate { .. }
                 | Self::NothingGained { .. }
                 | Self::Interrupted { .. }
                 | Self::Save(_)

@@ -71,7 +71,7 @@ impl Baseline {
         if !stage.rft.as_ref().is_some_and(|rft| rft.gate.refuses) {
             return Ok(());
         }
-        Err(PipelineError::Unfit {
+        Err(PipelineError::Gate {
             path: format!("stages.{index}"),
             problem: format!("reinforcement is not worth it from here: {}", self.reason()),
             hint: format!("{hint}; `baseline: {{gate: warn}}` goes on all the same"),
@@ -137,7 +137,7 @@ pub(crate) fn of_first_stage(
         let rewards = Rewards::open(&rft.rewards, prepared.recipe.seed.value, &folder)?;
         let model: Llama<Cpu> = prepared.load_base(&Tuning::Frozen)?;
         let (renderer, longest, (buffer, penalty)) = (&prepared.base.renderer, rft.longest, rft.overlong);
-        let sampler = Sampler { model: &model, renderer, rewards: &rewards, longest, buffer, penalty };
+        let sampler = Sampler { model: &model, adapter: true, renderer, rewards: &rewards, longest, buffer, penalty };
         measure(prepared, 0, &sampler, tell)
     };
     measured(prepared, 0, true, measure).map(Some)

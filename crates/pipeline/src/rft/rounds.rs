@@ -177,7 +177,7 @@ impl<'a> Rounds<'a> {
         let (buffer, penalty) = self.rft.overlong;
         let renderer = &self.prepared.base.renderer;
         let (model, rewards, longest) = (self.model, &self.rewards, self.rft.longest);
-        Sampler { model, renderer, rewards, longest, buffer, penalty }
+        Sampler { model, adapter: true, renderer, rewards, longest, buffer, penalty }
     }
 
     /// What step `step` is made with, from 1; the first step of a round samples it.

@@ -41,7 +41,8 @@ impl Prepared {
             let (renderer, longest, (buffer, penalty)) = (&self.base.renderer, rft.longest, rft.overlong);
             // What the rewards say of these is the trial's to ask.
             let nothing = Rewards::open(&[], self.recipe.seed.value, &std::env::temp_dir())?;
-            let sampler = Sampler { model: &model, renderer, rewards: &nothing, longest, buffer, penalty };
+            let sampler =
+                Sampler { model: &model, adapter: true, renderer, rewards: &nothing, longest, buffer, penalty };
             let seed = self.recipe.seed.value;
             let draws = Random::new(seed, "completions for a trial of rewards");
             let key = |at: usize, sample: usize| draws.within(at as u64).bits(sample as u64);

@@ -156,9 +156,10 @@ impl Trainer for Builtin<'_> {
                 Ok(Ended::Asked)
             }
             Err(PipelineError::Interrupted { .. }) => Ok(Ended::Asked),
-            Err(error @ (PipelineError::NothingGained { .. } | PipelineError::Train { .. })) => {
-                Ok(Ended::Hopeless(error.to_string().lines().next().unwrap_or_default().to_owned()))
-            }
+            Err(
+                error
+                @ (PipelineError::NothingGained { .. } | PipelineError::Train { .. } | PipelineError::Gate { .. }),
+            ) => Ok(Ended::Hopeless(error.to_string().lines().next().unwrap_or_default().to_owned())),
             Err(error) if error.is_bad_input() => Ok(Ended::Failed(error.to_string())),
             Err(error) => Err(error),
         }
