@@ -18,6 +18,7 @@ use crate::sample::Sample;
 use crate::sandbox;
 use crate::scored::{Counts, Failure, Outcome, Part, SampleScore, Scored, Summary};
 use crate::service::Service;
+use crate::trial::form;
 use crate::verify::Verifier;
 
 /// Over how many of the last samples `max_error_rate` is a share.
@@ -27,6 +28,8 @@ const WINDOW: usize = 200;
 #[derive(Debug)]
 pub struct Rewards {
     all: Vec<Opened>,
+    /// What a right completion looks like, where they tell.
+    form: Option<String>,
 }
 
 #[derive(Debug)]
@@ -100,7 +103,7 @@ impl Rewards {
             };
             Ok(Opened { rule: Rule::of(reward), scorer, recent: Mutex::default() })
         });
-        Ok(Self { all: all.collect::<Result<_, Error>>()? })
+        Ok(Self { all: all.collect::<Result<_, Error>>()?, form: form(rewards) })
     }
 
     /// Scores a batch; the order is kept. What fails on a sample is told in its parts. Rewards work side by side.
@@ -193,6 +196,11 @@ impl Rewards {
     /// For each reward whether a model judges: its scores may differ a little from one time to the next.
     pub fn judged(&self) -> impl Iterator<Item = bool> {
         self.all.iter().map(|opened| matches!(opened.scorer, Scorer::Judge(_)))
+    }
+
+    /// What a right completion looks like, with fields of the row in braces; none where the rewards do not tell.
+    pub(crate) fn form(&self) -> Option<&str> {
+        self.form.as_deref()
     }
 
     /// What the user should know of how they run: parts of a sandbox that are lacking. `rewards` are those that were opened.
