@@ -15,7 +15,7 @@ from make import HERE, ordered, read, write
 
 SYSTEM = "Tell the time."
 STEP, LONGEST = 5, 90  # minutes: all times and durations are multiples of the first
-SIZES = {"test": 500, "validation": 100, "sft": 400, "rft": 1500}
+SIZES = {"test": 500, "validation": 100, "sft": 200, "rft": 1700}
 
 
 def reading(minutes):
