@@ -130,6 +130,13 @@ impl Measures {
             constraints: self.limits.iter().map(|limit| limit.sign * of(&limit.metric) - limit.at_most).collect(),
         }
     }
+
+    /// What was measured of single items, of each objective; empty where it was of none.
+    pub fn items(&self, items: &BTreeMap<String, Vec<f64>>) -> Vec<Vec<f64>> {
+        let of = |objective: &Objective| items.get(&objective.name).cloned().unwrap_or_default();
+        let items: Vec<Vec<f64>> = self.goals.objectives.iter().map(of).collect();
+        if items.iter().all(Vec::is_empty) { Vec::new() } else { items }
+    }
 }
 
 /// The suites that are watched while training, with their floors in percent.
