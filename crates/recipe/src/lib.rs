@@ -20,6 +20,7 @@ mod evaluation;
 mod export;
 mod field_doc;
 mod filters;
+pub mod foreign;
 mod frozen;
 mod kind;
 mod lora;
