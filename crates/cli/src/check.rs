@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use serde::Serialize;
-use temper_data::{Breach, Contract, FileRows, Purpose, ReadOptions, RowKind, Row, keeps, read_rows};
+use temper_data::{Breach, Contract, FileRows, Purpose, ReadOptions, Row, RowKind, keeps, read_rows};
 use temper_pipeline::{Options, PipelineError};
 use temper_recipe::foreign::{Document, Finding, Known, Severity, Tool, check, check_recipe, check_reward};
 use temper_recipe::foreign::{Platform, RowTechnique, row_technique};
@@ -78,8 +78,7 @@ fn foreign(args: &Args, document: &Document) -> Result<Report, Failure> {
         known = rows;
     }
     let findings = check(document, &known);
-    let mut all: Vec<Shown> =
-        findings.into_iter().map(|finding| Shown { file: args.file.clone(), finding }).collect();
+    let mut all: Vec<Shown> = findings.into_iter().map(|finding| Shown { file: args.file.clone(), finding }).collect();
     all.extend(shown);
     all.extend(reward(args, document.tool)?);
     Ok(Report { tool: document.tool, rows: known.rows, findings: all })
@@ -111,7 +110,8 @@ fn own(args: &Args) -> Result<Report, Failure> {
         Ok(prepared) => {
             let plan = prepared.plan();
             let first = plan.stages.first();
-            let kept = |stage: &temper_pipeline::StagePlan| stage.files.iter().map(|(_, report)| report.kept).sum::<usize>();
+            let kept =
+                |stage: &temper_pipeline::StagePlan| stage.files.iter().map(|(_, report)| report.kept).sum::<usize>();
             known.rows = first.map(|stage| kept(stage) as u64);
             for warning in &plan.warnings {
                 findings.push(of_plan("plan", Severity::Warning, warning.clone()));
@@ -175,7 +175,9 @@ fn rows(args: &Args, document: &Document, shown: &mut Vec<Shown>) -> Result<Know
             let report = keeps(path, &contract).map_err(PipelineError::from)?;
             add(&mut known, report.rows);
             known.reasoning_rows = Some(known.reasoning_rows.unwrap_or(0) + report.reasoning_rows as u64);
-            shown.extend(report.breaches.into_iter().map(|breach| Shown { file: path.clone(), finding: broken(breach) }));
+            shown.extend(
+                report.breaches.into_iter().map(|breach| Shown { file: path.clone(), finding: broken(breach) }),
+            );
             continue;
         }
         let mut beginnings = 0;
@@ -193,15 +195,18 @@ fn rows(args: &Args, document: &Document, shown: &mut Vec<Shown>) -> Result<Know
         add(&mut known, file.rows);
         shown.extend(kind(document, path, &file));
         if beginnings > 0 {
-            shown.push(Shown { file: path.clone(), finding: Finding {
-                rule: "double-bos",
-                severity: Severity::Error,
-                place: Place::File { line: first, column: 1 },
-                found: format!("{} rows begin with the token that a tokenizer adds by itself", count(beginnings)),
-                reason: "the tokenizer adds it again: the model never saw two of them".to_owned(),
-                source: "OpenRLHF/OpenRLHF#393, huggingface/trl#1400".to_owned(),
-                corrected: None,
-            }});
+            shown.push(Shown {
+                file: path.clone(),
+                finding: Finding {
+                    rule: "double-bos",
+                    severity: Severity::Error,
+                    place: Place::File { line: first, column: 1 },
+                    found: format!("{} rows begin with the token that a tokenizer adds by itself", count(beginnings)),
+                    reason: "the tokenizer adds it again: the model never saw two of them".to_owned(),
+                    source: "OpenRLHF/OpenRLHF#393, huggingface/trl#1400".to_owned(),
+                    corrected: None,
+                },
+            });
         }
     }
     Ok(known)

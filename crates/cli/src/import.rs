@@ -41,7 +41,10 @@ pub fn tool(name: &str) -> Result<Tool, String> {
 pub fn run(args: &Args) -> Outcome {
     let document = Document::read(&args.file, args.from)?;
     let folder = match &args.output {
-        Some(output) => output.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(PathBuf::from("."), Path::to_path_buf),
+        Some(output) => output
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .map_or(PathBuf::from("."), Path::to_path_buf),
         None => PathBuf::from("."),
     };
     let given = Given {

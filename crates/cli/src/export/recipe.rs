@@ -18,7 +18,8 @@ pub fn run(args: &Args, tool: Tool) -> Outcome {
         return Err(Failure::input(anyhow!("{problem}\nhint: leave them out")));
     }
     if args.as_hypothesis.is_some() && tool != Tool::Nova {
-        let problem = "--as-hypothesis carries values to Nova, whose model cannot be had: other tools train the same model";
+        let problem =
+            "--as-hypothesis carries values to Nova, whose model cannot be had: other tools train the same model";
         return Err(Failure::input(anyhow!("{problem}\nhint: --to nova")));
     }
     let file = Path::new(&args.source);
@@ -40,7 +41,8 @@ fn hypothesis(file: &Path, from: &Path) -> Result<Hypothesis, Failure> {
     let bad = |what: &str, hint: &str| Failure::input(anyhow!("--as-hypothesis {named}: {what}\nhint: {hint}"));
     let answer = from.join("tune.json");
     let (recipe, from) = if answer.is_file() {
-        let text = std::fs::read(&answer).map_err(|error| bad(&format!("cannot read tune.json: {error}"), "check its permissions"))?;
+        let text = std::fs::read(&answer)
+            .map_err(|error| bad(&format!("cannot read tune.json: {error}"), "check its permissions"))?;
         let answer: serde_json::Value =
             serde_json::from_slice(&text).map_err(|error| bad(&format!("tune.json: {error}"), "finish the study"))?;
         let values = answer.get("values").and_then(serde_json::Value::as_object).filter(|values| !values.is_empty());
@@ -51,7 +53,10 @@ fn hypothesis(file: &Path, from: &Path) -> Result<Hypothesis, Failure> {
     } else if from.is_file() {
         (Recipe::load(from, &[])?.0, format!("the recipe {named}"))
     } else {
-        return Err(bad("there is no such recipe, and no study with a tune.json", "name the folder of a study or a recipe"));
+        return Err(bad(
+            "there is no such recipe, and no study with a tune.json",
+            "name the folder of a study or a recipe",
+        ));
     };
     Hypothesis::of(&recipe, &from).ok_or_else(|| bad("the recipe has no stage", "name another"))
 }

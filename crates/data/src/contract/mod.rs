@@ -98,7 +98,8 @@ pub fn keeps(path: &Path, contract: &Contract) -> Result<ContractReport, DataErr
             Severity::Note => 2,
         };
         let Found { rule, severity, found, reason, source } = found;
-        let empty = || Breach { rule, severity, found: found.clone(), reason, source, rows: 0, first_lines: Vec::new() };
+        let empty =
+            || Breach { rule, severity, found: found.clone(), reason, source, rows: 0, first_lines: Vec::new() };
         let breach = breaches.entry((rank, rule, found.clone())).or_insert_with(empty);
         breach.rows += 1;
         if breach.first_lines.len() < 5 {

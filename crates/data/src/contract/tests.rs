@@ -30,7 +30,8 @@ const ANSWER: &str = r#"{"role":"assistant","content":[{"text":"4"}]}"#;
 #[test]
 fn what_the_service_takes_breaks_nothing() {
     assert!(rules(&sft(&format!("{USER},{ANSWER}")), Purpose::Sft, true).is_empty());
-    let reasoning = r#"{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"Add."}}},{"text":"4"}]}"#;
+    let reasoning =
+        r#"{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"Add."}}},{"text":"4"}]}"#;
     let with = sft(&format!("{USER},{reasoning}"));
     assert!(rules(&with, Purpose::Sft, true).is_empty());
     assert_eq!(report(&[&with], Purpose::Sft, true, false).reasoning_rows, 1);
@@ -57,7 +58,8 @@ fn what_it_refuses_is_told() {
     assert_eq!(rule(&format!("{ANSWER},{USER}"), true), ["turn-order"]);
     let reserved = r#"{"role":"assistant","content":[{"text":"Bot: 4"}]}"#;
     assert_eq!(rule(&format!("{USER},{reserved}"), true), ["row-reserved"]);
-    let reasoning = r#"{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"Add."}}},{"text":"4"}]}"#;
+    let reasoning =
+        r#"{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"Add."}}},{"text":"4"}]}"#;
     assert_eq!(rule(&format!("{USER},{reasoning}"), false), ["row-reasoning"]);
     let result = r#"{"role":"user","content":[{"toolResult":{"toolUseId":"z","content":[]}}]}"#;
     assert_eq!(rule(&format!("{result},{ANSWER}"), true), ["tool-id"]);
@@ -73,7 +75,10 @@ fn what_it_refuses_is_told() {
     assert_eq!(rules(&same, Purpose::Dpo, false), ["row-pair"]);
     assert_eq!(rules(&sft(&format!("{USER},{ANSWER}")), Purpose::Dpo, false), ["row-schema"]);
     assert_eq!(rules(r#"{"text":"x","id":"1"}"#, Purpose::Cpt, true), ["row-schema"]);
-    assert_eq!(rules(r#"{"id":"1","messages":[{"role":"user","content":"?"}]}"#, Purpose::Rft, true), ["row-reference"]);
+    assert_eq!(
+        rules(r#"{"id":"1","messages":[{"role":"user","content":"?"}]}"#, Purpose::Rft, true),
+        ["row-reference"]
+    );
     assert_eq!(rules(r#"{"metadata":{}}"#, Purpose::RftMultiTurn, true), ["row-schema"]);
     assert_eq!(rules("no JSON", Purpose::Cpt, true), ["row-schema"]);
 }

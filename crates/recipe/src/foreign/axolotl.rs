@@ -14,7 +14,10 @@ use super::finding::{Cited, Finding, Severity};
 use super::keys::{Unknown, unknown};
 use super::view::{Said, Technique, View};
 
-const SCHEMA: Cited = Cited { what: "axolotl.utils.schemas.config.AxolotlInputConfig, which ignores what it does not know", when: "0.19.0" };
+const SCHEMA: Cited = Cited {
+    what: "axolotl.utils.schemas.config.AxolotlInputConfig, which ignores what it does not know",
+    when: "0.19.0",
+};
 const CHECKS: Cited = Cited { what: "axolotl.utils.schemas.validation", when: "0.19.0" };
 
 const NAMES: Names = Names {
@@ -60,24 +63,92 @@ const PAIRS: &[Pair] = &[
 
 /// Keys whose values are handed on as they are.
 const OPEN: &[&str] = &[
-    "lr_scheduler_kwargs", "optim_args", "deepspeed", "fsdp_config", "special_tokens", "chat_template_kwargs",
-    "gradient_checkpointing_kwargs", "trl", "vllm", "ebft", "qat", "quantization", "peft", "lora_rank_pattern",
-    "lora_alpha_pattern", "overrides_of_model_config", "overrides_of_model_kwargs", "processor_kwargs", "accelerator_config",
-    "added_tokens_overrides", "max_memory", "bnb_config_kwargs", "torch_compile_options", "fp8_config", "dynamic_checkpoint",
-    "selective_checkpointing", "lr_groups", "model_quantization_config_kwargs", "datasets.0.roles", "datasets.0.type",
-    "datasets.0.message_property_mappings", "datasets.1.type", "datasets.1.roles", "datasets.1.message_property_mappings",
-    "test_datasets.0.type", "test_datasets.0.roles", "test_datasets.0.message_property_mappings",
+    "lr_scheduler_kwargs",
+    "optim_args",
+    "deepspeed",
+    "fsdp_config",
+    "special_tokens",
+    "chat_template_kwargs",
+    "gradient_checkpointing_kwargs",
+    "trl",
+    "vllm",
+    "ebft",
+    "qat",
+    "quantization",
+    "peft",
+    "lora_rank_pattern",
+    "lora_alpha_pattern",
+    "overrides_of_model_config",
+    "overrides_of_model_kwargs",
+    "processor_kwargs",
+    "accelerator_config",
+    "added_tokens_overrides",
+    "max_memory",
+    "bnb_config_kwargs",
+    "torch_compile_options",
+    "fp8_config",
+    "dynamic_checkpoint",
+    "selective_checkpointing",
+    "lr_groups",
+    "model_quantization_config_kwargs",
+    "datasets.0.roles",
+    "datasets.0.type",
+    "datasets.0.message_property_mappings",
+    "datasets.1.type",
+    "datasets.1.roles",
+    "datasets.1.message_property_mappings",
+    "test_datasets.0.type",
+    "test_datasets.0.roles",
+    "test_datasets.0.message_property_mappings",
 ];
 
 /// The keys of a data set.
 const OF_DATA: &[&str] = &[
-    "path", "split", "type", "input_transform", "shards", "shards_idx", "preprocess_shards", "conversation", "chat_template",
-    "chat_template_jinja", "data_files", "input_format", "name", "ds_type", "field", "field_human", "field_model",
-    "field_messages", "field_tools", "field_thinking", "template_thinking_key", "message_field_role", "message_field_content",
-    "message_property_mappings", "message_field_training", "message_field_training_detail", "split_thinking", "logprobs_field",
-    "temperature", "roles_to_train", "train_on_eos", "train_on_eot", "roles", "drop_system_message", "trust_remote_code",
-    "revision", "text_column", "skip", "field_chosen", "field_rejected", "step_separator", "max_completion_length",
-    "train_on_last_step_only", "length", "sequence_length",
+    "path",
+    "split",
+    "type",
+    "input_transform",
+    "shards",
+    "shards_idx",
+    "preprocess_shards",
+    "conversation",
+    "chat_template",
+    "chat_template_jinja",
+    "data_files",
+    "input_format",
+    "name",
+    "ds_type",
+    "field",
+    "field_human",
+    "field_model",
+    "field_messages",
+    "field_tools",
+    "field_thinking",
+    "template_thinking_key",
+    "message_field_role",
+    "message_field_content",
+    "message_property_mappings",
+    "message_field_training",
+    "message_field_training_detail",
+    "split_thinking",
+    "logprobs_field",
+    "temperature",
+    "roles_to_train",
+    "train_on_eos",
+    "train_on_eot",
+    "roles",
+    "drop_system_message",
+    "trust_remote_code",
+    "revision",
+    "text_column",
+    "skip",
+    "field_chosen",
+    "field_rejected",
+    "step_separator",
+    "max_completion_length",
+    "train_on_last_step_only",
+    "length",
+    "sequence_length",
 ];
 
 /// The keys at the top, as its schemas list them.
@@ -128,44 +199,107 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
     let number = |path: &str| document.number(path);
     let given = |path: &str| document.has(path);
     if given("warmup_steps") && given("warmup_ratio") {
-        find("refused-together", Severity::Error, "warmup_ratio", "`warmup_steps` and `warmup_ratio` are both given".into(), "it refuses the two together", None);
+        find(
+            "refused-together",
+            Severity::Error,
+            "warmup_ratio",
+            "`warmup_steps` and `warmup_ratio` are both given".into(),
+            "it refuses the two together",
+            None,
+        );
     }
     for (a, b) in [("eval_steps", "evals_per_epoch"), ("save_steps", "saves_per_epoch")] {
         if given(a) && given(b) {
-            find("refused-together", Severity::Error, b, format!("`{a}` and `{b}` are both given"), "it refuses the two together", None);
+            find(
+                "refused-together",
+                Severity::Error,
+                b,
+                format!("`{a}` and `{b}` are both given"),
+                "it refuses the two together",
+                None,
+            );
         }
     }
     if given("val_set_size") && number("val_set_size").unwrap_or(0.0) > 0.0 && given("test_datasets") {
-        find("refused-together", Severity::Error, "val_set_size", "`val_set_size` and `test_datasets` are both given".into(), "it refuses the two together", Some(document.line("val_set_size", "0")));
+        find(
+            "refused-together",
+            Severity::Error,
+            "val_set_size",
+            "`val_set_size` and `test_datasets` are both given".into(),
+            "it refuses the two together",
+            Some(document.line("val_set_size", "0")),
+        );
     }
     if document.truth("sample_packing") == Some(true) && given("rl") {
-        find("packing-with-preferences", Severity::Error, "sample_packing", "`sample_packing` with `rl`".into(), "it refuses packing in preference training", Some(document.line("sample_packing", "false")));
+        find(
+            "packing-with-preferences",
+            Severity::Error,
+            "sample_packing",
+            "`sample_packing` with `rl`".into(),
+            "it refuses packing in preference training",
+            Some(document.line("sample_packing", "false")),
+        );
     }
     if let Some(patience) = number("early_stopping_patience").filter(|patience| *patience > 0.0) {
         let (save, eval) = (number("save_steps"), number("eval_steps"));
         let fits = matches!((save, eval), (Some(save), Some(eval)) if eval > 0.0 && save % eval == 0.0);
         if !fits {
-            let found = format!("`early_stopping_patience` is {patience}, `save_steps` {}, `eval_steps` {}", shown(save), shown(eval));
+            let found = format!(
+                "`early_stopping_patience` is {patience}, `save_steps` {}, `eval_steps` {}",
+                shown(save),
+                shown(eval)
+            );
             let corrected = eval.map(|eval| document.line("save_steps", &super::script::number(eval)));
-            find("early-stopping-steps", Severity::Error, "early_stopping_patience", found, "it wants save_steps to be a multiple of eval_steps, and both given", corrected);
+            find(
+                "early-stopping-steps",
+                Severity::Error,
+                "early_stopping_patience",
+                found,
+                "it wants save_steps to be a multiple of eval_steps, and both given",
+                corrected,
+            );
         }
     }
     if given("pretraining_dataset") && !given("max_steps") {
         let found = "`pretraining_dataset` without `max_steps`".into();
-        find("streaming-without-steps", Severity::Error, "pretraining_dataset", found, "a stream has no end: it wants max_steps", Some(document.line("max_steps", "1000")));
+        find(
+            "streaming-without-steps",
+            Severity::Error,
+            "pretraining_dataset",
+            found,
+            "a stream has no end: it wants max_steps",
+            Some(document.line("max_steps", "1000")),
+        );
     }
     for (index, format) in formats(document) {
         for key in ["format", "no_input_format", "system_format"] {
             let path = format!("datasets.{index}.type.{key}");
-            if let Some(beginning) = document.text(&path).and_then(|text| BEGINNINGS.iter().find(|b| text.starts_with(**b))) {
+            if let Some(beginning) =
+                document.text(&path).and_then(|text| BEGINNINGS.iter().find(|b| text.starts_with(**b)))
+            {
                 let found = format!("`{path}` begins with `{beginning}`");
-                let corrected = document.text(&path).map(|text| document.line(&path, &format!("\"{}\"", &text[beginning.len()..])));
-                find("double-bos", Severity::Error, &path, found, "the tokenizer adds it again: the model never saw two of them", corrected);
+                let corrected =
+                    document.text(&path).map(|text| document.line(&path, &format!("\"{}\"", &text[beginning.len()..])));
+                find(
+                    "double-bos",
+                    Severity::Error,
+                    &path,
+                    found,
+                    "the tokenizer adds it again: the model never saw two of them",
+                    corrected,
+                );
             }
         }
         if matches!(format.as_deref(), Some("completion")) && document.truth("train_on_inputs") == Some(false) {
             let found = format!("`datasets.{index}.type` is completion, `train_on_inputs` is false");
-            find("mask-without-effect", Severity::Warning, &format!("datasets.{index}.type"), found, "plain text has no prompt: all of it carries loss whatever train_on_inputs says", None);
+            find(
+                "mask-without-effect",
+                Severity::Warning,
+                &format!("datasets.{index}.type"),
+                found,
+                "plain text has no prompt: all of it carries loss whatever train_on_inputs says",
+                None,
+            );
         }
     }
     let missing = |end: &str| {
@@ -177,10 +311,19 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
     for end in ["train_on_eos", "train_on_eot"] {
         if let Some(index) = missing(end) {
             let path = format!("datasets.{index}.{end}");
-            find("end-of-turn-masked", Severity::Error, &path, format!("`{path}` is none"), "the end of a turn carries no loss, so the model never learns to stop", Some(document.line(&path, "turn")));
+            find(
+                "end-of-turn-masked",
+                Severity::Error,
+                &path,
+                format!("`{path}` is none"),
+                "the end of a turn carries no loss, so the model never learns to stop",
+                Some(document.line(&path, "turn")),
+            );
         }
     }
-    if let (Some(model), Some(kind)) = (document.text("base_model"), document.text("type_of_model").or(document.text("model_type"))) {
+    if let (Some(model), Some(kind)) =
+        (document.text("base_model"), document.text("type_of_model").or(document.text("model_type")))
+    {
         findings.extend(super::models::mismatch(document, "base_model", model, kind, CHECKS));
     }
     findings
@@ -193,7 +336,10 @@ fn shown(value: Option<f64>) -> String {
 /// The data sets with their types.
 fn formats(document: &Document) -> Vec<(usize, Option<String>)> {
     let there = |index: &usize| document.has(&format!("datasets.{index}"));
-    (0..).take_while(there).map(|index| (index, document.text(&format!("datasets.{index}.type")).map(str::to_owned))).collect()
+    (0..)
+        .take_while(there)
+        .map(|index| (index, document.text(&format!("datasets.{index}.type")).map(str::to_owned)))
+        .collect()
 }
 
 fn technique(document: &Document) -> Technique {
@@ -201,7 +347,9 @@ fn technique(document: &Document) -> Technique {
         Some("grpo" | "gdpo" | "ebft") => Technique::Rft,
         Some(_) => Technique::Dpo,
         None if document.has("pretraining_dataset") => Technique::Cpt,
-        None if formats(document).first().is_some_and(|(_, format)| format.as_deref() == Some("completion")) => Technique::Cpt,
+        None if formats(document).first().is_some_and(|(_, format)| format.as_deref() == Some("completion")) => {
+            Technique::Cpt
+        }
         None => Technique::Sft,
     }
 }
@@ -226,9 +374,16 @@ pub(super) fn view(document: &Document) -> View {
         None
     };
     // Backends that keep packed rows apart, by its own list.
-    let isolates = ["flash_attention", "flex_attention", "sdp_attention", "xformers_attention", "eager_attention", "sage_attention"]
-        .iter()
-        .any(|key| document.truth(key) == Some(true))
+    let isolates = [
+        "flash_attention",
+        "flex_attention",
+        "sdp_attention",
+        "xformers_attention",
+        "eager_attention",
+        "sage_attention",
+    ]
+    .iter()
+    .any(|key| document.truth(key) == Some(true))
         || document.text("attn_implementation").is_some_and(|word| {
             word.contains("flash") || matches!(word, "flex_attention" | "sdpa" | "eager" | "xformers" | "sage")
         });
@@ -315,7 +470,11 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
     }
     let adapter = of.text("adapter");
     of.lora = adapter.as_deref().is_some_and(|adapter| adapter != "none");
-    of.put("stages.0.mode", if of.lora { "lora" } else { "full" }, if adapter.is_some() { "adapter" } else { "no adapter is named" });
+    of.put(
+        "stages.0.mode",
+        if of.lora { "lora" } else { "full" },
+        if adapter.is_some() { "adapter" } else { "no adapter is named" },
+    );
     if adapter.as_deref() == Some("qlora") {
         of.list("adapter", "the base is quantised there: here only a GGUF that is, by frozen_weights: as_stored");
     }
@@ -516,7 +675,11 @@ fn data_set(to: &mut Exporter<'_>, at: &str, files: &crate::rows::RowFiles, kind
             ("chat_template", "")
         }
         (Some(other), _) => {
-            to.remark("format", &other.to_string(), "no type of that name: `temper data convert --to messages` writes one");
+            to.remark(
+                "format",
+                &other.to_string(),
+                "no type of that name: `temper data convert --to messages` writes one",
+            );
             ("chat_template", "")
         }
         (None, _) => ("chat_template", told),
@@ -526,4 +689,3 @@ fn data_set(to: &mut Exporter<'_>, at: &str, files: &crate::rows::RowFiles, kind
         to.remark("train", &files.extras().to_string(), "weights, names and columns of a source are not written");
     }
 }
-

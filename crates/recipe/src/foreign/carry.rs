@@ -298,7 +298,10 @@ impl<'d> Importer<'d> {
         }
         let parts: Vec<&str> = given.split('/').collect();
         match parts[..] {
-            [owner, name] if !owner.is_empty() && !owner.starts_with('.') && !name.contains('.') || parts.len() == 2 && hub == "hf:" && !owner.starts_with('.') => {
+            [owner, name]
+                if !owner.is_empty() && !owner.starts_with('.') && !name.contains('.')
+                    || parts.len() == 2 && hub == "hf:" && !owner.starts_with('.') =>
+            {
                 format!("{hub}{owner}/{name}")
             }
             _ => given.to_owned(),
@@ -332,9 +335,8 @@ impl<'d> Importer<'d> {
             self.put("stages.0.validation", path.display().to_string(), "--validation");
             self.validation = true;
         }
-        let rows = given.train.iter().map(|path| {
-            std::path::absolute(path).unwrap_or(path.clone()).display().to_string()
-        });
+        let rows =
+            given.train.iter().map(|path| std::path::absolute(path).unwrap_or(path.clone()).display().to_string());
         let rows: Vec<String> = rows.collect();
         match &rows[..] {
             [] => return false,
@@ -542,7 +544,8 @@ impl<'r> Exporter<'r> {
         if !defaults.is_empty() {
             self.remark("defaults", &defaults.join(", "), "Temper's own; not said there");
         }
-        let mut text = format!("# Exported from the recipe `{}` for {tool} by `temper export`.\n", self.recipe.name.value);
+        let mut text =
+            format!("# Exported from the recipe `{}` for {tool} by `temper export`.\n", self.recipe.name.value);
         text += &listing(&self.listed, "#");
         text.push('\n');
         text += &self.script.text();
@@ -603,4 +606,3 @@ fn bare(word: &str) -> Value {
     let node = Node { place: Place::Whole, content: Content::Scalar { text: word.to_owned(), plain: true } };
     value_of(&node)
 }
-

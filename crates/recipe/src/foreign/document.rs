@@ -50,8 +50,7 @@ impl Document {
         let whole = |message: String, hint: String| fail(vec![Problem { place: Place::Whole, message, hint }]);
         let bytes = std::fs::read(file)
             .map_err(|error| whole(format!("cannot read it: {error}"), "check the path and its permissions".into()))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| whole("not UTF-8 text".into(), "save it as UTF-8".into()))?;
+        let text = String::from_utf8(bytes).map_err(|_| whole("not UTF-8 text".into(), "save it as UTF-8".into()))?;
         Self::of_text(file, &text, tool).map_err(fail)
     }
 

@@ -172,13 +172,14 @@ pub(super) fn export(to: &mut Exporter<'_>, names: &Names) {
                 to.list("decay_ratio", "written as steps there");
                 to.put("lr_scheduler_kwargs.num_decay_steps", ratio.steps(total), "");
             }
-            (Some(_), Duration::Epochs(_)) => to.list("decay_ratio", "steps are wanted there, and how many there are is not known"),
+            (Some(_), Duration::Epochs(_)) => {
+                to.list("decay_ratio", "steps are wanted there, and how many there are is not known")
+            }
             (None, _) => {}
         }
         to.remark("lr_scheduler_type", "wsd", "the shape of their decay is not a straight line");
     }
 }
-
 
 /// Beginnings of a text that a tokenizer adds by itself.
 pub const BEGINNINGS: [&str; 5] = ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "[BOS]"];

@@ -56,7 +56,9 @@ impl Takes {
         let whole = number.filter(|number| number.fract() == 0.0 && *number >= 0.0).map(|number| number as u64);
         let near = |of: &[u64]| {
             let given = number?;
-            of.iter().min_by(|a, b| (**a as f64 - given).abs().total_cmp(&(**b as f64 - given).abs())).map(u64::to_string)
+            of.iter()
+                .min_by(|a, b| (**a as f64 - given).abs().total_cmp(&(**b as f64 - given).abs()))
+                .map(u64::to_string)
         };
         let plain = |number: f64| crate::foreign::script::number(number);
         match self {
@@ -141,7 +143,10 @@ pub(crate) fn unknown(
     let mut findings = Vec::new();
     for leaf in document.leaves() {
         // Maps that the tool hands on as they are.
-        if open.iter().any(|open| leaf.path == *open || leaf.path.strip_prefix(open).is_some_and(|rest| rest.starts_with('.'))) {
+        if open
+            .iter()
+            .any(|open| leaf.path == *open || leaf.path.strip_prefix(open).is_some_and(|rest| rest.starts_with('.')))
+        {
             continue;
         }
         // A place in a list is no key.

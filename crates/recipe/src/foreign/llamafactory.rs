@@ -59,19 +59,38 @@ const PAIRS: &[Pair] = &[
 
 /// Keys of the trainer that older releases have, which LLaMA-Factory 0.9.5 takes too.
 const OLDER: &[&str] = &[
-    "warmup_ratio", "evaluation_strategy", "group_by_length", "overwrite_output_dir", "logging_dir", "save_safetensors",
-    "include_tokens_per_second", "no_cuda", "adam_epsilon", "half_precision_backend",
+    "warmup_ratio",
+    "evaluation_strategy",
+    "group_by_length",
+    "overwrite_output_dir",
+    "logging_dir",
+    "save_safetensors",
+    "include_tokens_per_second",
+    "no_cuda",
+    "adam_epsilon",
+    "half_precision_backend",
 ];
 
 const OPEN: &[&str] = &[
-    "lr_scheduler_kwargs", "deepspeed", "fsdp_config", "rope_scaling", "ray_init_kwargs", "vllm_config", "sglang_config",
-    "gradient_checkpointing_kwargs", "optim_args", "accelerator_config", "liger_kernel_config", "parallelism_config",
+    "lr_scheduler_kwargs",
+    "deepspeed",
+    "fsdp_config",
+    "rope_scaling",
+    "ray_init_kwargs",
+    "vllm_config",
+    "sglang_config",
+    "gradient_checkpointing_kwargs",
+    "optim_args",
+    "accelerator_config",
+    "liger_kernel_config",
+    "parallelism_config",
 ];
 
 pub(super) fn findings(document: &Document) -> Vec<Finding> {
     let own = include_str!("llamafactory_keys.txt").lines();
     let trainer = include_str!("transformers_keys.txt").lines();
-    let known: Vec<&str> = own.chain(trainer).filter(|line| !line.starts_with('#')).chain(OLDER.iter().copied()).collect();
+    let known: Vec<&str> =
+        own.chain(trainer).filter(|line| !line.starts_with('#')).chain(OLDER.iter().copied()).collect();
     let renamed = [
         ("base_model", "model_name_or_path"),
         ("model", "model_name_or_path"),
@@ -104,52 +123,129 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
         findings.push(Finding { rule, severity, place, found, reason, source, corrected });
     };
     let merges = document.has("export_dir");
-    if document.truth("do_train") != Some(true) && !merges && !document.has("infer_backend") && document.has("dataset") {
-        find("trains-nothing", "stage", "`do_train` is not true".into(), "without it nothing is trained, and no error says so", Some(document.line("do_train", "true")));
+    if document.truth("do_train") != Some(true) && !merges && !document.has("infer_backend") && document.has("dataset")
+    {
+        find(
+            "trains-nothing",
+            "stage",
+            "`do_train` is not true".into(),
+            "without it nothing is trained, and no error says so",
+            Some(document.line("do_train", "true")),
+        );
     }
-    let asked = document.truth("do_eval") == Some(true) || document.text("eval_strategy").is_some_and(|word| !matches!(word, "no" | "false"));
+    let asked = document.truth("do_eval") == Some(true)
+        || document.text("eval_strategy").is_some_and(|word| !matches!(word, "no" | "false"));
     let share = document.number("val_size").unwrap_or(0.0);
     if asked && !document.has("eval_dataset") && share < 1e-6 {
-        find("validation-without-rows", if document.has("eval_strategy") { "eval_strategy" } else { "do_eval" }, "validation is asked for, and neither `eval_dataset` nor `val_size` is given".into(), "it refuses that", Some(document.line("val_size", "0.05")));
+        find(
+            "validation-without-rows",
+            if document.has("eval_strategy") { "eval_strategy" } else { "do_eval" },
+            "validation is asked for, and neither `eval_dataset` nor `val_size` is given".into(),
+            "it refuses that",
+            Some(document.line("val_size", "0.05")),
+        );
     }
     if document.has("eval_dataset") && share > 1e-6 {
-        find("refused-together", "val_size", "`val_size` and `eval_dataset` are both given".into(), "it refuses the two together", None);
+        find(
+            "refused-together",
+            "val_size",
+            "`val_size` and `eval_dataset` are both given".into(),
+            "it refuses the two together",
+            None,
+        );
     }
     if document.truth("mask_history") == Some(true) && document.truth("train_on_prompt") == Some(true) {
-        find("refused-together", "train_on_prompt", "`mask_history` and `train_on_prompt` are both on".into(), "it refuses the two together", Some(document.line("train_on_prompt", "false")));
+        find(
+            "refused-together",
+            "train_on_prompt",
+            "`mask_history` and `train_on_prompt` are both on".into(),
+            "it refuses the two together",
+            Some(document.line("train_on_prompt", "false")),
+        );
     }
     if document.has("interleave_probs") && document.text("mix_strategy").is_none_or(|word| word == "concat") {
-        find("refused-together", "interleave_probs", "`interleave_probs` with `mix_strategy: concat`".into(), "probabilities need an interleaving strategy", Some(document.line("mix_strategy", "interleave_under")));
+        find(
+            "refused-together",
+            "interleave_probs",
+            "`interleave_probs` with `mix_strategy: concat`".into(),
+            "probabilities need an interleaving strategy",
+            Some(document.line("mix_strategy", "interleave_under")),
+        );
     }
     if let (Some(names), Some(shares)) = (document.at("dataset"), document.at("interleave_probs")) {
         let (names, shares) = (texts(names.node), texts(shares.node));
         if names.len() != shares.len() {
-            find("mix-sum", "interleave_probs", format!("{} data sets and {} probabilities", names.len(), shares.len()), "each data set needs one", None);
+            find(
+                "mix-sum",
+                "interleave_probs",
+                format!("{} data sets and {} probabilities", names.len(), shares.len()),
+                "each data set needs one",
+                None,
+            );
         }
         let sum: f64 = shares.iter().filter_map(|share| share.parse::<f64>().ok()).sum();
         if (sum - 1.0).abs() > 1e-6 {
-            find("mix-sum", "interleave_probs", format!("the probabilities sum to {}", super::script::number(sum)), "they are shares of the mix and sum to 1", None);
+            find(
+                "mix-sum",
+                "interleave_probs",
+                format!("the probabilities sum to {}", super::script::number(sum)),
+                "they are shares of the mix and sum to 1",
+                None,
+            );
         }
     }
     let lora = document.text("finetuning_type").unwrap_or("lora") == "lora";
     for key in ["loraplus_lr_ratio", "use_rslora", "use_dora", "pissa_init"] {
         if !lora && document.has(key) && document.truth(key) != Some(false) {
-            find("adapter-keys-unused", key, format!("`{key}` without `finetuning_type: lora`"), "it refuses that", Some(document.line("finetuning_type", "lora")));
+            find(
+                "adapter-keys-unused",
+                key,
+                format!("`{key}` without `finetuning_type: lora`"),
+                "it refuses that",
+                Some(document.line("finetuning_type", "lora")),
+            );
         }
     }
     if document.has("quantization_bit") && matches!(document.text("finetuning_type"), Some("full" | "freeze")) {
-        find("quantised-full", "quantization_bit", "a quantised base, and all weights are trained".into(), "quantised weights cannot be trained", Some(document.line("finetuning_type", "lora")));
+        find(
+            "quantised-full",
+            "quantization_bit",
+            "a quantised base, and all weights are trained".into(),
+            "quantised weights cannot be trained",
+            Some(document.line("finetuning_type", "lora")),
+        );
     }
     if document.has("adapter_name_or_path") && document.has("export_quantization_bit") {
-        find("merge-into-quantised", "export_quantization_bit", "an adapter is merged and the result quantised in one step".into(), "it refuses that: merge first", None);
+        find(
+            "merge-into-quantised",
+            "export_quantization_bit",
+            "an adapter is merged and the result quantised in one step".into(),
+            "it refuses that: merge first",
+            None,
+        );
     }
-    if document.text("stage") == Some("dpo") && document.text("pref_loss").is_some_and(|loss| loss != "sigmoid") && document.number("dpo_label_smoothing").is_some_and(|s| s > 0.0) {
-        find("refused-together", "dpo_label_smoothing", "`dpo_label_smoothing` with another loss than sigmoid".into(), "it refuses that", Some(document.line("dpo_label_smoothing", "0.0")));
+    if document.text("stage") == Some("dpo")
+        && document.text("pref_loss").is_some_and(|loss| loss != "sigmoid")
+        && document.number("dpo_label_smoothing").is_some_and(|s| s > 0.0)
+    {
+        find(
+            "refused-together",
+            "dpo_label_smoothing",
+            "`dpo_label_smoothing` with another loss than sigmoid".into(),
+            "it refuses that",
+            Some(document.line("dpo_label_smoothing", "0.0")),
+        );
     }
     let not_sft = document.text("stage").is_some_and(|stage| stage != "sft");
     for key in ["neat_packing", "train_on_prompt", "mask_history"] {
         if not_sft && document.truth(key) == Some(true) {
-            find("refused-together", key, format!("`{key}` outside of `stage: sft`"), "it refuses that", Some(document.line(key, "false")));
+            find(
+                "refused-together",
+                key,
+                format!("`{key}` outside of `stage: sft`"),
+                "it refuses that",
+                Some(document.line(key, "false")),
+            );
         }
     }
     if let (Some(model), Some(template)) = (document.text("model_name_or_path"), document.text("template")) {
@@ -202,7 +298,9 @@ pub(super) fn view(document: &Document) -> View {
             eval_every: document.said("eval_steps").filter(|every| every.value >= 1.0),
             eval_on: Some(on),
             validates: Some(validates),
-            save_every: document.said_or("save_steps", 500.0).filter(|every| every.value >= 1.0 && every.place.is_some()),
+            save_every: document
+                .said_or("save_steps", 500.0)
+                .filter(|every| every.value >= 1.0 && every.place.is_some()),
             packs: match document.truth("neat_packing") {
                 Some(true) => document.switched("neat_packing", false),
                 _ => document.switched("packing", false),
@@ -250,8 +348,12 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
     of.kind = match stage.as_str() {
         "sft" => StageKind::Sft,
         "pt" => StageKind::Cpt,
-        "dpo" if document.text("pref_loss").is_none_or(|loss| matches!(loss, "sigmoid" | "hinge" | "ipo")) => StageKind::Dpo,
-        _ => return Err(refusal(&format!("`stage: {stage}` with this loss has no counterpart"), "pt, sft and dpo have")),
+        "dpo" if document.text("pref_loss").is_none_or(|loss| matches!(loss, "sigmoid" | "hinge" | "ipo")) => {
+            StageKind::Dpo
+        }
+        _ => {
+            return Err(refusal(&format!("`stage: {stage}` with this loss has no counterpart"), "pt, sft and dpo have"));
+        }
     };
     of.put("stages.0.kind", of.kind.to_string(), "stage");
     let kind = of.text("finetuning_type");
@@ -259,7 +361,9 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
     match kind.as_deref() {
         None | Some("lora") => of.put("stages.0.mode", "lora", "finetuning_type"),
         Some("full") => of.put("stages.0.mode", "full", "finetuning_type"),
-        Some(other) => return Err(refusal(&format!("`finetuning_type: {other}` has no counterpart"), "lora and full have")),
+        Some(other) => {
+            return Err(refusal(&format!("`finetuning_type: {other}` has no counterpart"), "lora and full have"));
+        }
     }
     rows(&mut of);
     super::axolotl::precision(&mut of, "bf16", "f32");
@@ -469,4 +573,3 @@ fn described(files: &crate::rows::RowFiles, kind: StageKind) -> Value {
     }
     entry
 }
-

@@ -15,12 +15,46 @@ const LORA: Cited = Cited { what: "mlx_lm.lora: keys of the file become argument
 const TRAINER: Cited = Cited { what: "mlx_lm.tuner", when: "0.32.2" };
 
 const KEYS: &[&str] = &[
-    "model", "train", "fine_tune_type", "optimizer", "data", "seed", "num_layers", "batch_size", "iters", "val_batches",
-    "learning_rate", "steps_per_report", "steps_per_eval", "resume_adapter_file", "adapter_path", "save_every", "test",
-    "test_batches", "max_seq_length", "config", "grad_checkpoint", "grad_accumulation_steps", "clear_cache_threshold",
-    "mask_prompt", "report_to", "project_name", "trust_remote_code", "lora_parameters.rank", "lora_parameters.dropout",
-    "lora_parameters.scale", "lora_parameters.keys", "lr_schedule.name", "lr_schedule.warmup", "lr_schedule.warmup_init",
-    "lr_schedule.arguments", "prompt_feature", "text_feature", "completion_feature", "chat_feature", "hf_dataset",
+    "model",
+    "train",
+    "fine_tune_type",
+    "optimizer",
+    "data",
+    "seed",
+    "num_layers",
+    "batch_size",
+    "iters",
+    "val_batches",
+    "learning_rate",
+    "steps_per_report",
+    "steps_per_eval",
+    "resume_adapter_file",
+    "adapter_path",
+    "save_every",
+    "test",
+    "test_batches",
+    "max_seq_length",
+    "config",
+    "grad_checkpoint",
+    "grad_accumulation_steps",
+    "clear_cache_threshold",
+    "mask_prompt",
+    "report_to",
+    "project_name",
+    "trust_remote_code",
+    "lora_parameters.rank",
+    "lora_parameters.dropout",
+    "lora_parameters.scale",
+    "lora_parameters.keys",
+    "lr_schedule.name",
+    "lr_schedule.warmup",
+    "lr_schedule.warmup_init",
+    "lr_schedule.arguments",
+    "prompt_feature",
+    "text_feature",
+    "completion_feature",
+    "chat_feature",
+    "hf_dataset",
 ];
 
 pub(super) fn findings(document: &Document) -> Vec<Finding> {
@@ -53,31 +87,88 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
         findings.push(Finding { rule, severity, place, found, reason, source, corrected });
     };
     if document.truth("train") != Some(true) && document.truth("test") != Some(true) {
-        find("trains-nothing", Severity::Error, "model", "neither `train` nor `test` is true".into(), "unless the command line says --train, it refuses to run", Some("train: true".into()));
+        find(
+            "trains-nothing",
+            Severity::Error,
+            "model",
+            "neither `train` nor `test` is true".into(),
+            "unless the command line says --train, it refuses to run",
+            Some("train: true".into()),
+        );
     }
     if document.has("lora_parameters") && !document.has("lora_parameters.scale") {
-        find("scale-missing", Severity::Error, "lora_parameters", "`lora_parameters` has no `scale`".into(), "it wants the scale itself, which is alpha / rank elsewhere, and refuses an alpha", Some("scale: 2.0".into()));
+        find(
+            "scale-missing",
+            Severity::Error,
+            "lora_parameters",
+            "`lora_parameters` has no `scale`".into(),
+            "it wants the scale itself, which is alpha / rank elsewhere, and refuses an alpha",
+            Some("scale: 2.0".into()),
+        );
     }
     for key in ["rank", "dropout"] {
         if document.has("lora_parameters") && !document.has(&format!("lora_parameters.{key}")) {
-            find("scale-missing", Severity::Error, "lora_parameters", format!("`lora_parameters` has no `{key}`"), "the map replaces the defaults as a whole, and this key is then missing", Some(format!("{key}: {}", if key == "rank" { "8" } else { "0.0" })));
+            find(
+                "scale-missing",
+                Severity::Error,
+                "lora_parameters",
+                format!("`lora_parameters` has no `{key}`"),
+                "the map replaces the defaults as a whole, and this key is then missing",
+                Some(format!("{key}: {}", if key == "rank" { "8" } else { "0.0" })),
+            );
         }
     }
     if let Some(scale) = document.number("lora_parameters.scale").filter(|scale| *scale > 8.0) {
-        find("scale-against-alpha", Severity::Warning, "lora_parameters.scale", format!("`scale` is {scale}"), "it multiplies the adapter as alpha / rank does elsewhere: most tools take 1 or 2", Some("scale: 2.0".into()));
+        find(
+            "scale-against-alpha",
+            Severity::Warning,
+            "lora_parameters.scale",
+            format!("`scale` is {scale}"),
+            "it multiplies the adapter as alpha / rank does elsewhere: most tools take 1 or 2",
+            Some("scale: 2.0".into()),
+        );
     }
     if !document.has("lora_parameters") && document.text("fine_tune_type").is_none_or(|kind| kind != "full") {
-        find("scale-against-alpha", Severity::Note, "model", "`lora_parameters` is left out: a scale of 20".into(), "it multiplies the adapter as alpha / rank does elsewhere: most tools take 1 or 2", None);
+        find(
+            "scale-against-alpha",
+            Severity::Note,
+            "model",
+            "`lora_parameters` is left out: a scale of 20".into(),
+            "it multiplies the adapter as alpha / rank does elsewhere: most tools take 1 or 2",
+            None,
+        );
     }
     if document.text("fine_tune_type") == Some("full") && document.has("lora_parameters") {
-        find("adapter-keys-unused", Severity::Warning, "lora_parameters", "`lora_parameters` with `fine_tune_type: full`".into(), "they are not read", None);
+        find(
+            "adapter-keys-unused",
+            Severity::Warning,
+            "lora_parameters",
+            "`lora_parameters` with `fine_tune_type: full`".into(),
+            "they are not read",
+            None,
+        );
     }
     if let Some(layers) = document.number("num_layers").filter(|layers| *layers > 0.0) {
-        find("last-layers-only", Severity::Note, "num_layers", format!("only the last {layers} layers are trained"), "adapters on all layers learn more (LoRA Without Regret, 2025)", Some("num_layers: -1".into()));
+        find(
+            "last-layers-only",
+            Severity::Note,
+            "num_layers",
+            format!("only the last {layers} layers are trained"),
+            "adapters on all layers learn more (LoRA Without Regret, 2025)",
+            Some("num_layers: -1".into()),
+        );
     }
-    let (iters, times) = (document.number("iters").unwrap_or(1000.0), document.number("grad_accumulation_steps").unwrap_or(1.0));
+    let (iters, times) =
+        (document.number("iters").unwrap_or(1000.0), document.number("grad_accumulation_steps").unwrap_or(1.0));
     if times > 1.0 {
-        find("iterations-are-not-steps", Severity::Note, "grad_accumulation_steps", format!("{iters} iterations are {} steps of the optimiser", (iters / times).floor()), "iterations count batches, not steps: the schedule ends later than it seems, and a last incomplete one is lost", None);
+        find(
+            "iterations-are-not-steps",
+            Severity::Note,
+            "grad_accumulation_steps",
+            format!("{iters} iterations are {} steps of the optimiser", (iters / times).floor()),
+            "iterations count batches, not steps: the schedule ends later than it seems, and a last incomplete one is lost",
+            None,
+        );
     }
     findings
 }
@@ -197,7 +288,12 @@ fn schedule(of: &mut Importer<'_>) -> Result<(), Problem> {
     let (word, least) = match name.as_str() {
         "cosine_decay" => ("cosine", arguments.get(2).copied()),
         "linear_schedule" => ("linear", arguments.get(1).copied()),
-        other => return Err(refusal(&format!("the schedule `{other}` has no counterpart"), "cosine_decay and linear_schedule have")),
+        other => {
+            return Err(refusal(
+                &format!("the schedule `{other}` has no counterpart"),
+                "cosine_decay and linear_schedule have",
+            ));
+        }
     };
     of.put("stages.0.lr_scheduler_type", word, "lr_schedule.name");
     if let Some(least) = least.filter(|least| *least > 0.0) {
@@ -205,6 +301,10 @@ fn schedule(of: &mut Importer<'_>) -> Result<(), Problem> {
     }
     let warmup = of.number("lr_schedule.warmup").unwrap_or(0.0);
     of.put("stages.0.warmup_steps", json!(warmup as u64), "lr_schedule.warmup");
-    of.remark("lr_schedule.arguments", &format!("{arguments:?}"), "its own count of steps; here the schedule ends with the run");
+    of.remark(
+        "lr_schedule.arguments",
+        &format!("{arguments:?}"),
+        "its own count of steps; here the schedule ends with the run",
+    );
     Ok(())
 }

@@ -86,7 +86,8 @@ impl Tool {
     pub(crate) fn of(root: &Node) -> Option<Self> {
         let Content::Map(entries) = &root.content else { return None };
         let has = |key: &str| entries.iter().any(|entry| entry.key == key);
-        let map = |key: &str| entries.iter().any(|entry| entry.key == key && matches!(entry.value.content, Content::Map(_)));
+        let map =
+            |key: &str| entries.iter().any(|entry| entry.key == key && matches!(entry.value.content, Content::Map(_)));
         let any = |keys: &[&str]| keys.iter().any(|key| has(key));
         Some(if has("stages") && any(&["base", "name"]) {
             Self::Temper
@@ -194,10 +195,10 @@ pub fn export(
         Tool::Axolotl => axolotl::export(recipe),
         Tool::LlamaFactory => llamafactory::export(recipe),
         Tool::Trl => trl::export(recipe),
-        Tool::Unsloth | Tool::MlxLm | Tool::Temper => {
-            Err(carry::refusal(&format!("recipes are not written for {}", to.name()), "--to nova, axolotl, llamafactory or trl"))
-        }
+        Tool::Unsloth | Tool::MlxLm | Tool::Temper => Err(carry::refusal(
+            &format!("recipes are not written for {}", to.name()),
+            "--to nova, axolotl, llamafactory or trl",
+        )),
     };
     carried.map_err(|problem| crate::problem::RecipeErrors { file: file.to_path_buf(), problems: vec![problem] })
 }
-

@@ -44,17 +44,26 @@ pub(crate) fn findings(view: &View, known: &Known, line: impl Fn(&str, &str) -> 
 }
 
 const HF: Cited = Cited { what: "transformers, Trainer", when: "5.24.0" };
-const NOVA_LINT: Cited = Cited { what: "read off the recipes of aws/sagemaker-hyperpod-recipes @ 2631995", when: "2026-06-23" };
+const NOVA_LINT: Cited =
+    Cited { what: "read off the recipes of aws/sagemaker-hyperpod-recipes @ 2631995", when: "2026-06-23" };
 const ARTICLE: Cited = Cited { what: "AWS ML blog, hyperparameters of Nova Forge", when: "June 2026" };
 const NO_REGRET: Cited = Cited { what: "LoRA Without Regret, Thinking Machines", when: "2025" };
 const RSLORA: Cited = Cited { what: "rsLoRA, Kalajdzievski, arXiv 2312.03732", when: "2023" };
 const PAD: Cited = Cited { what: "huggingface/trl#6357, trl#3091", when: "2026" };
 const PACK: Cited = Cited { what: "huggingface/trl#3067, trl#1230, trl#3526", when: "2025" };
 const MASK: Cited = Cited { what: "NVIDIA-NeMo/Megatron-Bridge#3359", when: "2026" };
-const MERGE: Cited = Cited { what: "LLaMA-Factory, export_model: \"Cannot merge adapters to a quantized model\"", when: "0.9.5" };
-const GRPO: Cited = Cited { what: "Shao et al., DeepSeekMath, arXiv 2402.03300: the advantage is the difference within a group", when: "2024" };
-const FORGET: Cited = Cited { what: "AWS ML blog on data mixing, VOC task: MMLU 0.75 -> 0.47 on customer data alone", when: "March 2026" };
-const PEFT: Cited = Cited { what: "PEFT's habit, alpha = rank to 2 rank; Axolotl's and LLaMA-Factory's examples", when: "2026" };
+const MERGE: Cited =
+    Cited { what: "LLaMA-Factory, export_model: \"Cannot merge adapters to a quantized model\"", when: "0.9.5" };
+const GRPO: Cited = Cited {
+    what: "Shao et al., DeepSeekMath, arXiv 2402.03300: the advantage is the difference within a group",
+    when: "2024",
+};
+const FORGET: Cited = Cited {
+    what: "AWS ML blog on data mixing, VOC task: MMLU 0.75 -> 0.47 on customer data alone",
+    when: "March 2026",
+};
+const PEFT: Cited =
+    Cited { what: "PEFT's habit, alpha = rank to 2 rank; Axolotl's and LLaMA-Factory's examples", when: "2026" };
 const EPOCHS: Cited = Cited { what: "AWS user guide, Nova 2 SFT: 1 epoch full, 2 LoRA; DPO 2 to 3", when: "2026" };
 
 /// The rules.
@@ -68,7 +77,8 @@ pub const RULES: &[Rule] = &[
             let (every, total) = (view.eval_every.as_ref()?, view.total(known)?);
             let asked = view.eval_on.as_ref().is_none_or(|on| on.value);
             (asked && every.value > total).then(|| {
-                let found = format!("`{}` is {}, and the run has {} steps", every.key, number(every.value), number(total));
+                let found =
+                    format!("`{}` is {}, and the run has {} steps", every.key, number(every.value), number(total));
                 hit(view, every, found, Some(number((total / 5.0).ceil().max(1.0))))
             })
         },
@@ -93,7 +103,10 @@ pub const RULES: &[Rule] = &[
             let (every, on) = (view.eval_every.as_ref()?, view.eval_on.as_ref()?);
             (every.place.is_some() && !on.value).then(|| {
                 let corrected = Some((on.key.clone(), "steps".to_owned()));
-                Hit { corrected, ..hit(view, every, format!("`{}` is given, and `{}` is off", every.key, on.key), None) }
+                Hit {
+                    corrected,
+                    ..hit(view, every, format!("`{}` is given, and `{}` is off", every.key, on.key), None)
+                }
             })
         },
     },
@@ -105,7 +118,8 @@ pub const RULES: &[Rule] = &[
         find: |view, known| {
             let (every, total) = (view.save_every.as_ref()?, view.total(known)?);
             (every.value > total).then(|| {
-                let found = format!("`{}` is {}, and the run has {} steps", every.key, number(every.value), number(total));
+                let found =
+                    format!("`{}` is {}, and the run has {} steps", every.key, number(every.value), number(total));
                 hit(view, every, found, Some(number(total.max(1.0))))
             })
         },
@@ -118,7 +132,8 @@ pub const RULES: &[Rule] = &[
         find: |view, known| {
             let (warmup, total) = (view.warmup_steps.as_ref()?, view.total(known)?);
             (warmup.value >= 1.0 && warmup.value >= total).then(|| {
-                let found = format!("`{}` is {}, and the run has {} steps", warmup.key, number(warmup.value), number(total));
+                let found =
+                    format!("`{}` is {}, and the run has {} steps", warmup.key, number(warmup.value), number(total));
                 hit(view, warmup, found, Some(number((total / 10.0).floor())))
             })
         },
@@ -131,7 +146,8 @@ pub const RULES: &[Rule] = &[
         find: |view, _| {
             let (least, rate) = (view.least_rate.as_ref()?, view.rate.as_ref()?);
             (least.value >= rate.value && least.value > 0.0).then(|| {
-                let found = format!("`{}` is {}, `{}` is {}", least.key, number(least.value), rate.key, number(rate.value));
+                let found =
+                    format!("`{}` is {}, `{}` is {}", least.key, number(least.value), rate.key, number(rate.value));
                 hit(view, least, found, Some(number(rate.value / 10.0)))
             })
         },
@@ -173,7 +189,8 @@ pub const RULES: &[Rule] = &[
             let at = view.steps.as_ref().or(view.epochs.as_ref())?;
             (view.technique == Some(Technique::Cpt)).then(|| {
                 let one = at.value / passes;
-                let found = format!("`{}` is {}, which is {} passes over the rows", at.key, number(at.value), rounded(passes));
+                let found =
+                    format!("`{}` is {}, which is {} passes over the rows", at.key, number(at.value), rounded(passes));
                 hit(view, at, found, Some(number(if at.key.contains("step") { one.floor().max(1.0) } else { one })))
             })
         },
@@ -187,7 +204,8 @@ pub const RULES: &[Rule] = &[
             let passes = view.passes(known).filter(|passes| *passes > 5.0)?;
             let at = view.steps.as_ref().or(view.epochs.as_ref())?;
             matches!(view.technique, Some(Technique::Sft | Technique::Dpo)).then(|| {
-                let found = format!("`{}` is {}, which is {} passes over the rows", at.key, number(at.value), rounded(passes));
+                let found =
+                    format!("`{}` is {}, which is {} passes over the rows", at.key, number(at.value), rounded(passes));
                 let two = at.value / passes * 2.0;
                 hit(view, at, found, Some(number(if at.key.contains("step") { two.ceil() } else { two })))
             })
@@ -197,11 +215,19 @@ pub const RULES: &[Rule] = &[
         id: "rows-never-seen",
         severity: Severity::Note,
         reason: "the run ends before it has seen half of its rows",
-        source: Cited { what: "AWS blog, Nova Forge SDK part 2: rows / global_batch_size steps are one epoch", when: "April 2026" },
+        source: Cited {
+            what: "AWS blog, Nova Forge SDK part 2: rows / global_batch_size steps are one epoch",
+            when: "April 2026",
+        },
         find: |view, known| {
             let (steps, passes) = (view.steps.as_ref()?, view.passes(known)?);
             (passes < 0.5 && view.technique != Some(Technique::Evaluation)).then(|| {
-                let found = format!("`{}` is {}, which is {} of a pass over the rows", steps.key, number(steps.value), rounded(passes));
+                let found = format!(
+                    "`{}` is {}, which is {} of a pass over the rows",
+                    steps.key,
+                    number(steps.value),
+                    rounded(passes)
+                );
                 hit(view, steps, found, Some(number((steps.value / passes).ceil())))
             })
         },
@@ -210,10 +236,15 @@ pub const RULES: &[Rule] = &[
         id: "batch-larger-than-data",
         severity: Severity::Error,
         reason: "there are fewer rows than one step takes",
-        source: Cited { what: "Nova Forge SDK: SFT rows >= global_batch_size; mlx-lm refuses it too", when: "1.4.x, May 2026" },
+        source: Cited {
+            what: "Nova Forge SDK: SFT rows >= global_batch_size; mlx-lm refuses it too",
+            when: "1.4.x, May 2026",
+        },
         find: |view, known| {
             let (batch, rows) = (view.batch.as_ref()?, known.rows?);
-            (batch.value > rows as f64).then(|| hit(view, batch, format!("`{}` is {}, and there are {rows} rows", batch.key, number(batch.value)), None))
+            (batch.value > rows as f64).then(|| {
+                hit(view, batch, format!("`{}` is {}, and there are {rows} rows", batch.key, number(batch.value)), None)
+            })
         },
     },
     Rule {
@@ -253,7 +284,13 @@ pub const RULES: &[Rule] = &[
             let prompt = view.prompt.as_ref().map_or(0.0, |prompt| prompt.value);
             (prompt + answer.value > longest.value || answer.value >= longest.value).then(|| {
                 let asked = if prompt > 0.0 { format!("{} of prompt and ", number(prompt)) } else { String::new() };
-                let found = format!("{asked}`{}` {} tokens, `{}` is {}", answer.key, number(answer.value), longest.key, number(longest.value));
+                let found = format!(
+                    "{asked}`{}` {} tokens, `{}` is {}",
+                    answer.key,
+                    number(answer.value),
+                    longest.key,
+                    number(longest.value)
+                );
                 let room = longest.value - prompt;
                 hit(view, answer, found, (room > 1.0).then(|| number((room / 2.0).floor())))
             })
@@ -272,7 +309,9 @@ pub const RULES: &[Rule] = &[
                 "packing" => Some("false".to_owned()),
                 _ => None,
             };
-            severe.then(|| hit(view, packs, format!("`{}` is on, and nothing keeps the rows apart", packs.key), corrected))
+            severe.then(|| {
+                hit(view, packs, format!("`{}` is on, and nothing keeps the rows apart", packs.key), corrected)
+            })
         },
     },
     Rule {
@@ -286,7 +325,8 @@ pub const RULES: &[Rule] = &[
             let said = if trains.place.is_some() { "says so" } else { "is left out, which means so" };
             let key = trains.key.as_str();
             // Keys that switch the loss on the prompt on, and those that switch it off.
-            let value = if key.starts_with("train_on_inputs") || key.starts_with("train_on_prompt") { "false" } else { "true" };
+            let value =
+                if key.starts_with("train_on_inputs") || key.starts_with("train_on_prompt") { "false" } else { "true" };
             supervised.then(|| {
                 let found = format!("prompts carry loss: `{key}` {said}");
                 hit(view, trains, found, Some(value.to_owned()))
@@ -303,7 +343,13 @@ pub const RULES: &[Rule] = &[
             let on = view.rslora.as_ref().is_some_and(|on| on.value);
             let scale = alpha.value / rank.value.sqrt();
             (on && scale > 8.0).then(|| {
-                let found = format!("`{}` is {} at rank {}: a scale of {}", alpha.key, number(alpha.value), number(rank.value), rounded(scale));
+                let found = format!(
+                    "`{}` is {} at rank {}: a scale of {}",
+                    alpha.key,
+                    number(alpha.value),
+                    number(rank.value),
+                    rounded(scale)
+                );
                 hit(view, alpha, found, Some(number((2.0 * rank.value.sqrt()).round())))
             })
         },
@@ -320,7 +366,13 @@ pub const RULES: &[Rule] = &[
             let given = rank.place.is_some() || alpha.place.is_some();
             (given && !on && !(0.25..=8.0).contains(&scale)).then(|| {
                 let at = if alpha.place.is_some() { alpha } else { rank };
-                let found = format!("`{}` is {} at rank {}: a scale of {}", alpha.key, number(alpha.value), number(rank.value), rounded(scale));
+                let found = format!(
+                    "`{}` is {} at rank {}: a scale of {}",
+                    alpha.key,
+                    number(alpha.value),
+                    number(rank.value),
+                    rounded(scale)
+                );
                 let corrected = Some((alpha.key.clone(), number(2.0 * rank.value)));
                 Hit { corrected, ..hit(view, at, found, None) }
             })
@@ -346,7 +398,8 @@ pub const RULES: &[Rule] = &[
         source: PAD,
         find: |view, _| {
             let (pad, eos) = (view.pad.as_ref()?, view.eos.as_ref()?);
-            (pad.value == eos.value).then(|| hit(view, pad, format!("`{}` and `{}` are both `{}`", pad.key, eos.key, pad.value), None))
+            (pad.value == eos.value)
+                .then(|| hit(view, pad, format!("`{}` and `{}` are both `{}`", pad.key, eos.key, pad.value), None))
         },
     },
     Rule {
@@ -369,11 +422,7 @@ pub const RULES: &[Rule] = &[
 fn hit<T>(view: &View, at: &Said<T>, found: String, corrected: Option<String>) -> Hit {
     // A default stands nowhere: the line that names the model is the nearest to it.
     let place = at.place.clone().or_else(|| view.model.as_ref().and_then(|model| model.place.clone()));
-    Hit {
-        place: place.unwrap_or(Place::Whole),
-        found,
-        corrected: corrected.map(|value| (at.key.clone(), value)),
-    }
+    Hit { place: place.unwrap_or(Place::Whole), found, corrected: corrected.map(|value| (at.key.clone(), value)) }
 }
 
 /// Two significant places are enough for people.

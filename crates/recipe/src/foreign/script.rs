@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::tree::{Content, Node, Scalar};
 use crate::problem::Place;
+use crate::tree::{Content, Node, Scalar};
 
 /// A YAML text in the making.
 #[derive(Debug, Default)]

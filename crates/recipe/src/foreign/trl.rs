@@ -51,8 +51,18 @@ const PAIRS: &[Pair] = &[
 ];
 
 const OPEN: &[&str] = &[
-    "env", "model_init_kwargs", "dataset_kwargs", "lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "fsdp_config",
-    "deepspeed", "accelerator_config", "liger_kernel_config", "generation_kwargs", "chat_template_kwargs", "optim_args",
+    "env",
+    "model_init_kwargs",
+    "dataset_kwargs",
+    "lr_scheduler_kwargs",
+    "gradient_checkpointing_kwargs",
+    "fsdp_config",
+    "deepspeed",
+    "accelerator_config",
+    "liger_kernel_config",
+    "generation_kwargs",
+    "chat_template_kwargs",
+    "optim_args",
     "parallelism_config",
 ];
 
@@ -97,29 +107,74 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
         source: PARSER,
     };
     let mut findings = unknown(document, &known, &renamed, OPEN, what);
-    let mut find = |rule, severity, path: &str, found: String, reason: &str, source: Cited, corrected: Option<String>| {
-        let place = document.at(path).map_or(crate::problem::Place::Whole, |leaf| leaf.place.clone());
-        findings.push(Finding { rule, severity, place, found, reason: reason.to_owned(), source: source.to_string(), corrected });
-    };
+    let mut find =
+        |rule, severity, path: &str, found: String, reason: &str, source: Cited, corrected: Option<String>| {
+            let place = document.at(path).map_or(crate::problem::Place::Whole, |leaf| leaf.place.clone());
+            findings.push(Finding {
+                rule,
+                severity,
+                place,
+                found,
+                reason: reason.to_owned(),
+                source: source.to_string(),
+                corrected,
+            });
+        };
     if document.truth("load_best_model_at_end") == Some(true) {
         let save = document.text("save_strategy").unwrap_or("steps");
         let eval = document.text("eval_strategy").unwrap_or("no");
         if save != eval {
             let found = format!("`load_best_model_at_end` with `eval_strategy: {eval}` and `save_strategy: {save}`");
-            find("best-model-steps", Severity::Error, "load_best_model_at_end", found, "the two strategies must be the same, or it is refused", TRAINER, Some(document.line("eval_strategy", save)));
+            find(
+                "best-model-steps",
+                Severity::Error,
+                "load_best_model_at_end",
+                found,
+                "the two strategies must be the same, or it is refused",
+                TRAINER,
+                Some(document.line("eval_strategy", save)),
+            );
         } else if let (Some(saves), Some(evals)) = (document.number("save_steps"), document.number("eval_steps"))
-            && evals >= 1.0 && saves % evals != 0.0
+            && evals >= 1.0
+            && saves % evals != 0.0
         {
             let found = format!("`save_steps` is {saves}, `eval_steps` is {evals}");
-            find("best-model-steps", Severity::Error, "save_steps", found, "with load_best_model_at_end checkpoints must fall on validations", TRAINER, Some(document.line("save_steps", &super::script::number(evals))));
+            find(
+                "best-model-steps",
+                Severity::Error,
+                "save_steps",
+                found,
+                "with load_best_model_at_end checkpoints must fall on validations",
+                TRAINER,
+                Some(document.line("save_steps", &super::script::number(evals))),
+            );
         }
     }
-    if document.truth("padding_free") == Some(true) && document.truth("packing") != Some(true) && document.has("max_length") {
-        find("padding-free-length", Severity::Error, "padding_free", "`padding_free` without `packing`, and a `max_length`".into(), "without packing the longest row is not enforced, and it refuses that", CONFIG, Some(document.line("packing", "true")));
+    if document.truth("padding_free") == Some(true)
+        && document.truth("packing") != Some(true)
+        && document.has("max_length")
+    {
+        find(
+            "padding-free-length",
+            Severity::Error,
+            "padding_free",
+            "`padding_free` without `packing`, and a `max_length`".into(),
+            "without packing the longest row is not enforced, and it refuses that",
+            CONFIG,
+            Some(document.line("packing", "true")),
+        );
     }
     if command == "sft" && document.has("chat_template_path") && document.truth("assistant_only_loss") == Some(true) {
         let reason = "the mask is made from generation markers in the template; one without them gives a mask of all or of nothing";
-        find("mask-from-template", Severity::Note, "assistant_only_loss", "`assistant_only_loss` with a template of one's own".into(), reason, Cited { what: "NVIDIA-NeMo/Megatron-Bridge#3359, Liquid4All/liquid-finetune#37", when: "2026" }, None);
+        find(
+            "mask-from-template",
+            Severity::Note,
+            "assistant_only_loss",
+            "`assistant_only_loss` with a template of one's own".into(),
+            reason,
+            Cited { what: "NVIDIA-NeMo/Megatron-Bridge#3359, Liquid4All/liquid-finetune#37", when: "2026" },
+            None,
+        );
     }
     if command == "grpo" {
         let group = document.number("num_generations").unwrap_or(8.0);
@@ -131,10 +186,26 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
             let found = format!("{generated} answers are generated at once on a device, in groups of {group}");
             let corrected = Some(document.line(NAMES.micro.0, &super::script::number(group)));
             let at = if document.has("num_generations") { "num_generations" } else { NAMES.micro.0 };
-            find("group-against-batch", Severity::Warning, at, found, "whole groups must fit, over all devices together", CONFIG, corrected);
+            find(
+                "group-against-batch",
+                Severity::Warning,
+                at,
+                found,
+                "whole groups must fit, over all devices together",
+                CONFIG,
+                corrected,
+            );
         }
         if !document.has("reward_funcs") && !document.has("reward_model_name_or_path") {
-            find("reward-missing", Severity::Error, "command", "no reward is named".into(), "reinforcement needs one", CONFIG, Some(document.line("reward_funcs", "my_module.my_reward")));
+            find(
+                "reward-missing",
+                Severity::Error,
+                "command",
+                "no reward is named".into(),
+                "reinforcement needs one",
+                CONFIG,
+                Some(document.line("reward_funcs", "my_module.my_reward")),
+            );
         }
     }
     findings
@@ -153,9 +224,9 @@ pub(super) fn view(document: &Document) -> View {
         Some(word) => word.map(|word| !matches!(word.as_str(), "no" | "false" | "False")),
         None => Said { value: false, key: "eval_strategy".to_owned(), place: None },
     };
-    let bits = [("load_in_4bit", 4.0), ("load_in_8bit", 8.0)].into_iter().find_map(|(key, bits)| {
-        document.switched(key, false).filter(|said| said.value).map(|said| said.map(|_| bits))
-    });
+    let bits = [("load_in_4bit", 4.0), ("load_in_8bit", 8.0)]
+        .into_iter()
+        .find_map(|(key, bits)| document.switched(key, false).filter(|said| said.value).map(|said| said.map(|_| bits)));
     let rate = if technique == Technique::Sft { 2e-5 } else { 1e-6 };
     let sft = technique == Technique::Sft;
     let packed = document.text("packing_strategy");
@@ -221,7 +292,12 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
     of.kind = match command {
         "sft" => StageKind::Sft,
         "dpo" => StageKind::Dpo,
-        other => return Err(refusal(&format!("`trl {other}` has no counterpart in this version's recipes"), "sft and dpo have")),
+        other => {
+            return Err(refusal(
+                &format!("`trl {other}` has no counterpart in this version's recipes"),
+                "sft and dpo have",
+            ));
+        }
     };
     let run = of.text("run_name");
     of.name(run.as_deref(), "run_name");
@@ -234,7 +310,11 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
         of.take("model_revision");
     }
     of.take("command");
-    of.put("stages.0.kind", of.kind.to_string(), if document.has("command") { "command" } else { "no command line is at hand" });
+    of.put(
+        "stages.0.kind",
+        of.kind.to_string(),
+        if document.has("command") { "command" } else { "no command line is at hand" },
+    );
     of.lora = of.truth("use_peft") == Some(true);
     of.put("stages.0.mode", if of.lora { "lora" } else { "full" }, "use_peft");
     rows(&mut of);
@@ -323,11 +403,18 @@ pub(super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
             }
         }
         if files != crate::rows::RowFiles::plain(files.path.clone()) {
-            to.remark("train", &files.extras().to_string(), "weights, names, formats and columns of a source are not written");
+            to.remark(
+                "train",
+                &files.extras().to_string(),
+                "weights, names, formats and columns of a source are not written",
+            );
         }
     }
     if to.validation().is_some() {
-        to.list("validation", "its command has no key for a file of validation rows: test_split_size splits, or write a script");
+        to.list(
+            "validation",
+            "its command has no key for a file of validation rows: test_split_size splits, or write a script",
+        );
         for field in ["eval_steps", "early_stopping_patience", "early_stopping_threshold"] {
             if to.take(field).is_some() {
                 to.list(field, "without validation rows there is nothing to validate");
@@ -342,7 +429,11 @@ pub(super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
         to.put("packing", true, "");
         to.put("packing_strategy", "bfd", "packed rows do not see each other");
         if stage.kind.value == StageKind::Sft {
-            to.put("assistant_only_loss", true, "for rows of messages; of prompt and completion the prompt is never trained");
+            to.put(
+                "assistant_only_loss",
+                true,
+                "for rows of messages; of prompt and completion the prompt is never trained",
+            );
         }
     }
     to.take(".precision");
@@ -364,4 +455,3 @@ pub(super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
     carried.text = format!("# trl {command} --config THIS_FILE\n{}", carried.text);
     Ok(carried)
 }
-

@@ -11,17 +11,48 @@ use super::finding::{Cited, Finding, Severity};
 use super::keys::{Unknown, unknown};
 use super::view::{Said, Technique, View};
 
-const CONFIG: Cited = Cited { what: "unsloth_cli.config, whose sections forbid what they do not know", when: "2026.10.9" };
+const CONFIG: Cited =
+    Cited { what: "unsloth_cli.config, whose sections forbid what they do not know", when: "2026.10.9" };
 
 const KEYS: &[&str] = &[
-    "model", "data.dataset", "data.local_dataset", "data.format_type", "training.training_type", "training.max_seq_length",
-    "training.load_in_4bit", "training.output_dir", "training.num_epochs", "training.learning_rate", "training.batch_size",
-    "training.gradient_accumulation_steps", "training.warmup_steps", "training.max_steps", "training.save_steps",
-    "training.weight_decay", "training.random_seed", "training.packing", "training.train_on_completions",
-    "training.gradient_checkpointing", "lora.lora_r", "lora.lora_alpha", "lora.lora_dropout", "lora.target_modules",
-    "lora.vision_all_linear", "lora.use_rslora", "lora.use_loftq", "lora.use_dora", "lora.finetune_vision_layers",
-    "lora.finetune_language_layers", "lora.finetune_attention_modules", "lora.finetune_mlp_modules", "logging.enable_wandb",
-    "logging.wandb_project", "logging.wandb_token", "logging.enable_tensorboard", "logging.tensorboard_dir", "logging.hf_token",
+    "model",
+    "data.dataset",
+    "data.local_dataset",
+    "data.format_type",
+    "training.training_type",
+    "training.max_seq_length",
+    "training.load_in_4bit",
+    "training.output_dir",
+    "training.num_epochs",
+    "training.learning_rate",
+    "training.batch_size",
+    "training.gradient_accumulation_steps",
+    "training.warmup_steps",
+    "training.max_steps",
+    "training.save_steps",
+    "training.weight_decay",
+    "training.random_seed",
+    "training.packing",
+    "training.train_on_completions",
+    "training.gradient_checkpointing",
+    "lora.lora_r",
+    "lora.lora_alpha",
+    "lora.lora_dropout",
+    "lora.target_modules",
+    "lora.vision_all_linear",
+    "lora.use_rslora",
+    "lora.use_loftq",
+    "lora.use_dora",
+    "lora.finetune_vision_layers",
+    "lora.finetune_language_layers",
+    "lora.finetune_attention_modules",
+    "lora.finetune_mlp_modules",
+    "logging.enable_wandb",
+    "logging.wandb_project",
+    "logging.wandb_token",
+    "logging.enable_tensorboard",
+    "logging.tensorboard_dir",
+    "logging.hf_token",
 ];
 
 pub(super) fn findings(document: &Document) -> Vec<Finding> {
@@ -33,7 +64,11 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
         ("r", "lora.lora_r"),
         ("max_length", "training.max_seq_length"),
     ];
-    let what = Unknown { severity: Severity::Error, reason: "a key that its section does not know is refused", source: CONFIG };
+    let what = Unknown {
+        severity: Severity::Error,
+        reason: "a key that its section does not know is refused",
+        source: CONFIG,
+    };
     let mut findings = unknown(document, KEYS, &renamed, &[], what);
     if document.has("logging.wandb_token") || document.has("logging.hf_token") {
         let key = if document.has("logging.hf_token") { "logging.hf_token" } else { "logging.wandb_token" };
@@ -71,7 +106,10 @@ pub(super) fn view(document: &Document) -> View {
         batch: rows.zip(times).map(|(rows, times)| Said { value: rows.value * times.value, ..rows }),
         warmup_steps: document.said_or("training.warmup_steps", 5.0),
         save_every: document.said("training.save_steps").filter(|every| every.value >= 1.0),
-        trains_prompt: document.switched("training.train_on_completions", false).map(|said| said.map(|on| !on)).filter(|said| said.value),
+        trains_prompt: document
+            .switched("training.train_on_completions", false)
+            .map(|said| said.map(|on| !on))
+            .filter(|said| said.value),
         bits: document.switched("training.load_in_4bit", true).filter(|said| said.value).map(|said| said.map(|_| 4.0)),
         model: document.word("model"),
         adapters: Some(adapters),
@@ -123,7 +161,8 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
             of.put(&format!("stages.0.train.{index}.path"), path, "data");
         }
     }
-    let rows = of.number("training.batch_size").unwrap_or(2.0) * of.number("training.gradient_accumulation_steps").unwrap_or(4.0);
+    let rows = of.number("training.batch_size").unwrap_or(2.0)
+        * of.number("training.gradient_accumulation_steps").unwrap_or(4.0);
     of.put("stages.0.global_batch_size", json!(rows as u64), "batch_size x gradient_accumulation_steps");
     match of.number("training.max_steps").filter(|steps| *steps > 0.0) {
         Some(steps) => {

@@ -97,8 +97,12 @@ fn every_finding_says_why_and_who_says_so() {
 
 #[test]
 fn every_shared_rule_fires_somewhere() {
-    let fired: BTreeSet<String> =
-        folder("bad").iter().chain(&folder("good")).flat_map(|file| findings(file).0).map(|f| f.rule.to_owned()).collect();
+    let fired: BTreeSet<String> = folder("bad")
+        .iter()
+        .chain(&folder("good"))
+        .flat_map(|file| findings(file).0)
+        .map(|f| f.rule.to_owned())
+        .collect();
     let silent: Vec<&str> = RULES.iter().map(|rule| rule.id).filter(|id| !fired.contains(*id)).collect();
     assert!(silent.is_empty(), "no recipe of the corpus breaks {silent:?}");
 }

@@ -158,7 +158,8 @@ fn axolotl_llamafactory_and_trl_give_back_what_they_got() {
 
 #[test]
 fn validation_goes_there_and_back_where_the_tool_has_it() {
-    let text = varied(&[("train: train.jsonl", "train: train.jsonl\n    validation: validation.jsonl\n    eval_steps: 20")]);
+    let text =
+        varied(&[("train: train.jsonl", "train: train.jsonl\n    validation: validation.jsonl\n    eval_steps: 20")]);
     for tool in [Tool::Axolotl, Tool::LlamaFactory] {
         let folder = folder();
         let recipe = load(folder.path(), "recipe.yaml", &text);
@@ -199,10 +200,19 @@ fn nova_gives_back_what_it_can_take() {
         train: vec![folder.path().join("train.jsonl")],
         ..Given::default()
     };
-    let adam = &["stages.0.adam_beta1", "stages.0.adam_beta2", "stages.0.keep_checkpoints", "stages.0.save_steps", "stages.0.weight_average"];
+    let adam = &[
+        "stages.0.adam_beta1",
+        "stages.0.adam_beta2",
+        "stages.0.keep_checkpoints",
+        "stages.0.save_steps",
+        "stages.0.weight_average",
+    ];
     for text in [
         RECIPE.to_owned(),
-        varied(&[("    lora_rank: 32\n    lora_alpha: 64\n    lora_dropout: 0.05\n", "    mode: full\n    weight_average: 0.8\n")]),
+        varied(&[(
+            "    lora_rank: 32\n    lora_alpha: 64\n    lora_dropout: 0.05\n",
+            "    mode: full\n    weight_average: 0.8\n",
+        )]),
     ] {
         let recipe = load(folder.path(), "recipe.yaml", &text);
         let (back, there) = back(folder.path(), &recipe, Tool::Nova, Some(3200), &given);
@@ -263,7 +273,10 @@ fn what_is_exported_passes_the_tools_own_check() {
 #[test]
 fn nothing_is_dropped_without_being_listed() {
     let folder = folder();
-    let text = varied(&[("    weight_decay: 0.01\n", "    weight_decay: 0.01\n    domain_loss_weight: 3\n    mask_history: true\n")]);
+    let text = varied(&[(
+        "    weight_decay: 0.01\n",
+        "    weight_decay: 0.01\n    domain_loss_weight: 3\n    mask_history: true\n",
+    )]);
     let recipe = load(folder.path(), "recipe.yaml", &text);
     for tool in [Tool::Axolotl, Tool::Nova, Tool::Trl] {
         let there = export(&recipe, Path::new("recipe.yaml"), tool, Some(3200), None).unwrap();
@@ -317,12 +330,27 @@ fn every_good_recipe_of_the_corpus_is_imported_or_refused_with_a_reason() {
 #[test]
 fn a_hypothesis_is_marked_and_bounded() {
     let folder = folder();
-    let recipe = load(folder.path(), "recipe.yaml", &varied(&[("1.5e-4", "4e-3"), ("max_length: 8192\n    global_batch_size: 32", "max_length: 8192\n    global_batch_size: 16")]));
+    let recipe = load(
+        folder.path(),
+        "recipe.yaml",
+        &varied(&[
+            ("1.5e-4", "4e-3"),
+            ("max_length: 8192\n    global_batch_size: 32", "max_length: 8192\n    global_batch_size: 16"),
+        ]),
+    );
     let hypothesis = Hypothesis::of(&recipe, "the study x").unwrap();
     assert_eq!(hypothesis.rate_times(), Some(20.0));
     let there = export(&recipe, Path::new("recipe.yaml"), Tool::Nova, Some(3200), Some(&hypothesis)).unwrap();
     // Twice Nova's default, not twenty times; Nova's batch; as many rows seen.
-    for said in ["lr: 2.0e-5  # hypothesis", "global_batch_size: 32  # Nova's default", "max_steps: 60", "warmup_steps: 6", "HYPOTHESIS, not a result", "arXiv 2606.29158", "0.5, 1 and 2 times"] {
+    for said in [
+        "lr: 2.0e-5  # hypothesis",
+        "global_batch_size: 32  # Nova's default",
+        "max_steps: 60",
+        "warmup_steps: 6",
+        "HYPOTHESIS, not a result",
+        "arXiv 2606.29158",
+        "0.5, 1 and 2 times",
+    ] {
         assert!(there.text.contains(said), "{said}\n{}", there.text);
     }
 }

@@ -30,14 +30,21 @@ fn a_reward_that_keeps_its_contract() {
 fn a_reward_that_does_not() {
     assert!(rules("def score(x):\n    return 1\n", Tool::Nova).contains(&"reward-handler"));
     assert_eq!(rules(&NOVA.replace("event, context", "event"), Tool::Nova), ["reward-handler"]);
-    assert_eq!(rules(&NOVA.replace("return results", "return {\"statusCode\": 200, \"body\": results}"), Tool::Nova), ["reward-return"]);
+    assert_eq!(
+        rules(&NOVA.replace("return results", "return {\"statusCode\": 200, \"body\": results}"), Tool::Nova),
+        ["reward-return"]
+    );
     assert_eq!(rules(&NOVA.replace("    return results\n", ""), Tool::Nova), ["reward-return"]);
     assert_eq!(rules(&NOVA.replace("aggregate_reward_score", "score"), Tool::Nova), ["reward-return"]);
     assert_eq!(rules(&NOVA.replace("reference_answer", "gold"), Tool::Nova), ["reward-reference"]);
-    let silent = NOVA.replace("    return results", "    try:\n        pass\n    except:\n        pass\n    return results");
+    let silent =
+        NOVA.replace("    return results", "    try:\n        pass\n    except:\n        pass\n    return results");
     assert_eq!(rules(&silent, Tool::Nova), ["reward-silent"]);
     assert_eq!(rules(&NOVA.replace("1.0 if right", "random.random() if right"), Tool::Nova), ["reward-random"]);
-    assert_eq!(rules(&NOVA.replace("    results = []", "    time.sleep(5)\n    results = []"), Tool::Nova), ["reward-slow"]);
+    assert_eq!(
+        rules(&NOVA.replace("    results = []", "    time.sleep(5)\n    results = []"), Tool::Nova),
+        ["reward-slow"]
+    );
     assert_eq!(rules("def reward(completions, **kwargs):\n    return 1.0\n", Tool::Trl), ["reward-return"]);
     assert_eq!(rules("def reward(completions):\n    return [1.0]\n", Tool::Trl), ["reward-handler"]);
     assert_eq!(rules("def reward(prompts, **kwargs):\n    return [1.0]\n", Tool::Axolotl), ["reward-handler"]);

@@ -74,10 +74,8 @@ const DPO: &[Pair] = &[
     Pair::new("val_check_interval", "eval_steps", None).when(When::Validation),
 ];
 
-const BEDROCK: &[Pair] = &[
-    Pair::new("batchSize", "global_batch_size", Some("1")),
-    Pair::new("learningRate", "learning_rate", Some("1e-5")),
-];
+const BEDROCK: &[Pair] =
+    &[Pair::new("batchSize", "global_batch_size", Some("1")), Pair::new("learningRate", "learning_rate", Some("1e-5"))];
 
 /// Where a key of a pair stands in a new recipe.
 fn place_of(theirs: &str, technique: Technique) -> String {
@@ -196,9 +194,11 @@ fn full_or_lora(of: &mut Importer<'_>, nature: Nature) -> bool {
 
 fn duration(of: &mut Importer<'_>, nature: Nature, kind: StageKind) {
     let document = of.document;
-    for (end, ours, whole) in
-        [("max_steps", "max_steps", true), ("max_epochs", "num_train_epochs", false), ("epochCount", "num_train_epochs", false)]
-    {
+    for (end, ours, whole) in [
+        ("max_steps", "max_steps", true),
+        ("max_epochs", "num_train_epochs", false),
+        ("epochCount", "num_train_epochs", false),
+    ] {
         let Some(leaf) = of.take_ending(end) else { continue };
         let Some(value) = document.number_of(leaf.node) else { continue };
         let from = of.from(&leaf);
@@ -223,7 +223,8 @@ fn warmup(of: &mut Importer<'_>) {
     let (value, from) = match leaf.and_then(|leaf| Some((document.number_of(leaf.node)?, of.from(&leaf)))) {
         Some(given) => given,
         None => {
-            let default = if nature(document).technique == Technique::Sft && nature(document).second { 15.0 } else { 10.0 };
+            let default =
+                if nature(document).technique == Technique::Sft && nature(document).second { 15.0 } else { 10.0 };
             (default, of.from_default("warmup_steps"))
         }
     };
@@ -312,8 +313,11 @@ pub(crate) fn export(recipe: &Recipe, rows: Option<u64>, hypothesis: Option<&Hyp
     to.take("mode");
     to.take("kind");
     let name = to.take(".name").unwrap_or_default();
-    let (model, checkpoint) =
-        if second { ("amazon.nova-2-lite-v1:0:256k", "nova-lite-2/prod") } else { ("amazon.nova-lite-v1:0:300k", "nova-lite/prod") };
+    let (model, checkpoint) = if second {
+        ("amazon.nova-2-lite-v1:0:256k", "nova-lite-2/prod")
+    } else {
+        ("amazon.nova-lite-v1:0:300k", "nova-lite/prod")
+    };
     to.put("run.name", name, "");
     to.put("run.model_type", model, "");
     to.put("run.model_name_or_path", checkpoint, "or your own checkpoint in S3");
@@ -368,7 +372,11 @@ pub(crate) fn export(recipe: &Recipe, rows: Option<u64>, hypothesis: Option<&Hyp
         }
         to.put("training_config.reasoning_enabled", false, "true where the rows have reasoning");
     }
-    let scheme = if technique == Technique::Sft { "training_config.peft.peft_scheme" } else { "training_config.model.peft.peft_scheme" };
+    let scheme = if technique == Technique::Sft {
+        "training_config.peft.peft_scheme"
+    } else {
+        "training_config.model.peft.peft_scheme"
+    };
     if technique != Technique::Cpt {
         to.script.put_text(scheme, if lora { "lora".to_owned() } else { "null".to_owned() }, "");
     }
@@ -403,15 +411,23 @@ fn allowed(theirs: &str, value: &Value, technique: Technique) -> (Value, Option<
         (json!(to), (!same).then(|| format!("written as {to}: Nova takes {of}")))
     };
     match (theirs, technique) {
-        ("max_length", Technique::Sft) => changed(at_least(whole.unwrap_or(0), &[8192, 16384, 32768, 65536]), "8192, 16384, 32768 or 65536"),
+        ("max_length", Technique::Sft) => {
+            changed(at_least(whole.unwrap_or(0), &[8192, 16384, 32768, 65536]), "8192, 16384, 32768 or 65536")
+        }
         ("max_length", Technique::Cpt) => changed(whole.unwrap_or(8192).min(8192), "at most 8192"),
         ("max_length", Technique::Dpo) => {
             changed(whole.unwrap_or(1024).div_ceil(1024).clamp(1, 32) * 1024, "multiples of 1024 up to 32768")
         }
-        ("global_batch_size", Technique::Sft) => changed(nearest(given.unwrap_or(32.0), &[32, 64, 128]), "32, 64 or 128"),
-        ("global_batch_size", Technique::Cpt) => changed(nearest(given.unwrap_or(256.0), &[32, 64, 128, 256]), "32, 64, 128 or 256"),
+        ("global_batch_size", Technique::Sft) => {
+            changed(nearest(given.unwrap_or(32.0), &[32, 64, 128]), "32, 64 or 128")
+        }
+        ("global_batch_size", Technique::Cpt) => {
+            changed(nearest(given.unwrap_or(256.0), &[32, 64, 128, 256]), "32, 64, 128 or 256")
+        }
         ("global_batch_size", Technique::Dpo) => changed(whole.unwrap_or(64).clamp(16, 256), "16 to 256"),
-        ("lora_tuning.alpha", _) => changed(nearest(given.unwrap_or(64.0), &[32, 64, 96, 128, 160, 192]), "32 to 192 in steps of 32"),
+        ("lora_tuning.alpha", _) => {
+            changed(nearest(given.unwrap_or(64.0), &[32, 64, 96, 128, 160, 192]), "32 to 192 in steps of 32")
+        }
         ("lora_tuning.lora_plus_lr_ratio" | "lora_tuning.loraplus_lr_ratio", _) => {
             let ratio = given.unwrap_or(64.0);
             let to = ratio.clamp(1.0, 70.0);
@@ -546,7 +562,9 @@ fn export_mix(to: &mut Exporter<'_>) {
         to.remark("mix.general", "", "the catalog's own shares are written: the sources here are no categories of it");
     }
     for index in 0..mix.general.len() {
-        for field in ["name", "path", "share", "loss_weight", "rows", "max_new_tokens", "temperature", "licence", "prompts"] {
+        for field in
+            ["name", "path", "share", "loss_weight", "rows", "max_new_tokens", "temperature", "licence", "prompts"]
+        {
             to.take(&format!("mix.general.{index}.{field}"));
         }
     }
@@ -562,7 +580,15 @@ fn carry_hypothesis(to: &mut Exporter<'_>, hypothesis: &Hypothesis, technique: T
     if let Some(times) = hypothesis.rate_times() {
         let factor = times.clamp(0.5, 2.0);
         let rounded: f64 = format!("{:.1e}", default * factor).parse().unwrap_or(default * factor);
-        to.script.put(key, &json!(rounded), &format!("hypothesis: {} of Nova's default, tuned {} of Temper's", number(rounded / default), number((times * 100.0).round() / 100.0)));
+        to.script.put(
+            key,
+            &json!(rounded),
+            &format!(
+                "hypothesis: {} of Nova's default, tuned {} of Temper's",
+                number(rounded / default),
+                number((times * 100.0).round() / 100.0)
+            ),
+        );
     } else {
         to.script.put(key, &json!(default), "Nova's default: the search left it");
     }
@@ -576,13 +602,20 @@ fn carry_hypothesis(to: &mut Exporter<'_>, hypothesis: &Hypothesis, technique: T
     if let Some(domain) = hypothesis.domain
         && to.script.has("data_mixing.sources.customer_data.percent")
     {
-        to.script.put("data_mixing.sources.customer_data.percent", &json!(domain), "hypothesis: tuned on a small model");
+        to.script.put(
+            "data_mixing.sources.customer_data.percent",
+            &json!(domain),
+            "hypothesis: tuned on a small model",
+        );
     }
 }
 
 /// What is said at the head of such a recipe.
 fn hypothesis_head(hypothesis: &Hypothesis) -> String {
-    let mut out = format!("#\n# HYPOTHESIS, not a result: values tuned on {} by {}. Carried by these rules:\n", hypothesis.model, hypothesis.from);
+    let mut out = format!(
+        "#\n# HYPOTHESIS, not a result: values tuned on {} by {}. Carried by these rules:\n",
+        hypothesis.model, hypothesis.from
+    );
     for rule in TRANSFER {
         out += &format!("#   {}: {} [{}]\n", rule.what, rule.rule, rule.source);
     }

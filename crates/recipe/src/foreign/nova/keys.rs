@@ -9,11 +9,15 @@ use super::super::view::Technique;
 use super::Platform;
 
 pub(super) const YAML: Cited = Cited { what: "aws/sagemaker-hyperpod-recipes @ 2631995", when: "2026-06-23" };
-pub(super) const TEMPLATE: Cited =
-    Cited { what: "nova_recipe_template_parameters.json, aws/sagemaker-hyperpod-recipes @ 2631995", when: "2026-06-23" };
-pub(super) const GUIDE: Cited = Cited { what: "Amazon Nova user guide on docs.aws.amazon.com", when: "read in November 2026" };
+pub(super) const TEMPLATE: Cited = Cited {
+    what: "nova_recipe_template_parameters.json, aws/sagemaker-hyperpod-recipes @ 2631995",
+    when: "2026-06-23",
+};
+pub(super) const GUIDE: Cited =
+    Cited { what: "Amazon Nova user guide on docs.aws.amazon.com", when: "read in November 2026" };
 pub(super) const SDK: Cited = Cited { what: "aws/nova-forge-sdk @ a4d5b3d", when: "2026-05-14" };
-pub(super) const SDK_BEDROCK: Cited = Cited { what: "Bedrock templates of aws/nova-forge-sdk @ a4d5b3d", when: "2026-05-14" };
+pub(super) const SDK_BEDROCK: Cited =
+    Cited { what: "Bedrock templates of aws/nova-forge-sdk @ a4d5b3d", when: "2026-05-14" };
 
 const fn key(path: &'static str, takes: Takes, default: Option<&'static str>, source: Cited) -> Key {
     Key { path, takes, default, source, but: None }
@@ -180,7 +184,10 @@ const RFT: &[Key] = &[
     key("trainer.clip_ratio_high", Number(0.0, 1.0), Some("0.2"), YAML),
     key("trainer.loss_scale", Number(0.0, 100.0), Some("1"), YAML),
     key("trainer.ent_coeff", Number(0.0, 1.0), Some("0.0"), YAML),
-    but(key("trainer.kl_loss_coef", Number(0.0, 1.0), Some("0.001"), YAML), "recipes of open-weight models keep it at 0 to 0.1"),
+    but(
+        key("trainer.kl_loss_coef", Number(0.0, 1.0), Some("0.001"), YAML),
+        "recipes of open-weight models keep it at 0 to 0.1",
+    ),
     but(
         key("optim_config.lr", Number(1e-8, 1e-3), Some("1e-6"), TEMPLATE),
         "SageMaker jobs and Bedrock begin at 1e-7; the defaults are 7e-7 (HyperPod), 1e-4 (SageMaker) and 1e-6 (the guide's sample), and the guide advises 1e-7",
@@ -189,7 +196,10 @@ const RFT: &[Key] = &[
     key("optim_config.adam_beta1", Number(0.0, 1.0), Some("0.9"), TEMPLATE),
     key("optim_config.adam_beta2", Number(0.0, 1.0), Some("0.95"), TEMPLATE),
     key("peft.peft_scheme", Words(&["lora", "null"]), Some("lora"), YAML),
-    but(key("lora_tuning.alpha", WholeOf(&[16, 32, 64, 96, 128, 160, 192]), Some("32"), TEMPLATE), "the template says 16, 32 or 64, the recipe's comment 32 to 192"),
+    but(
+        key("lora_tuning.alpha", WholeOf(&[16, 32, 64, 96, 128, 160, 192]), Some("32"), TEMPLATE),
+        "the template says 16, 32 or 64, the recipe's comment 32 to 192",
+    ),
     key("lora_tuning.loraplus_lr_ratio", Number(0.0, 100.0), None, YAML),
     key("lora_tuning.lora_plus_lr_ratio", Number(0.0, 100.0), None, YAML),
     key("task_type", Any, None, YAML),
@@ -275,10 +285,24 @@ const BEDROCK_RFT: &[Key] = &[
 
 /// What a job request of Bedrock says beside its hyperparameters.
 const BEDROCK: &[&str] = &[
-    "jobName", "customModelName", "roleArn", "baseModelIdentifier", "customizationType", "clientRequestToken",
-    "customModelKmsKeyId", "jobTags", "customModelTags", "trainingDataConfig.s3Uri", "validationDataConfig.validators.s3Uri",
-    "outputDataConfig.s3Uri", "vpcConfig.subnetIds", "vpcConfig.securityGroupIds", "jobTags.key", "jobTags.value",
-    "customModelTags.key", "customModelTags.value",
+    "jobName",
+    "customModelName",
+    "roleArn",
+    "baseModelIdentifier",
+    "customizationType",
+    "clientRequestToken",
+    "customModelKmsKeyId",
+    "jobTags",
+    "customModelTags",
+    "trainingDataConfig.s3Uri",
+    "validationDataConfig.validators.s3Uri",
+    "outputDataConfig.s3Uri",
+    "vpcConfig.subnetIds",
+    "vpcConfig.securityGroupIds",
+    "jobTags.key",
+    "jobTags.value",
+    "customModelTags.key",
+    "customModelTags.value",
     "customizationConfig.rftConfig.graderConfig.lambdaGrader.lambdaArn",
 ];
 

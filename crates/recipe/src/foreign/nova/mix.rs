@@ -12,7 +12,8 @@ use super::{Nature, Platform};
 
 /// How far a sum may be from 100, as the SDK has it.
 const TOLERANCE: f64 = 0.01;
-const FORGE: Cited = Cited { what: "AWS ML blog, hyperparameters of Nova Forge; guide, page on Forge SFT", when: "June 2026" };
+const FORGE: Cited =
+    Cited { what: "AWS ML blog, hyperparameters of Nova Forge; guide, page on Forge SFT", when: "June 2026" };
 const BLOG: Cited = Cited { what: "AWS blog, Nova Forge SDK part 2", when: "April 2026" };
 const CUSTOMER: &str = "data_mixing.sources.customer_data.percent";
 const FLAT_CUSTOMER: &str = "customer_data_percent";
@@ -75,17 +76,18 @@ pub(super) fn findings(document: &Document, nature: Nature) -> Vec<Finding> {
     if shares.is_empty() && customer.is_none() {
         return findings;
     }
-    let mut find = |rule, severity, leaf: &Leaf<'_>, found: String, reason: &str, source: Cited, corrected: Option<String>| {
-        findings.push(Finding {
-            rule,
-            severity,
-            place: leaf.place.clone(),
-            found,
-            reason: reason.to_owned(),
-            source: source.to_string(),
-            corrected,
-        });
-    };
+    let mut find =
+        |rule, severity, leaf: &Leaf<'_>, found: String, reason: &str, source: Cited, corrected: Option<String>| {
+            findings.push(Finding {
+                rule,
+                severity,
+                place: leaf.place.clone(),
+                found,
+                reason: reason.to_owned(),
+                source: source.to_string(),
+                corrected,
+            });
+        };
     if let Some(leaf) = document.ending("dataset_catalog")
         && let Some(name) = text(leaf.node)
     {
@@ -95,7 +97,15 @@ pub(super) fn findings(document: &Document, nature: Nature) -> Vec<Finding> {
                 let near = closest(name, known.clone());
                 let reason = format!("the catalogs are {}", known.collect::<Vec<_>>().join(", "));
                 let corrected = near.map(|near| document.line(&leaf.path, near));
-                find("mix-catalog", Severity::Error, &leaf, format!("there is no catalog `{name}`"), &reason, GUIDE, corrected);
+                find(
+                    "mix-catalog",
+                    Severity::Error,
+                    &leaf,
+                    format!("there is no catalog `{name}`"),
+                    &reason,
+                    GUIDE,
+                    corrected,
+                );
             }
             Some((_, catalog)) => {
                 let of_cpt = *catalog == Catalog::CptTextLite;
@@ -111,7 +121,9 @@ pub(super) fn findings(document: &Document, nature: Nature) -> Vec<Finding> {
             }
         }
     }
-    if let Some(leaf) = document.ending("data_mixing.sources.customer_data.percent").filter(|leaf| leaf.path != CUSTOMER) {
+    if let Some(leaf) =
+        document.ending("data_mixing.sources.customer_data.percent").filter(|leaf| leaf.path != CUSTOMER)
+    {
         let reason = "older pages place data_mixing under training_config, newer ones at the top of the recipe: the two disagree";
         find("mix-placement", Severity::Note, &leaf, format!("`{}` is not at the top", leaf.path), reason, GUIDE, None);
     }
@@ -125,7 +137,15 @@ pub(super) fn findings(document: &Document, nature: Nature) -> Vec<Finding> {
                     document.line(&key, &share.percent.map_or_else(String::new, number))
                 });
                 let found = format!("`{}` is no category of `{catalog}`", share.category);
-                find("mix-category", Severity::Error, &share.leaf, found, "an unknown category is refused", SDK, corrected);
+                find(
+                    "mix-category",
+                    Severity::Error,
+                    &share.leaf,
+                    found,
+                    "an unknown category is refused",
+                    SDK,
+                    corrected,
+                );
             }
         }
     }
@@ -145,14 +165,16 @@ pub(super) fn findings(document: &Document, nature: Nature) -> Vec<Finding> {
             find("mix-sum", Severity::Error, &last.leaf, found, reason, SDK, None);
         } else if !whole && (sum - 100.0).abs() > TOLERANCE {
             let found = format!("Nova's shares sum to {}", number((sum * 1e6).round() / 1e6));
-            let reason = "the shares are percent of Nova's part alone and sum to 100; the customer's percent is not one of them";
+            let reason =
+                "the shares are percent of Nova's part alone and sum to 100; the customer's percent is not one of them";
             let rest = last.percent.unwrap_or(0.0) + 100.0 - sum;
-            let corrected =
-                (rest >= 0.0).then(|| document.line(&last.leaf.path, &number((rest * 1e6).round() / 1e6)));
+            let corrected = (rest >= 0.0).then(|| document.line(&last.leaf.path, &number((rest * 1e6).round() / 1e6)));
             find("mix-sum", Severity::Error, &last.leaf, found, reason, GUIDE, corrected);
         }
     }
-    if shares.is_empty() && !whole && nature.platform == Platform::HyperPod
+    if shares.is_empty()
+        && !whole
+        && nature.platform == Platform::HyperPod
         && let Some(leaf) = document.ending("customer_data.percent")
     {
         let reason = "below 100 % the rest is Nova's, and its shares must be said";

@@ -143,7 +143,10 @@ fn unknown(document: &Document, keys: &[table::Key], nature: Nature) -> Vec<Find
     let known = |leaf: &Leaf<'_>| {
         let last = leaf.path.rsplit('.').next().unwrap_or(&leaf.path);
         keys.iter().any(|key| ends(&leaf.path, key.path) || flat && key.path.rsplit('.').next() == Some(last))
-            || leaf.path.split('.').any(|part| matches!(part, "nova_data" | "validation_data_s3_path_list" | "defaults"))
+            || leaf
+                .path
+                .split('.')
+                .any(|part| matches!(part, "nova_data" | "validation_data_s3_path_list" | "defaults"))
             || mix::is_key(last)
             || nature.platform == Platform::Bedrock && keys::of_request(&leaf.path)
             || flat && !leaf.path.starts_with("HyperParameters") && document.has("HyperParameters")
@@ -195,7 +198,8 @@ pub(super) fn view(document: &Document) -> View {
         key: scheme.as_ref().map_or_else(|| "peft_scheme".to_owned(), |leaf| leaf.path.clone()),
         place: scheme.map(|leaf| leaf.node.place.clone()),
     };
-    let validation = ["validation_data_s3_path", "validation_data_s3_path_list", "validationDataConfig.validators.0.s3Uri"];
+    let validation =
+        ["validation_data_s3_path", "validation_data_s3_path_list", "validationDataConfig.validators.0.s3Uri"];
     let validates = validation.iter().find_map(|end| document.ending(end)).map_or(
         Said { value: false, key: "validation_data_s3_path".to_owned(), place: None },
         |leaf| Said { value: true, place: Some(leaf.place.clone()), key: leaf.path },

@@ -36,11 +36,12 @@ const EARLY: &str = "pretraining-";
 
 pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut find = |rule, severity, leaf: &Leaf<'_>, found: String, reason: &str, source: Cited, corrected: Option<String>| {
-        let place = leaf.node.place.clone();
-        let (reason, source) = (reason.to_owned(), source.to_string());
-        findings.push(Finding { rule, severity, place, found, reason, source, corrected });
-    };
+    let mut find =
+        |rule, severity, leaf: &Leaf<'_>, found: String, reason: &str, source: Cited, corrected: Option<String>| {
+            let place = leaf.node.place.clone();
+            let (reason, source) = (reason.to_owned(), source.to_string());
+            findings.push(Finding { rule, severity, place, found, reason, source, corrected });
+        };
     let model = document.ending("model_name_or_path");
     let kind = document.ending("model_type");
     let word = |leaf: &Option<Leaf<'_>>| leaf.as_ref().and_then(|leaf| text(leaf.node)).map(str::to_owned);
@@ -59,7 +60,15 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
                 (Some(false), Some(size)) => Some(format!("nova-{size}/prod")),
                 _ => None,
             };
-            find("model-mismatch", Severity::Error, leaf, found, reason, GUIDE, right.map(|right| document.line(&leaf.path, &right)));
+            find(
+                "model-mismatch",
+                Severity::Error,
+                leaf,
+                found,
+                reason,
+                GUIDE,
+                right.map(|right| document.line(&leaf.path, &right)),
+            );
         }
         let early = path.contains(EARLY);
         let lora = document.ending("peft_scheme").is_some_and(|leaf| text(leaf.node) == Some("lora"));
@@ -67,7 +76,15 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
             let reason = "LoRA keeps the alignment of the post-trained checkpoint, which an earlier one has not";
             let better = path.split('/').next().map(|model| format!("{model}/prod"));
             let corrected = better.map(|better| document.line(&leaf.path, &better));
-            find("checkpoint-for-technique", Severity::Warning, leaf, format!("LoRA from `{path}`"), reason, ARTICLE, corrected);
+            find(
+                "checkpoint-for-technique",
+                Severity::Warning,
+                leaf,
+                format!("LoRA from `{path}`"),
+                reason,
+                ARTICLE,
+                corrected,
+            );
         }
         if early && nature.technique == Technique::Cpt {
             let reason = "an early checkpoint follows no instructions: supervised fine-tuning must come after. It pays off from 10 \
@@ -75,17 +92,27 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
             find("checkpoint-for-technique", Severity::Note, leaf, format!("CPT from `{path}`"), reason, ARTICLE, None);
         }
         if early && nature.technique == Technique::Rft {
-            let reason = "reinforcement sharpens what a model can do; one that follows no instructions has nothing to sharpen";
-            find("checkpoint-for-technique", Severity::Error, leaf, format!("RFT from `{path}`"), reason, ARTICLE, None);
+            let reason =
+                "reinforcement sharpens what a model can do; one that follows no instructions has nothing to sharpen";
+            find(
+                "checkpoint-for-technique",
+                Severity::Error,
+                leaf,
+                format!("RFT from `{path}`"),
+                reason,
+                ARTICLE,
+                None,
+            );
         }
     }
     if mix::is_mixed(document)
         && let Some(leaf) = ["optim_config.lr", "optim.lr"].iter().find_map(|end| document.ending(end))
         && let Some(rate) = document.number_of(leaf.node)
     {
-        let full = document.leaves().iter().any(|leaf| {
-            leaf.path.ends_with("peft_scheme") && (leaf.node.is_null() || text(leaf.node) == Some("null"))
-        });
+        let full = document
+            .leaves()
+            .iter()
+            .any(|leaf| leaf.path.ends_with("peft_scheme") && (leaf.node.is_null() || text(leaf.node) == Some("null")));
         let (defaults, said): (&[f64], &str) = match (nature.technique, full) {
             (Technique::Sft, true) => (&[5e-6, 1e-5], "5e-6 by the article, 1e-5 by Nova 2's recipe"),
             _ => (&[1e-5], "1e-5"),
@@ -93,7 +120,15 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
         if !defaults.iter().any(|default| (rate / default - 1.0).abs() < 1e-6) {
             let found = format!("`{}` is {} while mixing; the default is {said}", leaf.path, number(rate));
             let reason = "moving the rate while mixing is named as the first cause of instability; if forgetting shows, move the mix first";
-            find("rate-moved-while-mixing", Severity::Warning, &leaf, found, reason, ARTICLE, Some(document.line(&leaf.path, &number(defaults[0]))));
+            find(
+                "rate-moved-while-mixing",
+                Severity::Warning,
+                &leaf,
+                found,
+                reason,
+                ARTICLE,
+                Some(document.line(&leaf.path, &number(defaults[0]))),
+            );
         }
     }
     if let Some(leaf) = document.ending("save_steps")
@@ -101,11 +136,27 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
     {
         if save > steps.value {
             let found = format!("`{}` is {}, `{}` is {}", leaf.path, number(save), steps.key, number(steps.value));
-            find("save-beyond-end", Severity::Error, &leaf, found, "save_steps <= max_steps is checked and refused", SDK, Some(document.line(&leaf.path, &number(steps.value))));
+            find(
+                "save-beyond-end",
+                Severity::Error,
+                &leaf,
+                found,
+                "save_steps <= max_steps is checked and refused",
+                SDK,
+                Some(document.line(&leaf.path, &number(steps.value))),
+            );
         } else if nature.platform == Platform::SageMaker && save % 2.0 != 0.0 {
             let found = format!("`{}` is {}", leaf.path, number(save));
             let corrected = Some(document.line(&leaf.path, &number((save - 1.0).max(2.0))));
-            find("save-steps-odd", Severity::Warning, &leaf, found, "serverless jobs want an even number", GUIDE, corrected);
+            find(
+                "save-steps-odd",
+                Severity::Warning,
+                &leaf,
+                found,
+                "serverless jobs want an even number",
+                GUIDE,
+                corrected,
+            );
         }
     }
     if let Some(leaf) = document.ending("reasoning_enabled")
@@ -115,11 +166,27 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
         if on && reasoning == 0 && rows > 0 {
             let reason = "training with it on over rows without reasoning can erase the model's reasoning";
             let found = format!("`{}` is on, and none of {rows} rows has reasoning", leaf.path);
-            find("reasoning-against-rows", Severity::Error, &leaf, found, reason, GUIDE, Some(document.line(&leaf.path, "false")));
+            find(
+                "reasoning-against-rows",
+                Severity::Error,
+                &leaf,
+                found,
+                reason,
+                GUIDE,
+                Some(document.line(&leaf.path, "false")),
+            );
         } else if !on && reasoning > 0 {
             let reason = "the switch must match the rows";
             let found = format!("`{}` is off, and {reasoning} of {rows} rows have reasoning", leaf.path);
-            find("reasoning-against-rows", Severity::Error, &leaf, found, reason, GUIDE, Some(document.line(&leaf.path, "true")));
+            find(
+                "reasoning-against-rows",
+                Severity::Error,
+                &leaf,
+                found,
+                reason,
+                GUIDE,
+                Some(document.line(&leaf.path, "true")),
+            );
         }
     }
     if nature.technique == Technique::Sft
@@ -149,20 +216,45 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
                 let shape = value.starts_with("arn:aws") && value.contains(":lambda:") && value.contains(":function:");
                 if !shape && !value.contains("${") {
                     let found = format!("`{}` is `{value}`", leaf.path);
-                    let corrected = Some(document.line(&leaf.path, "arn:aws:lambda:REGION:ACCOUNT:function:NAME-SageMaker"));
-                    find("reward-arn", Severity::Error, &leaf, found, "it must be the ARN of a Lambda function", SDK, corrected);
-                } else if shape && nature.platform == Platform::HyperPod && !name.to_ascii_lowercase().contains("sagemaker") {
+                    let corrected =
+                        Some(document.line(&leaf.path, "arn:aws:lambda:REGION:ACCOUNT:function:NAME-SageMaker"));
+                    find(
+                        "reward-arn",
+                        Severity::Error,
+                        &leaf,
+                        found,
+                        "it must be the ARN of a Lambda function",
+                        SDK,
+                        corrected,
+                    );
+                } else if shape
+                    && nature.platform == Platform::HyperPod
+                    && !name.to_ascii_lowercase().contains("sagemaker")
+                {
                     let found = format!("the function is called `{name}`");
                     let reason = "on HyperPod the function's name must contain `SageMaker`";
-                    let corrected = Some(document.line(&leaf.path, &format!("{}{name}-SageMaker", value.strip_suffix(name).unwrap_or(""))));
+                    let corrected = Some(
+                        document
+                            .line(&leaf.path, &format!("{}{name}-SageMaker", value.strip_suffix(name).unwrap_or(""))),
+                    );
                     find("reward-arn", Severity::Error, &leaf, found, reason, SDK, corrected);
                 }
             }
             None if preset.is_none() => {
                 if let Some(leaf) = document.leaves().into_iter().next() {
                     let reason = "reinforcement needs a reward: a Lambda function or a preset one";
-                    let corrected = Some(document.line("reward_lambda_arn", "arn:aws:lambda:REGION:ACCOUNT:function:NAME-SageMaker"));
-                    find("reward-missing", Severity::Error, &leaf, "no reward is named".to_owned(), reason, GUIDE, corrected);
+                    let corrected = Some(
+                        document.line("reward_lambda_arn", "arn:aws:lambda:REGION:ACCOUNT:function:NAME-SageMaker"),
+                    );
+                    find(
+                        "reward-missing",
+                        Severity::Error,
+                        &leaf,
+                        "no reward is named".to_owned(),
+                        reason,
+                        GUIDE,
+                        corrected,
+                    );
                 }
             }
             None => {}
@@ -180,7 +272,15 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
         if let Some(leaf) = &model {
             let reason = "reinforcement works from a middling baseline only: measure the base's mean reward first. At 0 % do SFT, above \
                           95 % there is little to gain, and with under 5 % of samples positive it struggles";
-            find("rft-baseline", Severity::Note, leaf, "the baseline reward is not in the recipe".to_owned(), reason, ARTICLE, None);
+            find(
+                "rft-baseline",
+                Severity::Note,
+                leaf,
+                "the baseline reward is not in the recipe".to_owned(),
+                reason,
+                ARTICLE,
+                None,
+            );
         }
     }
     if nature.technique == Technique::Cpt
@@ -188,9 +288,22 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
         && let Some(rows) = document.number_of(batch.node)
         && rows * length.value < 2e6
     {
-        let found = format!("{} rows of {} tokens are {} tokens a step", number(rows), number(length.value), number(rows * length.value));
+        let found = format!(
+            "{} rows of {} tokens are {} tokens a step",
+            number(rows),
+            number(length.value),
+            number(rows * length.value)
+        );
         let reason = "2 to 20 million tokens a step are advised; with the values that are allowed only 256 rows of 8192 reach that";
-        find("tokens-per-step", Severity::Note, &batch, found, reason, ARTICLE, Some(document.line(&batch.path, "256")));
+        find(
+            "tokens-per-step",
+            Severity::Note,
+            &batch,
+            found,
+            reason,
+            ARTICLE,
+            Some(document.line(&batch.path, "256")),
+        );
     }
     if nature.platform == Platform::Bedrock
         && let Some(rows) = known.rows
@@ -212,8 +325,17 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
         match TASKS.iter().find(|(name, ..)| *name == task) {
             None => {
                 let near = crate::kind::closest(&task, TASKS.iter().map(|(name, ..)| *name));
-                let reason = format!("the tasks are {}", TASKS.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", "));
-                find("evaluation-task", Severity::Error, &leaf, format!("there is no task `{task}`"), &reason, GUIDE, near.map(|near| document.line(&leaf.path, near)));
+                let reason =
+                    format!("the tasks are {}", TASKS.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", "));
+                find(
+                    "evaluation-task",
+                    Severity::Error,
+                    &leaf,
+                    format!("there is no task `{task}`"),
+                    &reason,
+                    GUIDE,
+                    near.map(|near| document.line(&leaf.path, near)),
+                );
             }
             Some((_, strategies, metrics)) => {
                 for (key, allowed) in [("evaluation.strategy", strategies), ("evaluation.metric", metrics)] {
@@ -222,10 +344,19 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
                     if !allowed.is_empty() && !allowed.contains(&given.as_str()) {
                         let found = format!("`{}` is {given} for the task {task}", leaf.path);
                         let reason = match task.as_str() {
-                            "bbh" => "it takes fs_cot (SDK and newer pages) or zs_cot (older pages): the two disagree".to_owned(),
+                            "bbh" => "it takes fs_cot (SDK and newer pages) or zs_cot (older pages): the two disagree"
+                                .to_owned(),
                             _ => format!("it takes {}", allowed.join(" or ")),
                         };
-                        find("evaluation-task", Severity::Error, &leaf, found, &reason, GUIDE, Some(document.line(&leaf.path, allowed[0])));
+                        find(
+                            "evaluation-task",
+                            Severity::Error,
+                            &leaf,
+                            found,
+                            &reason,
+                            GUIDE,
+                            Some(document.line(&leaf.path, allowed[0])),
+                        );
                     }
                 }
             }
