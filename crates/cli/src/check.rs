@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde::Serialize;
 use temper_data::{Breach, Contract, FileRows, Purpose, ReadOptions, Row, RowKind, keeps, read_rows};
-use temper_pipeline::{Options, PipelineError};
+use temper_pipeline::{Options, PipelineError, StagePlan};
 use temper_recipe::foreign::{Document, Finding, Known, Severity, Tool, check, check_recipe, check_reward};
 use temper_recipe::foreign::{Platform, RowTechnique, row_technique};
 use temper_recipe::{Place, Recipe};
@@ -109,7 +109,6 @@ fn own(args: &Args) -> Result<Report, Failure> {
     match temper_pipeline::prepare(recipe.clone(), notes, &options, &mut |_| ()) {
         Ok(prepared) => {
             let plan = prepared.plan();
-            let first = plan.stages.first();
             let kept =
                 |stage: &temper_pipeline::StagePlan| stage.files.iter().map(|(_, report)| report.kept).sum::<usize>();
             known.rows = first.map(|stage| kept(stage) as u64);
@@ -149,6 +148,15 @@ fn own(args: &Args) -> Result<Report, Failure> {
     Ok(Report { tool: Tool::Temper, rows: known.rows, findings: all })
 }
 
+/// Rows of the domain in the first stage, of all sources that the mix does not name.
+fn domain_rows(recipe: &Recipe, stage: &StagePlan) -> Option<u64> {
+    let mix = recipe.stages.first()?.mix.as_ref();
+    let general = |name: &str| mix.is_some_and(|mix| mix.general.iter().any(|source| source.name.value == name));
+    let own = stage.shares.sources.iter().filter(|source| !general(&source.name) && source.epochs > 0.0);
+    let rows: f64 = own.map(|source| source.drawn.samples as f64 / source.epochs).sum();
+    (rows >= 1.0).then_some(rows.round() as u64)
+}
+
 fn of_plan(rule: &'static str, severity: Severity, found: String) -> Finding {
     let reason = "the plan says so".to_owned();
     Finding { rule, severity, place: Place::Whole, found, reason, source: "temper plan".to_owned(), corrected: None }
@@ -156,7 +164,7 @@ fn of_plan(rule: &'static str, severity: Severity, found: String) -> Finding {
 
 /// Counts rows, and looks whether they are what the technique takes.
 fn rows(args: &Args, document: &Document, shown: &mut Vec<Shown>) -> Result<Known, Failure> {
-    let mut known = Known { rows: Some(0), reasoning_rows: None };
+    let mut known = Known { rows: Some(0), ..Known::default() };
     for path in &args.data {
         let add = |known: &mut Known, rows: usize| known.rows = Some(known.rows.unwrap_or(0) + rows as u64);
         if document.tool == Tool::Nova {
@@ -193,6 +201,7 @@ fn rows(args: &Args, document: &Document, shown: &mut Vec<Shown>) -> Result<Know
         });
         let file = file.map_err(PipelineError::from)?;
         add(&mut known, file.rows);
+        known.conversations = Some(known.conversations.unwrap_or(false) || file.kind == RowKind::Messages);
         shown.extend(kind(document, path, &file));
         if beginnings > 0 {
             shown.push(Shown {

@@ -285,12 +285,14 @@ fn command_line(text: &str) -> Option<(Node, Tool)> {
         key_place: place(at),
         value: scalar(technique.to_owned(), false, place(at)),
     }];
-    let mut index = at + 1;
+    let mut index = first + 1;
     while index < words.len() {
         let Some(key) = words[index].0.strip_prefix("--") else {
             index += 1;
             continue;
         };
+        // What stands before the script is the launcher's.
+        let (launcher, end) = if index < at { ("launch.", at) } else { ("", words.len()) };
         let key_place = place(index);
         let (key, joined) = match key.split_once('=') {
             Some((key, value)) => (key, Some(value.to_owned())),
@@ -298,12 +300,11 @@ fn command_line(text: &str) -> Option<(Node, Tool)> {
         };
         index += 1;
         let mut values: Vec<(String, Place)> = joined.into_iter().map(|value| (value, key_place.clone())).collect();
-        while values.is_empty() || !words.get(index).is_none_or(|(word, ..)| word.starts_with("--")) {
-            match words.get(index).filter(|(word, ..)| !word.starts_with("--")) {
-                Some((word, ..)) => values.push((word.clone(), place(index))),
-                None => break,
+        if values.is_empty() {
+            while index < end && !words[index].0.starts_with("--") {
+                values.push((words[index].0.clone(), place(index)));
+                index += 1;
             }
-            index += 1;
         }
         let value = match &values[..] {
             [] => scalar("true".into(), true, key_place.clone()),
@@ -313,7 +314,7 @@ fn command_line(text: &str) -> Option<(Node, Tool)> {
                 Node { place: key_place.clone(), content: Content::List(items.collect()) }
             }
         };
-        entries.push(Entry { key: key.replace('-', "_"), key_place, value });
+        entries.push(Entry { key: format!("{launcher}{}", key.replace('-', "_")), key_place, value });
     }
     let place = Place::File { line: words[first].1, column: words[first].2 };
     Some((Node { place, content: Content::Map(entries) }, Tool::Trl))
@@ -345,4 +346,69 @@ fn words(text: &str) -> Vec<(String, usize, usize)> {
         words.extend(word.map(|(text, column)| (text, number + 1, column)));
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use super::*;
+
+    fn read(text: &str) -> Document {
+        Document::of_text(Path::new("recipe"), text, None).unwrap()
+    }
+
+    #[test]
+    fn a_command_line_is_keys_with_lines() {
+        let document = read(
+            "# how it is run\nCUDA_VISIBLE_DEVICES=0 accelerate launch --num_processes 2 scripts/sft.py \\\n  --model_name_or_path 'a b' --use-peft \\\n  \
+             --lora_target_modules q_proj v_proj --learning_rate=2e-4\n",
+        );
+        assert_eq!(document.tool, Tool::Trl);
+        assert_eq!(document.text("command"), Some("sft"));
+        assert_eq!(document.text("model_name_or_path"), Some("a b"));
+        assert_eq!(document.truth("use_peft"), Some(true));
+        assert_eq!(document.number("learning_rate"), Some(2e-4));
+        let modules = document.at("lora_target_modules").unwrap();
+        assert_eq!(texts(modules.node), ["q_proj", "v_proj"]);
+        assert_eq!(modules.place, &Place::File { line: 4, column: 3 });
+        assert!(document.leaves().iter().any(|leaf| leaf.path == "launch.num_processes"));
+    }
+
+    #[test]
+    fn numbers_are_read_through_quotes_and_references() {
+        let document = read(
+            "run: {model_type: x}\ntraining_config:\n  max_steps: \"100\"\n  save_steps: ${oc.select:training_config.max_steps}\n",
+        );
+        assert_eq!(document.tool, Tool::Nova);
+        assert_eq!(document.said_ending("save_steps"), None);
+        let leaf = document.ending("save_steps").unwrap();
+        assert_eq!(document.number_of(leaf.node), None, "a text is no number until it is followed to one");
+        let document = read(
+            "run: {model_type: x}\ntraining_config:\n  max_steps: 100\n  save_steps: ${oc.select:training_config.max_steps}\n",
+        );
+        assert_eq!(document.said_ending("save_steps").unwrap().value, 100.0);
+    }
+
+    #[test]
+    fn each_tool_is_told_by_its_keys() {
+        for (text, tool) in [
+            ("run: {name: x}\ntraining_config: {max_steps: 1}\n", Tool::Nova),
+            ("{\"baseModelIdentifier\": \"x\"}", Tool::Nova),
+            ("{\"HyperParameters\": {\"lr\": \"1\"}}", Tool::Nova),
+            ("base_model: x\n", Tool::Axolotl),
+            ("model_name_or_path: x\nstage: sft\n", Tool::LlamaFactory),
+            ("model_name_or_path: x\nuse_peft: true\n", Tool::Trl),
+            ("model: x\ntraining: {max_steps: 1}\n", Tool::Unsloth),
+            ("model: x\niters: 10\n", Tool::MlxLm),
+            ("name: x\nstages: []\n", Tool::Temper),
+        ] {
+            assert_eq!(read(text).tool, tool, "{text}");
+        }
+        let told = |text: &str| Document::of_text(Path::new("x"), text, None).unwrap_err()[0].message.clone();
+        assert_eq!(told("a: 1\n"), "its keys tell no tool that is known");
+        assert_eq!(told(""), "it is empty");
+        assert_eq!(told("- 1\n"), "it is no map of keys");
+        assert!(told("a: [\n").starts_with("not valid YAML"));
+    }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::duration::{Duration, Span};
-use crate::stage::LrScheduler;
+use crate::stage::{LrScheduler, Mode};
 
 use super::carry::{Exporter, Importer};
 use super::document::Document;
@@ -63,7 +63,7 @@ pub(super) fn import(of: &mut Importer<'_>, names: &Names) {
         }
         (None, Some(epochs)) => of.put("stages.0.num_train_epochs", json!(epochs), names.epochs.0),
         (None, None) => {
-            let from = of.from_default(names.epochs.0);
+            let from = of.default_of(names.epochs.0);
             of.put("stages.0.num_train_epochs", json!(names.epochs.1), &from);
         }
     }
@@ -76,7 +76,7 @@ pub(super) fn import(of: &mut Importer<'_>, names: &Names) {
         _ => match ratio {
             Some(ratio) => of.put("stages.0.warmup_ratio", json!(ratio), "warmup_ratio"),
             None => {
-                let from = of.from_default("warmup_steps");
+                let from = of.default_of("warmup_steps");
                 of.put("stages.0.warmup_steps", 0, &from);
             }
         },
@@ -88,7 +88,7 @@ fn schedule(of: &mut Importer<'_>, names: &Names) {
     let given = of.text(names.schedule.0);
     let from = match given {
         Some(_) => names.schedule.0.to_owned(),
-        None => of.from_default(names.schedule.0),
+        None => of.default_of(names.schedule.0),
     };
     let least = of.document.number("lr_scheduler_kwargs.min_lr");
     let least_share = of.document.number("lr_scheduler_kwargs.min_lr_rate");
@@ -183,3 +183,21 @@ pub(super) fn export(to: &mut Exporter<'_>, names: &Names) {
 
 /// Beginnings of a text that a tokenizer adds by itself.
 pub const BEGINNINGS: [&str; 5] = ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "[BOS]"];
+
+/// Whether products round to bf16.
+pub(super) fn precision(of: &mut Importer<'_>, key: &str, default: &str) {
+    match of.text(key).map(|word| word.to_ascii_lowercase()) {
+        Some(word) if word == "true" => of.put("precision", "bf16", key),
+        Some(word) if word == "auto" => of.list(key, "f32 here: what a machine happens to have decides nothing"),
+        Some(_) => of.put("precision", "f32", key),
+        None => of.put("precision", default, "not said there"),
+    }
+}
+
+/// The mode, where it is more than one run.
+pub(super) fn mode(to: &mut Exporter<'_>) {
+    to.take("mode");
+    if to.stage.mode.value == Mode::LoraThenFull {
+        to.list("mode", "two runs there; written as LoRA, the first of them");
+    }
+}

@@ -352,7 +352,10 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
             StageKind::Dpo
         }
         _ => {
-            return Err(refusal(&format!("`stage: {stage}` with this loss has no counterpart"), "pt, sft and dpo have"));
+            return Err(refusal(
+                &format!("`stage: {stage}` with this loss has no counterpart"),
+                "pt, sft and dpo have",
+            ));
         }
     };
     of.put("stages.0.kind", of.kind.to_string(), "stage");
@@ -366,7 +369,7 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
         }
     }
     rows(&mut of);
-    super::axolotl::precision(&mut of, "bf16", "f32");
+    family::precision(&mut of, "bf16", "f32");
     family::import(&mut of, &NAMES);
     match of.text("optim").as_deref() {
         None | Some("adamw_torch" | "adamw_torch_fused") => {}
@@ -482,7 +485,7 @@ pub(super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
     };
     to.put("stage", word, "");
     to.put("do_train", true, "");
-    super::axolotl::mode(&mut to);
+    family::mode(&mut to);
     to.put("finetuning_type", if stage.mode.value == Mode::Full { "full" } else { "lora" }, "");
     let mut info = serde_json::Map::new();
     let mut names = Vec::new();

@@ -140,7 +140,7 @@ pub fn check(document: &Document, known: &Known) -> Vec<Finding> {
         Tool::Nova => nova::findings(document, known),
         Tool::Axolotl => axolotl::findings(document),
         Tool::LlamaFactory => llamafactory::findings(document),
-        Tool::Trl => trl::findings(document),
+        Tool::Trl => trl::findings(document, known),
         Tool::Unsloth => unsloth::findings(document),
         Tool::MlxLm => mlx::findings(document),
         Tool::Temper => Vec::new(),

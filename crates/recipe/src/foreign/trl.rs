@@ -12,7 +12,7 @@ use super::document::{Document, texts};
 use super::family::{self, Names};
 use super::finding::{Cited, Finding, Severity};
 use super::keys::{Unknown, unknown};
-use super::view::{Said, Technique, View};
+use super::view::{Known, Said, Technique, View};
 
 const PARSER: Cited = Cited { what: "trl.scripts.utils.TrlParser, which fails on unknown arguments", when: "1.16.0" };
 const TRAINER: Cited = Cited { what: "transformers.TrainingArguments", when: "5.24.0" };
@@ -79,7 +79,7 @@ fn command(document: &Document) -> &str {
     }
 }
 
-pub(super) fn findings(document: &Document) -> Vec<Finding> {
+pub(super) fn findings(document: &Document, known_rows: &Known) -> Vec<Finding> {
     let command = command(document);
     let lines = include_str!("trl_keys.txt").lines();
     let of = |name: &str| lines.clone().find_map(move |line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or("");
@@ -88,6 +88,9 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
     let mut known: Vec<&str> = of("all").split(' ').chain(of(command).split(' ')).chain(trainer).collect();
     known.extend(data.iter().map(String::as_str));
     known.extend(["command", "config", "num_processes", "config_file", "accelerate_config"]);
+    // How it is launched is not TRL's to know.
+    let launcher: Vec<String> = document.leaves().into_iter().map(|leaf| leaf.path).collect();
+    known.extend(launcher.iter().map(String::as_str).filter(|path| path.starts_with("launch.")));
     let renamed = [
         ("max_seq_length", "max_length"),
         ("warmup_ratio", "warmup_steps"),
@@ -174,6 +177,21 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
             reason,
             Cited { what: "NVIDIA-NeMo/Megatron-Bridge#3359, Liquid4All/liquid-finetune#37", when: "2026" },
             None,
+        );
+    }
+    let masked = document.has("assistant_only_loss") || document.has("completion_only_loss");
+    if command == "sft" && !masked && known_rows.conversations != Some(false) {
+        let severity = if known_rows.conversations.is_some() { Severity::Warning } else { Severity::Note };
+        let found = "`assistant_only_loss` is left out: of rows of messages every turn carries loss".into();
+        let reason = "the model learns to write prompts too; rows of prompt and completion are masked by themselves";
+        find(
+            "trains-on-the-prompt",
+            severity,
+            "model_name_or_path",
+            found,
+            reason,
+            CONFIG,
+            Some(document.line("assistant_only_loss", "true")),
         );
     }
     if command == "grpo" {
@@ -282,7 +300,7 @@ const REASONS: &[(&str, &str)] = &[
     ("load_best_model_at_end", "with validation rows a run always ends with its best weights"),
     ("fsdp*", "one machine, one process here"),
     ("deepspeed*", "one machine, one process here"),
-    ("num_processes", "one machine, one process here"),
+    ("launch.*", "how it is launched there"),
     ("config_file", "how it is launched there"),
 ];
 
@@ -319,7 +337,7 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
     of.put("stages.0.mode", if of.lora { "lora" } else { "full" }, "use_peft");
     rows(&mut of);
     // Left out, products are bf16.
-    super::axolotl::precision(&mut of, "bf16", "bf16");
+    family::precision(&mut of, "bf16", "bf16");
     let rate = if of.kind == StageKind::Sft { "2e-5" } else { "1e-6" };
     of.pairs(&[Pair::new("learning_rate", "learning_rate", Some(rate))]);
     family::import(&mut of, &NAMES);
@@ -390,7 +408,7 @@ pub(super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
     to.take("kind");
     let name = to.take(".name").unwrap_or_default();
     to.put("run_name", name, "");
-    super::axolotl::mode(&mut to);
+    family::mode(&mut to);
     let full = stage.mode.value == Mode::Full;
     to.put("use_peft", !full, "");
     for (index, files) in to.train().into_iter().enumerate() {

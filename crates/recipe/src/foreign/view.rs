@@ -1,6 +1,7 @@
 //! The few values that recipes of all tools have, under whatever names: what the rules look at.
 
 use crate::duration::{Duration, Span};
+use crate::mix::MixUnit;
 use crate::problem::Place;
 use crate::recipe::Recipe;
 use crate::settings::Valued;
@@ -41,6 +42,8 @@ pub struct Known {
     pub rows: Option<u64>,
     /// Of them, those in which the assistant reasons before it answers.
     pub reasoning_rows: Option<u64>,
+    /// Whether they are conversations, not prompts with completions.
+    pub conversations: Option<bool>,
 }
 
 /// A recipe as rules see it. What a recipe does not say, and its tool has no default for, is none.
@@ -150,7 +153,7 @@ impl View {
             }),
             adapters: said(&stage.mode, stage.mode.value != Mode::Full),
             rate: said(&stage.learning_rate, stage.learning_rate.value),
-            batch: number(&stage.global_batch_size),
+            batch: said(&stage.global_batch_size, stage.global_batch_size.value as f64).filter(|_| stage.mix.is_none()),
             longest: number(&stage.max_length),
             eval_every: stage.eval_steps.as_ref().and_then(number),
             save_every: number(&stage.save_steps),
@@ -160,6 +163,11 @@ impl View {
             mixes: stage.mix.is_some(),
             ..Self::default()
         };
+        // Of a mix by rows the domain's part of a step is known; in tokens it is the schedule that knows.
+        if let Some(mix) = stage.mix.as_ref().filter(|mix| mix.unit.value == MixUnit::Samples) {
+            let rows = stage.global_batch_size.value as f64 * mix.domain.value / 100.0;
+            view.batch = said(&stage.global_batch_size, rows);
+        }
         match stage.duration.value {
             Duration::Steps(steps) => view.steps = said(&stage.duration, steps as f64),
             Duration::Epochs(epochs) => view.epochs = said(&stage.duration, epochs),

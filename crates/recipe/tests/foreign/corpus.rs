@@ -43,7 +43,8 @@ fn expected(file: &Path) -> (BTreeSet<(usize, String)>, Known) {
         }
     }
     let known = text.lines().chain(told.lines()).find(|line| line.contains("known: ")).unwrap_or_default();
-    (rules, Known { rows: number(known, "rows"), reasoning_rows: number(known, "reasoning") })
+    let conversations = known.contains("conversations").then_some(true);
+    (rules, Known { rows: number(known, "rows"), reasoning_rows: number(known, "reasoning"), conversations })
 }
 
 /// Of a finding, its line (0 for the whole file) and its rule.
