@@ -162,17 +162,9 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
     };
     let number = |path: &str| document.number(path);
     let given = |path: &str| document.has(path);
-    if given("warmup_steps") && given("warmup_ratio") {
-        find(
-            "refused-together",
-            Severity::Error,
-            "warmup_ratio",
-            "`warmup_steps` and `warmup_ratio` are both given".into(),
-            "it refuses the two together",
-            None,
-        );
-    }
-    for (a, b) in [("eval_steps", "evals_per_epoch"), ("save_steps", "saves_per_epoch")] {
+    for (a, b) in
+        [("warmup_steps", "warmup_ratio"), ("eval_steps", "evals_per_epoch"), ("save_steps", "saves_per_epoch")]
+    {
         if given(a) && given(b) {
             find(
                 "refused-together",

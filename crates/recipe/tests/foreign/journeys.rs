@@ -354,3 +354,23 @@ fn a_hypothesis_is_marked_and_bounded() {
         assert!(there.text.contains(said), "{said}\n{}", there.text);
     }
 }
+
+/// What TRL's DPO switches off by itself is not written, and no secret is copied.
+#[test]
+fn what_is_imported_can_be_run() {
+    let folder = folder();
+    std::fs::write(folder.path().join("pairs.jsonl"), "{}\n").unwrap();
+    let theirs = "trl dpo --model_name_or_path Qwen/Qwen3-4B --dataset_name pairs.jsonl --use_peft --lora_dropout 0.1 --beta 0.2\n";
+    let file = folder.path().join("dpo.sh");
+    std::fs::write(&file, theirs).unwrap();
+    let here = import(&Document::read(&file, None).unwrap(), &Given::default()).unwrap();
+    let recipe = load(folder.path(), "here.yaml", &here.text);
+    assert_eq!(value(&recipe, "stages.0.beta"), Some(0.2.into()));
+    assert_eq!(value(&recipe, "stages.0.lora_dropout"), Some(0.0.into()));
+    assert!(here.listed.iter().any(|listed| listed.key == "lora_dropout"), "{:?}", here.listed);
+    let unsloth = "model: Qwen/Qwen3-4B\ntraining: {max_steps: 10}\ndata: {local_dataset: [train.jsonl]}\nlogging: {hf_token: hf_xyz}\n";
+    let file = folder.path().join("unsloth.yaml");
+    std::fs::write(&file, unsloth).unwrap();
+    let here = import(&Document::read(&file, None).unwrap(), &Given::default()).unwrap();
+    assert!(here.text.contains("hf_token") && !here.text.contains("hf_xyz"), "{}", here.text);
+}

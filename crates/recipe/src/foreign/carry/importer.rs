@@ -115,6 +115,17 @@ impl<'d> Importer<'d> {
                 When::Validation => self.validation,
             };
             let path = pair.path(0);
+            // What a stage of preferences refuses is listed, so that what is written can be run.
+            if self.kind == StageKind::Dpo && matches!(pair.ours, "lora_dropout" | "modules_to_save") {
+                match leaf {
+                    Some(leaf) if self.document.number_of(leaf.node) == Some(0.0) => {
+                        self.taken.insert(leaf.path);
+                    }
+                    Some(leaf) => self.list(&leaf.path, "not in this version together with preferences"),
+                    None => {}
+                }
+                continue;
+            }
             match leaf {
                 Some(leaf) if !holds => {
                     let why = match pair.when {
@@ -251,11 +262,14 @@ impl<'d> Importer<'d> {
                 continue;
             }
             let known = reasons.iter().find(|(key, _)| {
-                let key = key.trim_end_matches('*');
-                leaf.path == key || ends(&leaf.path, key) || leaf.path.starts_with(key) && !key.is_empty()
+                let (key, long) = (key.trim_end_matches('*'), key.ends_with('*'));
+                leaf.path == key || ends(&leaf.path, key) || long && leaf.path.starts_with(key)
             });
             let why = known.map_or("no counterpart in Temper", |(_, why)| why);
-            let (place, key, value) = (leaf.place.clone(), leaf.path.clone(), shown(leaf.node));
+            let (place, key) = (leaf.place.clone(), leaf.path.clone());
+            // A secret is not copied into another file.
+            let secret = ["token", "api_key", "password", "secret"].iter().any(|end| key.ends_with(end));
+            let value = if secret { "(not shown)".to_owned() } else { shown(leaf.node) };
             self.listed.push(Listed { place, key, value, why: why.to_owned() });
         }
         if !self.script.has("base.source") {

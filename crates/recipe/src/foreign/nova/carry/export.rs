@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::duration::{Duration, Span};
+use crate::mix::MixUnit;
 use crate::problem::Problem;
 use crate::recipe::Recipe;
 use crate::stage::{LrScheduler, Mode, StageKind};
@@ -34,6 +35,7 @@ const OURS: &[(&str, &str)] = &[
     ("activation_checkpointing", "memory is AWS's matter"),
     ("evaluation*", "an evaluation is a recipe of its own there"),
     ("tune*", "a search is yours: `temper tune`"),
+    ("mix.general*", "Nova's own rows of its categories stand in for these"),
     ("domain_loss_weight", "no weights of the loss there"),
     ("optimizer", "AdamW only"),
     ("max_grad_norm", "not a public knob"),
@@ -121,7 +123,8 @@ pub(crate) fn export(recipe: &Recipe, rows: Option<u64>, hypothesis: Option<&Hyp
         }
         to.script.put(&place_of(pair.theirs, technique), &value, "");
     }
-    let steps = export_duration(&mut to, technique, rows, batch);
+    let one_pass = hypothesis.is_some() && technique == Technique::Cpt;
+    let steps = export_duration(&mut to, technique, rows, batch, one_pass);
     export_warmup(&mut to, technique, steps);
     if technique == Technique::Sft {
         if steps.is_some_and(|steps| stage.save_steps.value > steps) {
@@ -204,7 +207,13 @@ fn allowed(theirs: &str, value: &Value, technique: Technique) -> (Value, Option<
 }
 
 /// Steps there, where they can be told.
-fn export_duration(to: &mut Exporter<'_>, technique: Technique, rows: Option<u64>, batch: u64) -> Option<u64> {
+fn export_duration(
+    to: &mut Exporter<'_>,
+    technique: Technique,
+    rows: Option<u64>,
+    batch: u64,
+    one_pass: bool,
+) -> Option<u64> {
     let stage = to.stage;
     let (least, key) = match technique {
         Technique::Sft => (4, "training_config.max_steps"),
@@ -246,6 +255,11 @@ fn export_duration(to: &mut Exporter<'_>, technique: Technique, rows: Option<u64
             100
         }
     };
+    let most = rows.filter(|_| one_pass).map_or(u64::MAX, |rows| rows / batch);
+    if steps > most {
+        to.list("max_steps", &format!("written as {most}: one pass over the {rows} rows", rows = rows.unwrap_or(0)));
+    }
+    let steps = steps.min(most);
     let written = steps.max(least);
     if written != steps {
         to.list("max_steps", &format!("written as {least}, the least that Nova takes"));
@@ -320,11 +334,13 @@ fn export_mix(to: &mut Exporter<'_>) {
         to.remark("mix.general", "", "the catalog's own shares are written: the sources here are no categories of it");
     }
     for index in 0..mix.general.len() {
-        for field in
-            ["name", "path", "share", "loss_weight", "rows", "max_new_tokens", "temperature", "licence", "prompts"]
-        {
-            to.take(&format!("mix.general.{index}.{field}"));
-        }
+        to.take(&format!("mix.general.{index}.name"));
+        to.take(&format!("mix.general.{index}.share"));
+    }
+    let counted = if to.stage.kind.value == StageKind::Cpt { MixUnit::ProcessedTokens } else { MixUnit::Samples };
+    if mix.unit.value != counted {
+        let unit = serde_json::to_value(counted).unwrap_or_default();
+        to.list("mix.unit", &format!("AWS counts {}", unit.as_str().unwrap_or_default()));
     }
 }
 

@@ -27,6 +27,7 @@ const REASONS: &[(&str, &str)] = &[
     ("optim.name", "AdamW, as here"),
     ("roleArn", "whose account it is"),
     ("customModelName", "the name of what comes out"),
+    ("adapter_dropout", "dropout in DPO is not in this version"),
     ("task_type", "said by the stage's kind"),
 ];
 
