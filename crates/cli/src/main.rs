@@ -23,6 +23,7 @@ mod plan;
 mod probe;
 mod report;
 mod resume;
+mod reward;
 mod run;
 mod schema;
 mod stream;
@@ -61,6 +62,8 @@ enum Command {
     Report(report::Args),
     Eval(eval::Args),
     Export(export::Args),
+    #[command(subcommand)]
+    Reward(reward::Command),
     Generate(generate::Args),
     Chat(chat::Args),
     #[command(subcommand)]
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Reward(command) => reward::run(&command),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Data(command) => data::run(&command),

@@ -53,7 +53,7 @@ pub use mix::{ExampleRef, Extent, MixError, MixUnit, Schedule, ShareReport, Sour
 pub use near::{NearIndex, Prepared, shingles};
 pub use overlap::{HeldOut, HeldOutKind, RunIndex, SHARED_RUN, each_item};
 pub use pack::{MicroBatch, PackedPair, PairBatch, Target, micro_batches, pair_batches};
-pub use prepare::{Preparing, RowOrder, RowRules, Source, Tell, prepare, prepare_file, prepare_filtered};
+pub use prepare::{Preparing, RowOrder, RowRules, Source, Tell, Wanted, prepare, prepare_file, prepare_filtered};
 pub use private::{Private, masked, private};
 pub use read::{
     Expanded, FileRows, ReadOptions, expand, is_known_ending, known_endings, load_rows, parse_rows, read_rows,

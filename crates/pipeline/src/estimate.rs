@@ -15,6 +15,7 @@
 
 mod judging;
 mod rates;
+mod rollouts;
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -381,15 +382,16 @@ impl Measured {
             return rough;
         }
         let shape = format!("{config:?}");
+        let reinforces = prepared.stages.iter().any(|stage| stage.rft.is_some());
         let validating = prepared.stages.iter().any(|stage| stage.validation.is_some() || stage.reference.is_some());
         let writing: Vec<(usize, usize)> = prepared.own_rows.iter().map(|own| own.report.to_write()).collect();
         let writes = writing.iter().any(|(_, answers)| *answers > 0);
-        let forward = if validating || judging.tokens > 0 || writes {
+        let forward = if validating || reinforces || judging.tokens > 0 || writes {
             rates.get("a forward", json!([shape]), || forward_rate(device, config, gflops))
         } else {
             ForwardRate::default()
         };
-        let decode = if judging.decode_steps > 0 || writes {
+        let decode = if judging.decode_steps > 0 || writes || reinforces {
             rates.get("a step of decoding", json!([shape]), || decode_step(device, config))
         } else {
             0.0
@@ -403,8 +405,18 @@ impl Measured {
         let kept =
             prepared.keeps_as_stored().then(|| frozen::kept(&prepared.base.checkpoint, &Tuning::Frozen).encoding);
         let of_base = (config, kept.flatten());
-        let seconds = |stage: &PreparedStage| stage_seconds(&rates, of_base, stage, watched, gflops, forward);
-        let stages = prepared.stages.iter().map(seconds).collect();
+        let seconds =
+            |(index, stage): (usize, &PreparedStage)| match rollouts::rounds(prepared, index, validations(stage)) {
+                Some(r) => {
+                    let batches = rollouts::stand_ins(prepared, index);
+                    let pass = step_seconds(&rates, of_base, stage, gflops, batches, r.of_round);
+                    let scoring = (r.scored + r.prompts) * forward.token + (r.asked + r.trained) * forward.row;
+                    let training = r.passes * pass + scoring + r.decode_steps * decode;
+                    StageSeconds { training: training + optimizer_seconds(config, stage, gflops), validation: 0.0 }
+                }
+                None => stage_seconds(&rates, of_base, stage, watched, gflops, forward),
+            };
+        let stages = prepared.stages.iter().enumerate().map(seconds).collect();
         let judgement = judging.tokens as f64 * forward.token
             + judging.rows as f64 * forward.row
             + judging.decode_steps as f64 * decode;
@@ -420,8 +432,20 @@ impl Measured {
         let seconds = |per_weight: f64, tokens: usize, rows: usize| {
             per_weight * (blocks * tokens as f64 + head * rows as f64) / (gflops * 1e9) * ROUGH
         };
-        let of_stage = |stage: &PreparedStage| {
+        // A step of decoding reads every weight for few rows: half the rate of products at best.
+        let decoding = |tokens: usize| seconds(2.0, 2 * tokens, 2 * tokens);
+        let of_stage = |(index, stage): (usize, &PreparedStage)| {
             let full = matches!(stage.tuning, Tuning::Full);
+            if let Some(r) = rollouts::rounds(prepared, index, validations(stage)) {
+                let per_weight = if full { 6.0 } else { 4.0 };
+                return StageSeconds {
+                    training: seconds(per_weight, (r.passes * r.of_round) as usize, r.trained as usize)
+                        + seconds(2.0, (r.scored + r.prompts) as usize, (r.asked + r.trained) as usize)
+                        + decoding((PLACES as f64 * r.decode_steps) as usize)
+                        + ROUGH * optimizer_seconds(config, stage, gflops),
+                    validation: 0.0,
+                };
+            }
             let drawn = |of: fn(&temper_data::Units<usize>) -> usize| {
                 stage.schedule.shares().sources.iter().map(|s| of(&s.drawn)).sum::<usize>()
             };
@@ -440,12 +464,10 @@ impl Measured {
                 validation: validations(stage) as f64 * seconds(2.0, validation.0, validation.1),
             }
         };
-        // A step of decoding reads every weight for few rows: half the rate of products at best.
-        let decoding = |tokens: usize| seconds(2.0, 2 * tokens, 2 * tokens);
         let judgement = seconds(2.0, judging.tokens, judging.rows) + decoding(PLACES * judging.decode_steps);
         let writing = prepared.own_rows.iter().map(|own| own.report.to_write());
         let writing = writing.map(|(prompts, answers)| seconds(2.0, prompts, 0) + decoding(answers)).collect();
-        let stages = prepared.stages.iter().map(of_stage).collect();
+        let stages = prepared.stages.iter().enumerate().map(of_stage).collect();
         Self { gflops, stages, judgement, writing, rough: true, judging, ..Self::default() }
     }
 }
@@ -471,8 +493,34 @@ fn stage_seconds(
     let all: usize = stage.schedule.shares().sources.iter().map(|s| s.drawn.processed_tokens).sum();
     let mean = all as f64 / steps.max(1) as f64;
     let usual = (0..sizes.len()).min_by_key(|&i| (sizes[i] as f64 - mean).abs() as usize).unwrap_or(0);
-    let mut batches = batches_of(stage, looked_at[usual]);
+    let batches = batches_of(stage, looked_at[usual]);
+    let mut training = step_seconds(rates, (config, kept), stage, gflops, batches, all as f64)
+        + optimizer_seconds(config, stage, gflops);
+    if let Some(pairs) = Pairs::of(stage) {
+        // The head once more, for the log-probabilities that decide the gradient; and the reference, once a pair.
+        let rows: usize = stage.schedule.shares().sources.iter().map(|s| s.drawn.trained_tokens).sum();
+        let (scored, asked) = pairs.tokens();
+        training += scored as f64 * forward.token + (rows + asked) as f64 * forward.row;
+    }
 
+    let validation = rows_of_batches(stage.validation_batches(&References::default()));
+    let rows: usize = validation.iter().map(|batch| batch.targets.len()).sum();
+    let rows_of =
+        |batch: &MicroBatch| batch.segments.iter().map(|rows| batch.ids[rows.clone()].to_vec()).collect::<Vec<_>>();
+    let laid: Vec<Vec<u32>> = validation.iter().flat_map(rows_of).collect();
+    let once = (Beginnings::rows(&laid) + watched) as f64 * forward.token + (rows + watched) as f64 * forward.row;
+    StageSeconds { training, validation: validations(stage) as f64 * once }
+}
+
+/// Seconds of a step over `all` tokens, by one over these rows, or part of them.
+fn step_seconds(
+    rates: &Rates<'_>,
+    (config, kept): (&LlamaConfig, Option<Encoding>),
+    stage: &PreparedStage,
+    gflops: f64,
+    mut batches: Vec<MicroBatch>,
+    all: f64,
+) -> f64 {
     // So many layers and rows as the time allows.
     let per_weight = if matches!(stage.tuning, Tuning::Full) { 6.0 } else { 4.0 };
     let cost = |tokens: usize, layers: usize| {
@@ -500,22 +548,7 @@ fn stage_seconds(
         key.push(json!(encoding.to_string()));
     }
     let step = || training_step(rates.device, (config, frozen), kind, &batches, layers);
-    let seconds = rates.get("a training step", key, step);
-    let mut training = seconds * all as f64 / tokens(&batches).max(1) as f64 + optimizer_seconds(config, stage, gflops);
-    if let Some(pairs) = Pairs::of(stage) {
-        // The head once more, for the log-probabilities that decide the gradient; and the reference, once a pair.
-        let rows: usize = stage.schedule.shares().sources.iter().map(|s| s.drawn.trained_tokens).sum();
-        let (scored, asked) = pairs.tokens();
-        training += scored as f64 * forward.token + (rows + asked) as f64 * forward.row;
-    }
-
-    let validation = rows_of_batches(stage.validation_batches(&References::default()));
-    let rows: usize = validation.iter().map(|batch| batch.targets.len()).sum();
-    let rows_of =
-        |batch: &MicroBatch| batch.segments.iter().map(|rows| batch.ids[rows.clone()].to_vec()).collect::<Vec<_>>();
-    let laid: Vec<Vec<u32>> = validation.iter().flat_map(rows_of).collect();
-    let once = (Beginnings::rows(&laid) + watched) as f64 * forward.token + (rows + watched) as f64 * forward.row;
-    StageSeconds { training, validation: validations(stage) as f64 * once }
+    rates.get("a training step", key, step) * all / tokens(&batches).max(1) as f64
 }
 
 fn batches_of(stage: &PreparedStage, step: usize) -> Vec<MicroBatch> {
@@ -538,7 +571,7 @@ fn rows_of_batches(batches: Result<Batches, DataError>) -> Vec<MicroBatch> {
     match batches {
         Ok(Batches::Tokens(batches)) => batches,
         Ok(Batches::Pairs(batches)) => batches.into_iter().map(rows).collect(),
-        Err(_) => Vec::new(),
+        Ok(Batches::Rollouts(_) | Batches::Told) | Err(_) => Vec::new(),
     }
 }
 

@@ -25,6 +25,7 @@ mod probe;
 mod provenance;
 mod reference;
 mod resume;
+mod rft;
 mod rows;
 mod run;
 mod saving;
@@ -48,11 +49,12 @@ pub use files::find_rows;
 pub use identity::{Input, NUMERICS};
 pub use judge::{BATCH_TOKENS, Split, judge_adapter};
 pub use phases::{Phase, Phases};
-pub use plan::{AsStored, BasePlan, Estimate, Plan, RatePlan, ReferencePlan, SelfPlan, StagePlan};
+pub use plan::{AsStored, BasePlan, Estimate, Plan, RatePlan, ReferencePlan, RoundsPlan, SelfPlan, StagePlan};
 pub use prepare::{Prepared, prepare};
 pub use probe::{Candidate, Probe, Probed, probe, probe_folder, probed_winner};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
+pub use rft::{Alarm, Baseline, BaselineVerdict, CompletionMeans, PartMean, RewardValidation, RoundReport};
 pub use run::{Event, Interrupt, Options, Summary, run};
 pub use self_data::SelfReport;
 pub use watch::General;
@@ -98,6 +100,9 @@ pub enum PipelineError {
     /// The base could not answer a prompt.
     #[error(transparent)]
     Generate(#[from] temper_model::GenerateError),
+    /// Rewards that cannot be opened or trusted.
+    #[error(transparent)]
+    Reward(#[from] temper_reward::Error),
     /// An evaluation could not be computed.
     #[error(transparent)]
     Eval(#[from] temper_eval::suite::EvalError),

@@ -14,6 +14,7 @@ use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::provenance::Provenance;
 use crate::reference::Pairs;
+use crate::rft::{Baseline, BaselineVerdict};
 use crate::self_data::{KEPT_LENGTH, SelfReport};
 
 /// What a run will do.
@@ -93,7 +94,7 @@ pub struct AsStored {
 pub struct StagePlan {
     /// Which stage of the recipe, from 0: `lora_then_full` is two here.
     pub of: usize,
-    /// `sft`, `cpt` or `dpo`.
+    /// `sft`, `cpt`, `dpo` or `rft`.
     pub kind: String,
     /// `lora` or `full`.
     pub mode: String,
@@ -115,6 +116,9 @@ pub struct StagePlan {
     /// Of a preference stage: what is scored before training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<ReferencePlan>,
+    /// Of a stage that reinforces: what is sampled, and what its start earns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<RoundsPlan>,
     /// Parts that have rates of their own, in the order of the recipe, and the rest; none where all have the stage's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RatePlan>,
@@ -144,6 +148,48 @@ pub struct ReferencePlan {
     pub pairs: usize,
     /// Their tokens.
     pub tokens: usize,
+}
+
+/// What a stage that reinforces samples.
+#[derive(Debug, Serialize)]
+pub struct RoundsPlan {
+    /// Rounds.
+    pub rounds: usize,
+    /// Completions of a round.
+    pub completions: usize,
+    /// Optimiser steps of a round.
+    pub steps: usize,
+    /// The longest completion, tokens.
+    pub longest: usize,
+    /// Names of the rewards, those that are held out in brackets.
+    pub rewards: Vec<String>,
+    /// What the start earns; none before a stage that starts from what is trained first.
+    pub baseline: Option<Baseline>,
+}
+
+impl RoundsPlan {
+    fn warning(&self, stage: usize) -> Option<String> {
+        let baseline = self.baseline.as_ref()?;
+        let worth = baseline.verdict == BaselineVerdict::Worthwhile;
+        (!worth).then(|| format!("stages.{stage}: {}; see its `baseline`", baseline.reason()))
+    }
+
+    fn of(stage: &PreparedStage, baseline: Option<Baseline>) -> Option<Self> {
+        let rft = stage.rft.as_ref()?;
+        let rounds = stage.schedule.steps();
+        let name = |reward: &temper_recipe::Reward| match reward.held_out.value {
+            true => format!("({})", reward.name.value),
+            false => reward.name.value.clone(),
+        };
+        Some(Self {
+            rounds: rounds.len(),
+            completions: rounds.first().map_or(0, Vec::len) * rft.generations,
+            steps: rft.steps_of_round(),
+            longest: rft.longest,
+            rewards: rft.rewards.iter().map(name).collect(),
+            baseline,
+        })
+    }
 }
 
 /// What a stage takes.
@@ -184,7 +230,10 @@ impl Plan {
                     validation_seconds: validation,
                     gflops: measured.gflops,
                 };
-                stage_plan(recipe, stage, &prepared.checks[i], config, estimate)
+                let baseline = if i == 0 { prepared.baseline() } else { None };
+                let rounds = RoundsPlan::of(stage, baseline);
+                warnings.extend(rounds.iter().filter_map(|rounds| rounds.warning(i)));
+                StagePlan { rounds, ..stage_plan(recipe, stage, &prepared.checks[i], config, estimate) }
             })
             .collect();
         let self_data: Vec<SelfPlan> =
@@ -294,6 +343,7 @@ fn stage_plan(
         rule: rule(stage),
         steps: rate.steps,
         trained_parameters: stage.tuning.numbers(config),
+        rounds: None,
         rates: rates(stage, config),
         files: stage.reports.clone(),
         checks: checks.clone(),

@@ -30,6 +30,7 @@ use crate::judge::{Models, Split, judge};
 use crate::phases::Phase;
 use crate::prepare::Prepared;
 use crate::resume::Change;
+use crate::rft::{Alarm, Baseline, RewardValidation, RoundReport};
 use crate::self_data::{OwnRows, SelfReport};
 use crate::stage::Workshop;
 use crate::start::{Start, load, load_result, result_of, start_of};
@@ -197,6 +198,40 @@ pub enum Event {
         /// What came out.
         general: General,
     },
+    /// What a stage that reinforces starts from.
+    Baseline {
+        /// Stage, from 0.
+        stage: usize,
+        /// What came out.
+        baseline: Baseline,
+    },
+    /// A round was sampled and scored.
+    Round {
+        /// Stage, from 0.
+        stage: usize,
+        /// What came out.
+        report: RoundReport,
+    },
+    /// Validation prompts were answered and scored.
+    Reward {
+        /// Stage, from 0.
+        stage: usize,
+        /// What came out.
+        validation: RewardValidation,
+    },
+    /// Reinforcement goes wrong.
+    Alarm {
+        /// Stage, from 0.
+        stage: usize,
+        /// Steps made.
+        step: usize,
+        /// Which.
+        alarm: Alarm,
+        /// What was seen.
+        seen: String,
+        /// What to do.
+        advice: String,
+    },
     /// A stage ended before its last step.
     Stopped {
         /// Stage, from 0.
@@ -299,7 +334,10 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
     let board = RefCell::new(Board::new(folder.path(), &prepared.stages));
     let mut tell = |event: Event| {
         board.borrow_mut().hear(&event)?;
-        let quiet = matches!(event, Event::Download { .. } | Event::Evaluating { .. } | Event::Train { .. });
+        let quiet = matches!(
+            event,
+            Event::Download { .. } | Event::Evaluating { .. } | Event::Train { .. } | Event::Round { .. }
+        );
         on_event(&event);
         if quiet { Ok(()) } else { events.append(&event) }
     };

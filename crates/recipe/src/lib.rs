@@ -35,6 +35,8 @@ mod reader;
 mod recipe;
 mod reference;
 mod refused;
+mod reward;
+mod rollouts;
 mod rows;
 mod schema;
 mod set;
@@ -60,6 +62,11 @@ pub use preference::{PairLoss, Preference, ReferenceModel};
 pub use problem::{Note, Place, Problem, RecipeErrors};
 pub use recipe::{Base, ModelSource, Recipe};
 pub use reference::{Open, field_at, reference};
+pub use reward::{Contract, Extract, LengthUnit, OnFailure, Reward, RewardFile, SandboxMode, ScoredBy, VerifierKind};
+pub use rollouts::{
+    AdvantageBaseline, Baseline, BaselineGate, KlEstimator, KlGradient, Policy, PolicyLoss, RatioLevel, Rollouts,
+    ScaleRewards, Surrogate,
+};
 pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};

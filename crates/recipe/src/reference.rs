@@ -23,6 +23,8 @@ stages:
   - {kind: sft, mode: lora_then_full, train: a, validation: b}
   - {kind: dpo, train: a}
   - {kind: dpo, mode: full, train: a}
+  - {kind: rft, train: a, validation: b, rewards: [{name: r, verifier: exact}]}
+  - {kind: rft, mode: full, train: a, rewards: [{name: r, verifier: exact}]}
 evaluation:
   domain: {task: classification, validation: b, test: d, labels: [x, y]}
   general: [{name: s, kind: chat_kl, path: e}, {name: t, kind: instruction_following, path: f}]
