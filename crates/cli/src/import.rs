@@ -27,6 +27,9 @@ pub struct Args {
     /// A file of rows for the validation loss.
     #[arg(long, value_name = "FILE")]
     validation: Option<PathBuf>,
+    /// A program that scores answers, in place of a reward that is not at hand.
+    #[arg(long, value_name = "FILE")]
+    reward: Option<PathBuf>,
     /// The recipe to write; the standard output where left out.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -51,6 +54,7 @@ pub fn run(args: &Args) -> Outcome {
         base: args.base.clone(),
         train: args.data.clone(),
         validation: args.validation.clone(),
+        reward: args.reward.clone(),
         folder: Some(folder),
     };
     let carried = import(&document, &given)?;

@@ -24,6 +24,8 @@ pub struct Given {
     pub train: Vec<PathBuf>,
     /// The file of validation rows, in place of the recipe's.
     pub validation: Option<PathBuf>,
+    /// A program that scores answers, in place of the recipe's reward.
+    pub reward: Option<PathBuf>,
     /// Folder of the recipe that is written: paths are written so that they hold from there.
     pub folder: Option<PathBuf>,
 }
@@ -79,6 +81,7 @@ pub(crate) enum When {
     Always,
     Lora,
     Dpo,
+    Rft,
     Validation,
 }
 

@@ -71,7 +71,8 @@ impl Hypothesis {
         // The defaults of `stage.rs`.
         let default = match (full, stage.kind.value) {
             (true, StageKind::Dpo) => 1e-6,
-            (_, StageKind::Dpo) => 1e-5,
+            (true, StageKind::Rft) => 1e-6,
+            (_, StageKind::Dpo | StageKind::Rft) => 1e-5,
             (true, StageKind::Cpt) => 1e-5,
             (true, _) => 2e-5,
             (_, StageKind::Cpt) => 1e-4,

@@ -482,6 +482,7 @@ pub(super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
         StageKind::Sft => "sft",
         StageKind::Cpt => "pt",
         StageKind::Dpo => "dpo",
+        StageKind::Rft => return Err(refusal("LLaMA-Factory has no GRPO", "--to trl, or --to nova")),
     };
     to.put("stage", word, "");
     to.put("do_train", true, "");

@@ -50,6 +50,35 @@ const PAIRS: &[Pair] = &[
     Pair::new("label_smoothing", "label_smoothing", None).when(When::Dpo),
 ];
 
+/// `trl grpo`.
+const RFT: &[Pair] = &[
+    Pair::new("num_generations", "rollouts.num_generations", Some("8")),
+    Pair::new("max_completion_length", "rollouts.max_completion_length", Some("512")),
+    Pair::new("temperature", "rollouts.temperature", Some("1.0")),
+    Pair::new("top_p", "rollouts.top_p", Some("1.0")),
+    Pair::new("top_k", "rollouts.top_k", Some("0")),
+    Pair::new("num_iterations", "rollouts.num_iterations", Some("1")),
+    Pair::new("mask_truncated_completions", "rollouts.mask_truncated_completions", Some("false")),
+    Pair::new("beta", "policy.beta", Some("0.0")),
+    Pair::new("epsilon", "policy.epsilon", Some("0.2")),
+    Pair::new("epsilon_high", "policy.epsilon_high", None),
+    Pair::new("entropy_coef", "policy.entropy_coefficient", Some("0.0")),
+    Pair::new("loss_type", "policy.loss_type", Some("dapo")).said(As::Words(&[
+        ("grpo", "grpo"),
+        ("dapo", "dapo"),
+        ("dr_grpo", "dr_grpo"),
+    ])),
+    Pair::new("scale_rewards", "policy.scale_rewards", Some("group")).said(As::Words(&[
+        ("group", "group"),
+        ("batch", "batch"),
+        ("none", "none"),
+        ("true", "group"),
+        ("false", "none"),
+    ])),
+    Pair::new("importance_sampling_level", "policy.importance_sampling_level", Some("token"))
+        .said(As::Words(&[("token", "token"), ("sequence", "sequence")])),
+];
+
 const OPEN: &[&str] = &[
     "env",
     "model_init_kwargs",
@@ -310,10 +339,11 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
     of.kind = match command {
         "sft" => StageKind::Sft,
         "dpo" => StageKind::Dpo,
+        "grpo" => StageKind::Rft,
         other => {
             return Err(refusal(
                 &format!("`trl {other}` has no counterpart in this version's recipes"),
-                "sft and dpo have",
+                "sft, dpo and grpo have",
             ));
         }
     };
@@ -356,8 +386,29 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
             _ => return Err(refusal("`loss_type` has no counterpart", "sigmoid, ipo, hinge and robust have")),
         }
     }
-    of.pairs(PAIRS);
+    if of.kind == StageKind::Rft {
+        reinforcement(&mut of)?;
+        // There the longest row is not said, and `beta` is the policy's.
+        of.pairs(PAIRS.iter().filter(|pair| pair.theirs != "max_length" && pair.when != When::Dpo));
+        of.pairs(RFT);
+    } else {
+        of.pairs(PAIRS);
+    }
     of.finish(REASONS)
+}
+
+/// What `trl grpo` says otherwise: its batch counts answers.
+fn reinforcement(of: &mut Importer<'_>) -> Result<(), Problem> {
+    of.reward(None)?;
+    of.list("reward_funcs", "--reward gives the file that is run here");
+    let answers = family::batch(of.document, &NAMES).map_or(8.0, |said| said.value);
+    let group = of.document.number("num_generations").unwrap_or(8.0);
+    let prompts = (answers / group).floor().max(1.0);
+    of.put("stages.0.global_batch_size", json!(prompts as u64), "rows of a step / num_generations, on one device");
+    let answer = of.document.number("max_completion_length").unwrap_or(512.0);
+    of.put("stages.0.max_length", json!((answer + 1024.0) as u64), "max_completion_length, and room for a prompt");
+    of.remark("max_length", "", "it has no key for the longest prompt: 1024 tokens are written");
+    Ok(())
 }
 
 fn rows(of: &mut Importer<'_>) {
@@ -389,6 +440,10 @@ fn rows(of: &mut Importer<'_>) {
 }
 
 const OURS: &[(&str, &str)] = &[
+    ("rewards*", "a Python function of your own there"),
+    ("rollouts*", "no counterpart in GRPOConfig"),
+    ("policy*", "no counterpart in GRPOConfig"),
+    ("baseline*", "measure it before the run"),
     ("micro_batch_tokens", "rows are counted there, not tokens"),
     ("evaluation*", "`temper eval` judges what comes out"),
     ("tune*", "`temper tune` searches"),
@@ -440,7 +495,12 @@ pub(super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
         }
     }
     let dpo = stage.kind.value == StageKind::Dpo;
-    if dpo {
+    let rft = stage.kind.value == StageKind::Rft;
+    if rft {
+        to.put("reward_funcs", json!(["my_module.my_reward"]), "a function of completions and **kwargs");
+        to.remark("rewards", "", "a Python function of your own there: `temper check --reward FILE` looks at it");
+        to.list("max_length", "it has no key for the longest row: prompts are not cut");
+    } else if dpo {
         let loss = to.take("loss_type").unwrap_or_default();
         to.put("loss_type", Value::Array(vec![loss]), "");
     } else {
@@ -467,9 +527,22 @@ pub(super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
         _ => to.put("optim", "adamw_torch", ""),
     }
     family::export(&mut to, &NAMES);
-    to.pairs(PAIRS);
+    if rft {
+        // Its batch counts answers, and whole groups must lie on a device.
+        let group = stage.rollouts.as_ref().map_or(8, |rollouts| rollouts.num_generations.value);
+        to.put(NAMES.micro.0, group, "a group of answers on one device");
+        to.put(NAMES.accumulate.0, stage.global_batch_size.value, "prompts of a round");
+        to.pairs(PAIRS.iter().filter(|pair| pair.theirs != "max_length" && pair.when != When::Dpo));
+        to.pairs(RFT);
+    } else {
+        to.pairs(PAIRS);
+    }
     let mut carried = to.finish("TRL", OURS);
-    let command = if dpo { "dpo" } else { "sft" };
+    let command = match stage.kind.value {
+        StageKind::Dpo => "dpo",
+        StageKind::Rft => "grpo",
+        _ => "sft",
+    };
     carried.text = format!("# trl {command} --config THIS_FILE\n{}", carried.text);
     Ok(carried)
 }

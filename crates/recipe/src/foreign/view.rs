@@ -150,6 +150,7 @@ impl View {
                 StageKind::Cpt => Technique::Cpt,
                 StageKind::Dpo => Technique::Dpo,
                 StageKind::Sft => Technique::Sft,
+                StageKind::Rft => Technique::Rft,
             }),
             adapters: said(&stage.mode, stage.mode.value != Mode::Full),
             rate: said(&stage.learning_rate, stage.learning_rate.value),
@@ -178,6 +179,12 @@ impl View {
         }
         if stage.lr_scheduler_type.value != LrScheduler::Constant {
             view.least_rate = stage.min_lr.as_ref().and_then(|least| said(least, least.value));
+        }
+        if let Some(rollouts) = &stage.rollouts {
+            view.answer = number(&rollouts.max_completion_length);
+            view.group = number(&rollouts.num_generations);
+            view.top_k = number(&rollouts.top_k);
+            view.temperature = said(&rollouts.temperature, rollouts.temperature.value);
         }
         if let Some(lora) = &stage.lora {
             view.rank = number(&lora.lora_rank);

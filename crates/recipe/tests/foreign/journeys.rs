@@ -308,8 +308,10 @@ fn every_good_recipe_of_the_corpus_is_imported_or_refused_with_a_reason() {
         base: Some("hf:Qwen/Qwen3-4B".into()),
         train: vec![folder.path().join("train.jsonl")],
         validation: Some(folder.path().join("validation.jsonl")),
+        reward: Some(folder.path().join("reward.py")),
         folder: None,
     };
+    std::fs::write(folder.path().join("reward.py"), "def reward(completion): return 1.0\n").unwrap();
     for entry in std::fs::read_dir(corpus).unwrap() {
         let file = entry.unwrap().path();
         if file.extension().is_some_and(|end| end == "expect") {
@@ -320,7 +322,7 @@ fn every_good_recipe_of_the_corpus_is_imported_or_refused_with_a_reason() {
         match import(&document, &given) {
             Ok(carried) => drop(load(folder.path(), "imported.yaml", &carried.text)),
             Err(error) => {
-                assert!(name.contains("rft") || name.contains("eval"), "{name}: {error}");
+                assert!(name.contains("turns") || name.contains("eval"), "{name}: {error}");
                 assert!(error.to_string().contains("hint: "), "{error}");
             }
         }
@@ -353,6 +355,72 @@ fn a_hypothesis_is_marked_and_bounded() {
     ] {
         assert!(there.text.contains(said), "{said}\n{}", there.text);
     }
+}
+
+const RFT: &str = "
+name: trip
+base: hf:Qwen/Qwen3-4B
+stages:
+  - kind: rft
+    train: train.jsonl
+    rewards:
+      - {name: reward, program: reward.py}
+    rollouts: {num_generations: 4, max_completion_length: 3000, temperature: 0.9}
+    policy: {epsilon_high: 0.28, beta: 0.01, entropy_coefficient: 0.001}
+    lora_alpha: 64
+    max_length: 4096
+    global_batch_size: 16
+    learning_rate: 2e-6
+    lr_scheduler_type: constant
+    warmup_steps: 0
+    max_steps: 50
+    save_steps: 25
+";
+
+#[test]
+fn reinforcement_goes_to_nova_and_trl_and_back() {
+    let folder = folder();
+    std::fs::write(folder.path().join("reward.py"), "def reward(completion): return 1.0\n").unwrap();
+    let recipe = load(folder.path(), "recipe.yaml", RFT);
+    let given = Given {
+        base: Some("hf:Qwen/Qwen3-4B".into()),
+        train: vec![folder.path().join("train.jsonl")],
+        reward: Some(folder.path().join("reward.py")),
+        ..Given::default()
+    };
+    let shared = [
+        "stages.0.kind",
+        "stages.0.mode",
+        "stages.0.rollouts.num_generations",
+        "stages.0.rollouts.max_completion_length",
+        "stages.0.rollouts.temperature",
+        "stages.0.policy.epsilon_high",
+        "stages.0.policy.beta",
+        "stages.0.policy.entropy_coefficient",
+        "stages.0.lora_alpha",
+        "stages.0.global_batch_size",
+        "stages.0.learning_rate",
+        "stages.0.lr_scheduler_type",
+        "stages.0.max_steps",
+        "stages.0.save_steps",
+    ];
+    for (tool, more) in [
+        (Tool::Nova, &["stages.0.max_length", "stages.0.rollouts.top_k"][..]),
+        (
+            Tool::Trl,
+            &[
+                "stages.0.policy.loss_type",
+                "stages.0.policy.scale_rewards",
+                "stages.0.lora_rank",
+                "stages.0.rollouts.top_p",
+            ],
+        ),
+    ] {
+        let (back, there) = back(folder.path(), &recipe, tool, Some(320), &given);
+        same(&recipe, &back, &[&shared, more], &there);
+    }
+    let refused = export(&recipe, Path::new("recipe.yaml"), Tool::LlamaFactory, None, None).unwrap_err();
+    assert!(refused.to_string().contains("LLaMA-Factory has no GRPO"), "{refused}");
 }
 
 /// What TRL's DPO switches off by itself is not written, and no secret is copied.

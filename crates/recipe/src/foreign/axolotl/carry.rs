@@ -75,10 +75,7 @@ pub(in super::super) fn import(document: &Document, given: &Given) -> Result<Car
     let technique = technique(document);
     of.kind = match technique {
         Technique::Rft => {
-            return Err(refusal(
-                "reinforcement fine-tuning has no counterpart in this version's recipes",
-                "`temper check` reads it",
-            ));
+            return Err(refusal("reinforcement of Axolotl is not imported in this version", "`temper check` reads it"));
         }
         Technique::Cpt => StageKind::Cpt,
         Technique::Dpo => StageKind::Dpo,
@@ -208,6 +205,9 @@ const OURS: &[(&str, &str)] = &[
 pub(in super::super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
     let mut to = Exporter::new(recipe)?;
     let stage = to.stage;
+    if stage.kind.value == StageKind::Rft {
+        return Err(refusal("kind: rft is not written for Axolotl in this version", "--to trl, or --to nova"));
+    }
     let model = to.model();
     to.put("base_model", model, "");
     to.take("kind");

@@ -71,7 +71,7 @@ impl<'r> Exporter<'r> {
     }
 
     /// Writes every pair whose field the stage has.
-    pub fn pairs(&mut self, pairs: &[Pair]) {
+    pub fn pairs<'p>(&mut self, pairs: impl IntoIterator<Item = &'p Pair>) {
         for pair in pairs {
             let Some(value) = self.take(pair.ours) else { continue };
             match pair.export(&value) {

@@ -100,7 +100,7 @@ impl<'d> Importer<'d> {
     }
 
     /// Carries every pair that has a meaning in this stage.
-    pub fn pairs(&mut self, pairs: &[Pair]) {
+    pub fn pairs<'p>(&mut self, pairs: impl IntoIterator<Item = &'p Pair>) {
         for pair in pairs {
             let leaf = match self.document.at(pair.theirs) {
                 Some(leaf) => Some(leaf),
@@ -112,16 +112,20 @@ impl<'d> Importer<'d> {
                 When::Always => true,
                 When::Lora => self.lora,
                 When::Dpo => self.kind == StageKind::Dpo,
+                When::Rft => self.kind == StageKind::Rft,
                 When::Validation => self.validation,
             };
             let path = pair.path(0);
-            // What a stage of preferences refuses is listed, so that what is written can be run.
-            if self.kind == StageKind::Dpo && matches!(pair.ours, "lora_dropout" | "modules_to_save") {
+            // What a stage of preferences or of reinforcement refuses is listed, so that what is written can be run.
+            let refuses = matches!(self.kind, StageKind::Dpo | StageKind::Rft);
+            if refuses && matches!(pair.ours, "lora_dropout" | "modules_to_save") {
                 match leaf {
                     Some(leaf) if self.document.number_of(leaf.node) == Some(0.0) => {
                         self.taken.insert(leaf.path);
                     }
-                    Some(leaf) => self.list(&leaf.path, "not in this version together with preferences"),
+                    Some(leaf) => {
+                        self.list(&leaf.path, "not in this version together with preferences or reinforcement")
+                    }
                     None => {}
                 }
                 continue;
@@ -131,6 +135,7 @@ impl<'d> Importer<'d> {
                     let why = match pair.when {
                         When::Lora => "no adapter is trained",
                         When::Dpo => "no preference pairs are trained on",
+                        When::Rft => "nothing is sampled",
                         _ => "there is no file of validation rows: --validation FILE gives one",
                     };
                     let key = leaf.path.clone();
@@ -234,6 +239,25 @@ impl<'d> Importer<'d> {
             many => self.put("stages.0.train", many.to_vec(), "--data"),
         }
         true
+    }
+
+    /// The reward: what the user gives, or one that Temper has under another name.
+    pub fn reward(&mut self, preset: Option<&str>) -> Result<(), Problem> {
+        let given = self.given;
+        if let Some(program) = &given.reward {
+            let path = std::path::absolute(program).unwrap_or(program.clone());
+            self.put("stages.0.rewards.0.name", "reward", "");
+            self.put("stages.0.rewards.0.program", path.display().to_string(), "--reward");
+            return Ok(());
+        }
+        match preset {
+            Some("exact_match") => {
+                self.put("stages.0.rewards.0.name", "exact", "");
+                self.put("stages.0.rewards.0.verifier", "exact", "preset_reward_function");
+                Ok(())
+            }
+            _ => Err(refusal("its reward is not at hand", "give the Python file by --reward: it is taken as it is")),
+        }
     }
 
     /// A name that a run can have.

@@ -68,5 +68,36 @@ const DPO: &[Pair] = &[
     Pair::new("val_check_interval", "eval_steps", None).when(When::Validation),
 ];
 
+/// RFT of single turns.
+const RFT: &[Pair] = &[
+    Pair::new("max_length", "max_length", Some("8192")),
+    Pair::new("global_batch_size", "global_batch_size", Some("64")),
+    Pair::new("optim_config.lr", "learning_rate", Some("1e-6")),
+    Pair::new("optim_config.weight_decay", "weight_decay", Some("0.0")),
+    Pair::new("optim_config.adam_beta1", "adam_beta1", Some("0.9")),
+    Pair::new("optim_config.adam_beta2", "adam_beta2", Some("0.95")),
+    Pair::new("advantage_strategy.number_generation", "rollouts.num_generations", Some("8")),
+    Pair::new("generator.max_new_tokens", "rollouts.max_completion_length", Some("6000")),
+    Pair::new("generator.temperature", "rollouts.temperature", Some("1")),
+    Pair::new("generator.top_k", "rollouts.top_k", Some("0")),
+    Pair::new("trainer.clip_ratio_high", "policy.epsilon_high", Some("0.2")),
+    Pair::new("trainer.ent_coeff", "policy.entropy_coefficient", Some("0.0")),
+    Pair::new("trainer.kl_loss_coef", "policy.beta", None),
+    Pair::new("trainer.save_top_k", "keep_checkpoints", Some("5")),
+    Pair::new("trainer.save_steps", "save_steps", None),
+    Pair::new("trainer.test_steps", "eval_steps", None).when(When::Validation),
+    Pair::new("lora_tuning.alpha", "lora_alpha", Some("32")).when(When::Lora),
+    Pair::new("lora_tuning.loraplus_lr_ratio", "loraplus_lr_ratio", None).when(When::Lora),
+];
+
+/// RFT of Bedrock.
+const BEDROCK_RFT: &[Pair] = &[
+    Pair::new("batchSize", "global_batch_size", Some("128")),
+    Pair::new("learningRate", "learning_rate", Some("1e-5")),
+    Pair::new("trainingSamplePerPrompt", "rollouts.num_generations", Some("8")),
+    Pair::new("inferenceMaxTokens", "rollouts.max_completion_length", Some("2048")),
+    Pair::new("evalInterval", "eval_steps", Some("10")).when(When::Validation),
+];
+
 const BEDROCK: &[Pair] =
     &[Pair::new("batchSize", "global_batch_size", Some("1")), Pair::new("learningRate", "learning_rate", Some("1e-5"))];

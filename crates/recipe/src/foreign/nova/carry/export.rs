@@ -12,11 +12,14 @@ use super::super::super::carry::{Carried, Exporter};
 use super::super::super::hypothesis::{Hypothesis, TRANSFER};
 use super::super::super::script::number;
 use super::super::super::view::Technique;
-use super::{CPT, DPO, SFT};
+use super::{CPT, DPO, RFT, SFT};
 
 /// Where a key of a pair stands in a new recipe.
 fn place_of(theirs: &str, technique: Technique) -> String {
     let below = match theirs.split('.').next().unwrap_or(theirs) {
+        "advantage_strategy" | "generator" => "rollout.",
+        "optim_config" if technique == Technique::Rft => "trainer.",
+        "lora_tuning" if technique == Technique::Rft => "trainer.peft.",
         "optim" | "dpo_cfg" => "model.",
         "sched" => "model.optim.",
         "lora_tuning" if technique == Technique::Sft => "peft.",
@@ -29,6 +32,10 @@ fn place_of(theirs: &str, technique: Technique) -> String {
 
 /// What fields of Temper's have no key there.
 const OURS: &[(&str, &str)] = &[
+    ("rewards*", "a Lambda function of your own there"),
+    ("rollouts*", "not a public knob"),
+    ("policy*", "not a public knob"),
+    ("baseline*", "measure it by an evaluation before the job"),
     ("lora_rank", "Nova's rank is not a public knob"),
     ("target_modules", "Nova decides where adapters sit"),
     ("micro_batch_tokens", "memory is AWS's matter"),
@@ -62,6 +69,7 @@ pub(crate) fn export(recipe: &Recipe, rows: Option<u64>, hypothesis: Option<&Hyp
         StageKind::Cpt => (Technique::Cpt, CPT, true),
         StageKind::Sft => (Technique::Sft, SFT, true),
         StageKind::Dpo => (Technique::Dpo, DPO, false),
+        StageKind::Rft => (Technique::Rft, RFT, true),
     };
     if stage.mode.value == Mode::LoraThenFull {
         to.list("mode", "two jobs there; written as LoRA, the first of them");
@@ -85,6 +93,7 @@ pub(crate) fn export(recipe: &Recipe, rows: Option<u64>, hypothesis: Option<&Hyp
     let replicas = match (technique, lora) {
         (Technique::Cpt, _) => 8,
         (Technique::Sft, true) => 1,
+        (Technique::Rft, _) => 2,
         _ => 4,
     };
     to.put("run.replicas", replicas, "the recipe's default");
@@ -105,7 +114,7 @@ pub(crate) fn export(recipe: &Recipe, rows: Option<u64>, hypothesis: Option<&Hyp
             // What the noise of a small model's gradient chose says nothing of another's.
             let default = match technique {
                 Technique::Cpt => 256,
-                Technique::Dpo => 64,
+                Technique::Dpo | Technique::Rft => 64,
                 _ => 32,
             };
             batch = default;
@@ -124,6 +133,12 @@ pub(crate) fn export(recipe: &Recipe, rows: Option<u64>, hypothesis: Option<&Hyp
         to.script.put(&place_of(pair.theirs, technique), &value, "");
     }
     let one_pass = hypothesis.is_some() && technique == Technique::Cpt;
+    if technique == Technique::Rft {
+        let name = "arn:aws:lambda:REGION:ACCOUNT:function:NAME-SageMaker";
+        to.put("run.reward_lambda_arn", name, "on HyperPod the name must contain SageMaker");
+        to.put("training_config.rollout.rewards.api_endpoint.lambda_arn", name, "");
+        to.remark("rewards", "", "a Lambda function of your own there: `temper check --reward FILE` looks at it");
+    }
     let steps = export_duration(&mut to, technique, rows, batch, one_pass);
     export_warmup(&mut to, technique, steps);
     if technique == Technique::Sft {
@@ -133,15 +148,16 @@ pub(crate) fn export(recipe: &Recipe, rows: Option<u64>, hypothesis: Option<&Hyp
         }
         to.put("training_config.reasoning_enabled", false, "true where the rows have reasoning");
     }
-    let scheme = if technique == Technique::Sft {
-        "training_config.peft.peft_scheme"
-    } else {
-        "training_config.model.peft.peft_scheme"
+    let scheme = match technique {
+        Technique::Sft => "training_config.peft.peft_scheme",
+        Technique::Rft => "training_config.trainer.peft.peft_scheme",
+        _ => "training_config.model.peft.peft_scheme",
     };
     if technique != Technique::Cpt {
         to.script.put_text(scheme, if lora { "lora".to_owned() } else { "null".to_owned() }, "");
     }
-    if stage.lr_scheduler_type.value != LrScheduler::Cosine {
+    let plain = if technique == Technique::Rft { LrScheduler::Constant } else { LrScheduler::Cosine };
+    if stage.lr_scheduler_type.value != plain {
         to.list("lr_scheduler_type", "the shape of the decay is Nova's own");
     }
     to.take("lr_scheduler_type");
@@ -175,6 +191,9 @@ fn allowed(theirs: &str, value: &Value, technique: Technique) -> (Value, Option<
         ("max_length", Technique::Sft) => {
             changed(at_least(whole.unwrap_or(0), &[8192, 16384, 32768, 65536]), "8192, 16384, 32768 or 65536")
         }
+        ("max_length", Technique::Rft) => changed(whole.unwrap_or(8192).clamp(4096, 32768), "4096 to 32768"),
+        ("global_batch_size", Technique::Rft) => changed(whole.unwrap_or(64).clamp(16, 256), "16 to 256"),
+        ("advantage_strategy.number_generation", _) => changed(whole.unwrap_or(8).clamp(2, 16), "2 to 16"),
         ("max_length", Technique::Cpt) => changed(whole.unwrap_or(8192).min(8192), "at most 8192"),
         ("max_length", Technique::Dpo) => {
             changed(whole.unwrap_or(1024).div_ceil(1024).clamp(1, 32) * 1024, "multiples of 1024 up to 32768")
@@ -217,6 +236,7 @@ fn export_duration(
     let stage = to.stage;
     let (least, key) = match technique {
         Technique::Sft => (4, "training_config.max_steps"),
+        Technique::Rft => (5, "training_config.trainer.max_steps"),
         _ => (10, "training_config.trainer.max_steps"),
     };
     to.take("max_steps");
@@ -271,6 +291,11 @@ fn export_duration(
 fn export_warmup(to: &mut Exporter<'_>, technique: Technique, steps: Option<u64>) {
     let key = match technique {
         Technique::Sft => "training_config.lr_scheduler.warmup_steps",
+        Technique::Rft => {
+            let field = if matches!(to.stage.warmup.value, Span::Ratio(_)) { "warmup_ratio" } else { "warmup_steps" };
+            to.list(field, "its recipes for RFT have no warm-up");
+            return;
+        }
         _ => "training_config.model.optim.sched.warmup_steps",
     };
     to.take("warmup_steps");
@@ -346,9 +371,15 @@ fn export_mix(to: &mut Exporter<'_>) {
 
 /// Writes what a search found on a small model as a hypothesis about Nova.
 fn carry_hypothesis(to: &mut Exporter<'_>, hypothesis: &Hypothesis, technique: Technique, lora: bool) {
-    let default = if technique == Technique::Sft && !lora { 5e-6 } else { 1e-5 };
+    let default = match technique {
+        Technique::Sft if !lora => 5e-6,
+        // The guide's own sample; its advice is 1e-7.
+        Technique::Rft => 1e-6,
+        _ => 1e-5,
+    };
     let key = match technique {
         Technique::Sft => "training_config.optim_config.lr",
+        Technique::Rft => "training_config.trainer.optim_config.lr",
         _ => "training_config.model.optim.lr",
     };
     if let Some(times) = hypothesis.rate_times() {
@@ -369,6 +400,7 @@ fn carry_hypothesis(to: &mut Exporter<'_>, hypothesis: &Hypothesis, technique: T
     if lora {
         let (key, alpha) = match technique {
             Technique::Sft => ("training_config.peft.lora_tuning.alpha", 64),
+            Technique::Rft => ("training_config.trainer.peft.lora_tuning.alpha", 32),
             _ => ("training_config.model.peft.lora_tuning.alpha", 64),
         };
         to.script.put(key, &json!(alpha), "Nova's default: alpha and rank of another model do not carry over");

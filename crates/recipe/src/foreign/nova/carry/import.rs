@@ -10,7 +10,7 @@ use super::super::super::carry::{Carried, Given, Importer, refusal};
 use super::super::super::document::{Document, text};
 use super::super::super::view::Technique;
 use super::super::{Nature, Platform, mix, nature};
-use super::{BEDROCK, CPT, DPO, SFT, SFT_1};
+use super::{BEDROCK, BEDROCK_RFT, CPT, DPO, RFT, SFT, SFT_1};
 
 const REASONS: &[(&str, &str)] = &[
     ("run.model_type", "Nova's model; --base gives the one that is trained here"),
@@ -27,6 +27,18 @@ const REASONS: &[(&str, &str)] = &[
     ("optim.name", "AdamW, as here"),
     ("roleArn", "whose account it is"),
     ("customModelName", "the name of what comes out"),
+    ("reasoning_effort", "how long Nova thinks is not a knob here"),
+    ("lambda_arn", "a Lambda function: --reward names the file that is run here"),
+    ("reward_lambda_arn", "a Lambda function: --reward names the file that is run here"),
+    ("lambda_concurrency_limit", "rewards are run beside each other as far as the machine goes"),
+    ("lambda_batch_size", "rewards are run beside each other as far as the machine goes"),
+    ("rollout_strategy.type", "a round samples from the weights as they are, here"),
+    ("age_tolerance", "a round samples from the weights as they are, here"),
+    ("refit_freq", "a round samples from the weights as they are, here"),
+    ("generation_replicas", "machines: here one trains"),
+    ("rollout_worker_replicas", "machines: here one trains"),
+    ("set_random_seed", "all draws are functions of the seed here"),
+    ("data.shuffle", "rows are shuffled by the seed here"),
     ("adapter_dropout", "dropout in DPO is not in this version"),
     ("task_type", "said by the stage's kind"),
 ];
@@ -34,12 +46,14 @@ const REASONS: &[(&str, &str)] = &[
 pub(crate) fn import(document: &Document, given: &Given) -> Result<Carried, Problem> {
     let nature = nature(document);
     let (kind, pairs) = match (nature.technique, nature.platform, nature.second) {
-        (Technique::Rft, ..) => {
+        (Technique::Rft, ..) if nature.turns => {
             return Err(refusal(
-                "reinforcement fine-tuning has no counterpart in this version's recipes",
+                "reinforcement over several turns has no counterpart in this version's recipes",
                 "`temper check` reads it; the SFT before it can be imported",
             ));
         }
+        (Technique::Rft, Platform::Bedrock, _) => (StageKind::Rft, BEDROCK_RFT),
+        (Technique::Rft, ..) => (StageKind::Rft, RFT),
         (Technique::Evaluation, ..) => {
             return Err(refusal("it evaluates and trains nothing", "`temper eval` judges a model"));
         }
@@ -80,9 +94,26 @@ pub(crate) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
         of.list(key, "rows in S3: --data and --validation give the ones that are read here");
     }
     duration(&mut of, nature, kind);
-    warmup(&mut of);
+    if kind == StageKind::Rft {
+        let preset = of.take_ending("preset_reward_function").and_then(|leaf| text(leaf.node));
+        of.reward(preset)?;
+        of.put("stages.0.lr_scheduler_type", "constant", "its recipes have no schedule");
+        of.put("stages.0.warmup_steps", 0, "its recipes have no schedule");
+        if let Some(leaf) = document.ending("global_batch_size") {
+            of.remark(&leaf.path, "", "no page says whether it counts prompts or answers: read as prompts, as here");
+        }
+    } else {
+        warmup(&mut of);
+        of.put("stages.0.lr_scheduler_type", "cosine", "no page of AWS says the shape of the decay");
+    }
     of.pairs(pairs);
-    of.put("stages.0.lr_scheduler_type", "cosine", "no page of AWS says the shape of the decay");
+    if let Some(prompt) = of.number("hyperParameters.maxPromptLength").or_else(|| {
+        let leaf = of.take_ending("maxPromptLength")?;
+        document.number_of(leaf.node)
+    }) {
+        let answer = document.said_ending("inferenceMaxTokens").map_or(2048.0, |said| said.value);
+        of.put("stages.0.max_length", json!((prompt + answer) as u64), "maxPromptLength + inferenceMaxTokens");
+    }
     if let Some(constant) = of.take_ending("constant_steps")
         && document.number_of(constant.node) != Some(0.0)
     {
@@ -129,9 +160,11 @@ fn duration(of: &mut Importer<'_>, nature: Nature, kind: StageKind) {
         return;
     }
     let (ours, value) = match (nature.platform, kind, nature.second) {
+        (Platform::Bedrock, StageKind::Rft, _) => ("num_train_epochs", json!(1)),
         (Platform::Bedrock, ..) => ("num_train_epochs", json!(2)),
         (_, StageKind::Cpt, true) => ("max_steps", json!(10)),
         (_, StageKind::Cpt, false) => ("num_train_epochs", json!(1)),
+        (_, StageKind::Rft, _) => ("max_steps", json!(100)),
         (_, StageKind::Dpo, _) => ("num_train_epochs", json!(if of.lora { 2 } else { 3 })),
         (_, _, true) => ("max_steps", json!(100)),
         (_, _, false) => ("num_train_epochs", json!(2)),
