@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted, 4 a gate refused.
 
+mod advise;
 mod average;
 mod base;
 mod bench;
@@ -54,6 +55,7 @@ enum Command {
     Tune(tune::Args),
     Worker(tune::WorkerArgs),
     Resume(resume::Args),
+    Advise(advise::Args),
     Average(average::Args),
     Report(report::Args),
     Eval(eval::Args),
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args),
         Command::Worker(args) => tune::work(&args),
         Command::Resume(args) => resume::run(args),
+        Command::Advise(args) => advise::run(&args),
         Command::Average(args) => average::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Eval(args) => eval::run(&args),

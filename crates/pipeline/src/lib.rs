@@ -3,7 +3,7 @@
 //! [`prepare`] reads everything and computes nothing: base, rows, mix, schedule; [`Prepared::plan`] is what it found.
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
-mod advice;
+pub mod advise;
 mod average;
 mod base;
 mod board;
@@ -36,7 +36,6 @@ mod start;
 pub mod tune;
 mod watch;
 
-pub use advice::Advice;
 pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};

@@ -18,6 +18,7 @@ pub use answer::{Answer, Lead, Repeated, leads};
 pub use builtin::{Builtin, FORGETTING, VALIDATION_LOSS};
 pub use finish::{Finish, edits};
 pub use measure::Measures;
+pub(crate) use page::is_gain;
 pub use plan::{Budget, Shared, StudyPlan, TrialPlan, rungs};
 pub use program::Program;
 pub use sealed::Sealed;
