@@ -22,7 +22,8 @@ pub struct Args {
     /// Overrides a value of the recipe: `stages.0.max_steps=60`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     sets: Vec<String>,
-    /// Writes the changed recipe beside the first one, under a new name, and runs it; of a study, goes on with it. Nothing starts
+    /// Writes the changed recipe beside the first one, under a new name, and runs it; of a study, goes on with it. Nothing
+    /// starts
     /// without.
     #[arg(long)]
     start: bool,
@@ -108,7 +109,7 @@ fn recipe_of_run(args: &Args) -> Result<Recipe, Failure> {
 fn chosen<'a>(args: &Args, advised: &'a Advised) -> Result<Option<&'a Finding>, Failure> {
     let Some(rule) = &args.rule else { return Ok(advised.next.and_then(|index| advised.findings.get(index))) };
     let of_rule: Vec<&Finding> = advised.findings.iter().filter(|finding| finding.rule == rule).collect();
-    let able = of_rule.iter().find(|finding| finding.experiment.is_some());
+    let able = of_rule.iter().copied().find(|finding| finding.experiment.is_some());
     match (able, of_rule.is_empty()) {
         (Some(finding), _) => Ok(Some(finding)),
         (None, false) => Err(Failure::input(anyhow!(

@@ -1,7 +1,9 @@
 //! Advice: what a recipe, a run or a study shows, why that matters, who says so, and what to do next.
 //!
-//! [`signals`] and [`study`] are what is measured; [`rules()`] are conditions over it, as data. [`of_plan`], [`of_run`] and [`of_study`] rank
-//! what the rules find, the likeliest cause first, and propose one experiment. Nothing here is measured of Amazon's models or promised
+//! [`signals`] and [`study`] are what is measured; [`rules()`] are conditions over it, as data. [`of_plan`], [`of_run`] and
+//! [`of_study`] rank
+//! what the rules find, the likeliest cause first, and propose one experiment. Nothing here is measured of Amazon's models or
+//! promised
 //! for others: a finding says where it comes from.
 
 mod checkpoint;
@@ -63,7 +65,8 @@ pub struct Experiment {
     /// Fields of the recipe as its text names them, and their values; none takes a field away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<(String, Option<String>)>,
-    /// A command of `temper` instead. `RECIPE` and `FOLDER` in it stand for the recipe's file and the folder that was looked at.
+    /// A command of `temper` instead. `RECIPE` and `FOLDER` in it stand for the recipe's file and the folder that was looked
+    /// at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
 }
@@ -89,7 +92,8 @@ pub struct Advised {
     pub name: String,
     /// By rank: what was seen, then its likely causes, then the rest; the graver before the lighter.
     pub findings: Vec<Finding>,
-    /// Which finding is the likeliest cause of the first thing that was seen; none where nothing was seen, or nothing explains it.
+    /// Which finding is the likeliest cause of the first thing that was seen; none where nothing was seen, or nothing explains
+    /// it.
     pub cause: Option<usize>,
     /// Which finding has the experiment that is proposed next.
     pub next: Option<usize>,

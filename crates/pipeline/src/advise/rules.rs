@@ -1,6 +1,7 @@
 //! The rules as data: each says at most one thing of a stage, of a run or of a study.
 //!
-//! The order of the tables is the order of causes: of two that explain the same, the earlier one is likelier, and is to be mended first.
+//! The order of the tables is the order of causes: of two that explain the same, the earlier one is likelier, and is to be
+//! mended first.
 //! So the mix stands before the learning rate, as Amazon's guide has it.
 
 mod judged;

@@ -127,8 +127,8 @@ impl Planned {
 
     /// Each stage of the recipe once.
     pub fn stages(&self) -> impl Iterator<Item = StageView<'_>> {
-        let all = (0..self.stages.len()).map(|index| self.view(index));
-        all.filter(|view| view.index == 0 || self.view(view.index - 1).of != view.of)
+        let all = (0..self.stages.len()).map(move |index| self.view(index));
+        all.filter(move |view| view.index == 0 || self.view(view.index - 1).of != view.of)
     }
 
     /// Stage `index` of the plan.

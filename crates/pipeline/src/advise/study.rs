@@ -30,7 +30,8 @@ pub(super) struct Searched {
     pub leads: Vec<Lead>,
     /// Further seeds of each finalist.
     pub seeds: u64,
-    /// Whether the recommended trial is better than the recipe's own on rows that the search has not seen, by more than noise; none
+    /// Whether the recommended trial is better than the recipe's own on rows that the search has not seen, by more than noise;
+    /// none
     /// where that was not measured.
     pub sealed: Option<bool>,
 }
@@ -70,7 +71,8 @@ impl Searched {
     }
 }
 
-/// The fields of a point that lie in the last twentieth of their range, or have the first or last of its whole numbers or steps.
+/// The fields of a point that lie in the last twentieth of their range, or have the first or last of its whole numbers or
+/// steps.
 fn edges(history: &History, point: &Point) -> Vec<Edge> {
     const END: f64 = 0.05;
     let edge = |parameter: &temper_search::Parameter| {

@@ -28,7 +28,8 @@ pub(super) const RULES: &[Rule] = &[
         when: "the domain gained, and a floor is broken or a general suite without one is worse by its whole 95 % interval",
         reason: "the domain was paid for with general ability; within 0.01 to 0.02 of the base MMLU counts as kept",
         source: SDK_BLOG,
-        action: "lower the share of domain data, before touching the learning rate or the batch; or look at the weights between base and \
+        action: "lower the share of domain data, before touching the learning rate or the batch; or look at the weights \
+                 between base and \
                  result with `temper average`",
         shows: Some(Symptom::Forgetting),
         explains: &[Symptom::Forgetting],

@@ -13,7 +13,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "no-general-data",
         severity: Severity::Warning,
         when: "a stage of sft or cpt trains on domain data alone, and no stage after it mixes",
-        reason: "narrow data overwrite general ability: on customer data alone MMLU fell from 0.75 to 0.47, with a quarter of general \
+        reason: "narrow data overwrite general ability: on customer data alone MMLU fell from 0.75 to 0.47, with a quarter of \
+                 general \
                  data it stayed at 0.74",
         source: VOC,
         action: "add a mix; about half domain data is the balance point for most cases",
@@ -47,11 +48,14 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "no-instructions-in-mix",
         severity: Severity::Warning,
-        when: "the general sources of an sft mix have shares, and none that has one is `self` or named after instructions, reasoning \
+        when: "the general sources of an sft mix have shares, and none that has one is `self` or named after instructions, \
+               reasoning \
                or conversation",
-        reason: "leaving the reasoning and instruction-following category out is a known cause of lost reasoning and general scores",
+        reason: "leaving the reasoning and instruction-following category out is a known cause of lost reasoning and general \
+                 scores",
         source: ARTICLE,
-        action: "add a source of general instructions with reasoning, or `path: self`; if one is there under another name, rename it",
+        action: "add a source of general instructions with reasoning, or `path: self`; if one is there under another name, \
+                 rename it",
         shows: None,
         explains: &[Symptom::Forgetting],
         find: Find::Stage(|view| {
@@ -74,7 +78,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "rate-moved-while-mixing",
         severity: Severity::Warning,
         when: "a stage mixes, and its learning_rate is given and outside half to twice the default of its kind and mode",
-        reason: "training is more sensitive to the rate when mixing: moving it off the default is named as the top cause of instability",
+        reason: "training is more sensitive to the rate when mixing: moving it off the default is named as the top cause of \
+                 instability",
         source: ARTICLE,
         action: "take learning_rate away, or search it within half to twice its default",
         shows: None,
@@ -140,7 +145,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "no-validation",
         severity: Severity::Warning,
         when: "a stage has no validation rows",
-        reason: "not watching the validation loss is a listed mistake: the last weights are taken, not the best, and overfitting is not seen",
+        reason: "not watching the validation loss is a listed mistake: the last weights are taken, not the best, and \
+                 overfitting is not seen",
         source: ARTICLE,
         action: "hold rows out and name them as `validation`",
         shows: None,

@@ -93,7 +93,8 @@ pub(super) const RULES: &[Rule] = &[
         when: "a stage of rft has no reward that is held out",
         reason: "a reward is exploited sooner or later: a verifier that is not trained on shows it",
         source: ARTICLE,
-        action: "give one verifier of what you really want `held_out: true`",
+        action: "give one verifier of what you really want `held_out: true`; `temper reward test` says whether a reward tells \
+                 good from bad",
         shows: None,
         explains: &[Symptom::RewardLost],
         find: Find::Stage(|view| {

@@ -47,7 +47,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "many-epochs",
         severity: Severity::Warning,
-        when: "the domain is seen more than twice as often as the guide has it: sft of all weights once, sft with LoRA twice, dpo three \
+        when: "the domain is seen more than twice as often as the guide has it: sft of all weights once, sft with LoRA twice, \
+               dpo three \
                times",
         reason: "rows that come again and again are learnt by heart",
         source: GUIDE,

@@ -16,7 +16,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "rft-without-sft",
         severity: Severity::Error,
         when: "rft follows no sft or dpo, and base.kind is not post_trained",
-        reason: "reinforcement sharpens what a model can do at times: one that follows no instructions earns too little to learn from",
+        reason: "reinforcement sharpens what a model can do at times: one that follows no instructions earns too little to \
+                 learn from",
         source: ARTICLE,
         action: "put a stage of sft on demonstrations before it, or start from a post-trained checkpoint",
         shows: None,
@@ -47,7 +48,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "checkpoint-kind",
         severity: Severity::Warning,
         when: "base.kind is none of the kinds that are advised for the technique, mode and amount of data of the first stage",
-        reason: "for continued pretraining the checkpoint outweighs every hyperparameter: early ones are plastic, late ones keep what \
+        reason: "for continued pretraining the checkpoint outweighs every hyperparameter: early ones are plastic, late ones \
+                 keep what \
                  follows instructions",
         source: ARTICLE,
         action: "start from a checkpoint of the advised kind; `temper probe` measures it where the recipe has `checkpoints`",
@@ -66,7 +68,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "full-rank-first",
         severity: Severity::Warning,
         when: "a stage of sft or rft has mode: full, and no stage before it trains adapters",
-        reason: "LoRA forgives poor hyperparameters and proves data, prompts and reward cheaply; going to full rank before it has is a \
+        reason: "LoRA forgives poor hyperparameters and proves data, prompts and reward cheaply; going to full rank before it \
+                 has is a \
                  listed mistake",
         source: ARTICLE,
         action: "begin with mode: lora; with validation rows lora_then_full goes on to full rank once LoRA's gain is flat",
@@ -93,7 +96,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "cpt-of-all-weights-on-few-tokens",
         severity: Severity::Warning,
         when: "a stage of cpt has mode: full, and its domain has less than 10^9 tokens",
-        reason: "for less raw text than that the guide has no pretraining of all weights: a small CPT takes the post-trained checkpoint \
+        reason: "for less raw text than that the guide has no pretraining of all weights: a small CPT takes the post-trained \
+                 checkpoint \
                  and LoRA",
         source: GUIDE,
         action: "set mode: lora; where the behaviour can be shown as questions and answers, use sft",
@@ -176,7 +180,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "batch-too-large",
         severity: Severity::Warning,
         when: "a stage of sft or dpo takes more than a quarter of its domain rows in one step",
-        reason: "there must be as many rows as a step takes at least; with fewer than four steps an epoch nothing can be warmed up, \
+        reason: "there must be as many rows as a step takes at least; with fewer than four steps an epoch nothing can be \
+                 warmed up, \
                  validated or stopped",
         source: Cited {
             what: "Nova Forge SDK 1.4: SFT rows >= global_batch_size; four steps an epoch is ours",

@@ -62,7 +62,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "winner-at-the-edge",
         severity: Severity::Warning,
-        when: "a value of the recommended trial lies in the last twentieth of its range, or is its last whole number or step, and the \
+        when: "a value of the recommended trial lies in the last twentieth of its range, or is its last whole number or step, \
+               and the \
                range could go on",
         reason: "beyond the end there may be better",
         source: DECISION,
@@ -81,7 +82,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "lead-within-noise",
         severity: Severity::Warning,
-        when: "another trial than the recipe's own is recommended, and the 95 % interval of its lead over seeds holds zero or is not known",
+        when: "another trial than the recipe's own is recommended, and the 95 % interval of its lead over seeds holds zero or \
+               is not known",
         reason: "another seed may turn the order round",
         source: SEARCHED,
         action: "train the finalists under more seeds",
@@ -107,7 +109,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "lead-not-on-new-rows",
         severity: Severity::Warning,
-        when: "on rows that the search has not seen the recommended trial is not better than the recipe's own by more than noise",
+        when: "on rows that the search has not seen the recommended trial is not better than the recipe's own by more than \
+               noise",
         reason: "the best of many was chosen on the same rows: what it led by there was partly luck",
         source: SEARCHED,
         action: "keep the recipe's own values, or search on more validation rows",
@@ -135,7 +138,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "apply-the-winner",
         severity: Severity::Note,
-        when: "the recommended trial keeps every constraint and leads by more than noise, on new rows where these were looked at",
+        when: "the recommended trial keeps every constraint and leads by more than noise, on new rows where these were looked \
+               at",
         reason: "both axes are up, and it is no luck",
         source: DECISION,
         action: "write its recipe by `temper tune --apply`, freeze it, and promote the model",

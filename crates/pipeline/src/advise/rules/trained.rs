@@ -19,7 +19,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "diverged",
         severity: Severity::Error,
-        when: "a stage ended because its loss or gradient was no number or rose too far, or its training loss ends above where it began",
+        when: "a stage ended because its loss or gradient was no number or rose too far, or its training loss ends above where \
+               it began",
         reason: "the rate was too high for these rows, or the rows of some steps are broken",
         source: STOPS,
         action: "lower the learning rate to a third, or raise the warm-up; look at the rows of the last steps",
@@ -43,7 +44,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "overfit",
         severity: Severity::Warning,
-        when: "the validation loss ends more than 1 % above its lowest while the training loss falls on; of rft, the validation reward \
+        when: "the validation loss ends more than 1 % above its lowest while the training loss falls on; of rft, the \
+               validation reward \
                falls while the reward of the rounds rises",
         reason: "validation rises while training falls: the rows are learnt by heart, not the task",
         source: ARTICLE,
@@ -74,7 +76,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "start-never-bettered",
         severity: Severity::Warning,
         when: "no validation of a stage is better than the one before its first step",
-        reason: "the stage taught nothing that its validation rows show: the rate is too high, or training and validation rows differ",
+        reason: "the stage taught nothing that its validation rows show: the rate is too high, or training and validation rows \
+                 differ",
         source: STOPS,
         action: "lower the learning rate to a third; compare the rows of both files",
         shows: Some(Symptom::NoGain),
@@ -182,7 +185,7 @@ pub(super) const RULES: &[Rule] = &[
         when: "a reward failed on more than 5 % of the completions of all rounds",
         reason: "many errors are a broken reward function, and a weak reward lowers accuracy whatever else is set",
         source: GUIDE,
-        action: "run `temper reward test` on rollouts.jsonl, and mend the reward",
+        action: "run `temper reward test RECIPE`, which names the rows, and mend the reward",
         shows: Some(Symptom::RewardLost),
         explains: &[Symptom::RewardLost, Symptom::NoGain],
         find: Find::Trained(|view, trained| {
