@@ -109,9 +109,8 @@ fn own(args: &Args) -> Result<Report, Failure> {
     match temper_pipeline::prepare(recipe.clone(), notes, &options, &mut |_| ()) {
         Ok(prepared) => {
             let plan = prepared.plan();
-            let kept =
-                |stage: &temper_pipeline::StagePlan| stage.files.iter().map(|(_, report)| report.kept).sum::<usize>();
-            known.rows = first.map(|stage| kept(stage) as u64);
+            let kept = |stage: &StagePlan| stage.files.iter().map(|(_, report)| report.kept).sum::<usize>();
+            known.rows = plan.stages.first().map(|stage| kept(stage) as u64);
             for warning in &plan.warnings {
                 findings.push(of_plan("plan", Severity::Warning, warning.clone()));
             }

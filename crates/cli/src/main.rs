@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted, 4 a gate refused.
 
+mod advise;
 mod arms;
 mod average;
 mod base;
@@ -60,6 +61,7 @@ enum Command {
     Tune(tune::Args),
     Worker(tune::WorkerArgs),
     Resume(resume::Args),
+    Advise(advise::Args),
     Average(average::Args),
     Report(report::Args),
     Eval(eval::Args),
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args),
         Command::Worker(args) => tune::work(&args),
         Command::Resume(args) => resume::run(args),
+        Command::Advise(args) => advise::run(&args),
         Command::Average(args) => average::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Eval(args) => eval::run(&args),

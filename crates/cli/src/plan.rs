@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use temper_data::SourceReport;
-use temper_pipeline::{Advice, Baseline, BaselineVerdict, Options, Plan, Prepared, SelfPlan, StagePlan};
+use temper_pipeline::advise::KindAdvice;
+use temper_pipeline::{Baseline, BaselineVerdict, Options, Plan, Prepared, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
 use crate::base::RecipeArgs;
@@ -110,7 +111,7 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     for (i, stage) in plan.stages.iter().enumerate() {
         line(stage_text(i, stage));
     }
-    for Advice { kinds, because } in &plan.advice {
+    for KindAdvice { kinds, because } in &plan.advice {
         let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
         line(format!("advice: start from a checkpoint that is {}: {because}", kinds.join(" or ")));
     }

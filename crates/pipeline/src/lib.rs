@@ -3,7 +3,7 @@
 //! [`prepare`] reads everything and computes nothing: base, rows, mix, schedule; [`Prepared::plan`] is what it found.
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
-mod advice;
+pub mod advise;
 mod arms;
 mod average;
 mod base;
@@ -38,7 +38,6 @@ mod start;
 pub mod tune;
 mod watch;
 
-pub use advice::Advice;
 pub use arms::{Arm, Arms, Tried, arms, arms_folder};
 pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};

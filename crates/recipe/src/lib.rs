@@ -70,7 +70,7 @@ pub use rollouts::{
 pub use rows::{RowFiles, RowFormat, Weight, is_remote};
 pub use schema::schema;
 pub use settings::{Setting, Source, Valued};
-pub use stage::{Boundary, LrScheduler, Mode, RowOrder, Stage, StageKind, Turns};
+pub use stage::{Boundary, LrScheduler, Mode, RowOrder, Stage, StageKind, Turns, usual_rate};
 pub use then_full::FullStart;
 pub use tune::{
     Condition, EarlyStopping, Limit, MetricSource, SamplerKind, Searched, Sense, Sought, StudyFile, Trainer, Tune,

@@ -53,7 +53,7 @@ pub enum Alarm {
 
 impl Alarm {
     /// What was seen, and what to do.
-    pub fn advice(self) -> (&'static str, &'static str) {
+    pub const fn advice(self) -> (&'static str, &'static str) {
         match self {
             Self::Hacking => (
                 "reward rises while a held-out verifier falls: the reward is being exploited",
