@@ -109,8 +109,7 @@ fn own(args: &Args) -> Result<Report, Failure> {
     match temper_pipeline::prepare(recipe.clone(), notes, &options, &mut |_| ()) {
         Ok(prepared) => {
             let plan = prepared.plan();
-            let kept = |stage: &StagePlan| stage.files.iter().map(|(_, report)| report.kept).sum::<usize>();
-            known.rows = plan.stages.first().map(|stage| kept(stage) as u64);
+            known.rows = plan.stages.first().and_then(|stage| domain_rows(&recipe, stage));
             for warning in &plan.warnings {
                 findings.push(of_plan("plan", Severity::Warning, warning.clone()));
             }
