@@ -99,6 +99,12 @@ struct Shape {
     rank: usize,
     #[arg(long, default_value_t = 32.0)]
     alpha: f32,
+    /// Micro-batches that the rows of a step are dealt to: less memory for activations, the same step.
+    #[arg(long, default_value_t = 1)]
+    micro_batches: usize,
+    /// Keep of each layer only what goes into it, as with `activation_checkpointing: true`.
+    #[arg(long)]
+    recompute: bool,
     #[command(flatten)]
     precision: PrecisionArgs,
     #[command(flatten)]
@@ -111,6 +117,9 @@ impl Shape {
         let longest = LlamaConfig::smollm2_135m().max_position_embeddings;
         if self.batch == 0 || self.rank == 0 {
             bail!("--batch {} --rank {}: expected 1 or more of each", self.batch, self.rank);
+        }
+        if self.micro_batches == 0 || !self.batch.is_multiple_of(self.micro_batches) {
+            bail!("--micro-batches {}: expected a divisor of --batch {}", self.micro_batches, self.batch);
         }
         if !(2..=longest).contains(&self.length) {
             bail!(
@@ -135,15 +144,21 @@ fn random_weights(name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError>
 }
 
 /// Rows of random tokens, all of them trained.
-fn random_batch(config: &LlamaConfig, shape: &Shape) -> MicroBatch {
-    let (tokens, stream) = (shape.batch * shape.length, Random::new(0, "ids"));
-    let ids: Vec<u32> = (0..tokens as u64).map(|i| stream.below(i, config.vocab_size as u64) as u32).collect();
+fn random_batches(config: &LlamaConfig, shape: &Shape) -> Vec<MicroBatch> {
+    (0..shape.micro_batches).map(|index| random_batch(config, shape, index)).collect()
+}
+
+fn random_batch(config: &LlamaConfig, shape: &Shape, index: usize) -> MicroBatch {
+    let (batch, stream) = (shape.batch / shape.micro_batches, Random::new(0, "ids"));
+    let (tokens, first) = (batch * shape.length, index * batch * shape.length);
+    let id = |i: usize| stream.below((first + i) as u64, config.vocab_size as u64) as u32;
+    let ids: Vec<u32> = (0..tokens).map(id).collect();
     let rows = |r: usize| r * shape.length..(r + 1) * shape.length;
     let target = |i: usize| Target { row: i as u32 - 1, token: ids[i], weight: 1.0, source: 0 };
     MicroBatch {
         positions: (0..tokens).map(|i| (i % shape.length) as u32).collect(),
-        segments: (0..shape.batch).map(rows).collect(),
-        rows: (0..shape.batch as u32).collect(),
+        segments: (0..batch).map(rows).collect(),
+        rows: (0..batch as u32).collect(),
         targets: (0..tokens).filter(|i| i % shape.length > 0).map(target).collect(),
         ids,
     }
@@ -154,7 +169,7 @@ struct Subject<D: Device> {
     model: Llama<D>,
     workspace: Workspace<D::Buffer>,
     optimizer: Optimizer<D::Buffer>,
-    batch: MicroBatch,
+    batches: Vec<MicroBatch>,
 }
 
 impl Subject<Cpu> {
@@ -212,20 +227,21 @@ impl<D: Device> Subject<D> {
 
     fn of(model: Llama<D>, shape: &Shape) -> Self {
         model.init_adapters(0);
-        let (tokens, space) = (shape.batch * shape.length, model.adapter_space());
-        let workspace = Workspace::allocate(model.device(), model.config(), space, Purpose::Train, tokens);
+        let (tokens, space) = (shape.batch / shape.micro_batches * shape.length, model.adapter_space());
+        let purpose = if shape.recompute { Purpose::TrainRecomputing } else { Purpose::Train };
+        let workspace = Workspace::allocate(model.device(), model.config(), space, purpose, tokens);
         let settings =
             AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 0.0 };
         let optimizer = Optimizer::new(&model, settings);
-        let batch = random_batch(model.config(), shape);
-        Self { model, workspace, optimizer, batch }
+        let batches = random_batches(model.config(), shape);
+        Self { model, workspace, optimizer, batches }
     }
 
     /// One step; its seconds and its loss.
     fn step(&mut self) -> Result<(f64, f64), Failure> {
         let start = Instant::now();
-        let batches = std::slice::from_ref(&self.batch);
-        let outcome = step(&self.model, &self.workspace, &mut self.optimizer, batches, 1e-4).map_err(Failure::run)?;
+        let (model, ws, optimizer) = (&self.model, &self.workspace, &mut self.optimizer);
+        let outcome = step(model, ws, optimizer, &self.batches, 1e-4).map_err(Failure::run)?;
         Ok((start.elapsed().as_secs_f64(), outcome.loss()))
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted, 4 a gate refused.
 
+mod advise;
+mod arms;
 mod average;
 mod base;
 mod bench;
 mod cache;
 mod chat;
+mod check;
 mod command;
 mod completions;
 mod data;
@@ -14,6 +17,7 @@ mod doctor;
 mod eval;
 mod export;
 mod generate;
+mod import;
 mod init;
 mod interrupt;
 mod machine;
@@ -21,6 +25,7 @@ mod plan;
 mod probe;
 mod report;
 mod resume;
+mod reward;
 mod run;
 mod schema;
 mod stream;
@@ -47,16 +52,22 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Check(check::Args),
+    Import(import::Args),
     Plan(plan::Args),
     Probe(probe::Args),
+    Arms(arms::Args),
     Run(run::Args),
     Tune(tune::Args),
     Worker(tune::WorkerArgs),
     Resume(resume::Args),
+    Advise(advise::Args),
     Average(average::Args),
     Report(report::Args),
     Eval(eval::Args),
     Export(export::Args),
+    #[command(subcommand)]
+    Reward(reward::Command),
     Generate(generate::Args),
     Chat(chat::Args),
     #[command(subcommand)]
@@ -74,16 +85,21 @@ fn main() -> ExitCode {
     interrupt::listen();
     let outcome = match Cli::parse().command {
         Command::Init(args) => init::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::Arms(args) => arms::run(&args),
         Command::Run(args) => run::run(args),
         Command::Tune(args) => tune::run(&args),
         Command::Worker(args) => tune::work(&args),
         Command::Resume(args) => resume::run(args),
+        Command::Advise(args) => advise::run(&args),
         Command::Average(args) => average::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Reward(command) => reward::run(&command),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Data(command) => data::run(&command),

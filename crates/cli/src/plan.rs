@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use temper_data::SourceReport;
-use temper_pipeline::{Advice, Options, Plan, SelfPlan, StagePlan};
+use temper_pipeline::advise::KindAdvice;
+use temper_pipeline::{Baseline, BaselineVerdict, Options, Plan, Prepared, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
 use crate::base::RecipeArgs;
 use crate::command::{DONE, Failure, Outcome, conclude, json};
 use crate::data::findings;
+use crate::run::Reporter;
 use crate::table::table;
 
 /// Show every resolved value with its source, what will be seen, and what it takes.
@@ -31,7 +33,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let cache = crate::run::cache(false);
     let options = Options { write_self: args.generate, measure: true, cache, ..args.recipe.machine.options() };
-    let plan = args.recipe.prepare(&options)?.plan();
+    let prepared = args.recipe.prepare(&options)?;
+    measure_baseline(&prepared)?;
+    let plan = prepared.plan();
     let cost = args.rate.map(|rate| (rate, plan.estimate.seconds / 3600.0 * rate));
     let shown = match (args.json, cost) {
         (true, None) => json(&plan)?,
@@ -46,6 +50,14 @@ pub fn run(args: &Args) -> Outcome {
         }
     };
     conclude(shown, DONE)
+}
+
+/// What the base earns, where the first stage reinforces it, with progress.
+pub fn measure_baseline(prepared: &Prepared) -> Result<(), Failure> {
+    let mut reporter = Reporter::new();
+    let measured = prepared.measure_baseline(&mut |event| reporter.hear(event)).map(drop);
+    reporter.finish();
+    measured.map_err(Failure::from)
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -99,7 +111,7 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     for (i, stage) in plan.stages.iter().enumerate() {
         line(stage_text(i, stage));
     }
-    for Advice { kinds, because } in &plan.advice {
+    for KindAdvice { kinds, because } in &plan.advice {
         let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
         line(format!("advice: start from a checkpoint that is {}: {because}", kinds.join(" or ")));
     }
@@ -135,6 +147,31 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
 }
 
 /// What the base writes itself, by category.
+/// What a start earns, in words.
+pub fn baseline_text(baseline: &Baseline) -> String {
+    let share = |share: f64| format!("{:.1} %", 100.0 * share);
+    let reward = baseline.reward.map_or("no reward".to_owned(), |reward| format!("mean reward {reward:.3}"));
+    let pass: Vec<String> = baseline.pass_at.iter().map(|(k, chance)| format!("pass@{k} {}", share(*chance))).collect();
+    let mut out = format!(
+        "baseline over {} prompts with {} completions each: {reward}, {}; {} of the groups are mixed, {} of the completions cut\n",
+        baseline.prompts,
+        baseline.generations,
+        pass.join(", "),
+        share(baseline.mixed),
+        share(baseline.cut)
+    );
+    if let Some((answer, reward)) = &baseline.majority {
+        let _ = writeln!(out, "  the commonest answer, {answer:?}, given to every prompt earns {reward:.3}");
+    }
+    let verdict = match baseline.verdict {
+        BaselineVerdict::SftFirst => "supervised training first",
+        BaselineVerdict::Worthwhile => "worthwhile",
+        BaselineVerdict::NotNeeded => "not needed",
+    };
+    let _ = writeln!(out, "  {verdict}: {}\n", baseline.reason());
+    out
+}
+
 fn self_text(own: &SelfPlan) -> String {
     let r = &own.report;
     let mut out = match own.seconds {
@@ -275,6 +312,24 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
             count(reference.pairs),
             count(reference.tokens)
         );
+    }
+    if let (Some(rounds), Some(policy)) = (&stage.rounds, &stage.fit.policy) {
+        let _ = writeln!(
+            out,
+            "{} rounds of {} completions, at most {} tokens each, at temperature {}; {} optimiser steps a round\n\
+             rewards: {}; divergence from the reference weighs {}",
+            rounds.rounds,
+            count(rounds.completions),
+            count(rounds.longest),
+            policy.temperature,
+            rounds.steps,
+            rounds.rewards.join(", "),
+            policy.beta
+        );
+        match &rounds.baseline {
+            Some(baseline) => out.push_str(&baseline_text(baseline)),
+            None => out.push_str("baseline: measured when the stage begins, from what the stages before it make\n\n"),
+        }
     }
     let peak = stage.fit.learning_rate.peak;
     let _ = writeln!(out, "learning rate, peak {peak:e}, last {:.2e}", stage.learning_rates.last().unwrap_or(&0.0));

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use temper_pipeline::{Cache, Event, Options, PipelineError, Prepared, Skipped};
+use temper_pipeline::{Cache, CompletionMeans, Event, Options, PipelineError, Prepared, Skipped};
 use temper_report::{bytes, count, duration};
 use temper_train::{PreferenceMetrics, Progress};
 
 use crate::base::RecipeArgs;
 use crate::command::{DONE, Failure, INTERRUPTED, Outcome, conclude, json, tell};
-use crate::{interrupt, probe, verdict};
+use crate::{interrupt, plan, probe, verdict};
 
 /// Train as the recipe says, judge on both axes, write the run folder.
 #[derive(clap::Args)]
@@ -61,6 +61,7 @@ pub fn run(mut args: Args) -> Outcome {
     let mut prepared = args.recipe.prepare(&options)?;
     prepared.provenance.no_samples = args.no_samples;
     args.recipe.tell_notes(&prepared);
+    plan::measure_baseline(&prepared)?;
     carry_out(&prepared, &options, args.json)
 }
 
@@ -114,6 +115,14 @@ fn margin(m: &PreferenceMetrics) -> String {
     format!("accuracy {:.0} % margin {:+.3}", m.accuracies * 100.0, m.margins)
 }
 
+/// What completions earned.
+fn rewards(means: &CompletionMeans) -> String {
+    let reward = means.reward.map_or("no reward".to_owned(), |reward| format!("reward {reward:.3}"));
+    let cut = if means.cut > 0.0 { format!(", {:.0} % cut", 100.0 * means.cut) } else { String::new() };
+    let unscored = if means.unscored > 0 { format!(", {} unscored", means.unscored) } else { String::new() };
+    format!("{reward}, {:.0} tokens{cut}{unscored}", means.completion_length)
+}
+
 /// Shows events: a bar where standard error is a terminal, else a line every few seconds.
 pub struct Reporter {
     bar: ProgressBar,
@@ -121,6 +130,8 @@ pub struct Reporter {
     live: bool,
     last_line: Instant,
     validation: String,
+    /// What the last round of a stage that reinforces earned; none of another stage.
+    round: Option<String>,
     started: Instant,
     seen: f64,
     /// Steps that a resumed run need not make again.
@@ -143,6 +154,7 @@ impl Reporter {
             live,
             last_line: now,
             validation: String::new(),
+            round: None,
             started: now,
             seen: 0.0,
             first_step: 0,
@@ -212,7 +224,8 @@ impl Reporter {
                     report.setting, report.rows, report.kept
                 ));
             }
-            Event::Stage { .. } => {
+            Event::Stage { kind, .. } => {
+                self.round = (kind == "rft").then(String::new);
                 self.started = Instant::now();
                 self.seen = 0.0;
                 self.first_step = 0;
@@ -241,6 +254,23 @@ impl Reporter {
                 let so_far = format!("{change:+.1} % [{low:+.1}, {high:+.1}] since the base");
                 self.say(&format!("step {}: {} {:.4} nats per token, {so_far}", g.step, g.suite, g.loss));
             }
+            Event::Baseline { baseline, .. } => self.say(plan::baseline_text(baseline).trim_end()),
+            Event::Round { report, .. } => self.round = Some(rewards(&report.means)),
+            Event::Reward { validation: v, .. } => {
+                let pass: Vec<String> =
+                    v.pass_at.iter().map(|(k, chance)| format!("pass@{k} {:.1} %", 100.0 * chance)).collect();
+                let greedy = v.greedy_reward.map_or(String::new(), |reward| format!(", likeliest {reward:.3}"));
+                self.say(&format!(
+                    "step {}: {} over {} prompts{greedy}; {}",
+                    v.step,
+                    rewards(&v.means),
+                    v.prompts,
+                    pass.join(" ")
+                ));
+            }
+            Event::Alarm { step, seen, advice, .. } => {
+                self.say(&format!("alarm after step {step}: {seen}\nhint: {advice}"));
+            }
             Event::Stopped { step, reason, advice, .. } => {
                 self.say(&format!("ended early after step {step}: {reason}\nhint: {advice}"));
             }
@@ -256,14 +286,22 @@ impl Reporter {
             }
             Event::Train { of, progress: Progress::Validation { step, loss, best, preference, .. }, .. } => {
                 let pairs = preference.map_or(String::new(), |m| format!(", {}", margin(&m)));
-                self.validation = format!("validation {loss:.4}{}{pairs}", if *best { " (best)" } else { "" });
+                let shown = if self.round.is_some() { format!("reward {:.4}", -loss) } else { format!("{loss:.4}") };
+                self.validation = format!("validation {shown}{}{pairs}", if *best { " (best)" } else { "" });
                 self.say(&format!("step {step} of {of}: {}", self.validation));
             }
             Event::Train { of, progress: Progress::Step(r), .. } => {
                 self.seen += r.processed_tokens as f64;
                 let elapsed = self.started.elapsed().as_secs_f64();
                 let eta = elapsed / (r.step - self.first_step).max(1) as f64 * (of - r.step) as f64;
-                let pairs = r.preference.map_or(String::new(), |m| format!("{} ", margin(&m)));
+                let pairs = match (&r.preference, &r.policy) {
+                    (Some(m), _) => format!("{} ", margin(m)),
+                    (_, Some(p)) => {
+                        let round = self.round.as_deref().unwrap_or_default();
+                        format!("{round} entropy {:.2} kl {:.4} ", p.entropy, p.kl.unwrap_or(0.0))
+                    }
+                    _ => String::new(),
+                };
                 let message = format!(
                     "loss {:.4} {pairs}lr {:.2e} norm {:.2} {:.0} tok/s ETA {} {}",
                     r.loss,

@@ -261,7 +261,9 @@ fn report(sources: &[Source], shares: &[f64], unit: MixUnit, drawn: &[Units<usiz
             0.0 => 0.0,
             share => share / mean(&sources[s], unit) * mean(&sources[s], other),
         };
-        amount(s) / (0..sources.len()).map(amount).sum::<f64>()
+        // Of prompts nothing is trained.
+        let all = (0..sources.len()).map(amount).sum::<f64>();
+        if all > 0.0 { amount(s) / all } else { 0.0 }
     };
     let actual = |s: usize, of: fn(&Units<usize>) -> usize| {
         of(&drawn[s]) as f64 / drawn.iter().map(of).sum::<usize>().max(1) as f64

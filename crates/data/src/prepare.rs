@@ -22,14 +22,27 @@ pub struct RowRules {
     pub max_length: usize,
     /// How conversations are rendered.
     pub chat: ChatRules,
-    /// Whether the rows are to be preference pairs; if not, they are to be anything else that holds an answer or a text. Nothing
-    /// where they may be either.
-    pub pairs: Option<bool>,
+    /// What the rows are to be.
+    pub wanted: Wanted,
+}
+
+/// What rows are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// Whatever can be trained on.
+    Any,
+    /// Texts, or prompts with an answer.
+    Answers,
+    /// Preference pairs.
+    Pairs,
+    /// Prompts, which a model is to answer: nothing of them is trained.
+    Prompts,
 }
 
 impl From<usize> for RowRules {
     fn from(max_length: usize) -> Self {
-        Self { max_length, chat: ChatRules::default(), pairs: Some(false) }
+        Self { max_length, chat: ChatRules::default(), wanted: Wanted::Answers }
     }
 }
 
@@ -90,7 +103,10 @@ pub(crate) fn render(renderer: &Renderer, row: &Row, chat: &ChatRules) -> Result
         RowContent::Completion { prompt, completion } => renderer.completion(prompt, completion).map(|row| vec![row]),
         RowContent::Text(text) => renderer.text(text).map(|row| vec![row]),
         RowContent::Preference(pair) => render_pair(renderer, pair, chat),
-        RowContent::Task(_) => Err(RenderError::NoMessages),
+        RowContent::Task(task) => {
+            let ids = renderer.prompt_by(&task.prompt, chat)?;
+            Ok(vec![Rendered { trained: vec![false; ids.len()], ids, ..Rendered::default() }])
+        }
     }
 }
 
@@ -268,7 +284,7 @@ impl<'r> Preparing<'r> {
     /// Keeps a row of tokens, or says why not.
     fn keep(&mut self, row: &Row, Rendered { ids, trained, .. }: &Rendered) -> Result<Option<DropReason>, DataError> {
         let max_length = self.rules.max_length;
-        if !trained.contains(&true) {
+        if !trained.contains(&true) && self.rules.wanted != Wanted::Prompts {
             return Ok(Some(DropReason::NoTarget));
         }
         if ids.len() <= max_length {
@@ -346,19 +362,28 @@ fn check_kind(path: &Path, row: &RowContent, renderer: &Renderer, rules: &RowRul
         Err(DataError::Unreadable { path, problem, hint: hint.to_owned() })
     };
     let turns = match row {
-        RowContent::Preference(_) if rules.pairs == Some(false) => {
+        RowContent::Preference(_) if rules.wanted == Wanted::Answers => {
             return unfit(
                 "which are not for supervised training",
                 "`kind: dpo` trains on them; `temper data convert` makes conversations of the better answers",
             );
         }
+        RowContent::Task(_) if rules.wanted == Wanted::Prompts => true,
+        _ if rules.wanted == Wanted::Prompts => {
+            return unfit(
+                "not prompts",
+                "each row needs `messages` that end in a user turn, and `reference_answer` or `id`",
+            );
+        }
         RowContent::Task(_) => {
             return unfit(
                 "which are not for supervised training",
-                "`temper data convert` makes conversations of rows that hold an answer",
+                "`kind: rft` trains on them; `temper data convert` makes conversations of rows that hold an answer",
             );
         }
-        RowContent::Messages(_) | RowContent::Completion { .. } | RowContent::Text(_) if rules.pairs == Some(true) => {
+        RowContent::Messages(_) | RowContent::Completion { .. } | RowContent::Text(_)
+            if rules.wanted == Wanted::Pairs =>
+        {
             return unfit("not two answers to choose from", "each row needs `prompt`, `chosen` and `rejected`");
         }
         RowContent::Preference(pair) => matches!(pair.prompt, Passage::Messages(_)),

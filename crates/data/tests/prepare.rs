@@ -167,7 +167,7 @@ fn openrlhf_1080_each_turn_can_be_a_row_of_its_own() {
         .replace('\n', " ");
     let chat = ChatRules { turns: Turns::Apart, ..ChatRules::default() };
     let prepared = |max_length: usize| {
-        let rules = RowRules { max_length, chat, pairs: Some(false) };
+        let rules = RowRules { max_length, chat, wanted: temper_data::Wanted::Answers };
         prepare(&load(&row), &toy::renderer(toy::CHATML), rules, "domain", 1.0)
     };
     let source = prepared(1000).unwrap();

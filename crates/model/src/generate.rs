@@ -271,9 +271,7 @@ impl<'a> Requests<'a> {
     }
 }
 
-/// Continues each prompt until a stop token or `max_new_tokens`. `adapter` turns LoRA adapters on. `on_token` hears of
-/// each token as it comes: the request, the token, and with its last one why it ended. Where it breaks off, what was not
-/// ended then is [`Finish::Cancelled`].
+/// [`generate_keyed`], each request drawing by its index.
 ///
 /// # Errors
 /// [`GenerateError`], before anything is computed.
@@ -281,6 +279,26 @@ pub fn generate<D: Device>(
     model: &Llama<D>,
     adapter: bool,
     prompts: &[Vec<u32>],
+    max_new_tokens: usize,
+    stops: &[u32],
+    sampling: &Sampling,
+    on_token: &mut dyn FnMut(usize, u32, Option<Finish>) -> ControlFlow<()>,
+) -> Result<Vec<Generated>, GenerateError> {
+    let keys: Vec<u64> = (0..prompts.len() as u64).collect();
+    generate_keyed(model, adapter, (prompts, &keys), max_new_tokens, stops, sampling, on_token)
+}
+
+/// Continues each prompt until a stop token or `max_new_tokens`. `adapter` turns LoRA adapters on. `on_token` hears of
+/// each token as it comes: the request, the token, and with its last one why it ended. Where it breaks off, what was not
+/// ended then is [`Finish::Cancelled`]. Each request has a key, of which with the sampling's seed its draws are a function: the
+/// same request gets the same tokens, whichever stand beside it.
+///
+/// # Errors
+/// [`GenerateError`], before anything is computed.
+pub fn generate_keyed<D: Device>(
+    model: &Llama<D>,
+    adapter: bool,
+    (prompts, keys): (&[Vec<u32>], &[u64]),
     max_new_tokens: usize,
     stops: &[u32],
     sampling: &Sampling,
@@ -318,7 +336,7 @@ pub fn generate<D: Device>(
         let picked = ws.picked.first_rows(pass.lasts.len());
         d.gather_rows(&hidden, &pass.lasts, &picked);
         let drawn: Vec<&Active> = pass.stepped.iter().map(|&i| &requests.active[i]).collect();
-        let tokens = next_tokens(model, &ws, &picked, &drawn, sampling);
+        let tokens = next_tokens(model, &ws, &picked, &drawn, (sampling, keys));
         let mut ended = Vec::new();
         let mut flow = ControlFlow::Continue(());
         for (&i, token) in pass.stepped.iter().zip(tokens) {
@@ -351,7 +369,7 @@ fn next_tokens<D: Device>(
     ws: &Workspace<D::Buffer>,
     hidden: &Tensor<D::Buffer>,
     sequences: &[&Active],
-    sampling: &Sampling,
+    (sampling, keys): (&Sampling, &[u64]),
 ) -> Vec<u32> {
     let (d, head) = (model.device(), &model.head().value);
     if sampling.temperature <= 0.0 {
@@ -361,5 +379,5 @@ fn next_tokens<D: Device>(
     d.linear(hidden, head, 1.0, Write::Set, &logits);
     let values = d.read(&logits);
     let rows = values.chunks_exact(head.rows()).zip(sequences);
-    rows.map(|(logits, sequence)| sampling.draw(logits, sequence.request, sequence.ids.len())).collect()
+    rows.map(|(logits, sequence)| sampling.draw(logits, keys[sequence.request], sequence.ids.len())).collect()
 }

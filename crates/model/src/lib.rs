@@ -29,7 +29,7 @@ pub use config::{Activation, Design, LayerKind, LlamaConfig};
 pub use export::{Dtype, write_model, write_model_in_shards, write_tensors};
 pub use family::Family;
 pub use fused::KeptAsStored;
-pub use generate::{Finish, GenerateError, Generated, generate};
+pub use generate::{Finish, GenerateError, Generated, generate, generate_keyed};
 pub use gguf::{GgufAbout, gguf_vocab, write_gguf};
 pub use linear::Noise;
 pub use llama::{KvCache, Llama, Tokens};

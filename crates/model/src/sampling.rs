@@ -11,7 +11,7 @@ pub struct Sampling {
     pub top_k: usize,
     /// Keeps the likeliest tokens until their probabilities reach this sum (Holtzman et al., 2020); 1 keeps all.
     pub top_p: f32,
-    /// Every draw is a function of (seed, request, index of the token): it does not depend on the batch.
+    /// Every draw is a function of (seed, the request's key, index of the token): it does not depend on the batch.
     pub seed: u64,
 }
 
@@ -19,8 +19,8 @@ impl Sampling {
     /// The likeliest token each time.
     pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 };
 
-    /// The `index`-th token of request `request`. Order: temperature, top-k, top-p, as in HF transformers.
-    pub fn draw(&self, logits: &[f32], request: usize, index: usize) -> u32 {
+    /// The `index`-th token of the request with this key. Order: temperature, top-k, top-p, as in HF transformers.
+    pub fn draw(&self, logits: &[f32], key: u64, index: usize) -> u32 {
         let likelier = |&a: &u32, &b: &u32| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b));
         let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
         if self.temperature <= 0.0 {
@@ -46,7 +46,7 @@ impl Sampling {
         });
         let count = within.count().max(1);
         let kept: f64 = weights[..count].iter().sum();
-        let mut left = Random::new(self.seed, "sample").within(request as u64).unit(index as u64) * kept;
+        let mut left = Random::new(self.seed, "sample").within(key).unit(index as u64) * kept;
         for (&token, &weight) in tokens[..count].iter().zip(&weights) {
             left -= weight;
             if left < 0.0 {

@@ -21,6 +21,24 @@ pub(crate) struct Board {
 const PREFERENCE: [&str; 6] =
     ["rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected"];
 
+/// What a step over rollouts tells beside its loss.
+const POLICY: [&str; 5] = ["kl", "entropy", "ratio", "clip_low", "clip_high"];
+/// What a round, or a validation by reward, tells.
+const ROUND: [&str; 12] = [
+    "reward",
+    "reward_std",
+    "greedy_reward",
+    "greedy_solved",
+    "unscored",
+    "completion_length",
+    "longest",
+    "cut",
+    "zero_variance",
+    "resampled",
+    "advantage",
+    "reward_ceiling",
+];
+
 struct Stage {
     /// Planned steps of the stages before.
     offset: usize,
@@ -48,6 +66,16 @@ impl Board {
                 record["event"] = "general".into();
                 (*stage, record)
             }
+            Event::Round { stage, report } => {
+                let mut record = value(report)?;
+                record["event"] = "round".into();
+                (*stage, record)
+            }
+            Event::Reward { stage, validation } => {
+                let mut record = value(validation)?;
+                record["event"] = "reward".into();
+                (*stage, record)
+            }
             Event::Branched { stage, lines, .. } => {
                 return lines.iter().try_for_each(|line| self.line(*stage, line));
             }
@@ -68,7 +96,7 @@ impl Board {
                     add(format!("train/{name}"), &line[name]);
                 }
                 let losses = line["loss_by_source"].as_array().into_iter().flatten();
-                PREFERENCE.iter().for_each(|name| add(format!("train/{name}"), &line[name]));
+                PREFERENCE.iter().chain(&POLICY).for_each(|name| add(format!("train/{name}"), &line[name]));
                 sources.iter().zip(losses).for_each(|(name, loss)| add(format!("train/loss/{name}"), loss));
                 if let (Some(tokens), Some(seconds)) = (line["processed_tokens"].as_f64(), line["seconds"].as_f64()) {
                     add("train/tokens_per_second".to_owned(), &(tokens / seconds).into());
@@ -77,6 +105,17 @@ impl Board {
             Some("validation") => {
                 add("validation/loss".to_owned(), &line["loss"]);
                 PREFERENCE.iter().for_each(|name| add(format!("validation/{name}"), &line[name]));
+            }
+            Some(event @ ("round" | "reward")) => {
+                let group = if event == "round" { "rollouts" } else { "validation" };
+                ROUND.iter().for_each(|name| add(format!("{group}/{name}"), &line[name]));
+                for (name, part) in line["rewards"].as_object().into_iter().flatten() {
+                    add(format!("{group}/rewards/{name}"), &part["mean"]);
+                    add(format!("{group}/reward_errors/{name}"), &part["failed"]);
+                }
+                for (k, chance) in line["pass_at"].as_object().into_iter().flatten() {
+                    add(format!("{group}/pass@{k}"), chance);
+                }
             }
             Some("general") => {
                 let suite = line["suite"].as_str().unwrap_or_default();

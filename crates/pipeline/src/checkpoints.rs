@@ -15,6 +15,7 @@ use temper_train::{Fit, FitOutcome, FitState};
 
 use crate::PipelineError;
 use crate::choice::Choice;
+use crate::rft::RoundsState;
 use crate::watch::WatchState;
 
 const TRAINER: &str = "trainer.safetensors";
@@ -38,6 +39,9 @@ pub(crate) struct State {
     pub watch: WatchState,
     /// Length of `metrics.jsonl` then.
     pub metrics_bytes: u64,
+    /// Of a stage that reinforces: where its rounds stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<RoundsState>,
     /// Hash of `trainer.safetensors`.
     trainer_sha256: String,
 }
@@ -142,7 +146,7 @@ impl Checkpoints {
         &self,
         fit: &Fit<'_, D>,
         key: &str,
-        watch: &WatchState,
+        (watch, rounds): (&WatchState, Option<RoundsState>),
         metrics_bytes: u64,
         keep: usize,
     ) -> Result<(), PipelineError> {
@@ -155,6 +159,7 @@ impl Checkpoints {
                 key: key.to_owned(),
                 fit: fit.state().clone(),
                 watch: watch.clone(),
+                rounds,
                 metrics_bytes,
                 trainer_sha256: sha256_file(&trainer)?,
             };

@@ -3,7 +3,8 @@
 //! [`prepare`] reads everything and computes nothing: base, rows, mix, schedule; [`Prepared::plan`] is what it found.
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
-mod advice;
+pub mod advise;
+mod arms;
 mod average;
 mod base;
 mod board;
@@ -11,6 +12,7 @@ mod cache;
 mod checkpoints;
 mod checks;
 mod choice;
+mod domain;
 mod estimate;
 mod export;
 mod files;
@@ -25,6 +27,7 @@ mod probe;
 mod provenance;
 mod reference;
 mod resume;
+mod rft;
 mod rows;
 mod run;
 mod saving;
@@ -35,7 +38,7 @@ mod start;
 pub mod tune;
 mod watch;
 
-pub use advice::Advice;
+pub use arms::{Arm, Arms, Tried, arms, arms_folder};
 pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
@@ -48,11 +51,12 @@ pub use files::find_rows;
 pub use identity::{Input, NUMERICS};
 pub use judge::{BATCH_TOKENS, Split, judge_adapter};
 pub use phases::{Phase, Phases};
-pub use plan::{AsStored, BasePlan, Estimate, Plan, RatePlan, ReferencePlan, SelfPlan, StagePlan};
+pub use plan::{AsStored, BasePlan, Estimate, Plan, RatePlan, ReferencePlan, RoundsPlan, SelfPlan, StagePlan};
 pub use prepare::{Prepared, prepare};
 pub use probe::{Candidate, Probe, Probed, probe, probe_folder, probed_winner};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
+pub use rft::{Alarm, Baseline, BaselineVerdict, CompletionMeans, PartMean, RewardValidation, RoundReport};
 pub use run::{Event, Interrupt, Options, Summary, run};
 pub use self_data::SelfReport;
 pub use watch::General;
@@ -98,6 +102,9 @@ pub enum PipelineError {
     /// The base could not answer a prompt.
     #[error(transparent)]
     Generate(#[from] temper_model::GenerateError),
+    /// Rewards that cannot be opened or trusted.
+    #[error(transparent)]
+    Reward(#[from] temper_reward::Error),
     /// An evaluation could not be computed.
     #[error(transparent)]
     Eval(#[from] temper_eval::suite::EvalError),
@@ -117,6 +124,16 @@ pub enum PipelineError {
     /// Base and tuned could not be compared.
     #[error(transparent)]
     Compare(#[from] temper_eval::compare::CompareError),
+    /// A gate of the recipe refused to go on.
+    #[error("{path}: {problem}\nhint: {hint}")]
+    Gate {
+        /// The stage.
+        path: String,
+        /// What was found.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
     /// Training ended early.
     #[error("stage {}, step {step}: {error}", stage + 1)]
     Train {
@@ -184,6 +201,7 @@ impl PipelineError {
         !matches!(
             self,
             Self::Train { .. }
+                | Self::Gate { .. }
                 | Self::NothingGained { .. }
                 | Self::Interrupted { .. }
                 | Self::Save(_)

@@ -7,13 +7,14 @@ use temper_model::{KeptAsStored, LlamaConfig, Tuning};
 use temper_recipe::{Export, FullStart, Note, Setting, Source, Stage};
 use temper_train::FitSettings;
 
-use crate::advice::{Advice, advice};
+use crate::advise::{KindAdvice, kind_advice};
 use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
 use crate::frozen;
 use crate::identity::{Input, NUMERICS};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::provenance::Provenance;
 use crate::reference::Pairs;
+use crate::rft::{Baseline, BaselineVerdict};
 use crate::self_data::{KEPT_LENGTH, SelfReport};
 
 /// What a run will do.
@@ -45,7 +46,7 @@ pub struct Plan {
     pub self_data: Vec<SelfPlan>,
     /// From which kind of checkpoint to start; empty where the recipe says of none what kind it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub advice: Vec<Advice>,
+    pub advice: Vec<KindAdvice>,
     /// What may surprise.
     pub warnings: Vec<String>,
 }
@@ -93,7 +94,7 @@ pub struct AsStored {
 pub struct StagePlan {
     /// Which stage of the recipe, from 0: `lora_then_full` is two here.
     pub of: usize,
-    /// `sft`, `cpt` or `dpo`.
+    /// `sft`, `cpt`, `dpo` or `rft`.
     pub kind: String,
     /// `lora` or `full`.
     pub mode: String,
@@ -115,6 +116,9 @@ pub struct StagePlan {
     /// Of a preference stage: what is scored before training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<ReferencePlan>,
+    /// Of a stage that reinforces: what is sampled, and what its start earns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<RoundsPlan>,
     /// Parts that have rates of their own, in the order of the recipe, and the rest; none where all have the stage's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RatePlan>,
@@ -144,6 +148,48 @@ pub struct ReferencePlan {
     pub pairs: usize,
     /// Their tokens.
     pub tokens: usize,
+}
+
+/// What a stage that reinforces samples.
+#[derive(Debug, Serialize)]
+pub struct RoundsPlan {
+    /// Rounds.
+    pub rounds: usize,
+    /// Completions of a round.
+    pub completions: usize,
+    /// Optimiser steps of a round.
+    pub steps: usize,
+    /// The longest completion, tokens.
+    pub longest: usize,
+    /// Names of the rewards, those that are held out in brackets.
+    pub rewards: Vec<String>,
+    /// What the start earns; none before a stage that starts from what is trained first.
+    pub baseline: Option<Baseline>,
+}
+
+impl RoundsPlan {
+    fn warning(&self, stage: usize) -> Option<String> {
+        let baseline = self.baseline.as_ref()?;
+        let worth = baseline.verdict == BaselineVerdict::Worthwhile;
+        (!worth).then(|| format!("stages.{stage}: {}; see its `baseline`", baseline.reason()))
+    }
+
+    fn of(stage: &PreparedStage, baseline: Option<Baseline>) -> Option<Self> {
+        let rft = stage.rft.as_ref()?;
+        let rounds = stage.schedule.steps();
+        let name = |reward: &temper_recipe::Reward| match reward.held_out.value {
+            true => format!("({})", reward.name.value),
+            false => reward.name.value.clone(),
+        };
+        Some(Self {
+            rounds: rounds.len(),
+            completions: rounds.first().map_or(0, Vec::len) * rft.generations,
+            steps: rft.steps_of_round(),
+            longest: rft.longest,
+            rewards: rft.rewards.iter().map(name).collect(),
+            baseline,
+        })
+    }
 }
 
 /// What a stage takes.
@@ -184,7 +230,10 @@ impl Plan {
                     validation_seconds: validation,
                     gflops: measured.gflops,
                 };
-                stage_plan(recipe, stage, &prepared.checks[i], config, estimate)
+                let baseline = if i == 0 { prepared.baseline() } else { None };
+                let rounds = RoundsPlan::of(stage, baseline);
+                warnings.extend(rounds.iter().filter_map(|rounds| rounds.warning(i)));
+                StagePlan { rounds, ..stage_plan(recipe, stage, &prepared.checks[i], config, estimate) }
             })
             .collect();
         let self_data: Vec<SelfPlan> =
@@ -261,12 +310,12 @@ impl Plan {
 }
 
 /// Advice by the rows of the first stage's domain.
-fn of_domain(prepared: &Prepared) -> Vec<Advice> {
+fn of_domain(prepared: &Prepared) -> Vec<KindAdvice> {
     let sources =
         prepared.stages.iter().take(1).flat_map(|stage| stage.sources.iter().filter(|source| !source.general));
     let (tokens, rows) = sources
         .fold((0, 0), |(tokens, rows), source| (tokens + source.report.processed_tokens, rows + source.examples.len()));
-    advice(&prepared.recipe, tokens, rows)
+    kind_advice(&prepared.recipe, tokens, rows)
 }
 
 /// The licence that the source (hub, package) declares, or the weights themselves; both where they say different things.
@@ -294,6 +343,7 @@ fn stage_plan(
         rule: rule(stage),
         steps: rate.steps,
         trained_parameters: stage.tuning.numbers(config),
+        rounds: None,
         rates: rates(stage, config),
         files: stage.reports.clone(),
         checks: checks.clone(),

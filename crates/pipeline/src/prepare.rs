@@ -28,6 +28,7 @@ use crate::packed::Packed;
 use crate::phases::Phases;
 use crate::plan::Plan;
 use crate::provenance::Provenance;
+use crate::rft::{Baseline, known_baseline, of_first_stage};
 use crate::rows::Tokens;
 use crate::run::{Event, Options};
 use crate::self_data::{OwnRows, Writer};
@@ -70,6 +71,8 @@ pub struct Prepared {
     pub(crate) watch_tokens: usize,
     /// The base's packed weights, opened when they are first needed.
     packed: OnceCell<Packed>,
+    /// What the base earns, where the first stage reinforces it, once that was measured.
+    baseline: OnceCell<Baseline>,
     /// Measured once: the plan that is shown is the plan that is stored.
     pub(crate) measured: OnceCell<Measured>,
 }
@@ -78,6 +81,27 @@ impl Prepared {
     /// What the run will do.
     pub fn plan(&self) -> Plan {
         Plan::of(self)
+    }
+
+    /// Samples and scores what the base answers to prompts of the first stage, where that reinforces it; kept for the plan and the run.
+    ///
+    /// # Errors
+    /// When rewards cannot be opened or trusted, or the base cannot be loaded.
+    pub fn measure_baseline(&self, on_event: &mut dyn FnMut(&Event)) -> Result<Option<&Baseline>, PipelineError> {
+        if self.baseline.get().is_none() {
+            let mut tell = |done, total| {
+                on_event(&Event::Evaluating { suite: "baseline".to_owned(), side: "base", done, total });
+            };
+            if let Some(baseline) = of_first_stage(self, &mut tell)? {
+                let _ = self.baseline.set(baseline);
+            }
+        }
+        Ok(self.baseline.get())
+    }
+
+    /// What [`Prepared::measure_baseline`] found, or an earlier run.
+    pub(crate) fn baseline(&self) -> Option<Baseline> {
+        self.baseline.get().cloned().or_else(|| known_baseline(self, 0))
     }
 
     /// The base's packed weights, from the cache or for it; nothing where the cache is switched off or the weights stay as they
@@ -238,6 +262,7 @@ pub fn prepare(
         watch,
         watch_tokens,
         packed: OnceCell::new(),
+        baseline: OnceCell::new(),
         measured: OnceCell::new(),
     })
 }

@@ -95,7 +95,7 @@ impl Tokens<'_> {
             "layout": LAYOUT,
             "max_length": rules.max_length,
             "chat": chat,
-            "pairs": rules.pairs,
+            "wanted": rules.wanted,
             "format": options.format,
             "columns": options.columns,
         });

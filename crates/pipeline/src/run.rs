@@ -26,10 +26,11 @@ use crate::cache::{Cache, Kind};
 use crate::checkpoints::{Checkpoints, Finished, Skipped};
 use crate::choice::Choice;
 use crate::identity::{ingredients, stage_keys};
-use crate::judge::{Models, Split, judge};
+use crate::judge::{Models, Scored, Split, judge};
 use crate::phases::Phase;
 use crate::prepare::Prepared;
 use crate::resume::Change;
+use crate::rft::{Alarm, Baseline, RewardValidation, RoundReport};
 use crate::self_data::{OwnRows, SelfReport};
 use crate::stage::Workshop;
 use crate::start::{Start, load, load_result, result_of, start_of};
@@ -197,6 +198,40 @@ pub enum Event {
         /// What came out.
         general: General,
     },
+    /// What a stage that reinforces starts from.
+    Baseline {
+        /// Stage, from 0.
+        stage: usize,
+        /// What came out.
+        baseline: Baseline,
+    },
+    /// A round was sampled and scored.
+    Round {
+        /// Stage, from 0.
+        stage: usize,
+        /// What came out.
+        report: RoundReport,
+    },
+    /// Validation prompts were answered and scored.
+    Reward {
+        /// Stage, from 0.
+        stage: usize,
+        /// What came out.
+        validation: RewardValidation,
+    },
+    /// Reinforcement goes wrong.
+    Alarm {
+        /// Stage, from 0.
+        stage: usize,
+        /// Steps made.
+        step: usize,
+        /// Which.
+        alarm: Alarm,
+        /// What was seen.
+        seen: String,
+        /// What to do.
+        advice: String,
+    },
     /// A stage ended before its last step.
     Stopped {
         /// Stage, from 0.
@@ -260,6 +295,9 @@ pub struct Summary {
     pub choices: Vec<Option<Choice>>,
     /// Both axes; none without an `evaluation` in the recipe.
     pub comparison: Option<Comparison>,
+    /// What the tuned model scored on each suite, the domain first, to be held against other runs.
+    #[serde(skip)]
+    pub(crate) scores: Vec<Scored>,
     /// Wall time of the whole run.
     pub seconds: f64,
     /// When it came to its end: a date in UTC, as RFC 3339 writes it.
@@ -299,7 +337,10 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
     let board = RefCell::new(Board::new(folder.path(), &prepared.stages));
     let mut tell = |event: Event| {
         board.borrow_mut().hear(&event)?;
-        let quiet = matches!(event, Event::Download { .. } | Event::Evaluating { .. } | Event::Train { .. });
+        let quiet = matches!(
+            event,
+            Event::Download { .. } | Event::Evaluating { .. } | Event::Train { .. } | Event::Round { .. }
+        );
         on_event(&event);
         if quiet { Ok(()) } else { events.append(&event) }
     };
@@ -385,8 +426,8 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         load(prepared, &result, &Tuning::Frozen)?
     };
     save_result(prepared, &tuned, &result, folder.path(), &mut tell)?;
-    let comparison = match &recipe.evaluation {
-        None => None,
+    let (comparison, scores) = match &recipe.evaluation {
+        None => (None, Vec::new()),
         Some(_) => {
             let own_base = prepared.tuned_holds_base();
             let loaded = if own_base { None } else { Some(prepared.load_base(&Tuning::Frozen)?) };
@@ -395,7 +436,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
             let judged = judge(prepared, models, Split::Test, texts, &mut *on_event)?;
             folder.write_lines("judgement_items.jsonl", &judged.items)?;
             folder.write_json("judgement.json", &judged.comparison)?;
-            Some(judged.comparison)
+            (Some(judged.comparison), judged.scores)
         }
     };
     let seconds = begun.elapsed().as_secs_f64();
@@ -405,6 +446,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         stages: outcomes,
         choices,
         comparison,
+        scores,
         seconds,
         ended: ended.clone(),
     };

@@ -15,6 +15,7 @@ use crate::choice::Choice;
 use crate::identity::{base_ingredients, hashes_of, trunk_ingredients};
 use crate::prepare::{Prepared, PreparedStage};
 use crate::reference::references;
+use crate::rft::{Baseline, RewardValidation, RoundReport, Rounds, measured};
 use crate::run::{Event, Options};
 use crate::start::{Start, load, result_of};
 use crate::watch::{General, WatchState};
@@ -29,11 +30,18 @@ struct Line<'a, T> {
     record: &'a T,
 }
 
-/// A watch over held-out text is a line like any other.
+/// What is told beside steps and validations is a line like any other.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Record<'a> {
     General(&'a General),
+    Round(&'a RoundReport),
+    Reward(&'a RewardValidation),
+    Baseline {
+        step: usize,
+        #[serde(flatten)]
+        baseline: &'a Baseline,
+    },
 }
 
 /// What a stage is carried out with.
@@ -86,6 +94,10 @@ impl Workshop<'_> {
         let mut key = key;
         let Restored { from: resumed, skipped } = checkpoints.restore(&mut fit)?;
         let began = metrics_length(self.metrics_path, index);
+        let mut rounds = Rounds::of(prepared, index, made, start, self.run)?;
+        if let Some(rounds) = &mut rounds {
+            rounds.restore(resumed.as_ref().and_then(|(_, state)| state.rounds.clone()), self.run)?;
+        }
         if let Some((path, state)) = resumed {
             watched = state.watch;
             if state.key != key {
@@ -102,6 +114,10 @@ impl Workshop<'_> {
         // Before its first step a stage over the base is the base: fresh adapters add nothing.
         // Of pairs it has more to say than a loss.
         let is_base = matches!(start, Start::Base(_)) && stage.reference.is_none() && continued.is_none();
+        if let Some(rounds) = rounds.as_ref().filter(|_| fit.state().step == 0) {
+            self.baseline(index, rounds, is_base)?;
+        }
+        let is_base = is_base && rounds.is_none();
         let start_key = is_base.then(|| validation_ingredients(prepared, index, tokens));
         let start_loss: Option<f64> = start_key.as_ref().and_then(|key| prepared.kept().get(Kind::Scores, key));
         loop {
@@ -123,12 +139,31 @@ impl Workshop<'_> {
             }
             let begun = prepared.phases.elapsed();
             let known = start_loss.filter(|_| before.validation_due && before.step == 0);
-            let progress = match known {
-                Some(loss) => Ok(Some(fit.know_start(loss))),
-                None => fit.advance(|step| stage.batches(step, &references)),
+            let progress = match (known, &mut rounds) {
+                (Some(loss), _) => Ok(Some(fit.know(loss, Vec::new()))),
+                (None, Some(rounds)) if before.validation_due => {
+                    let validation = rounds.validate(before.step, self.tell)?;
+                    self.metrics.append(&Line { stage: index + 1, record: &Record::Reward(&validation) })?;
+                    let progress = fit.know(validation.loss(), validation.items.clone());
+                    (self.tell)(Event::Reward { stage: index, validation })?;
+                    Ok(Some(progress))
+                }
+                (None, Some(rounds)) => fit.advance(|step| rounds.batches(step, self.tell)),
+                (None, None) => fit.advance(|step| stage.batches(step, &references)),
             };
             let progress =
                 progress.map_err(|error| PipelineError::Train { stage: index, step: before.step + 1, error })?;
+            for report in rounds.iter_mut().flat_map(Rounds::reports) {
+                self.metrics.append(&Line { stage: index + 1, record: &Record::Round(&report) })?;
+                (self.tell)(Event::Round { stage: index, report })?;
+            }
+            for alarm in
+                rounds.iter_mut().flat_map(|rounds| progress.iter().flat_map(|p| rounds.hear(p)).collect::<Vec<_>>())
+            {
+                let (seen, advice) = alarm.advice();
+                let (seen, advice) = (seen.to_owned(), advice.to_owned());
+                (self.tell)(Event::Alarm { stage: index, step: fit.state().step, alarm, seen, advice })?;
+            }
             let Some(progress) = progress else { break };
             self.metrics.append(&Line { stage: index + 1, record: &progress })?;
             if let (Progress::Validation { step: 0, loss, .. }, None, Some(key)) = (&progress, known, &start_key)
@@ -156,7 +191,8 @@ impl Workshop<'_> {
             if !state.validation_due && state.step > 0 && (due || asked) {
                 let bytes = self.metrics.sync()?;
                 let keep = recipe.keep_checkpoints.value as usize;
-                checkpoints.save(&fit, key, &watched, bytes, keep)?;
+                let rounds = rounds.as_mut().map(|rounds| rounds.state(fit.state().step)).transpose()?;
+                checkpoints.save(&fit, key, (&watched, rounds), bytes, keep)?;
                 if let (Some((end, ingredients)), Some(cache)) = (trunk, &self.options.cache) {
                     let lines = stage_lines(self.metrics_path, index)?;
                     // A cache that cannot be written costs a later run time, not this one its result.
@@ -213,6 +249,17 @@ impl Workshop<'_> {
         let finished = Finished::new(key, outcome, watched, lines, choice);
         checkpoints.finish(&finished, |weights| prepared.save(&model, &stage.tuning, 1.0, weights))?;
         Ok(finished)
+    }
+
+    /// Looks at what a stage that reinforces starts from, and ends the run where that is not worth it.
+    fn baseline(&mut self, index: usize, rounds: &Rounds<'_>, of_base: bool) -> Result<(), PipelineError> {
+        let baseline = match self.prepared.baseline().filter(|_| of_base) {
+            Some(baseline) => baseline,
+            None => measured(self.prepared, index, of_base, || rounds.baseline(self.tell))?,
+        };
+        self.metrics.append(&Line { stage: index + 1, record: &Record::Baseline { step: 0, baseline: &baseline } })?;
+        (self.tell)(Event::Baseline { stage: index, baseline: baseline.clone() })?;
+        baseline.gate(index, &self.prepared.stages[index])
     }
 
     /// Takes over the stable part of a WSD stage, up to the step at which this one's decay begins, where an earlier run made

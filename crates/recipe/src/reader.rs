@@ -382,6 +382,21 @@ impl<'c> Field<'_, 'c> {
         }
     }
 
+    /// A map below this one; left out, all of its fields have their defaults. Where it has no effect, it is refused.
+    pub fn section_or_defaults<T: Read>(self) -> Option<T> {
+        let inactive = self.section.inactive.clone();
+        let (name, below) = (self.name, (self.section.path_of(self.name), self.section.doc_path_of(self.name)));
+        let Self { section, doc, aliases, .. } = self;
+        match (Field { section: &mut *section, name, doc, aliases }).section::<T>()? {
+            Some(read) => Some(read),
+            None if inactive.is_some() => None,
+            None => {
+                let place = section.place.clone();
+                section.below(Vec::new(), place, below.0, below.1)
+            }
+        }
+    }
+
     /// A map below this one, or a single value, which then stands for its field `single`.
     pub fn section_or<T: Read>(self, single: &'static str) -> Option<T> {
         let Self { section, name, doc, aliases } = self;

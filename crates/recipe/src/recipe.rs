@@ -303,6 +303,7 @@ impl Recipe {
             let files = stage.train.value.iter_mut().chain(stage.validation.iter_mut().map(|files| &mut files.value));
             files.filter(|files| !is_remote(&files.path)).try_for_each(|files| pin(&mut files.path))?;
             stage.adapter.iter_mut().try_for_each(|adapter| pin(&mut adapter.value))?;
+            stage.rewards.iter_mut().flat_map(|reward| reward.files_mut()).try_for_each(pin)?;
             for source in stage.mix.iter_mut().flat_map(|mix| &mut mix.general) {
                 if let GeneralRows::Files(files) = &mut source.path.value
                     && !is_remote(&files.path)
@@ -318,6 +319,7 @@ impl Recipe {
         }
         if let Some(evaluation) = &mut self.evaluation {
             if let Some(domain) = &mut evaluation.domain {
+                domain.rewards.iter_mut().flat_map(|reward| reward.files_mut()).try_for_each(pin)?;
                 pin(&mut domain.validation.value)?;
                 pin(&mut domain.test.value)?;
             }
@@ -341,23 +343,36 @@ pub(crate) fn load<T>(
     read: impl FnOnce(&mut Section<'_>) -> Option<T>,
     doc: &'static str,
 ) -> Result<(T, Vec<Note>), RecipeErrors> {
-    let fail = |mut problems: Vec<Problem>| {
-        problems.sort();
-        problems.dedup();
-        RecipeErrors { file: file.to_path_buf(), problems }
+    let whole = |message: String, hint: &str| RecipeErrors {
+        file: file.to_path_buf(),
+        problems: vec![Problem { place: Place::Whole, message, hint: hint.into() }],
     };
-    let whole = |message: String, hint: &str| fail(vec![Problem { place: Place::Whole, message, hint: hint.into() }]);
     let bytes = std::fs::read(file)
         .map_err(|error| whole(format!("cannot read the recipe: {error}"), "check the path and its permissions"))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         whole(format!("not UTF-8 text, from byte {at} on"), "save the recipe as UTF-8")
     })?;
+    load_text(&text, file, sets, read, doc)
+}
+
+/// As [`load`], of a text that stands for the file.
+pub(crate) fn load_text<T>(
+    text: &str,
+    file: &Path,
+    sets: &[String],
+    read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+    doc: &'static str,
+) -> Result<(T, Vec<Note>), RecipeErrors> {
     let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
     let mut cx = Context::new(folder, true);
-    match read_text(&text, sets, &mut cx, read, doc) {
+    match read_text(text, sets, &mut cx, read, doc) {
         Some(recipe) if cx.problems.is_empty() => Ok((recipe, cx.notes)),
-        _ => Err(fail(cx.problems)),
+        _ => {
+            cx.problems.sort();
+            cx.problems.dedup();
+            Err(RecipeErrors { file: file.to_path_buf(), problems: cx.problems })
+        }
     }
 }
 
@@ -379,6 +394,7 @@ fn read_text<T>(
     for argument in sets {
         set::apply(&mut root, argument, &mut cx.problems);
     }
+    set::leave_out(&mut root);
     cx.sections.push((String::new(), doc));
     let mut section = Section::root(cx, &root)?;
     let recipe = read(&mut section);

@@ -158,7 +158,7 @@ mod tests {
             ("seed: 42", "precision: fp16"),
             ("name: icd10", "name: ICD 10"),
             ("name: icd10\n", ""),
-            ("kind: sft", "kind: rft"),
+            ("kind: sft", "kind: rlx"),
             ("max_steps: 60", "max_steps: 60\n    num_train_epochs: 2"),
             ("max_steps: 60", "max_steps: 60\n    iters: 60"),
             ("learning_rate: 1.5e-3", "learning_rate: 2"),

@@ -10,6 +10,8 @@ use crate::mix::Mix;
 use crate::optimizer::{Optimizer, RateGroup, optimizer_kind};
 use crate::preference::{DPO_FULL, Preference};
 use crate::reader::section;
+use crate::reward::{Reward, check_names};
+use crate::rollouts::{Baseline, Policy, Rollouts};
 use crate::rows::{RowFiles, row_files, row_sources};
 use crate::settings::{Valued, is, said};
 use crate::then_full::FullStart;
@@ -25,6 +27,9 @@ crate::kind::words! {
         /// Direct preference optimisation: the better of two answers becomes likelier than the worse one; takes preference
         /// pairs only.
         Dpo = "dpo",
+        /// Reinforcement fine-tuning: completions that earn more than others of their prompt become likelier; takes prompts and
+        /// rewards.
+        Rft = "rft",
     }
 }
 
@@ -84,7 +89,9 @@ crate::kind::words! {
     }
 }
 
-const RFT: &str = "reinforcement fine-tuning, which is not in this version";
+const RATE_RFT: &str = "LoRA wants about 10 times the rate of full fine-tuning, of which TRL's GRPOConfig has 1e-6; Amazon Nova \
+                        Forge has 1e-5 in some recipes, 7e-7 to 1e-4 in others";
+const RATE_RFT_FULL: &str = "the default of TRL's GRPOConfig";
 const RATE_LORA: &str = "LoRA wants about 10 times the rate of full fine-tuning (Thinking Machines, LoRA Without Regret, \
                          2025), and full SFT defaults to 2e-5 in TRL";
 const RATE_LORA_CPT: &str = "LoRA wants about 10 times the rate of full fine-tuning (Thinking Machines, LoRA Without \
@@ -104,11 +111,26 @@ fn tenth(rate: f64) -> f64 {
     format!("{:.12e}", rate / 10.0).parse().unwrap_or(rate / 10.0)
 }
 
+/// The learning rate of a stage that gives none, and what it rests on; of a kind or mode that is not known, that of SFT and of LoRA.
+pub fn usual_rate(kind: Option<StageKind>, mode: Option<Mode>) -> (f64, &'static str) {
+    match (mode, kind) {
+        (Some(Mode::Full), Some(StageKind::Dpo)) => (1e-6, DPO_FULL),
+        (Some(Mode::Full), Some(StageKind::Rft)) => (1e-6, RATE_RFT_FULL),
+        (_, Some(StageKind::Rft)) => (1e-5, RATE_RFT),
+        (_, Some(StageKind::Dpo)) => (1e-5, DPO_LORA),
+        (Some(Mode::Full), Some(StageKind::Cpt)) => (1e-5, "CPT of Amazon Nova Forge"),
+        (Some(Mode::Full), _) => (2e-5, "the default of TRL's SFTConfig"),
+        (_, Some(StageKind::Cpt)) => (1e-4, RATE_LORA_CPT),
+        _ => (2e-4, RATE_LORA),
+    }
+}
+
 section! {
     /// One stage of training.
     pub struct Stage |f| {
-        /// What to train on: `sft` the answers of conversations, `cpt` all of plain text, `dpo` preference pairs.
-        kind: Valued<StageKind> = f.required(choice_refusing(&[("rft", RFT), ("grpo", RFT)]));
+        /// What to train on: `sft` the answers of conversations, `cpt` all of plain text, `dpo` preference pairs, `rft` what the
+        /// model answers itself.
+        kind: Valued<StageKind> = f.required(choice_refusing(&[("grpo", "called `rft` here"), ("rl", "called `rft` here")]));
         /// Train low-rank adapters, or all weights, or both in turn: adapters until their gain flattens, then all weights, which are
         /// kept only where their validation loss is lower by more than noise.
         mode: Valued<Mode> = f.aliases(&["finetuning_type", "fine_tune_type"]).default(
@@ -131,6 +153,30 @@ section! {
         preference: Option<Preference> = {
             let because = said("kind", &kind);
             f.only_when(matches!(is(&kind), None | Some(StageKind::Dpo)), &because, |f| f.spread("dpo_cfg").group())
+        };
+        /// What scores a completion: at least one for `kind: rft`, and only for that.
+        rewards: Vec<Reward> = {
+            let because = said("kind", &kind);
+            let active = matches!(is(&kind), None | Some(StageKind::Rft));
+            f.aliases(&["reward_funcs"]).only_when(active, &because, |f| f.sections(0)).map(Option::unwrap_or_default)
+        };
+        /// What is sampled; only for `kind: rft`.
+        rollouts: Option<Rollouts> = {
+            let because = said("kind", &kind);
+            let active = matches!(is(&kind), None | Some(StageKind::Rft));
+            f.aliases(&["rollout", "sampling"]).only_when(active, &because, |f| f.section_or_defaults())
+        };
+        /// What is minimised over what was sampled; only for `kind: rft`.
+        policy: Option<Policy> = {
+            let because = said("kind", &kind);
+            let active = matches!(is(&kind), None | Some(StageKind::Rft));
+            f.only_when(active, &because, |f| f.section_or_defaults())
+        };
+        /// What the start must earn; only for `kind: rft`.
+        baseline: Option<Baseline> = {
+            let because = said("kind", &kind);
+            let active = matches!(is(&kind), None | Some(StageKind::Rft));
+            f.only_when(active, &because, |f| f.section_or_defaults())
         };
         /// Domain rows: files, folders, patterns with `*`, `hf:datasets/OWNER/NAME`; each as a path, or as a map of `path`,
         /// `name`, `weight`, `format`, `columns`. Sources with a `weight` are drawn in these proportions, others as they lie.
@@ -176,9 +222,10 @@ section! {
         max_length: Valued<u64> = f
             .aliases(&["max_seq_length", "cutoff_len", "sequence_len", "max_seq_len", "seq_len", "block_size"])
             .default(integer(2..), 1024, "the default of TRL's SFTConfig");
-        /// Rows of one optimiser step, all sources together.
+        /// Rows of one optimiser step, all sources together; of `rft`, prompts of one round.
         global_batch_size: Valued<u64> = {
             let (rows, why) = match is(&kind) {
+                Some(StageKind::Rft) => (32, "Amazon Nova Forge, multi-turn RFT: 32 prompts"),
                 Some(StageKind::Dpo) => (64, "Amazon Nova Forge's recipe for DPO with LoRA"),
                 _ => (32, "Amazon Nova Forge's recipe for SFT of Nova 2"),
             };
@@ -209,14 +256,7 @@ section! {
         };
         /// The highest learning rate.
         learning_rate: Valued<f64> = {
-            let (rate, why) = match (is(&mode), is(&kind)) {
-                (Some(Mode::Full), Some(StageKind::Dpo)) => (1e-6, DPO_FULL),
-                (_, Some(StageKind::Dpo)) => (1e-5, DPO_LORA),
-                (Some(Mode::Full), Some(StageKind::Cpt)) => (1e-5, "CPT of Amazon Nova Forge"),
-                (Some(Mode::Full), _) => (2e-5, "the default of TRL's SFTConfig"),
-                (_, Some(StageKind::Cpt)) => (1e-4, RATE_LORA_CPT),
-                _ => (2e-4, RATE_LORA),
-            };
+            let (rate, why) = usual_rate(is(&kind), is(&mode));
             f.aliases(&["lr"]).default(number(above_to(0.0, 1.0)), rate, why)
         };
         /// The highest learning rate of the full-rank part; only for `mode: lora_then_full`.
@@ -379,6 +419,49 @@ section! {
         {
             let message = format!("`{}`: muon steps by whole weights, of which mode: lora trains none", optimizer.path);
             r.problem(optimizer.place(), message, "write mode: full, or optimizer: adamw");
+        }
+        if is(&kind) == Some(StageKind::Rft) {
+            let rft = "together with kind: rft is not in this version";
+            if let (Some(kind), Some([])) = (&kind, rewards.as_deref()) {
+                let message = format!("`{}`: nothing says what a completion earns", kind.path);
+                r.problem(kind.place(), message, "give the stage `rewards`: docs/rewards.md");
+            }
+            check_names(r, rewards.as_deref().unwrap_or_default());
+            let mut refuse = |place, path: &str, instead: &str| r.problem(place, format!("`{path}` {rft}"), instead);
+            if let Some(Some(mix)) = &mix {
+                refuse(mix.domain.place(), &mix.domain.path, "policy.beta holds what the model knew; or mix in the stage before");
+            }
+            if let Some(Some(filters)) = &filters {
+                refuse(filters.exact_duplicates.place(), &filters.exact_duplicates.path, "filter the file: `temper data check`");
+            }
+            if let Some(mode) = mode.as_ref().filter(|mode| mode.value == Mode::LoraThenFull) {
+                refuse(mode.place(), &mode.path, "write two stages");
+            }
+            if let Some(weight) = domain_loss_weight.as_ref().filter(|weight| weight.value != 1.0) {
+                refuse(weight.place(), &weight.path, "rewards have weights: `rewards[].weight`");
+            }
+            if let Some(Some(adapter)) = &adapter {
+                let merge = "merge it first: `temper export --to merged`, then name that as base.source";
+                refuse(adapter.place(), &adapter.path, merge);
+            }
+            if let Some(Some(lora)) = &lora {
+                if lora.lora_dropout.value > 0.0 {
+                    refuse(lora.lora_dropout.place(), &lora.lora_dropout.path, "set lora_dropout: 0");
+                }
+                if !lora.modules_to_save.value.is_empty() {
+                    refuse(lora.modules_to_save.place(), &lora.modules_to_save.path, "leave modules_to_save out");
+                }
+            }
+            if let (Some(Some(rollouts)), Some(length)) = (&rollouts, &max_length)
+                && rollouts.max_completion_length.value >= length.value
+            {
+                let longest = &rollouts.max_completion_length;
+                let message = format!(
+                    "`{}` is {}, which leaves no room for a prompt in `max_length` {}",
+                    longest.path, longest.value, length.value
+                );
+                r.problem(longest.place().or(length.place()), message, "a prompt and its completion have max_length tokens together");
+            }
         }
         if is(&kind) == Some(StageKind::Dpo) {
             if let Some(turns) = turns.as_ref().filter(|turns| turns.value == Turns::Apart) {

@@ -1,15 +1,17 @@
 //! The loop: every step in order, validation at intervals. It can be saved between any two events and gone on with.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use temper_data::{DataError, MicroBatch, PairBatch};
+use temper_data::{MicroBatch, PairBatch};
 use temper_kernels::Device;
 use temper_model::{Llama, WeightsError, Workspace};
 
 use crate::TrainError;
 use crate::optimizer::{Optimizer, OptimizerSettings};
+use crate::policy::{PolicyMetrics, PolicySettings, Rollout, policy_step};
 use crate::preference::{PreferenceMetrics, PreferenceSettings, evaluate_pairs, preference_step};
 use crate::schedule::LearningRate;
 use crate::step::{LossSum, evaluate_with_rows, step};
@@ -32,6 +34,9 @@ pub struct FitSettings {
     /// What is minimised over preference pairs; none to predict tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preference: Option<PreferenceSettings>,
+    /// What is minimised over rollouts; none without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicySettings>,
 }
 
 impl FitSettings {
@@ -59,6 +64,10 @@ pub enum Batches {
     Tokens(Vec<MicroBatch>),
     /// To prefer answers, with [`FitSettings::preference`].
     Pairs(Vec<PairBatch>),
+    /// To reinforce, with [`FitSettings::policy`].
+    Rollouts(Vec<Rollout>),
+    /// No rows: a validation that the caller makes, and tells by [`Fit::know`].
+    Told,
 }
 
 impl Batches {
@@ -67,6 +76,8 @@ impl Batches {
         match self {
             Self::Tokens(batches) => batches.is_empty(),
             Self::Pairs(batches) => batches.is_empty(),
+            Self::Rollouts(rollouts) => rollouts.is_empty(),
+            Self::Told => false,
         }
     }
 }
@@ -99,6 +110,9 @@ pub struct StepReport {
     /// Of preference pairs, before the step.
     #[serde(flatten)]
     pub preference: Option<PreferenceMetrics>,
+    /// Of rollouts, before the step.
+    #[serde(flatten)]
+    pub policy: Option<PolicyMetrics>,
 }
 
 /// What the loop tells as it goes.
@@ -213,10 +227,11 @@ impl<'m, D: Device> Fit<'m, D> {
     /// # Errors
     /// [`TrainError::NothingToTrain`], and what `batches` returns.
     /// # Panics
-    /// When the batches are of pairs and the settings say nothing of those.
-    pub fn advance<B: Into<Batches>>(
+    /// When the batches are of pairs or rollouts and the settings say nothing of those; when a validation comes next that the
+    /// caller makes.
+    pub fn advance<B: Into<Batches>, E: Display>(
         &mut self,
-        batches: impl FnOnce(usize) -> Result<B, DataError>,
+        batches: impl FnOnce(usize) -> Result<B, E>,
     ) -> Result<Option<Progress>, TrainError> {
         if self.state.validation_due {
             return Ok(Some(self.validate()));
@@ -229,12 +244,16 @@ impl<'m, D: Device> Fit<'m, D> {
         let learning_rate = self.settings.learning_rate.at(number);
         let batches = batches(number).map_err(|error| TrainError::Rows(error.to_string()))?;
         let (model, workspace, optimizer) = (self.model, self.workspace, &mut self.optimizer);
-        let made = match (batches.into(), &self.settings.preference) {
-            (Batches::Tokens(batches), _) => step(model, workspace, optimizer, &batches, learning_rate),
-            (Batches::Pairs(batches), Some(settings)) => {
+        let FitSettings { preference, policy, .. } = &self.settings;
+        let made = match (batches.into(), preference, policy) {
+            (Batches::Tokens(batches), _, _) => step(model, workspace, optimizer, &batches, learning_rate),
+            (Batches::Pairs(batches), Some(settings), _) => {
                 preference_step(model, workspace, optimizer, settings, &batches, learning_rate)
             }
-            (Batches::Pairs(_), None) => panic!("pairs without settings of a preference loss"),
+            (Batches::Rollouts(rollouts), _, Some(settings)) => {
+                policy_step(model, workspace, optimizer, settings, &rollouts, learning_rate)
+            }
+            (Batches::Pairs(_) | Batches::Rollouts(_) | Batches::Told, ..) => panic!("no settings of that objective"),
         };
         let outcome = match made {
             Ok(outcome) => outcome,
@@ -246,7 +265,9 @@ impl<'m, D: Device> Fit<'m, D> {
             }
         };
         self.state.step = number;
-        self.state.stopped = self.state.watch.hear_step(outcome.loss());
+        // The loss of rollouts is about 0 whatever they are worth.
+        let says_something = self.settings.policy.is_none();
+        self.state.stopped = says_something.then(|| self.state.watch.hear_step(outcome.loss())).flatten();
         let due = number == steps || self.settings.is_validated(number);
         self.state.validation_due = due && !self.validation.is_empty() && self.state.stopped.is_none();
         Ok(Some(Progress::Step(StepReport {
@@ -259,6 +280,7 @@ impl<'m, D: Device> Fit<'m, D> {
             trained_tokens: outcome.trained_tokens,
             seconds: start.elapsed().as_secs_f64(),
             preference: outcome.preference,
+            policy: outcome.policy,
         })))
     }
 
@@ -272,17 +294,18 @@ impl<'m, D: Device> Fit<'m, D> {
                 let (loss, metrics, items) = evaluate_pairs(self.model, self.workspace, settings, batches);
                 self.validated(loss, Some(metrics), items)
             }
-            (Batches::Pairs(_), None) => panic!("pairs without settings of a preference loss"),
+            (Batches::Pairs(_) | Batches::Rollouts(_) | Batches::Told, _) => panic!("a validation that is told"),
         }
     }
 
-    /// The validation before the first step, in place of [`Fit::advance`], where its loss is known already.
+    /// The validation that comes next, in place of [`Fit::advance`], where its loss is known already or the caller's to find.
+    /// `items`: the loss of each row, in order; empty where that is not known.
     ///
     /// # Panics
-    /// When that validation is not what comes next.
-    pub fn know_start(&mut self, loss: f64) -> Progress {
-        assert!(self.state.validation_due && self.state.step == 0, "the validation before the first step comes next");
-        self.validated(loss, None, Vec::new())
+    /// When no validation comes next.
+    pub fn know(&mut self, loss: f64, items: Vec<f64>) -> Progress {
+        assert!(self.state.validation_due, "a validation comes next");
+        self.validated(loss, None, items)
     }
 
     fn validated(&mut self, loss: f64, preference: Option<PreferenceMetrics>, items: Vec<f64>) -> Progress {

@@ -1,13 +1,14 @@
 //! Objectives, optimiser, schedule, the loop.
 //!
 //! Read `step.rs` first: one optimiser step, from packed micro-batches to changed weights. `preference.rs` has the step over
-//! pairs of answers.
+//! pairs of answers, `policy/` that over rollouts.
 
 mod fit;
 mod groups;
 mod muon;
 mod optimizer;
 mod picks;
+mod policy;
 mod preference;
 mod schedule;
 mod step;
@@ -18,6 +19,10 @@ pub use fit::{Batches, Best, Fit, FitOutcome, FitSettings, FitState, Progress, S
 pub use groups::{RateGroup, names};
 pub use muon::MuonSettings;
 pub use optimizer::{AdamWSettings, Optimizer, OptimizerSettings};
+pub use policy::{
+    Aggregation, KlEstimator, PolicyMetrics, PolicySettings, RatioLevel, RewardBaseline, RewardScale, Rollout,
+    Surrogate, advantages, completion_logprobs, is_stuck, policy_step,
+};
 pub use preference::{PairLoss, PreferenceMetrics, PreferenceSettings, evaluate_pairs, pair_logprobs, preference_step};
 pub use schedule::{LearningRate, Shape};
 pub use step::{LossSum, StepOutcome, evaluate, evaluate_rows, step};

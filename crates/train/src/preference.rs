@@ -12,7 +12,7 @@ use temper_model::{Llama, Tokens, Workspace};
 
 use crate::TrainError;
 use crate::optimizer::Optimizer;
-use crate::picks::Picks;
+use crate::picks::{ByAsked, Picks};
 use crate::step::{LossSum, StepOutcome, conclude};
 
 /// The loss of a pair.
@@ -207,6 +207,7 @@ pub fn preference_step<D: Device>(
     let targets = |pair: &PackedPair| pair.targets.iter().map(Vec::len).sum::<usize>();
     let outcome = StepOutcome {
         preference: Some(sums.metrics()),
+        policy: None,
         by_source: sums.by_source,
         gradient_norm: 0.0,
         processed_tokens: batches.iter().map(|batch| batch.ids.len()).sum(),
@@ -291,7 +292,8 @@ impl<'a> Asked<'a> {
             std::iter::repeat_n(chosen as f32, first).chain(std::iter::repeat_n(rejected as f32, second))
         };
         let by_logprob: Vec<f32> = self.batch.pairs.iter().zip(by_answer).flat_map(of_pair).collect();
-        self.picks.backward(model, ws, self.tokens(), &by_logprob, None);
+        let by = ByAsked { logprob: &by_logprob, entropy: &[] };
+        self.picks.backward(model, ws, self.tokens(), by, None);
     }
 }
 

@@ -6,7 +6,8 @@ use temper_model::{Beginnings, Llama, Tokens, Workspace};
 
 use crate::TrainError;
 use crate::optimizer::Optimizer;
-use crate::picks::Picks;
+use crate::picks::{ByAsked, Picks};
+use crate::policy::PolicyMetrics;
 use crate::preference::PreferenceMetrics;
 
 /// Sums over target tokens, or over preference pairs, of one data source; dividing them is left to the last line.
@@ -53,6 +54,8 @@ pub struct StepOutcome {
     pub trained_tokens: usize,
     /// Of a step over preference pairs: rewards and log-probabilities, before the step.
     pub preference: Option<PreferenceMetrics>,
+    /// Of a step over rollouts.
+    pub policy: Option<PolicyMetrics>,
 }
 
 impl StepOutcome {
@@ -92,6 +95,7 @@ pub fn step<D: Device>(
         processed_tokens: batches.iter().map(|b| b.ids.len()).sum(),
         trained_tokens: targets().count(),
         preference: None,
+        policy: None,
     };
     conclude(model, optimizer, outcome, learning_rate)
 }
@@ -131,7 +135,8 @@ fn forward_backward<D: Device>(
     let by_logprob: Vec<f32> = batch.targets.iter().map(|t| (-f64::from(t.weight) / total) as f32).collect();
     let picks = Picks::of(&asked);
     picks.gather(model, ws, &hidden);
-    let logprobs = picks.backward(model, ws, tokens, &by_logprob, noise.as_ref());
+    let by = ByAsked { logprob: &by_logprob, entropy: &[] };
+    let (logprobs, _) = picks.backward(model, ws, tokens, by, noise.as_ref());
     for (target, logprob) in batch.targets.iter().zip(logprobs) {
         let sum = &mut by_source[usize::from(target.source)];
         *sum = sum.add(LossSum::of((target, logprob)));

@@ -5,6 +5,7 @@
 //! a trial gives does not depend on lanes, threads or the other trials, to the bit: no operation's result depends on how many
 //! threads it has. Why lanes and not all threads on one trial after the other: docs/decisions/0011-do-less.md.
 
+use std::convert::Infallible;
 use std::panic::resume_unwind;
 use std::sync::Mutex;
 
@@ -134,7 +135,7 @@ impl TrialBase<'_> {
         let space = model.adapter_space();
         let workspace = Workspace::allocate(&self.device, self.config, space, Purpose::Train, trial.tokens);
         let mut fit = Fit::new(&model, &workspace, trial.settings.clone(), trial.validation.to_vec());
-        while let Some(progress) = fit.advance(|step| Ok((trial.batches)(step)))? {
+        while let Some(progress) = fit.advance(|step| Ok::<_, Infallible>((trial.batches)(step)))? {
             hear(progress);
         }
         let read = |(name, adapter): (String, temper_model::Parameter<_>)| (name, self.device.read(&adapter.value));

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use models::{checkpoint, real, tiny};
 use temper_kernels::{Cached, Cpu, Device, Precision};
-use temper_model::{Generated, KvCache, Llama, Purpose, Sampling, Tuning, Workspace, generate};
+use temper_model::{Generated, KvCache, Llama, Purpose, Sampling, Tuning, Workspace, generate, generate_keyed};
 use temper_run::Random;
 
 fn answers<D: Device>(model: &Llama<D>, prompts: &[Vec<u32>], new: usize) -> Vec<Generated> {
@@ -39,6 +39,24 @@ fn an_answer_is_the_same_alone_and_among_forty_that_share_prefixes() {
     for i in [0, 1, 2, 3, 8, 21, 38] {
         assert_eq!(answers(&model, &prompts[i..=i], 6)[0], together[i], "request {i}");
     }
+}
+
+/// A sampled completion is a function of its prompt, the seed and its key: of a group of one prompt, of all groups, alone.
+#[test]
+fn a_sampled_completion_is_the_same_alone_and_in_its_group() {
+    let model = real(&Tuning::Frozen);
+    let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 5 };
+    let sample = |prompts: &[Vec<u32>], keys: &[u64]| {
+        let go_on = &mut |_, _, _| ControlFlow::Continue(());
+        generate_keyed(&model, false, (prompts, keys), 8, &[2], &sampling, go_on).unwrap()
+    };
+    let prompts: Vec<Vec<u32>> = prompts()[1..9].iter().flat_map(|prompt| vec![prompt.clone(); 4]).collect();
+    let keys: Vec<u64> = (0..prompts.len() as u64).map(|i| 1000 - 7 * i).collect();
+    let together = sample(&prompts, &keys);
+    for i in [0, 1, 9, 30] {
+        assert_eq!(sample(&prompts[i..=i], &keys[i..=i])[0], together[i], "request {i}");
+    }
+    assert_ne!(together[0], together[1], "completions of one prompt differ");
 }
 
 #[test]

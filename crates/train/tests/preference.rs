@@ -7,11 +7,11 @@
 
 mod models;
 
-use models::workspace;
+use models::{waves, workspace};
 use serde_json::Value;
 use temper_data::{ExamplesWriter, Pair, PairBatch, pair_batches};
-use temper_kernels::{Cpu, Device};
-use temper_model::{Llama, LlamaConfig, Purpose, Tuning};
+use temper_kernels::Device;
+use temper_model::{Purpose, Tuning};
 use temper_train::{
     AdamWSettings, Optimizer, PairLoss, PreferenceSettings, evaluate_pairs, pair_logprobs, preference_step,
 };
@@ -22,44 +22,6 @@ const ADAMW: AdamWSettings =
 fn golden() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/preference/dpo.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-/// Numbers of tensor `t` as dpo.py makes them.
-fn wave(count: usize, t: usize, a: f64) -> Vec<f64> {
-    let of = |k: f64| a * (0.37 * k + 0.0031 * k * k + 1.7 * t as f64).sin();
-    (0..count).map(|k| of(k as f64)).collect()
-}
-
-fn model(tuning: &Tuning) -> Llama<Cpu> {
-    let config = LlamaConfig {
-        vocab_size: 24,
-        hidden_size: 16,
-        intermediate_size: 24,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 4,
-        rms_norm_eps: 1e-5,
-        max_position_embeddings: 32,
-        ..models::TINY
-    };
-    let mut names: Vec<String> = config.tensor_shapes().into_iter().map(|(name, _)| name).collect();
-    names.sort();
-    let weight = |name: &str, shape: &[usize]| {
-        let t = names.iter().position(|n| n == name).unwrap();
-        let values = match shape {
-            [width] => wave(*width, t, 0.3).into_iter().map(|w| 1.0 + w).collect(),
-            _ => wave(shape.iter().product(), t, 2.0 / (shape[1] as f64).sqrt()),
-        };
-        Ok::<_, std::convert::Infallible>(values.into_iter().map(|w| w as f32).collect::<Vec<f32>>())
-    };
-    let Ok(model) = Llama::load(Cpu::new(2), &config, tuning, weight);
-    let mut adapters = model.adapters();
-    adapters.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for (t, (_, a)) in adapters.iter().filter(|(name, _)| name.ends_with("lora_A.weight")).enumerate() {
-        let values: Vec<f32> = wave(a.value.len(), t, 0.5).into_iter().map(|w| w as f32).collect();
-        model.device().write(&a.value, &values);
-    }
-    model
 }
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -115,7 +77,7 @@ fn three_steps_of_each_loss_are_those_of_trl() {
     for case in cases {
         let lora = case["lora"].as_bool().unwrap();
         let name = format!("{} lora {lora}", case["loss_type"]);
-        let model = model(&if lora { models::lora(3, 6.0) } else { Tuning::Full });
+        let model = waves::model(&if lora { models::lora(3, 6.0) } else { Tuning::Full });
         let ws = workspace(&model, Purpose::Train, 64);
         // Before training the model is its own reference.
         let references = pair_logprobs(&model, &ws, !lora, &packed(&pairs, &[[0.0; 2]; 12], 64));
@@ -173,7 +135,7 @@ fn what_goes_together_and_what_is_shared_change_nothing_but_rounding() {
         let settings = PreferenceSettings { loss_type, beta: 0.1, label_smoothing: 0.0, rpo_alpha };
         let references: Vec<[f64; 2]> = (0..12).map(|i| [-10.0 - f64::from(i), -12.0 + f64::from(i)]).collect();
         let step = |pairs: &[Pair], max_tokens: usize| {
-            let model = model(&Tuning::Full);
+            let model = waves::model(&Tuning::Full);
             let ws = workspace(&model, Purpose::Train, 400);
             let mut batches = packed(pairs, &references, max_tokens);
             // A pair's weight counts as often as it says.
@@ -202,7 +164,7 @@ fn what_goes_together_and_what_is_shared_change_nothing_but_rounding() {
 
 #[test]
 fn adapters_that_add_nothing_give_the_reference_to_the_bit() {
-    let (pairs, model) = (pairs(), model(&models::lora(3, 6.0)));
+    let (pairs, model) = (pairs(), waves::model(&models::lora(3, 6.0)));
     let ws = workspace(&model, Purpose::Train, 64);
     let batches = packed(&pairs, &[[0.0; 2]; 12], 64);
     let reference = pair_logprobs(&model, &ws, false, &batches);

@@ -20,6 +20,7 @@ fn settings(peak: f64) -> FitSettings {
         eval_at: Vec::new(),
         stops: StopSettings { early_stopping_patience: 0, early_stopping_threshold: 0.0, flat_gain: 0.0 },
         preference: None,
+        policy: None,
     }
 }
 

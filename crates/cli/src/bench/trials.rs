@@ -6,7 +6,7 @@ use temper_kernels::PackedWeights;
 use temper_model::{LINEAR_MODULES, LlamaConfig, LoraSettings};
 use temper_train::{FitSettings, Lanes, LearningRate, OptimizerSettings, StopSettings, Trial, TrialBase};
 
-use super::{Shape, random_batch, random_weights};
+use super::{Shape, random_batches, random_weights};
 use crate::command::{DONE, Failure, Outcome, print};
 
 /// Trials of the same length, each with adapters of its own.
@@ -30,8 +30,8 @@ pub(super) fn run(args: &TrialsArgs) -> Outcome {
     let values = |index| config.frozen_values(index, random_weights);
     let packed = PackedWeights::pack(&device, &config.frozen_weights(), values).map_err(Failure::run)?;
     let base = TrialBase { device, config: &config, packed: &packed, tensor: &random_weights };
-    let batch = random_batch(&config, &args.shape);
-    let batches = |_: usize| vec![batch.clone()];
+    let of_step = random_batches(&config, &args.shape);
+    let batches = |_: usize| of_step.clone();
     let targets = LINEAR_MODULES.map(str::to_owned).to_vec();
     let lora = LoraSettings::new(args.shape.rank, args.shape.alpha, targets);
     let settings = FitSettings {
@@ -47,6 +47,7 @@ pub(super) fn run(args: &TrialsArgs) -> Outcome {
         eval_at: Vec::new(),
         stops: StopSettings { early_stopping_patience: 0, early_stopping_threshold: 0.0, flat_gain: 0.0 },
         preference: None,
+        policy: None,
     };
     let trial = |seed: usize| Trial {
         lora: &lora,
@@ -54,9 +55,9 @@ pub(super) fn run(args: &TrialsArgs) -> Outcome {
         settings: settings.clone(),
         batches: &batches,
         validation: &[],
-        tokens: batch.ids.len(),
+        tokens: of_step[0].ids.len(),
     };
-    let tokens = args.trials * args.steps * batch.ids.len();
+    let tokens = args.trials * args.steps * args.shape.batch * args.shape.length;
     let threads = device.threads();
     let lanes = Lanes::fit(args.trials, threads, usize::MAX, 0);
     let one_by_one = Lanes { count: 1, threads };

@@ -5,7 +5,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use temper_data::{DropReason, Example, ExamplesWriter, Preparing, RowKind, RowRules, Source, Tell, prepare_filtered};
+use temper_data::{
+    DropReason, Example, ExamplesWriter, Preparing, RowKind, RowRules, Source, Tell, Wanted, prepare_filtered,
+};
 use temper_pipeline::{Base, stage_rows};
 use temper_recipe::Recipe;
 use temper_report::{ShownRow, ShownToken, count, rows_page};
@@ -114,7 +116,7 @@ fn rows(args: &Args, file: &Path, tell: Tell<'_>) -> Result<(Base, Source), Fail
         return Ok(found);
     }
     let base = open(args.base.as_deref().unwrap_or_default(), args.offline)?;
-    let rules = RowRules { pairs: None, ..args.max_length.into() };
+    let rules = RowRules { wanted: Wanted::Any, ..args.max_length.into() };
     let tokens = ExamplesWriter::in_temporary_file().map_err(input)?;
     let preparing = Preparing::new(&base.renderer, rules, tokens).telling(tell);
     let source = prepare_filtered(file, &given, None, preparing, ("data", 1.0)).map_err(input)?;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use temper_data::{
-    LengthReport, LoadedRows, Passage, ReadOptions, Row, RowContent, RowKind, RowRules, Together, parse_rows, prepare,
-    together,
+    LengthReport, LoadedRows, Passage, ReadOptions, Row, RowContent, RowKind, RowRules, Together, Wanted, parse_rows,
+    prepare, together,
 };
 use temper_pipeline::{Base, PipelineError};
 use temper_text::Message;
@@ -158,7 +158,7 @@ fn measure(
     dropped: &mut BTreeMap<String, usize>,
 ) -> Result<Vec<Seen>, Failure> {
     let pairs = loaded.kind == RowKind::Preference;
-    let source = prepare(&loaded, &base.renderer, RowRules { pairs: None, ..usize::MAX.into() }, "data", 1.0)
+    let source = prepare(&loaded, &base.renderer, RowRules { wanted: Wanted::Any, ..usize::MAX.into() }, "data", 1.0)
         .map_err(|error| Failure::from(PipelineError::from(error)))?;
     for (reason, of) in &source.report.dropped {
         *dropped.entry(reason.to_string()).or_insert(0) += of.count;

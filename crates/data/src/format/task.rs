@@ -26,15 +26,23 @@ pub(super) fn read(fields: &mut Fields) -> Result<RowContent, String> {
     Ok(RowContent::Task(Task { prompt, reference_answer, extra: fields.rest() }))
 }
 
+impl Task {
+    /// The row as it is written, and as a reward reads it: `messages`, `reference_answer`, and every other field.
+    pub fn fields(&self) -> Map<String, Value> {
+        let mut out = Map::new();
+        put(&self.prompt, "messages", &mut out);
+        if !self.reference_answer.is_null() {
+            out.insert("reference_answer".to_owned(), self.reference_answer.clone());
+        }
+        out.extend(self.extra.clone());
+        out
+    }
+}
+
 pub(super) fn write(content: &RowContent, lost: &mut Vec<String>) -> Result<Map<String, Value>, String> {
     let mut out = Map::new();
     if let RowContent::Task(task) = content {
-        put(&task.prompt, "messages", &mut out);
-        if !task.reference_answer.is_null() {
-            out.insert("reference_answer".to_owned(), task.reference_answer.clone());
-        }
-        out.extend(task.extra.clone());
-        return Ok(out);
+        return Ok(task.fields());
     }
     // The last answer is what a right one is.
     let conversation = conversation_of(content, lost)?;

@@ -1,6 +1,6 @@
 //! How a recipe asks for rows, in the words of their reader.
 
-use temper_data::{Format, ReadOptions, RowRules};
+use temper_data::{Format, ReadOptions, RowRules, Wanted};
 use temper_recipe::{RowFiles, RowFormat, Stage, StageKind};
 use temper_text::{Boundary, ChatRules, Turns};
 
@@ -22,8 +22,15 @@ pub(crate) fn read_options(files: &RowFiles) -> ReadOptions {
 
 /// How the rows of a stage become tokens.
 pub(crate) fn row_rules(stage: &Stage) -> RowRules {
-    let max_length = stage.max_length.value as usize;
-    RowRules { max_length, chat: chat_rules(stage), pairs: Some(stage.kind.value == StageKind::Dpo) }
+    // Of a prompt and its completion, the latter is still to come.
+    let to_come = stage.rollouts.as_ref().map_or(0, |rollouts| rollouts.max_completion_length.value);
+    let max_length = stage.max_length.value.saturating_sub(to_come) as usize;
+    let wanted = match stage.kind.value {
+        StageKind::Sft | StageKind::Cpt => Wanted::Answers,
+        StageKind::Dpo => Wanted::Pairs,
+        StageKind::Rft => Wanted::Prompts,
+    };
+    RowRules { max_length, chat: chat_rules(stage), wanted }
 }
 
 /// How the conversations of a stage are rendered.

@@ -1,6 +1,7 @@
 //! A stage with its rows read, its steps drawn and its settings in the words of the trainer.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use temper_data::{
     DataError, Extent, MixUnit, RowKind, RowOrder, Schedule, Source, SourceReport, micro_batches, pair_batches,
@@ -17,6 +18,7 @@ use super::optimizer::optimizer_settings;
 use super::reading::{read_options, row_rules};
 use crate::checks::StageFilters;
 use crate::reference::References;
+use crate::rft::{Prompt, Rft, policy_settings, prompts};
 use crate::rows::{Asked, Tokens};
 use crate::self_data::{OwnRows, Writer};
 use crate::{Base, PipelineError};
@@ -38,6 +40,8 @@ pub(crate) struct PreparedStage {
     /// Of a preference stage: the model against which preferences are measured.
     pub reference: Option<ReferenceModel>,
     pub adapter: Option<StartAdapter>,
+    /// Of a stage that reinforces: what it samples, and what scores it.
+    pub rft: Option<Arc<Rft>>,
     /// Of the workspace: whether activations are computed again.
     pub purpose: Purpose,
     /// Of the full-rank part after LoRA: where it begins. Its result is taken only if it is better than LoRA's.
@@ -49,7 +53,8 @@ impl PreparedStage {
     pub fn part(&self, stage: &Stage, base: &Base, seed: u64) -> Result<Self, PipelineError> {
         let config = base.checkpoint.config();
         let tuning = tuning(stage, config, seed)?;
-        let settings = fit_settings(stage, optimizer_settings(stage, &tuning, config)?, self.schedule.steps().len());
+        let steps = self.settings.learning_rate.steps;
+        let settings = fit_settings(stage, optimizer_settings(stage, &tuning, config)?, steps);
         Ok(Self { settings, tuning, adapter: None, after_lora: after_lora(stage), ..self.clone() })
     }
 
@@ -68,6 +73,9 @@ impl PreparedStage {
     /// Micro-batches of the validation rows; none where there are no rows.
     pub fn validation_batches(&self, references: &References) -> Result<Batches, DataError> {
         let Some(source) = &self.validation else { return Ok(Batches::Tokens(Vec::new())) };
+        if self.rft.is_some() {
+            return Ok(Batches::Told);
+        }
         let rows = 0..source.examples.len();
         if self.reference.is_some() {
             let pairs: Vec<_> = rows.map(|index| source.pair(index)).collect::<Result<_, _>>()?;
@@ -90,7 +98,7 @@ impl PreparedStage {
     pub fn workspace_tokens(&self) -> usize {
         let longest = |source: &Source| source.examples.longest();
         let sources = self.sources.iter().chain(&self.validation).map(longest).max().unwrap_or(0);
-        sources.max(self.micro_batch_tokens)
+        (sources + self.rft.as_ref().map_or(0, |rft| rft.longest)).max(self.micro_batch_tokens)
     }
 }
 
@@ -116,9 +124,13 @@ pub(super) fn prepare_stage(
     let found = writer.files;
     let (mut reports, mut own_reports) = (Vec::new(), Vec::new());
     let (filters, mut number) = (StageFilters::of(writer.recipe, stage, found), 0);
+    let reinforces = stage.kind.value == StageKind::Rft;
+    // As rewards read them, source by source.
+    let asked = RefCell::new(Vec::new());
     let part = Cell::new(Part::Domain);
     let mut read = |files: &RowFiles, name: &str, weight: f64| -> Result<Source, PipelineError> {
         let (options, mut whole) = (read_options(files), None::<Source>);
+        let mut own = Vec::new();
         for path in found.of(&files.path) {
             let filters = filters.as_ref().filter(|_| part.get() != Part::Validation).map(|filters| (filters, number));
             number += 1;
@@ -133,17 +145,21 @@ pub(super) fn prepare_stage(
                     hint: "use `kind: sft` for conversations and completions".to_owned(),
                 });
             }
+            if reinforces {
+                own.extend(prompts(path, &options, &source.examples)?);
+            }
             reports.push((path.display().to_string(), source.report.clone()));
             match &mut whole {
                 Some(whole) => whole.examples.append(source.examples),
                 None => whole = Some(source),
             }
         }
+        asked.borrow_mut().push(own);
         // A path that stands for no file was refused.
         whole.ok_or_else(|| PipelineError::from(DataError::Empty { path: files.path.clone() }))
     };
     let (mut sources, mut shares) = domain_sources(stage, &mut read)?;
-    let mut unit = MixUnit::TrainedTokens;
+    let mut unit = if reinforces { MixUnit::Samples } else { MixUnit::TrainedTokens };
     if let Some(mix) = &stage.mix {
         unit = match mix.unit.value {
             temper_recipe::MixUnit::ProcessedTokens => MixUnit::ProcessedTokens,
@@ -182,8 +198,13 @@ pub(super) fn prepare_stage(
     part.set(Part::Validation);
     let validation = stage.validation.as_ref().map(|files| read(&files.value, "validation", 1.0)).transpose()?;
     reports.extend(own_reports);
+    let mut asked = asked.into_inner();
+    let of_validation = validation.as_ref().filter(|_| reinforces).and_then(|_| asked.pop()).unwrap_or_default();
+    let rft = Rft::of(stage, join_as(&sources, asked), of_validation).map(Arc::new);
+    // Of a stage that reinforces, what is drawn are rounds.
+    let per_round = rft.as_ref().map_or(1, |rft| rft.steps_of_round());
     let extent = match stage.duration.value {
-        Duration::Steps(steps) => Extent::Steps(steps as usize),
+        Duration::Steps(steps) => Extent::Steps((steps as usize).div_ceil(per_round)),
         Duration::Epochs(epochs) => Extent::Epochs(epochs),
     };
     let batch = stage.global_batch_size.value as usize;
@@ -192,7 +213,11 @@ pub(super) fn prepare_stage(
     once(stage, &sources, &schedule)?;
     let config = writer.base.checkpoint.config();
     let tuning = tuning(stage, config, seed)?;
-    let settings = fit_settings(stage, optimizer_settings(stage, &tuning, config)?, schedule.steps().len());
+    let steps = match stage.duration.value {
+        Duration::Steps(steps) => steps as usize,
+        Duration::Epochs(_) => schedule.steps().len() * per_round,
+    };
+    let settings = fit_settings(stage, optimizer_settings(stage, &tuning, config)?, steps);
     let adapter = start_adapter(stage, index, &tuning, writer.base)?;
     Ok(PreparedStage {
         of: index,
@@ -206,9 +231,16 @@ pub(super) fn prepare_stage(
         weight_average: stage.weight_average.value,
         reference: stage.preference.as_ref().map(|preference| preference.reference.value),
         adapter,
+        rft,
         purpose: if stage.activation_checkpointing.value { Purpose::TrainRecomputing } else { Purpose::Train },
         after_lora: after_lora(stage),
     })
+}
+
+/// Prompts file by file, as the sources hold them: of sources that are one, theirs are one too.
+fn join_as(sources: &[Source], files: Vec<Vec<Prompt>>) -> Vec<Vec<Prompt>> {
+    let mut files = files.into_iter().flatten();
+    sources.iter().map(|source| files.by_ref().take(source.examples.len()).collect()).collect()
 }
 
 /// What is trained.
@@ -332,5 +364,6 @@ fn fit_settings(stage: &Stage, optimizer: OptimizerSettings, steps: usize) -> Fi
             flat_gain: stage.flat_gain.as_ref().map_or(0.0, |share| share.value),
         },
         preference: stage.preference.as_ref().map(preference_settings),
+        policy: policy_settings(stage),
     }
 }

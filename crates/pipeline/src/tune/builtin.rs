@@ -25,6 +25,11 @@ pub const FORGETTING: &str = "forgetting";
 /// The loss on the last stage's validation rows.
 pub const VALIDATION_LOSS: &str = "validation_loss";
 
+/// What a last stage that reinforces shows besides, at its best validation: what the validation earned, and how far the policy had
+/// moved.
+pub const SIGNALS: [&str; 7] =
+    ["reward", "greedy_reward", "greedy_solved", "completion_length", "cut", "kl", "entropy"];
+
 /// How long a folder that another process writes in is left alone.
 const BUSY: Duration = Duration::from_secs(1);
 
@@ -162,9 +167,10 @@ impl Trainer for Builtin<'_> {
                 Ok(Ended::Asked)
             }
             Err(PipelineError::Interrupted { .. }) => Ok(Ended::Asked),
-            Err(error @ (PipelineError::NothingGained { .. } | PipelineError::Train { .. })) => {
-                Ok(Ended::Hopeless(error.to_string().lines().next().unwrap_or_default().to_owned()))
-            }
+            Err(
+                error
+                @ (PipelineError::NothingGained { .. } | PipelineError::Train { .. } | PipelineError::Gate { .. }),
+            ) => Ok(Ended::Hopeless(error.to_string().lines().next().unwrap_or_default().to_owned())),
             Err(error) if error.is_bad_input() => Ok(Ended::Failed(error.to_string())),
             Err(error) => Err(error),
         }
@@ -197,6 +203,8 @@ struct Seen {
     general: BTreeMap<u64, BTreeMap<String, (f64, f64)>>,
     /// Validation losses, by step; 0 is the start.
     validation: BTreeMap<u64, f64>,
+    /// What a stage that reinforces showed, by step.
+    signals: BTreeMap<u64, BTreeMap<&'static str, f64>>,
     /// What was measured of single rows and items, by step and metric; none where nobody asks.
     items: Option<BTreeMap<u64, BTreeMap<String, Vec<f64>>>>,
 }
@@ -220,7 +228,11 @@ impl Seen {
                     seen.general(step, suite, (number("relative"), number("high")));
                 }
                 Some("validation") if ours => drop(seen.validation.insert(step, number("loss"))),
-                Some("step") => seen.step(ours, step, line["processed_tokens"].as_u64().unwrap_or(0)),
+                Some("step") => {
+                    seen.step(ours, step, line["processed_tokens"].as_u64().unwrap_or(0));
+                    seen.signal(ours, step, &line);
+                }
+                Some("reward") => seen.signal(ours, step, &line),
                 _ => {}
             }
         }
@@ -237,6 +249,14 @@ impl Seen {
             }
             Event::Train { stage: of, progress: Progress::Step(report), .. } => {
                 self.step(*of == stage, report.step as u64, report.processed_tokens as u64);
+                if let Some(policy) = &report.policy {
+                    let line = serde_json::to_value(policy).unwrap_or_default();
+                    self.signal(*of == stage, report.step as u64, &line);
+                }
+            }
+            Event::Reward { stage: of, validation } => {
+                let line = serde_json::to_value(validation).unwrap_or_default();
+                self.signal(*of == stage, validation.step as u64, &line);
             }
             Event::Train { stage: of, progress: Progress::Validation { step, loss, items, .. }, .. }
                 if *of == stage =>
@@ -253,6 +273,7 @@ impl Seen {
         self.tokens.retain(|&at, _| at <= step);
         self.general.retain(|&at, _| at <= step);
         self.validation.retain(|&at, _| at <= step);
+        self.signals.retain(|&at, _| at <= step);
         self.items.iter_mut().for_each(|items| items.retain(|&at, _| at <= step));
     }
 
@@ -261,6 +282,14 @@ impl Seen {
             self.tokens.insert(step, tokens);
         } else {
             self.before += tokens;
+        }
+    }
+
+    /// The numbers of a line that are signals.
+    fn signal(&mut self, ours: bool, step: u64, line: &serde_json::Value) {
+        let found = SIGNALS.into_iter().filter_map(|name| Some((name, line[name].as_f64()?)));
+        if ours {
+            self.signals.entry(step).or_default().extend(found);
         }
     }
 
@@ -300,6 +329,8 @@ impl Seen {
         let (step, loss) = left.map_or((0, f64::NAN), |(step, loss)| (*step, *loss));
         let mut items = self.items.as_ref().and_then(|items| items.get(&step)).cloned().unwrap_or_default();
         let mut metrics = BTreeMap::from([(VALIDATION_LOSS.to_owned(), loss)]);
+        let signals = self.signals.get(&step).into_iter().flatten();
+        metrics.extend(signals.map(|(name, value)| ((*name).to_owned(), *value)));
         let general = self.general.get(&step).into_iter().flatten();
         for (suite, (rise, high)) in general {
             metrics.insert(suite.clone(), *rise);

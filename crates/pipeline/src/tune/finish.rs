@@ -106,6 +106,33 @@ impl Study {
         })
     }
 
+    /// Under which name the store keeps the recommended trial on rows that the search has not seen.
+    pub(crate) const SEALED: &'static str = "sealed";
+    /// Under which name it keeps finalists under other seeds, as `NUMBER/SEED`.
+    const REPEATED: &'static str = "repeated";
+
+    /// What was measured of finalists under other seeds; none of a run that failed.
+    fn known_repeats(store: &mut Store) -> Result<BTreeMap<String, Option<Measured>>, PipelineError> {
+        Ok(store.state(Self::REPEATED)?.and_then(|json| serde_json::from_value(json).ok()).unwrap_or_default())
+    }
+
+    /// The trials that were trained again under other seeds, so far.
+    pub(crate) fn repeats(&self, store: &mut Store, history: &History) -> Result<Vec<Repeated>, PipelineError> {
+        let mut repeated: Vec<Repeated> = Vec::new();
+        for (key, measured) in Self::known_repeats(store)? {
+            let Some((number, seed)) = key.split_once('/') else { continue };
+            let (Ok(number), Ok(seed)) = (number.parse(), seed.parse()) else { continue };
+            let Some(trial) = history.trial(number) else { continue };
+            match repeated.iter_mut().find(|one| one.number == number) {
+                Some(one) => one.runs.push((seed, measured)),
+                None => {
+                    repeated.push(Repeated { number, runs: vec![(self.seed, trial.result.clone()), (seed, measured)] })
+                }
+            }
+        }
+        Ok(repeated)
+    }
+
     /// The end of the search: finalists under other seeds, the recommendation, and the rows that nothing has seen. None where the
     /// user stopped it: the same command goes on.
     ///
@@ -193,15 +220,12 @@ impl Study {
         options: &Options,
         ears: &Ears<'_>,
     ) -> Result<Option<(Vec<Repeated>, usize)>, PipelineError> {
-        const KEY: &str = "repeated";
         let seeds: Vec<u64> = (1..=self.tune.finalist_seeds.value).map(|more| self.seed + more).collect();
         let finalists = match self.tune.finalists.value {
             0 => Vec::new(),
             count => Answer::finalists(history, count as usize),
         };
-        let known: BTreeMap<String, Option<Measured>> =
-            store.state(KEY)?.and_then(|json| serde_json::from_value(json).ok()).unwrap_or_default();
-        let (mut known, trainer) = (known, self.trainer(options, ears));
+        let (mut known, trainer) = (Self::known_repeats(store)?, self.trainer(options, ears));
         let (mut repeated, mut left_out) = (Vec::new(), 0);
         for number in finalists {
             let Some(trial) = history.trial(number) else { continue };
@@ -237,7 +261,7 @@ impl Study {
                         measured.values.iter().chain(&measured.constraints).all(|value| value.is_finite())
                     };
                     known.insert(key.clone(), last.filter(|last| ended == Ended::Complete && finite(last)));
-                    store.set_state(KEY, &serde_json::to_value(&known).unwrap_or_default())?;
+                    store.set_state(Self::REPEATED, &serde_json::to_value(&known).unwrap_or_default())?;
                     clock.keep(store)?;
                 }
                 runs.push((seed, known.get(&key).cloned().flatten()));
@@ -256,8 +280,7 @@ impl Study {
         options: &Options,
         ears: &Ears<'_>,
     ) -> Result<Option<Sealed>, PipelineError> {
-        const KEY: &str = "sealed";
-        let known: Option<Sealed> = store.state(KEY)?.and_then(|json| serde_json::from_value(json).ok());
+        let known: Option<Sealed> = store.state(Self::SEALED)?.and_then(|json| serde_json::from_value(json).ok());
         if let Some(known) = known.filter(|known| known.recommended == number) {
             return Ok(Some(known));
         }
@@ -268,7 +291,7 @@ impl Study {
         let builtin = self.builtin(options, &Ears { tell: ears.tell, hear: ears.hear });
         let sealed = builtin.seal((number, &trial.point, &folder), own, self.seed)?;
         if let Some(sealed) = &sealed {
-            store.set_state(KEY, &serde_json::to_value(sealed).unwrap_or_default())?;
+            store.set_state(Self::SEALED, &serde_json::to_value(sealed).unwrap_or_default())?;
         }
         Ok(sealed)
     }

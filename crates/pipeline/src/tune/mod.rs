@@ -20,6 +20,7 @@ pub use builtin::{Builtin, FORGETTING, VALIDATION_LOSS};
 pub use clock::Clock;
 pub use finish::{Depends, Finish, Member, edits};
 pub use measure::Measures;
+pub(crate) use page::is_gain;
 pub use plan::{Budget, Shared, StudyPlan, TrialPlan, rungs};
 pub use program::Program;
 pub use sealed::Sealed;

@@ -249,7 +249,8 @@ fn made(recipe: &Recipe, values: &BTreeMap<String, Value>) -> Result<Searchable,
         let lora = stage.mode.value != Mode::Full;
         let around = match (stage.kind.value, lora) {
             (StageKind::Dpo, true) => 1e-5,
-            (StageKind::Dpo, false) => 1e-6,
+            (StageKind::Rft, true) => 1e-5,
+            (StageKind::Dpo | StageKind::Rft, false) => 1e-6,
             (_, true) => 2e-4,
             (_, false) => 2e-5,
         };

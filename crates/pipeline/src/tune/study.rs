@@ -245,6 +245,7 @@ impl Study {
         let prepared = builtin.prepare(own, self.seed, &self.folder)?;
         let prepared = prepared.map_err(|problem| unfit("tune", problem, "the recipe's own values are trial 0"))?;
         crate::checks::refuse(&prepared.parts, &prepared.checks)?;
+        crate::rft::refuse_bad_rewards(&prepared)?;
         Ok(Some(prepared))
     }
 

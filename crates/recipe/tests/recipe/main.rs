@@ -4,5 +4,6 @@
 
 mod folder;
 mod refusals;
+mod rewards;
 mod schema;
 mod values;

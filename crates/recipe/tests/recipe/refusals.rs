@@ -123,8 +123,8 @@ refusals! {
         "15:13: `stages.0.mix.unit`: expected `processed_tokens` or `trained_tokens` or `samples`, got `litres`", "choose one of these";
     word_that_is_a_list: "unit: samples" => "unit: []",
         "15:13: `stages.0.mix.unit`: expected `processed_tokens` or `trained_tokens` or `samples`, got a list", "give one word";
-    rft: "kind: sft" => "kind: rft",
-        "6:11: `stages.0.kind`: `rft` is reinforcement fine-tuning, which is not in this version", "choose `sft` or `cpt` or `dpo`";
+    grpo: "kind: sft" => "kind: grpo",
+        "6:11: `stages.0.kind`: `grpo` is called `rft` here", "choose `sft` or `cpt` or `dpo` or `rft`";
     pairs_without_dpo: "kind: sft" => "kind: sft\n    beta: 0.1",
         "7:5: `stages.0.beta` has no effect with kind: sft", "remove it";
     dpo_with_turns_apart: "kind: sft" => "kind: dpo\n    turns: apart",

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod gradients;
+pub mod waves;
 
 use temper_data::Example;
 use temper_kernels::{Cpu, Device};

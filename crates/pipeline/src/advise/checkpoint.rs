@@ -68,7 +68,7 @@ pub(crate) fn advice(recipe: &Recipe, tokens: usize, rows: usize) -> Vec<Advice>
                 format!("LoRA, the advised start, keeps its alignment ({ARTICLE}; {SFT_PAGE})"),
             )]
         }
-        (StageKind::Dpo, _) => Vec::new(),
+        (StageKind::Dpo | StageKind::Rft, _) => Vec::new(),
     };
     let answers = |stage: &Stage| stage.kind.value != StageKind::Cpt;
     if stage.kind.value == StageKind::Cpt && !recipe.stages.iter().any(answers) {
