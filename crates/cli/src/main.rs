@@ -8,6 +8,7 @@ mod base;
 mod bench;
 mod cache;
 mod chat;
+mod check;
 mod command;
 mod completions;
 mod data;
@@ -15,6 +16,7 @@ mod doctor;
 mod eval;
 mod export;
 mod generate;
+mod import;
 mod init;
 mod interrupt;
 mod machine;
@@ -49,6 +51,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Check(check::Args),
+    Import(import::Args),
     Plan(plan::Args),
     Probe(probe::Args),
     Arms(arms::Args),
@@ -79,6 +83,8 @@ fn main() -> ExitCode {
     interrupt::listen();
     let outcome = match Cli::parse().command {
         Command::Init(args) => init::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Arms(args) => arms::run(&args),

@@ -140,11 +140,11 @@ impl Workshop<'_> {
             let begun = prepared.phases.elapsed();
             let known = start_loss.filter(|_| before.validation_due && before.step == 0);
             let progress = match (known, &mut rounds) {
-                (Some(loss), _) => Ok(Some(fit.know(loss))),
+                (Some(loss), _) => Ok(Some(fit.know(loss, Vec::new()))),
                 (None, Some(rounds)) if before.validation_due => {
                     let validation = rounds.validate(before.step, self.tell)?;
                     self.metrics.append(&Line { stage: index + 1, record: &Record::Reward(&validation) })?;
-                    let progress = fit.know(validation.loss());
+                    let progress = fit.know(validation.loss(), validation.items.clone());
                     (self.tell)(Event::Reward { stage: index, validation })?;
                     Ok(Some(progress))
                 }
