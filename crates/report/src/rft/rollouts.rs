@@ -13,7 +13,7 @@ use crate::items::{answer, bounded, shown};
 use crate::number::{count, short, signed_loss};
 
 /// Prompts of a round on the page.
-const PROMPTS: usize = 4;
+const PROMPTS: usize = 3;
 /// Different completions of a prompt on the page, half of them the best and half the worst.
 const COMPLETIONS: usize = 8;
 
@@ -198,7 +198,11 @@ fn row(rollout: &Rollout, names: &[String], texts: bool, (best, worst): (Option<
         times: String::new(),
         reward: rollout.reward.map_or("none".to_owned(), short),
         parts: names.iter().filter_map(part).collect::<Vec<_>>().join(", "),
-        advantage: rollout.advantage.map_or("left out".to_owned(), signed_loss),
+        advantage: match rollout.advantage {
+            None => "left out".to_owned(),
+            Some(0.0) => "0".to_owned(),
+            Some(advantage) => signed_loss(advantage),
+        },
         tokens: count(rollout.tokens) + if rollout.cut { ", cut" } else { "" },
     }
 }

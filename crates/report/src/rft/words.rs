@@ -2,7 +2,7 @@
 
 use super::record::{Baseline, Reinforced, Validation};
 use crate::folder::RunFolder;
-use crate::number::{count, duration, loss, percent, short, signed_loss};
+use crate::number::{count, duration, fixed, loss, percent, signed_loss};
 
 /// Rounds or steps at either end of a curve that are averaged for words.
 const WINDOW: usize = 10;
@@ -74,16 +74,16 @@ pub(crate) fn baseline(baseline: &Baseline) -> (&'static str, &'static str, Stri
     });
     let text = format!(
         "Before training, over {} prompts with {} completions each: {reward}; {} of the completions earn something and {} are \
-         solved ({}); {} of the groups are mixed, which is what can be learnt from; {} of the completions are cut, {} tokens \
-         long on average.{majority}{advice}",
+         solved ({}); {} of the groups are mixed, which is what can be learnt from; a completion has {} tokens on average, and \
+         {} are cut.{majority}{advice}",
         count(baseline.prompts),
         count(baseline.generations),
         percent(baseline.positive),
         percent(baseline.solved),
         pass.join(", "),
         percent(baseline.mixed),
+        fixed(baseline.completion_length, 1),
         percent(baseline.cut),
-        short(baseline.completion_length),
     );
     (class, verdict, text)
 }
