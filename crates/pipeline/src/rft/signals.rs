@@ -57,7 +57,7 @@ impl Alarm {
         match self {
             Self::Hacking => (
                 "reward rises while a held-out verifier falls: the reward is being exploited",
-                "read rollouts.jsonl, mend the reward or gate it with the verifier, go back to an earlier checkpoint, raise beta",
+                "read the rollouts, mend the reward or gate it with the verifier, go back to an earlier checkpoint, raise beta",
             ),
             Self::Collapse => (
                 "entropy has fallen below a tenth of what it was: completions are nearly all the same",
