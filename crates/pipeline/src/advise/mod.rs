@@ -1,6 +1,6 @@
 //! Advice: what a recipe, a run or a study shows, why that matters, who says so, and what to do next.
 //!
-//! [`signals`] and [`study`] are what is measured; [`rules()`] are conditions over it, as data. [`of_plan`], [`of_run`] and
+//! `signals` and `study` are what is measured; [`rules()`] are conditions over it, as data. [`of_plan`], [`of_run`] and
 //! [`of_study`] rank
 //! what the rules find, the likeliest cause first, and propose one experiment. Nothing here is measured of Amazon's models or
 //! promised
