@@ -190,8 +190,8 @@ fn discrimination(tried: &[Tried<'_>], scores: &[SampleScore]) -> Vec<Finding> {
     for (what, area) in [("references above probes", probes), ("completions marked good above bad ones", labelled)] {
         let Some(area) = area else { continue };
         let verdict = match area {
-            area if area.low <= 0.5 => Verdict::Error,
-            area if area.value < 0.8 => Verdict::Warning,
+            area if area.value <= 0.5 => Verdict::Error,
+            area if area.low <= 0.5 || area.value < 0.8 => Verdict::Warning,
             _ => Verdict::Ok,
         };
         let found = format!(
@@ -200,7 +200,7 @@ fn discrimination(tried: &[Tried<'_>], scores: &[SampleScore]) -> Vec<Finding> {
             100.0 * area.low,
             100.0 * area.high
         );
-        let hint = "a reward that cannot tell good from bad teaches nothing: 50 % is a coin";
+        let hint = "a reward that cannot tell good from bad teaches nothing: 50 % is a coin; more rows tell more";
         findings.push(Finding { interval: Some(area), ..finding("discrimination", verdict, found, hint) });
     }
     if labelled.is_none() {
