@@ -2,12 +2,14 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted, 4 a gate refused.
 
+mod advise;
 mod arms;
 mod average;
 mod base;
 mod bench;
 mod cache;
 mod chat;
+mod check;
 mod command;
 mod completions;
 mod data;
@@ -15,6 +17,7 @@ mod doctor;
 mod eval;
 mod export;
 mod generate;
+mod import;
 mod init;
 mod interrupt;
 mod machine;
@@ -49,6 +52,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Check(check::Args),
+    Import(import::Args),
     Plan(plan::Args),
     Probe(probe::Args),
     Arms(arms::Args),
@@ -56,6 +61,7 @@ enum Command {
     Tune(tune::Args),
     Worker(tune::WorkerArgs),
     Resume(resume::Args),
+    Advise(advise::Args),
     Average(average::Args),
     Report(report::Args),
     Eval(eval::Args),
@@ -79,6 +85,8 @@ fn main() -> ExitCode {
     interrupt::listen();
     let outcome = match Cli::parse().command {
         Command::Init(args) => init::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Arms(args) => arms::run(&args),
@@ -86,6 +94,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(&args),
         Command::Worker(args) => tune::work(&args),
         Command::Resume(args) => resume::run(args),
+        Command::Advise(args) => advise::run(&args),
         Command::Average(args) => average::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Eval(args) => eval::run(&args),

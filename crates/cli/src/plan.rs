@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use temper_data::SourceReport;
-use temper_pipeline::{Advice, Baseline, BaselineVerdict, Options, Plan, Prepared, SelfPlan, StagePlan};
+use temper_pipeline::advise::KindAdvice;
+use temper_pipeline::{Baseline, BaselineVerdict, Options, Plan, Prepared, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
 use crate::base::RecipeArgs;
@@ -110,7 +111,7 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     for (i, stage) in plan.stages.iter().enumerate() {
         line(stage_text(i, stage));
     }
-    for Advice { kinds, because } in &plan.advice {
+    for KindAdvice { kinds, because } in &plan.advice {
         let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
         line(format!("advice: start from a checkpoint that is {}: {because}", kinds.join(" or ")));
     }
@@ -160,7 +161,8 @@ pub fn baseline_text(baseline: &Baseline) -> String {
         share(baseline.cut)
     );
     if let Some((answer, reward)) = &baseline.majority {
-        let _ = writeln!(out, "  the commonest answer, {answer:?}, given to every prompt earns {reward:.3}");
+        let answer = answer.as_ref().map_or(String::new(), |answer| format!(", {answer:?},"));
+        let _ = writeln!(out, "  the commonest answer{answer} given to every prompt earns {reward:.3}");
     }
     let verdict = match baseline.verdict {
         BaselineVerdict::SftFirst => "supervised training first",

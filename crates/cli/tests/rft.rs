@@ -281,3 +281,44 @@ fn arms_show_what_each_stage_brings() {
     let refused = folder.temper(&["arms", &folder.recipe(), "--arms", "rft+sft"]);
     ends(&refused, 2, &["stages stay in the recipe's order"]);
 }
+
+/// A search over fields of rollouts and policy, by the reward; and rewards whose test finds errors are refused before it begins.
+#[test]
+fn a_search_goes_by_the_reward_and_refuses_one_that_is_wrong() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path("recipe.yaml")).unwrap();
+    let (first, second) = text.rsplit_once("  - kind: rft").unwrap();
+    let (_, evaluation) = second.split_once("evaluation:").unwrap();
+    let one = format!("{first}evaluation:{evaluation}")
+        .replace("max_steps: 12", "max_steps: 4")
+        .replace("eval_steps: 4", "eval_steps: 2");
+    // A reference that the rewards think right.
+    for file in ["train.jsonl", "validation.jsonl"] {
+        let rows = std::fs::read_to_string(folder.path(file)).unwrap();
+        std::fs::write(folder.path(file), rows.replace("\"the\"", "\"v\"")).unwrap();
+    }
+    let tune = "tune:
+  space:
+    stages.0.learning_rate: {low: 1e-3, high: 5e-2, log: true}
+    stages.0.rollouts.temperature: {low: 0.7, high: 1.3}
+    stages.0.policy.beta: [0, 0.01]
+  objectives: {reward: maximize, kl: minimize}
+  trials: 3
+  early_stopping: off
+";
+    folder.write_recipe(&format!("{one}{tune}"));
+    let output = folder.temper(&["tune", &folder.recipe(), "--json"]);
+    ends(&output, 0, &[]);
+    let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let text = answer.to_string();
+    for piece in ["stages.0.rollouts.temperature", "stages.0.policy.beta", "\"reward\"", "\"kl\""] {
+        assert!(text.contains(piece), "`{piece}` is not in {text}");
+    }
+    // A reward that gives everything 1 tells right from wrong nowhere.
+    let blind =
+        format!("{one}{tune}").replace("pattern: '[vV]'", "pattern: '(?s).*'").replace("weight: 0.1", "weight: 0");
+    folder.write_recipe(&blind);
+    let output =
+        folder.temper(&["tune", &folder.recipe(), "--study", &folder.path("other.sqlite").display().to_string()]);
+    ends(&output, 2, &["stages.0.rewards: the test of the rewards finds errors", "`temper reward test`"]);
+}

@@ -3,7 +3,7 @@
 //! [`prepare`] reads everything and computes nothing: base, rows, mix, schedule; [`Prepared::plan`] is what it found.
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
-mod advice;
+pub mod advise;
 mod arms;
 mod average;
 mod base;
@@ -38,7 +38,6 @@ mod start;
 pub mod tune;
 mod watch;
 
-pub use advice::Advice;
 pub use arms::{Arm, Arms, Tried, arms, arms_folder};
 pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
@@ -57,7 +56,9 @@ pub use prepare::{Prepared, prepare};
 pub use probe::{Candidate, Probe, Probed, probe, probe_folder, probed_winner};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
-pub use rft::{Alarm, Baseline, BaselineVerdict, CompletionMeans, PartMean, RewardValidation, RoundReport};
+pub use rft::{
+    Alarm, Baseline, BaselineVerdict, CompletionMeans, PartMean, RewardTrial, RewardValidation, RoundReport,
+};
 pub use run::{Event, Interrupt, Options, Summary, run};
 pub use self_data::SelfReport;
 pub use watch::General;

@@ -7,7 +7,7 @@ use temper_model::{KeptAsStored, LlamaConfig, Tuning};
 use temper_recipe::{Export, FullStart, Note, Setting, Source, Stage};
 use temper_train::FitSettings;
 
-use crate::advice::{Advice, advice};
+use crate::advise::{KindAdvice, kind_advice};
 use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
 use crate::frozen;
 use crate::identity::{Input, NUMERICS};
@@ -46,7 +46,7 @@ pub struct Plan {
     pub self_data: Vec<SelfPlan>,
     /// From which kind of checkpoint to start; empty where the recipe says of none what kind it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub advice: Vec<Advice>,
+    pub advice: Vec<KindAdvice>,
     /// What may surprise.
     pub warnings: Vec<String>,
 }
@@ -231,6 +231,8 @@ impl Plan {
                     gflops: measured.gflops,
                 };
                 let baseline = if i == 0 { prepared.baseline() } else { None };
+                let texts = !prepared.provenance.no_samples;
+                let baseline = baseline.map(|known| if texts { known } else { known.without_texts() });
                 let rounds = RoundsPlan::of(stage, baseline);
                 warnings.extend(rounds.iter().filter_map(|rounds| rounds.warning(i)));
                 StagePlan { rounds, ..stage_plan(recipe, stage, &prepared.checks[i], config, estimate) }
@@ -310,12 +312,12 @@ impl Plan {
 }
 
 /// Advice by the rows of the first stage's domain.
-fn of_domain(prepared: &Prepared) -> Vec<Advice> {
+fn of_domain(prepared: &Prepared) -> Vec<KindAdvice> {
     let sources =
         prepared.stages.iter().take(1).flat_map(|stage| stage.sources.iter().filter(|source| !source.general));
     let (tokens, rows) = sources
         .fold((0, 0), |(tokens, rows), source| (tokens + source.report.processed_tokens, rows + source.examples.len()));
-    advice(&prepared.recipe, tokens, rows)
+    kind_advice(&prepared.recipe, tokens, rows)
 }
 
 /// The licence that the source (hub, package) declares, or the weights themselves; both where they say different things.

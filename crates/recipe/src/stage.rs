@@ -111,6 +111,20 @@ fn tenth(rate: f64) -> f64 {
     format!("{:.12e}", rate / 10.0).parse().unwrap_or(rate / 10.0)
 }
 
+/// The learning rate of a stage that gives none, and what it rests on; of a kind or mode that is not known, that of SFT and of LoRA.
+pub fn usual_rate(kind: Option<StageKind>, mode: Option<Mode>) -> (f64, &'static str) {
+    match (mode, kind) {
+        (Some(Mode::Full), Some(StageKind::Dpo)) => (1e-6, DPO_FULL),
+        (Some(Mode::Full), Some(StageKind::Rft)) => (1e-6, RATE_RFT_FULL),
+        (_, Some(StageKind::Rft)) => (1e-5, RATE_RFT),
+        (_, Some(StageKind::Dpo)) => (1e-5, DPO_LORA),
+        (Some(Mode::Full), Some(StageKind::Cpt)) => (1e-5, "CPT of Amazon Nova Forge"),
+        (Some(Mode::Full), _) => (2e-5, "the default of TRL's SFTConfig"),
+        (_, Some(StageKind::Cpt)) => (1e-4, RATE_LORA_CPT),
+        _ => (2e-4, RATE_LORA),
+    }
+}
+
 section! {
     /// One stage of training.
     pub struct Stage |f| {
@@ -242,16 +256,7 @@ section! {
         };
         /// The highest learning rate.
         learning_rate: Valued<f64> = {
-            let (rate, why) = match (is(&mode), is(&kind)) {
-                (Some(Mode::Full), Some(StageKind::Dpo)) => (1e-6, DPO_FULL),
-                (Some(Mode::Full), Some(StageKind::Rft)) => (1e-6, RATE_RFT_FULL),
-                (_, Some(StageKind::Rft)) => (1e-5, RATE_RFT),
-                (_, Some(StageKind::Dpo)) => (1e-5, DPO_LORA),
-                (Some(Mode::Full), Some(StageKind::Cpt)) => (1e-5, "CPT of Amazon Nova Forge"),
-                (Some(Mode::Full), _) => (2e-5, "the default of TRL's SFTConfig"),
-                (_, Some(StageKind::Cpt)) => (1e-4, RATE_LORA_CPT),
-                _ => (2e-4, RATE_LORA),
-            };
+            let (rate, why) = usual_rate(is(&kind), is(&mode));
             f.aliases(&["lr"]).default(number(above_to(0.0, 1.0)), rate, why)
         };
         /// The highest learning rate of the full-rank part; only for `mode: lora_then_full`.

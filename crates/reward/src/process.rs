@@ -194,6 +194,7 @@ fn read(stdout: ChildStdout, limit: u64, to: &SyncSender<Reply>) {
 }
 
 #[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
     use std::time::Instant;

@@ -81,7 +81,7 @@ impl Study {
 }
 
 /// Whether the difference is better by more than its 95 % interval.
-fn is_gain(row: &Row) -> bool {
+pub(crate) fn is_gain(row: &Row) -> bool {
     let Interval { low, high, .. } = row.difference;
     if row.higher_is_better { low > 0.0 } else { high < 0.0 }
 }

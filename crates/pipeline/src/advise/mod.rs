@@ -1,0 +1,266 @@
+//! Advice: what a recipe, a run or a study shows, why that matters, who says so, and what to do next.
+//!
+//! `signals` and `study` are what is measured; [`rules()`] are conditions over it, as data. [`of_plan`], [`of_run`] and
+//! [`of_study`] rank
+//! what the rules find, the likeliest cause first, and propose one experiment. Nothing here is measured of Amazon's models or
+//! promised
+//! for others: a finding says where it comes from.
+
+mod checkpoint;
+mod reference;
+mod rules;
+mod signals;
+mod study;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use serde::Serialize;
+use temper_run::to_json_pretty;
+use temper_search::store::Store;
+
+pub use self::checkpoint::Advice as KindAdvice;
+pub(crate) use self::checkpoint::advice as kind_advice;
+pub use self::reference::reference;
+pub use self::rules::{Cited, Rule, Severity, Symptom, rules};
+use self::rules::{FOLDER, Find, Hit, RECIPE};
+use self::signals::{Planned, Ran};
+use self::study::Searched;
+use crate::PipelineError;
+use crate::plan::Plan;
+use crate::tune::{Sealed, Study};
+
+/// What a rule found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// The rule's name; `docs/advice.md` lists all.
+    pub rule: &'static str,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The field or stage that it is about; empty where it is about the whole.
+    pub place: String,
+    /// What was found.
+    pub found: String,
+    /// Why it matters.
+    pub reason: &'static str,
+    /// Who says so.
+    pub source: String,
+    /// What to do.
+    pub action: &'static str,
+    /// What it shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shows: Option<Symptom>,
+    /// What of that which was seen it may be the cause of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<Symptom>,
+    /// What of it a machine can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<Experiment>,
+}
+
+/// A next step that a machine can take: a changed recipe, or a command.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Experiment {
+    /// Fields of the recipe as its text names them, and their values; none takes a field away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<(String, Option<String>)>,
+    /// A command of `temper` instead. `RECIPE` and `FOLDER` in it stand for the recipe's file and the folder that was looked
+    /// at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+}
+
+impl Experiment {
+    /// The command's words, with the recipe's file and the folder where they belong.
+    pub fn words(&self, recipe: &str, folder: &str) -> Vec<String> {
+        let word = |word: &String| match word.as_str() {
+            RECIPE => recipe.to_owned(),
+            FOLDER => folder.to_owned(),
+            other => other.to_owned(),
+        };
+        self.command.iter().map(word).collect()
+    }
+}
+
+/// The findings of one recipe, run or study.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Advised {
+    /// `recipe`, `run` or `study`.
+    pub what: &'static str,
+    /// Its name.
+    pub name: String,
+    /// By rank: what was seen, then its likely causes, then the rest; the graver before the lighter.
+    pub findings: Vec<Finding>,
+    /// Which finding is the likeliest cause of the first thing that was seen; none where nothing was seen, or nothing explains
+    /// it.
+    pub cause: Option<usize>,
+    /// Which finding has the experiment that is proposed next.
+    pub next: Option<usize>,
+    /// What a changed recipe must not share with this one; none of a study.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+}
+
+/// The run's name, and where it is written.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Identity {
+    /// The field `name`.
+    pub name: String,
+    /// The field `output`.
+    pub output: String,
+    /// What the recipe calls it.
+    pub output_key: String,
+    /// Whether it was given; else it follows from the name.
+    pub output_is_given: bool,
+}
+
+impl Advised {
+    /// The finding of that rule.
+    pub fn of_rule(&self, rule: &str) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.rule == rule)
+    }
+
+    /// The experiment that is proposed next.
+    pub fn experiment(&self) -> Option<&Experiment> {
+        self.findings.get(self.next?)?.experiment.as_ref()
+    }
+}
+
+/// Of a recipe that was prepared.
+///
+/// # Errors
+/// Where a plan cannot be written, which no recipe should cause.
+pub fn of_plan(plan: &Plan) -> Result<Advised, PipelineError> {
+    let text = to_json_pretty(plan)?;
+    let plan = serde_json::from_str(&text).map_err(|error| PipelineError::Unfit {
+        path: "plan".to_owned(),
+        problem: format!("cannot be read back: {error}"),
+        hint: "this is a fault of the program, please report it".to_owned(),
+    })?;
+    Ok(of_planned(&plan))
+}
+
+/// Of the folder of a run, finished or not.
+///
+/// # Errors
+/// [`PipelineError::Unfit`] where it is no folder of a run, or a file in it is damaged.
+pub fn of_run(folder: &Path) -> Result<Advised, PipelineError> {
+    let (plan, ran) = signals::of_run(folder)?;
+    Ok(of_ran(&plan, &ran))
+}
+
+/// Of a study so far.
+///
+/// # Errors
+/// Where its store cannot be read.
+pub fn of_study(study: &Study, store: &mut Store) -> Result<Advised, PipelineError> {
+    store.refresh()?;
+    let history = store.history().clone();
+    let repeated = study.repeats(store, &history)?;
+    let sealed: Option<Sealed> = store.state(Study::SEALED)?.and_then(|json| serde_json::from_value(json).ok());
+    let sealed = sealed.as_ref().and_then(Sealed::domain_lead).map(crate::tune::is_gain);
+    let searched = Searched::of(&history, &repeated, study.tune.finalist_seeds.value, sealed);
+    Ok(of_searched(&study.name, &searched))
+}
+
+fn of_planned(plan: &Planned) -> Advised {
+    Advised { identity: identity(plan), ..ranked("recipe", &plan.name, of_stages(plan), Some(plan)) }
+}
+
+fn of_ran(plan: &Planned, ran: &Ran) -> Advised {
+    let mut hits = of_stages(plan);
+    for (rank, rule) in rules().enumerate() {
+        match rule.find {
+            Find::Trained(find) => {
+                let stages = plan.stages.len().min(ran.stages.len());
+                let found = (0..stages).filter_map(|index| find(&plan.view(index), &ran.stages[index]));
+                hits.extend(found.map(|hit| (rank, rule, hit)));
+            }
+            Find::Run(find) => hits.extend(find(plan, ran).map(|hit| (rank, rule, hit))),
+            Find::Stage(_) | Find::Study(_) => {}
+        }
+    }
+    Advised { identity: identity(plan), ..ranked("run", &plan.name, hits, Some(plan)) }
+}
+
+fn of_searched(name: &str, searched: &Searched) -> Advised {
+    let found = rules().enumerate().filter_map(|(rank, rule)| match rule.find {
+        Find::Study(find) => find(searched).map(|hit| (rank, rule, hit)),
+        _ => None,
+    });
+    ranked("study", name, found.collect(), None)
+}
+
+type Ranked = (usize, &'static Rule, Hit);
+
+fn of_stages(plan: &Planned) -> Vec<Ranked> {
+    let of_rule = |(rank, rule): (usize, &'static Rule)| {
+        let Find::Stage(find) = rule.find else { return Vec::new() };
+        plan.stages().filter_map(|view| find(&view)).map(|hit| (rank, rule, hit)).collect()
+    };
+    rules().enumerate().flat_map(of_rule).collect()
+}
+
+/// What was seen first, then what explains it, then the rest.
+fn ranked(what: &'static str, name: &str, mut hits: Vec<Ranked>, plan: Option<&Planned>) -> Advised {
+    let is_good = hits.iter().any(|(_, rule, _)| rule.id == "all-good");
+    let symptoms: Vec<Symptom> = hits.iter().filter_map(|(_, rule, _)| rule.shows).collect();
+    let causes = |rule: &Rule| -> Vec<Symptom> {
+        rule.explains.iter().copied().filter(|symptom| symptoms.contains(symptom)).collect()
+    };
+    hits.sort_by_key(|(rank, rule, _)| match (rule.shows, causes(rule).is_empty()) {
+        (Some(_), _) => (0, rule.severity, *rank),
+        // Of causes the order of the table is the order of likelihood.
+        (None, false) => (1, Severity::Error, *rank),
+        (None, true) => (2, rule.severity, *rank),
+    });
+    let findings: Vec<Finding> =
+        hits.into_iter().map(|(_, rule, hit)| finding(rule, hit, causes(rule), plan)).collect();
+    let first = findings.iter().find_map(|finding| finding.shows);
+    let explains =
+        |finding: &Finding| finding.shows.is_none() && first.is_some_and(|first| finding.causes.contains(&first));
+    let cause = findings.iter().position(explains);
+    let has = |index: &usize| findings[*index].experiment.is_some();
+    let next = match first {
+        // What explains most likely; without one that a machine can mend, what was seen says itself what to do.
+        Some(_) => {
+            let of_cause = (0..findings.len()).filter(|&index| explains(&findings[index]));
+            let of_symptom = (0..findings.len()).filter(|&index| findings[index].shows.is_some());
+            of_cause.chain(of_symptom).find(has)
+        }
+        // What is good is frozen.
+        None if is_good => None,
+        None => (0..findings.len()).find(has),
+    };
+    Advised { what, name: name.to_owned(), findings, cause, next, identity: None }
+}
+
+fn finding(rule: &'static Rule, hit: Hit, causes: Vec<Symptom>, plan: Option<&Planned>) -> Finding {
+    let written = |path: String| plan.map_or_else(|| path.clone(), |plan| plan.written(&path));
+    let changes: Vec<_> = hit.changes.into_iter().map(|(path, value)| (written(path), value)).collect();
+    let experiment =
+        (!changes.is_empty() || !hit.command.is_empty()).then_some(Experiment { changes, command: hit.command });
+    Finding {
+        rule: rule.id,
+        severity: rule.severity,
+        place: hit.place,
+        found: hit.found,
+        reason: rule.reason,
+        source: rule.source.to_string(),
+        action: rule.action,
+        shows: rule.shows,
+        causes,
+        experiment,
+    }
+}
+
+fn identity(plan: &Planned) -> Option<Identity> {
+    let output = plan.setting("output")?;
+    Some(Identity {
+        name: plan.name.clone(),
+        output: output.value.as_str()?.to_owned(),
+        output_key: plan.written("output"),
+        output_is_given: output.source.from != "default",
+    })
+}
