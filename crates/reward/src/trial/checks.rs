@@ -126,7 +126,8 @@ fn determinism(rewards: &Rewards, tried: &[Tried<'_>], scores: &Scores) -> Vec<F
     findings
 }
 
-/// Whether the place in a batch changes the score: the second order is random, so that nothing else goes with the place.
+/// Whether the place in a batch changes the score: the second order is random, so that nothing else goes with the
+/// place.
 fn place(scores: &Scores) -> Finding {
     let changes = scores.first.iter().zip(&scores.second).zip(&scores.places);
     let pairs: Vec<(f64, f64)> = changes

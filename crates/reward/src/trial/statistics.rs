@@ -16,8 +16,8 @@ pub struct Interval {
 /// The 97.5 % point of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Spearman's rank correlation, ties at their mean rank. The interval is Fisher's with the variance of Bonett and Wright (2000),
-/// (1 + r^2 / 2) / (n - 3). None for fewer than four pairs, or where one side is all alike.
+/// Spearman's rank correlation, ties at their mean rank. The interval is Fisher's with the variance of Bonett and
+/// Wright (2000), (1 + r^2 / 2) / (n - 3). None for fewer than four pairs, or where one side is all alike.
 pub fn rank_correlation(pairs: &[(f64, f64)]) -> Option<Interval> {
     if pairs.len() < 4 {
         return None;
@@ -37,9 +37,9 @@ pub fn rank_correlation(pairs: &[(f64, f64)]) -> Option<Interval> {
     Some(Interval { value, low: (centre - Z * error).tanh(), high: (centre + Z * error).tanh() })
 }
 
-/// How often a good one scores above a bad one, ties as half: the area under the ROC curve. The interval is Wilson's (1927) for as many
-/// independent pairs as the smaller side has, whose variance that of the area never exceeds (Hoeffding 1948): wide rather than wrong, at 1
-/// as well. None where one side is empty.
+/// How often a good one scores above a bad one, ties as half: the area under the ROC curve. The interval is Wilson's
+/// (1927) for as many independent pairs as the smaller side has, whose variance that of the area never exceeds
+/// (Hoeffding 1948): wide rather than wrong, at 1 as well. None where one side is empty.
 pub fn area_under_curve(good: &[f64], bad: &[f64]) -> Option<Interval> {
     if good.is_empty() || bad.is_empty() {
         return None;
