@@ -33,8 +33,8 @@ pub struct Completion {
 }
 
 impl TrialRow {
-    /// Reads rows, one JSON object a line: `messages` or `prompt`, `reference_answer`, and completions if it has any, as a text
-    /// `completion` or a list `completions` of texts or maps (`completion`, `tokens`, `cut`, `good`).
+    /// Reads rows, one JSON object a line: `messages` or `prompt`, `reference_answer`, and completions if it has any,
+    /// as a text `completion` or a list `completions` of texts or maps (`completion`, `tokens`, `cut`, `good`).
     ///
     /// # Errors
     /// The first line that is not so.
