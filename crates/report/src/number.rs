@@ -10,6 +10,11 @@ fn minus(text: String) -> String {
     text.replace('-', MINUS)
 }
 
+/// The same text for a terminal.
+pub(crate) fn ascii(text: &str) -> String {
+    text.replace(MINUS, "-")
+}
+
 /// A sentence with a typographic minus before each number that has a hyphen for one.
 pub fn typeset(sentence: &str) -> String {
     let mut words = Vec::new();

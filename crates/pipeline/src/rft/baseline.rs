@@ -52,13 +52,19 @@ pub struct Baseline {
     pub cut: f64,
     /// Mean tokens of a completion.
     pub completion_length: f64,
-    /// The commonest reference answer, and the mean reward of who gives it to every prompt; none without reference answers.
-    pub majority: Option<(String, f64)>,
+    /// The commonest reference answer, unless texts are left out, and the mean reward of who gives it to every prompt; none
+    /// without reference answers.
+    pub majority: Option<(Option<String>, f64)>,
     /// What to do.
     pub verdict: BaselineVerdict,
 }
 
 impl Baseline {
+    /// The same without a text of the data.
+    pub(crate) fn without_texts(self) -> Self {
+        Self { majority: self.majority.map(|(_, reward)| (None, reward)), ..self }
+    }
+
     /// Refuses what is not worth it, where the stage says so.
     pub(crate) fn gate(&self, index: usize, stage: &PreparedStage) -> Result<(), PipelineError> {
         let hint = match self.verdict {
@@ -195,7 +201,7 @@ pub(super) fn measure(
 }
 
 /// The commonest reference answer, and what it earns as the answer to every prompt.
-fn majority(rewards: &Rewards, prompts: &[&Prompt]) -> Result<Option<(String, f64)>, PipelineError> {
+fn majority(rewards: &Rewards, prompts: &[&Prompt]) -> Result<Option<(Option<String>, f64)>, PipelineError> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for answer in prompts.iter().filter_map(|prompt| prompt.answer()) {
         *counts.entry(answer).or_insert(0) += 1;
@@ -218,5 +224,5 @@ fn majority(rewards: &Rewards, prompts: &[&Prompt]) -> Result<Option<(String, f6
         .collect();
     let scored = rewards.score(&samples)?;
     let totals: Vec<f64> = scored.samples.iter().filter_map(|sample| sample.total).collect();
-    Ok((!totals.is_empty()).then(|| (answer, totals.iter().sum::<f64>() / totals.len() as f64)))
+    Ok((!totals.is_empty()).then(|| (Some(answer), totals.iter().sum::<f64>() / totals.len() as f64)))
 }
