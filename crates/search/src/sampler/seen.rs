@@ -254,6 +254,25 @@ mod tests {
     }
 
     #[test]
+    fn constraints_count_in_units_of_their_own() {
+        let goals = Goals { constraints: vec!["seconds".into(), "share".into()], ..Goals::minimize("loss") };
+        let mut history = History::new(history(&[]).space().clone(), goals);
+        for (number, constraints) in [[1000.0, 0.1], [100.0, 3.0], [2000.0, 0.2], [-1.0, -1.0]].into_iter().enumerate()
+        {
+            let result = Some(Measured { values: vec![1.0], constraints: constraints.to_vec() });
+            let trial = Trial::new(number as u64, Point::from([("x".into(), 0.5.into())]));
+            history.put(Trial { state: State::Complete, result, ..trial });
+        }
+        let all = seen(&history);
+        // In the middle they are broken by 1000 and by 0.2.
+        assert_eq!(
+            [1.5, 15.1, 3.0, 0.0].map(|by: f64| (10.0 * by).round()),
+            [0, 1, 2, 3].map(|i| (10.0 * all[i].violation).round())
+        );
+        assert_eq!(best(&all, 4), [3, 0, 2, 1]);
+    }
+
+    #[test]
     fn of_several_objectives_fronts_come_in_order_and_the_last_by_what_it_covers() {
         let whole = |values: &'static [f64]| (State::Complete, 9, values, 0.0);
         let history = history(&[
