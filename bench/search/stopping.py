@@ -42,7 +42,7 @@ def main():
         f"- Temper: commit {first_line_of(['git', 'describe', '--always', '--dirty', '--abbrev=12'])}, {first_line_of(['rustc', '--version'])}",
         f"- Peer and problems: {packages}, Python {platform.python_version()}",
     ]
-    text = [*heading(suite.TITLE, started, 0), *about, *suite.report(options)]
+    text = [*heading(suite.TITLE, started, 0), *about, "", *suite.report(options)]
     path = options.out or free_path(HERE.parent / "results", f"stopping-{options.suite}", started)
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
     print("\n".join(text), f"\n-> {path}")

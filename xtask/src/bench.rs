@@ -81,6 +81,13 @@ pub fn search(args: &[&str]) -> Result<()> {
     check(program(python)?.arg("bench/search/run.py").args(args).arg("--ask").arg(built("examples/ask_tell")?))
 }
 
+/// Searches replayed on a table of real runs, beside Optuna: `bench/table/replay.py` writes `bench/results/table-DATE.md` and a picture.
+pub fn table(args: &[&str]) -> Result<()> {
+    check(cargo()?.args(["build", "--release", "--package", "temper-search", "--example", "replay"]))?;
+    let python = python("search", "bench/search/requirements.txt")?;
+    check(program(python)?.arg("bench/table/replay.py").args(args).arg("--replay").arg(built("examples/replay")?))
+}
+
 /// Trials in the store beside Optuna's: `bench/search/optuna_speed.py` writes `bench/results/store-DATE.md`.
 pub fn store(args: &[&str]) -> Result<()> {
     beside_optuna("optuna_speed.py", args, &[])

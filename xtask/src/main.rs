@@ -43,6 +43,8 @@ usage: cargo xtask TASK
                            early stopping: mfhartmann or lcdb (ARGS go to bench/search/stopping.py)
   bench store [ARGS...]    milliseconds of a trial in the store beside Optuna's, on SQLite and PostgreSQL -> bench/results/
                            (ARGS go to bench/search/optuna_speed.py; `bench store --help` lists them)
+  bench table [ARGS...]    searches replayed on a committed table of real runs, beside Optuna -> bench/results/, with a picture
+                           (ARGS go to bench/table/replay.py)
   family                   a tiny family of checkpoints in runs/family (stable end, decayed, tuned to answer), made by the program
                            itself in minutes, for `temper probe bench/family/probe.yaml`
   fuzz [SECONDS] [TARGET]  our own readers of rows, recipes and GGUF files, fed what no writer writes (fuzz/README.md)
@@ -95,6 +97,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["bench", "data", rest @ ..] => bench::data(rest),
         ["bench", "search", rest @ ..] => bench::search(rest),
         ["bench", "store", rest @ ..] => bench::store(rest),
+        ["bench", "table", rest @ ..] => bench::table(rest),
         ["e2e", "peft", rest @ ..] => e2e::peft(rest),
         ["e2e", "architectures"] => e2e::architectures(),
         ["e2e", "gemma"] => e2e::gemma(),

@@ -52,7 +52,7 @@ impl Failure {
 
 impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Self {
-        if matches!(error, PipelineError::Checks { .. }) {
+        if matches!(error, PipelineError::Checks { .. } | PipelineError::Gate { .. }) {
             return Self { code: REFUSED, error: Some(error.into()) };
         }
         if error.is_bad_input() { Self::input(error) } else { Self::run(error) }

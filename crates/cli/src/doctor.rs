@@ -24,7 +24,7 @@ const LITTLE_DISK: u64 = 4 << 30;
 /// Rates below this, an eighth of what two cores of a server reach, hint at a busy or throttled machine.
 const SLOW_GFLOPS: f64 = 10.0;
 
-/// Check this machine: threads, memory, disk, measured speed, the largest model that fits, caches, the hub, pip.
+/// Check this machine: threads, memory, disk, measured speed, the largest model that fits, caches, the hub, pip, the sandbox.
 #[derive(clap::Args)]
 pub struct Args {
     /// Measure with the shape of this base; SmolLM2-135M's when left out.
@@ -126,6 +126,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     findings.push(hub(&endpoint, args.machine.offline || hub_offline));
     findings.push(pip());
+    findings.push(sandbox());
 
     if args.json {
         let all = serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "findings": findings});
@@ -281,6 +282,21 @@ fn hub(endpoint: &str, offline: bool) -> Finding {
             "`hf:` bases need it: check the network, HF_ENDPOINT and the proxy variables; local and `pypi:` bases do not",
         ),
     }
+}
+
+/// What code that a model wrote would be kept from.
+fn sandbox() -> Finding {
+    let parts = temper_reward::sandbox::parts();
+    let found = match parts.lacking() {
+        lacking if lacking.is_empty() => {
+            "no network, no processes, no writes outside its folder, bounded memory".to_owned()
+        }
+        lacking => lacking.join("; "),
+    };
+    Finding::new("sandbox for code", found, serde_json::json!(parts)).warn_if(
+        !parts.whole(),
+        "rewards of `verifier: unit_tests` need it: Linux 5.13 or later with Landlock; else `sandbox: best_effort`",
+    )
 }
 
 /// Python and pip, which fetch bases named `pypi:`.

@@ -3,11 +3,13 @@
 //! Exit codes: 0 done, 1 failed, 2 bad input, 3 interrupted, 4 a gate refused.
 
 mod advise;
+mod arms;
 mod average;
 mod base;
 mod bench;
 mod cache;
 mod chat;
+mod check;
 mod command;
 mod completions;
 mod data;
@@ -15,6 +17,7 @@ mod doctor;
 mod eval;
 mod export;
 mod generate;
+mod import;
 mod init;
 mod interrupt;
 mod machine;
@@ -49,8 +52,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Check(check::Args),
+    Import(import::Args),
     Plan(plan::Args),
     Probe(probe::Args),
+    Arms(arms::Args),
     Run(run::Args),
     Tune(tune::Args),
     Worker(tune::WorkerArgs),
@@ -79,8 +85,11 @@ fn main() -> ExitCode {
     interrupt::listen();
     let outcome = match Cli::parse().command {
         Command::Init(args) => init::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::Arms(args) => arms::run(&args),
         Command::Run(args) => run::run(args),
         Command::Tune(args) => tune::run(&args),
         Command::Worker(args) => tune::work(&args),

@@ -161,7 +161,8 @@ pub fn baseline_text(baseline: &Baseline) -> String {
         share(baseline.cut)
     );
     if let Some((answer, reward)) = &baseline.majority {
-        let _ = writeln!(out, "  the commonest answer, {answer:?}, given to every prompt earns {reward:.3}");
+        let answer = answer.as_ref().map_or(String::new(), |answer| format!(", {answer:?},"));
+        let _ = writeln!(out, "  the commonest answer{answer} given to every prompt earns {reward:.3}");
     }
     let verdict = match baseline.verdict {
         BaselineVerdict::SftFirst => "supervised training first",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use temper_report::{ReportError, RunFolder};
 
-use crate::command::{DONE, Failure, Outcome, conclude};
+use crate::command::{DONE, Failure, Outcome, conclude, tell};
 
 /// Make the report of a run again (one HTML file, read in any browser, without a network), and its model cards.
 #[derive(clap::Args)]
@@ -23,6 +23,7 @@ pub fn run(args: &Args) -> Outcome {
     let path = args.output.clone().unwrap_or_else(|| args.run.join("report.html"));
     let write = || {
         let run = RunFolder::read(&args.run)?;
+        run.reward_lines().iter().for_each(tell);
         if args.output.is_none() {
             run.write_cards()?;
         }

@@ -284,7 +284,7 @@ impl Reporter {
                 let parts = parts.join(", ");
                 self.say(&format!("the first step began after {begun:.2} s and ended after {done:.2} s ({parts})"));
             }
-            Event::Train { of, progress: Progress::Validation { step, loss, best, preference }, .. } => {
+            Event::Train { of, progress: Progress::Validation { step, loss, best, preference, .. }, .. } => {
                 let pairs = preference.map_or(String::new(), |m| format!(", {}", margin(&m)));
                 let shown = if self.round.is_some() { format!("reward {:.4}", -loss) } else { format!("{loss:.4}") };
                 self.validation = format!("validation {shown}{}{pairs}", if *best { " (best)" } else { "" });

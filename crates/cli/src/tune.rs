@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use temper_pipeline::tune::{Budget, Ears, Finish, Over, Study, StudyPlan, edits};
+use temper_pipeline::tune::{Budget, Clock, Ears, Finish, Over, Study, StudyPlan, edits};
 use temper_pipeline::{Options, PipelineError};
 
 use temper_search::store::{Opening, Store};
@@ -28,7 +28,7 @@ pub struct Args {
     /// Ends after so many trials have begun.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     trials: Option<u64>,
-    /// Ends after so many minutes, finalists and test with them.
+    /// Ends after so many minutes, finalists and test with them, and all earlier commands that worked on the study.
     #[arg(long, value_parser = parse_minutes)]
     minutes: Option<f64>,
     /// Ends after training on so many tokens.
@@ -162,10 +162,11 @@ pub fn run(args: &Args) -> Outcome {
     }
     let mut store = args.study.place.open(&study)?;
     study.keep_budget(&mut store, budget, plan.as_ref())?;
-    board.begin(budget, plan.as_ref(), begun);
+    let clock = Clock::read(&mut store, begun).map_err(PipelineError::from)?;
+    board.begin(budget, plan.as_ref(), clock);
     let helpers = Helpers::start(args, &study.folder, &options)?;
     let mut store = Some(store);
-    let over = study.work(&mut store, (budget, plan.as_ref()), begun, &options, &ears);
+    let over = study.work(&mut store, (budget, plan.as_ref()), clock, &options, &ears);
     board.quiet();
     if matches!(over, Ok(Over::Interrupted) | Err(_)) {
         helpers.stop();
@@ -178,7 +179,7 @@ pub fn run(args: &Args) -> Outcome {
         study.write_page(&mut store, None)?;
         return paused(args);
     }
-    let finish = study.finish(&mut store, (budget, begun), &options, &ears);
+    let finish = study.finish(&mut store, (budget, clock), &options, &ears);
     board.quiet();
     let Some(finish) = finish? else { return paused(args) };
     let applied = args.apply.as_deref().map(|file| apply(&study, &finish, file)).transpose()?;
@@ -216,9 +217,10 @@ pub fn work(args: &WorkerArgs) -> Outcome {
     let ears = Ears { tell: &|told, store| board.tell(told, store), hear: &|event| board.hear(event) };
     let mut store = args.place.open(&study)?;
     let (budget, plan): (Budget, Option<StudyPlan>) = study.kept_budget(&mut store)?;
-    board.begin(budget, plan.as_ref(), Instant::now());
+    let clock = Clock::read(&mut store, Instant::now()).map_err(PipelineError::from)?;
+    board.begin(budget, plan.as_ref(), clock);
     let mut store = Some(store);
-    let over = study.work(&mut store, (budget, plan.as_ref()), Instant::now(), &options, &ears);
+    let over = study.work(&mut store, (budget, plan.as_ref()), clock, &options, &ears);
     board.quiet();
     match over? {
         Over::Done => Ok(DONE),

@@ -236,6 +236,7 @@ fn doctor_says_of_everything_whether_it_is_well() {
     let hub = finding("hub");
     assert!(hub["ok"] == false && hub["hint"].as_str().unwrap().contains("HF_ENDPOINT"), "{hub}");
     finding("python3 and pip");
+    assert!(finding("sandbox for code")["numbers"]["writes"].is_boolean());
     let offline = json(&temper(&["doctor", "--json", "--offline"]));
     assert!(
         offline["findings"].as_array().unwrap().iter().any(|f| f["what"] == "hub" && f["numbers"]["asked"] == false)

@@ -6,7 +6,6 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -84,12 +83,15 @@ fn failures(found: &Value, kind: &str) -> u64 {
 fn the_shipped_examples_hold_the_checks() {
     let at = |name: &str| root().join("recipes/rewards").join(name).display().to_string();
     for (file, rows, reference_as) in [
-        ("equation.py", "equations.jsonl", "{reference_answer}"),
-        ("nova_lambda.py", "codes.jsonl", "{reference_answer.code}"),
-        ("rewards.yaml", "sums.jsonl", "<think>as asked</think><answer>{reference_answer}</answer>"),
+        ("equation.py", "equations.jsonl", None),
+        ("nova_lambda.py", "codes.jsonl", Some("{reference_answer.code}")),
+        // The form that its answers need is told by the rewards themselves.
+        ("rewards.yaml", "sums.jsonl", None),
     ] {
-        let output =
-            temper(&["reward", "test", &at(file), "--rows", &at(rows), "--json", "--reference-as", reference_as]);
+        let (file, rows) = (at(file), at(rows));
+        let mut arguments = vec!["reward", "test", &file, "--rows", &rows, "--json"];
+        arguments.extend(reference_as.into_iter().flat_map(|form| ["--reference-as", form]));
+        let output = temper(&arguments);
         assert_eq!(
             output.status.code(),
             Some(0),
@@ -159,9 +161,9 @@ fn trl_6533_one_value_for_n_completions_is_an_error() {
     let folder = Folder::new();
     let returns =
         |value: &str| folder.python(&format!("def rewards(completions):\n    return {value}\n"), &["1", "2", "3"], &[]);
-    fails(&returns("[1.0]"), 1, "reward `reward`: expected 6 scores for 6 completions, got 1");
-    fails(&returns("1.0"), 1, "expected a list of 6 scores, got float 1.0");
-    fails(&returns("[1.0] * 7"), 1, "expected 6 scores for 6 completions, got 7");
+    fails(&returns("[1.0]"), 1, "reward `reward`: expected 7 scores for 7 completions, got 1");
+    fails(&returns("1.0"), 1, "expected a list of 7 scores, got float 1.0");
+    fails(&returns("[1.0] * 8"), 1, "expected 7 scores for 7 completions, got 8");
 }
 
 #[test]
@@ -203,11 +205,9 @@ fn a_crash_and_a_hang_cost_their_sample_and_no_other() {
             let text = format!(
                 "import os, sys, time\ndef one(completion):\n    if completion == 'x':\n        {act}\n    return 0.5\n{form}"
             );
-            let begun = Instant::now();
             let found = found(&folder.python(&text, &["y", "x", "z"], &["--set", "rewards.0.timeout_seconds=1.5"]));
             assert_eq!((failures(&found, kind), mean(&found)), (2, Some(0.5)), "{act}: {found}");
-            assert_eq!(found["table"][0]["counts"]["scored"], 10, "{act}: {found}");
-            assert!(begun.elapsed() < Duration::from_secs(50), "{act}: {:?}", begun.elapsed());
+            assert_eq!(found["table"][0]["counts"]["scored"], 12, "{act}: {found}");
         }
     }
 }
@@ -408,6 +408,7 @@ mod sandbox {
 import ctypes, os, shutil, signal, socket, subprocess, threading
 
 OUTSIDE = {outside:?}
+ONLY = []
 
 def tries():
     yield "connect", lambda: socket.create_connection(("127.0.0.1", {port}), 5)
@@ -442,6 +443,8 @@ def tries():
 def reward(completion):
     escaped = []
     for name, attempt in tries():
+        if ONLY and name not in ONLY:
+            continue
         try:
             attempt()
             escaped.append(name)
@@ -450,8 +453,9 @@ def reward(completion):
         except ValueError:
             pass
     libc = ctypes.CDLL(None, use_errno=True)
-    for name, call in (("io_uring", 425), ("unshare", 272), ("bpf", 321), ("ptrace", 101), ("clone3", 435)):
-        if os.uname().machine == "x86_64" and libc.syscall(call, 0, 0, 0, 0, 0) >= 0:
+    # By their numbers: 1 is "not permitted", 38 "not implemented".
+    for name, call, error in (("io_uring", 425, 1), ("setns", 308, 1), ("bpf", 321, 1), ("ptrace", 101, 1), ("clone3", 435, 38)):
+        if not ONLY and os.uname().machine == "x86_64" and (libc.syscall(call, 0, 0, 0, 0, 0) >= 0 or ctypes.get_errno() != error):
             escaped.append(name)
     if "SECRET_OF_THE_USER" in os.environ:
         escaped.append("environment")
@@ -479,9 +483,11 @@ def reward(completion):
         listener.set_nonblocking(true).unwrap();
         assert!(listener.accept().is_err(), "somebody connected");
 
-        // The same file finds ways out without the sandbox: the tries are real.
-        let output = folder.python(&text.replace("yield \"kill", "continue_ = \"kill"), &["1"], &[]);
-        assert!(stderr(&output).contains("escaped: connect, udp, unix"), "{}", stderr(&output));
+        // Some of them again without the sandbox: the tries are real.
+        let free = text.replace("ONLY = []", "ONLY = ['connect', 'udp', 'unix', 'write', 'chmod', 'spawn']");
+        let output = folder.python(&free, &["1"], &[]);
+        let escaped = "escaped: connect, udp, unix, write, chmod, spawn";
+        assert!(stderr(&output).contains(escaped), "{}", stderr(&output));
     }
 
     fn code_rows(folder: &Folder, tests: Value, completions: &[&str]) -> String {

@@ -5,9 +5,6 @@
 
 mod tiny;
 
-use std::process::Stdio;
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tiny::{Folder, ends, finished, lines, same, stdout};
 
@@ -166,15 +163,7 @@ fn a_run_that_is_killed_goes_on_to_the_same_bytes_rollouts_included() {
         (["resume", &run], 2, "step-000002"),
         (["resume", &run], 2, "step-000003"),
     ] {
-        let mut child =
-            folder.command(&arguments).arg("--no-cache").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let checkpoint = folder.path(&format!("run/checkpoints/stage-{stage}/{awaited}"));
-        while !checkpoint.is_dir() {
-            assert!(child.try_wait().unwrap().is_none(), "ended before {awaited}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        folder.kill_at(&[&arguments[..], &["--no-cache"]].concat(), stage, awaited);
     }
     finished(&folder.temper(&["resume", &run, "--no-cache"]));
     same(&expected, &result(&folder, "run"));
@@ -192,7 +181,7 @@ fn a_start_that_cannot_learn_or_need_not_is_refused_unless_the_recipe_says_other
             text.replace("'[vV]'", &format!("'{pattern}'")).replace(", weight: 0.1", ", weight: 0, gate: false");
         folder.write_recipe(&never);
         let output = folder.temper(&["run", &folder.recipe(), "--overwrite"]);
-        ends(&output, 2, &["stages.0: reinforcement is not worth it from here", verdict, hint, "gate: warn"]);
+        ends(&output, 4, &["stages.0: reinforcement is not worth it from here", verdict, hint, "gate: warn"]);
     }
     let output = folder.temper(&[
         "run",
@@ -235,4 +224,90 @@ fn what_cannot_be_trained_on_or_has_no_effect_is_refused() {
     let rows = std::fs::read_to_string(folder.path("train.jsonl")).unwrap();
     std::fs::write(folder.path("train.jsonl"), rows.replace("\"user\"", "\"assistant\"")).unwrap();
     refused(&text, &["train.jsonl", "the prompt ends with an assistant turn"]);
+}
+
+/// The recipe with some of its stages left out: the rewards of the evaluation are its own, so that every arm is judged.
+#[test]
+fn arms_show_what_each_stage_brings() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path("recipe.yaml")).unwrap();
+    let sft = format!(
+        "stages:\n  - kind: sft\n    train: {}/data/tests/tiny_train.jsonl\n    max_length: 256\n    max_steps: 2\n    learning_rate: 1e-3\n",
+        tiny::root().display()
+    );
+    prompts(&folder, "test.jsonl", 26..40);
+    let text = text.replacen("stages:\n", &sft, 1).replacen(
+        "evaluation:\n",
+        &format!(
+            "evaluation:\n  domain:\n    task: reward\n    validation: validation.jsonl\n    test: test.jsonl\n    max_new_tokens: 8\n    {REWARDS}\n"
+        ),
+        1,
+    );
+    let (first, second) = text.rsplit_once("  - kind: rft").unwrap();
+    let (_, evaluation) = second.split_once("evaluation:").unwrap();
+    folder.write_recipe(&format!("{first}evaluation:{evaluation}"));
+    let output = folder.temper(&["arms", &folder.recipe()]);
+    ends(&output, 0, &[]);
+    let table = stdout(&output);
+    for piece in
+        ["each arm beside the base", "domain reward", "sft+rft beside sft: domain accuracy", "sft+rft beside rft:"]
+    {
+        assert!(table.contains(piece), "`{piece}` is not in:\n{table}");
+    }
+    let arms = tiny::json(&folder.path("run-arms/arms.json"));
+    let of = |arm: usize| arms["arms"][arm]["name"].as_str().unwrap();
+    assert_eq!([of(0), of(1), of(2)], ["sft", "rft", "sft+rft"]);
+    // What is judged is what each answer earned.
+    let items = lines(&folder.path("run-arms/sft+rft/judgement_items.jsonl"));
+    let domain: Vec<&Value> = items.iter().filter(|item| item["suite"] == "domain").collect();
+    assert_eq!(domain.len(), 14);
+    for item in domain {
+        let letter = item["tuned"]["written"].as_str().unwrap().contains(['v', 'V']);
+        assert_eq!(item["tuned"]["reward"].as_f64().unwrap() >= 1.0, letter, "{item}");
+    }
+    let refused = folder.temper(&["arms", &folder.recipe(), "--arms", "dpo+sft"]);
+    ends(&refused, 2, &["--arms dpo+sft: there is no stage `dpo`", "the recipe's stages are sft, rft"]);
+    let refused = folder.temper(&["arms", &folder.recipe(), "--arms", "rft+sft"]);
+    ends(&refused, 2, &["stages stay in the recipe's order"]);
+}
+
+/// A search over fields of rollouts and policy, by the reward; and rewards whose test finds errors are refused before it begins.
+#[test]
+fn a_search_goes_by_the_reward_and_refuses_one_that_is_wrong() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path("recipe.yaml")).unwrap();
+    let (first, second) = text.rsplit_once("  - kind: rft").unwrap();
+    let (_, evaluation) = second.split_once("evaluation:").unwrap();
+    let one = format!("{first}evaluation:{evaluation}")
+        .replace("max_steps: 12", "max_steps: 4")
+        .replace("eval_steps: 4", "eval_steps: 2");
+    // A reference that the rewards think right.
+    for file in ["train.jsonl", "validation.jsonl"] {
+        let rows = std::fs::read_to_string(folder.path(file)).unwrap();
+        std::fs::write(folder.path(file), rows.replace("\"the\"", "\"v\"")).unwrap();
+    }
+    let tune = "tune:
+  space:
+    stages.0.learning_rate: {low: 1e-3, high: 5e-2, log: true}
+    stages.0.rollouts.temperature: {low: 0.7, high: 1.3}
+    stages.0.policy.beta: [0, 0.01]
+  objectives: {reward: maximize, kl: minimize}
+  trials: 3
+  early_stopping: off
+";
+    folder.write_recipe(&format!("{one}{tune}"));
+    let output = folder.temper(&["tune", &folder.recipe(), "--json"]);
+    ends(&output, 0, &[]);
+    let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let text = answer.to_string();
+    for piece in ["stages.0.rollouts.temperature", "stages.0.policy.beta", "\"reward\"", "\"kl\""] {
+        assert!(text.contains(piece), "`{piece}` is not in {text}");
+    }
+    // A reward that gives everything 1 tells right from wrong nowhere.
+    let blind =
+        format!("{one}{tune}").replace("pattern: '[vV]'", "pattern: '(?s).*'").replace("weight: 0.1", "weight: 0");
+    folder.write_recipe(&blind);
+    let output =
+        folder.temper(&["tune", &folder.recipe(), "--study", &folder.path("other.sqlite").display().to_string()]);
+    ends(&output, 2, &["stages.0.rewards: the test of the rewards finds errors", "`temper reward test`"]);
 }

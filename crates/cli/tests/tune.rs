@@ -148,6 +148,53 @@ fn ctrl_c_pauses_and_the_same_command_goes_on() {
     assert!(history.trials().iter().all(|trial| !matches!(trial.state, State::Running | State::Stale)));
 }
 
+/// What is worse than the best on the same validation rows ends, in a search that was interrupted as in one that was left alone.
+#[test]
+fn trials_are_paired_by_the_rows_that_they_are_validated_on() {
+    let folder = || {
+        let folder = Folder::new();
+        let rows = std::fs::read_to_string(tiny::root().join("data/icd10/validation.jsonl")).unwrap();
+        let rows: Vec<&str> = rows.lines().take(24).collect();
+        std::fs::write(folder.path("validation.jsonl"), rows.join("\n")).unwrap();
+        let tiny = tiny::root().join("data/tests/tiny_validation.jsonl").display().to_string();
+        let stage = answers("mode: lora\nmax_steps: 8\nlearning_rate: 1e-3\nlora_rank: 4\nlora_alpha: 8");
+        let stage = stage.replace(&tiny, &folder.path("validation.jsonl").display().to_string());
+        let paired = "  early_stopping: paired\n  objectives: {validation_loss: minimize}\n";
+        let tune = SPACE.replace("trials: 6", "trials: 8").replace("finalists: 1", "finalists: 0") + paired;
+        folder.write_recipe(&(folder.around("base", &stage) + &tune));
+        folder
+    };
+    let (folder, alone) = (folder(), folder());
+    finished(&alone.temper(&["tune", &alone.recipe()]));
+    let alone = history(&alone.recipe());
+    let worse = |trial: &&temper_search::Trial| {
+        let reason = trial.reason.as_deref().unwrap_or_default();
+        trial.state == State::Pruned && reason.starts_with("paired: validation_loss is worse than trial ")
+    };
+    let ended = alone.trials().iter().filter(worse).count();
+    assert!((1..8).contains(&ended), "{ended} of 8 trials ended");
+    for report in alone.trials().iter().flat_map(|trial| &trial.reports) {
+        let [items] = &report.items[..] else { panic!("expected the rows' losses: {report:?}") };
+        let mean = items.iter().sum::<f64>() / items.len() as f64;
+        assert!(items.len() == 24 && (mean / report.measured.values[0] - 1.0).abs() < 1e-12, "{report:?}");
+    }
+
+    let recipe = folder.recipe();
+    let mut child = folder.command(&["tune", &recipe]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !folder.path("run-study/trials/0001").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    child.wait().unwrap();
+    finished(&folder.temper(&["tune", &recipe]));
+    let history = history(&recipe);
+    for (one, other) in history.trials().iter().zip(alone.trials()) {
+        assert_eq!((&one.reports, one.state, &one.reason), (&other.reports, other.state, &other.reason));
+    }
+}
+
 /// Fifty workers are killed at random moments; every trial comes to an end, once, and what it measured is what a search that was left alone
 /// measures of the same values.
 #[test]
@@ -317,9 +364,88 @@ echo "{\"step\": 8, \"loss\": ${2:-$TEMPER_VALUE_RATE}}"
     fails("exit 0", "", 2, &["ended without a metric"]);
     fails("echo '{\"step\": 4, \"loss\": 1}'", "", 2, &["ended at 50.0 % of `steps`"]);
     fails("sleep 60", "    timeout_minutes: 0.005\n    grace_seconds: 0.1", 2, &["had not ended after 0.005 minutes"]);
+    let paired = |metrics: &str| {
+        let trainer = format!("    command: [sh, train.sh]\n    metrics: {metrics}");
+        program(&folder, script, &trainer, "  early_stopping: paired\n")
+    };
+    ends(&folder.temper(&["tune", &paired("tensorboard")]), 2, &["event files hold no scores of single items"]);
+    ends(&folder.temper(&["tune", &paired("stdout"), "--plan"]), 0, &["unless lines of the program have `items`"]);
     fails("echo '{\"step\": 8, \"loss\": NaN}'", "", 2, &["the last 3 trials failed"]);
     let file = program(&folder, script, "    command: [no-such-program]", one);
     ends(&folder.temper(&["tune", &file, "--overwrite"]), 2, &["cannot start no-such-program"]);
+}
+
+// ray#30584: an experiment that failures ended cannot be restored: all of it counts as over.
+#[test]
+fn ray_30584_a_search_that_failures_ended_goes_on_once_they_are_mended() {
+    let folder = Folder::new();
+    let file = program(&folder, "exit 7", "    command: [sh, train.sh]", "");
+    ends(
+        &folder.temper(&["tune", &file]),
+        2,
+        &["the last 3 trials failed", "the same command goes on with new trials"],
+    );
+    std::fs::write(folder.path("train.sh"), "echo \"{\\\"step\\\": 8, \\\"loss\\\": $2}\"").unwrap();
+    ends(&folder.temper(&["tune", &file]), 0, &[]);
+    let history = history(&file);
+    let of = |state: State| history.trials().iter().filter(|trial| trial.state == state).count();
+    assert_eq!((history.trials().len(), of(State::Failed)), (8, 3));
+}
+
+// wandb#4237: a run that was pre-empted is started again with one argument more than it knows.
+#[test]
+fn wandb_4237_a_program_that_is_gone_on_with_gets_the_arguments_that_it_began_with() {
+    let folder = Folder::new();
+    let script = PROGRAM.replace("set -e", "set -e; echo \"$# $1 $2\" >> \"$2/arguments\"");
+    let trainer = "    command: [sh, train.sh, \"{rate}\", \"{dir}\", \"{resume}\"]\n    resumes: true";
+    let file = program(&folder, &script, trainer, "");
+    ends(&folder.temper(&["tune", &file]), 0, &[]);
+    let mut again = 0;
+    for trial in history(&file).trials() {
+        let given = folder.path(&format!("run-study/trials/{:04}/seed-42/arguments", trial.number));
+        let given = std::fs::read_to_string(given).unwrap();
+        let lines: Vec<&str> = given.lines().collect();
+        assert!(lines.iter().all(|line| *line == lines[0] && line.starts_with("3 ")), "{given}");
+        again += usize::from(lines.len() > 1);
+    }
+    assert!(again > 0, "none was paused and gone on with");
+}
+
+// katib#2163: an experiment in which no trial succeeds stays as it is, for ever.
+#[test]
+fn katib_2163_a_search_without_a_successful_trial_ends_and_says_why() {
+    let folder = Folder::new();
+    let file = program(&folder, "exit 7", "    command: [sh, train.sh]\n    fail_codes: [7]", "");
+    let output = folder.temper(&["tune", &file]);
+    ends(&output, 4, &[]);
+    assert!(stdout(&output).contains("no trial has come to its full length"), "{}", stdout(&output));
+    assert_eq!(history(&file).trials().len(), 8);
+}
+
+/// Minutes are those of the study, whichever command spends them; and workers know when they are over.
+#[test]
+fn minutes_are_the_studys_and_not_each_commands() {
+    let folder = Folder::new();
+    let script = "sleep 0.1; echo \"{\\\"step\\\": 8, \\\"loss\\\": $2}\"";
+    let file = program(&folder, script, "    command: [sh, train.sh]", "");
+    let text = std::fs::read_to_string(&file).unwrap().replace("  trials: 8\n", "");
+    std::fs::write(&file, text).unwrap();
+    let tune = |minutes: &str| {
+        let output = folder.temper(&["tune", &file, "--minutes", minutes, "--workers", "2", "--json"]);
+        ends(&output, 0, &[]);
+        let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        // The front and what the loss depends on are told whole.
+        assert_eq!(answer["front"][0]["number"], answer["answer"]["recommended"]);
+        assert_eq!(answer["front"][0]["objectives"]["loss"], answer["front"][0]["values"]["rate"]);
+        assert_eq!(answer["importance"][0]["objective"], "loss");
+        let told = &answer["importance"][0];
+        assert!(told["shares"][0]["name"] == "rate" || told["untold"].is_string(), "{told}");
+        answer["trials"].as_u64().unwrap()
+    };
+    let first = tune("0.05");
+    assert!(first > 2, "{first}");
+    assert_eq!(tune("0.05"), first, "the time was up");
+    assert!(tune("0.1") > first);
 }
 
 /// The file that a study keeps its trials in is where it is said to be.

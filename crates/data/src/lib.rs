@@ -9,6 +9,7 @@
 //!   its line.
 //! - [`prepare_file`]: rows to token ids and loss weights; every row that is left out has a reason and is counted.
 //! - [`schedule`]: which row is seen at which step, a pure function of sources, shares and seed.
+//! - [`keeps`]: whether rows keep what Amazon Nova asks of them.
 //! - [`convert`]: rows of one format as rows of another, with what is lost.
 //! - [`together`] and [`hold_out`]: which rows must stay together, and which are held out.
 //! - [`micro_batches`], [`pair_batches`]: whole rows, or pairs of answers, packed without padding, which do not see each other.
@@ -19,6 +20,7 @@
 //! batch, and the one division is made where that is computed.
 
 mod check;
+mod contract;
 mod convert;
 mod error;
 mod examples;
@@ -41,6 +43,7 @@ mod write;
 pub use check::{
     Action, Check, CheckOptions, CheckReport, Checker, Finding, LengthUnit, Lengths, Place, Severity, check_files,
 };
+pub use contract::{Breach, Contract, ContractReport, Purpose, keeps};
 pub use convert::{Conversion, convert};
 pub use error::{DataError, RowProblem};
 pub use examples::{Example, Examples, ExamplesWriter, Pair};

@@ -20,6 +20,11 @@ pub enum Scores {
         /// By free writing, where that was asked for.
         written: Option<Vec<Written>>,
     },
+    /// The user's task, by answers that rewards score.
+    Rewarded {
+        /// One a prompt.
+        items: Vec<Rewarded>,
+    },
     /// Held-out text.
     TextLoss {
         /// One a document.
@@ -44,6 +49,17 @@ pub enum Scores {
     },
 }
 
+/// An answer and what it earned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rewarded {
+    /// What the model wrote.
+    pub answer: String,
+    /// What it earned; an answer of which nothing could be said counts as 0.
+    pub reward: Option<f64>,
+    /// Whether that is as much as is asked for.
+    pub right: bool,
+}
+
 /// One suite, scored by both sides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair<'a> {
@@ -66,6 +82,8 @@ pub struct Pair<'a> {
 pub enum Metric {
     /// Share of items that are right; of instructions, with every check held.
     Accuracy,
+    /// Mean of what answers earned.
+    Reward,
     /// Mean F1 over labels.
     MacroF1,
     /// Share of freely written answers that are the label.
@@ -229,6 +247,15 @@ fn compare_suite(pair: &Pair<'_>, bootstrap: Bootstrap) -> Result<Vec<Row>, Comp
                 let exact = |items: &[Written]| items.iter().map(|item| share(item.exact)).collect::<Vec<f64>>();
                 rows.push(means(Metric::ExactMatch, &exact(base), &exact(tuned), clusters).map_err(stats)?);
             }
+            Ok(rows)
+        }
+        (Some(Scores::Rewarded { items: base }), Scores::Rewarded { items: tuned }) => {
+            let right = |items: &[Rewarded]| items.iter().map(|item| share(item.right)).collect::<Vec<f64>>();
+            let earned = |items: &[Rewarded]| items.iter().map(|item| item.reward.unwrap_or(0.0)).collect::<Vec<f64>>();
+            let rows = vec![
+                means(Metric::Accuracy, &right(base), &right(tuned), clusters).map_err(stats)?,
+                means(Metric::Reward, &earned(base), &earned(tuned), clusters).map_err(stats)?,
+            ];
             Ok(rows)
         }
         (Some(Scores::TextLoss { items: base }), Scores::TextLoss { items: tuned }) => {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use temper_text::Message;
 
 use crate::classify::Outcome;
+use crate::compare::Rewarded;
 use crate::items::{ChatPrompt, ClassificationItem, InstructionItem, MultipleChoiceItem, TextItem};
 use crate::stats::DocumentLoss;
 use crate::suite::{ChoiceScore, Classified, InstructionScore, KlScore, Written};
@@ -44,6 +45,9 @@ pub struct ItemOutcome {
     /// per token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<f64>,
+    /// What the answer earned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<f64>,
     /// Share of an instruction's checks that hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks_held: Option<f64>,
@@ -101,6 +105,7 @@ pub fn classification(
             answer: predicted.and_then(|label| labels.get(label as usize)).cloned(),
             written: Some(bounded(&written.answer)),
             checks_held: None,
+            reward: None,
         }
     };
     let base = base.0.iter().zip(base.1).map(|(s, w)| outcome(s, w));
@@ -115,6 +120,34 @@ pub fn classification(
         tuned,
     };
     items.iter().zip(base.zip(tuned)).map(record).collect()
+}
+
+/// Records of answers that rewards scored: of each prompt its line, text and reference answer. All lists are parallel.
+pub fn rewarded(
+    suite: &str,
+    prompts: &[(usize, String, Option<String>)],
+    base: &[Rewarded],
+    tuned: &[Rewarded],
+) -> Vec<ItemRecord> {
+    let outcome = |scored: &Rewarded| ItemOutcome {
+        right: Some(scored.right),
+        reward: scored.reward,
+        written: Some(bounded(&scored.answer)),
+        ..ItemOutcome::default()
+    };
+    let record =
+        |((line, prompt, expected), (base, tuned)): (&(usize, String, Option<String>), (&Rewarded, &Rewarded))| {
+            ItemRecord {
+                suite: suite.to_owned(),
+                line: *line,
+                kind: None,
+                prompt: Some(bounded(prompt)),
+                expected: expected.as_deref().map(bounded),
+                base: Some(outcome(base)),
+                tuned: outcome(tuned),
+            }
+        };
+    prompts.iter().zip(base.iter().zip(tuned)).map(record).collect()
 }
 
 /// Records of held-out text. All lists are parallel.

@@ -236,7 +236,7 @@ fn validation_of(
     let workspace = workspace(model, stage);
     match (batches, &stage.settings.preference) {
         (Batches::Pairs(batches), Some(settings)) => {
-            let (loss, metrics) = evaluate_pairs(model, &workspace, settings, batches);
+            let (loss, metrics, _) = evaluate_pairs(model, &workspace, settings, batches);
             (Some(loss), Some(metrics))
         }
         (Batches::Tokens(batches), _) => (Some(evaluate(model, &workspace, true, batches).mean()), None),

@@ -41,7 +41,7 @@ pub struct Input {
 /// Every data file of the recipe, hashed once each.
 pub(crate) fn inputs(recipe: &temper_recipe::Recipe, found: &Files) -> Result<Vec<Input>, PipelineError> {
     let mut named: Vec<(String, PathBuf)> = Vec::new();
-    let mut named_rewards: Vec<(String, PathBuf)> = Vec::new();
+    let mut rewards: Vec<(String, PathBuf)> = Vec::new();
     // By setting; one licence for all files of `train`.
     let mut licences: HashMap<&str, Option<&str>> = HashMap::new();
     for stage in &recipe.stages {
@@ -56,9 +56,8 @@ pub(crate) fn inputs(recipe: &temper_recipe::Recipe, found: &Files) -> Result<Ve
         let mut files = |setting: &str, files: &RowFiles| {
             named.extend(found.of(&files.path).iter().map(|path| (setting.to_owned(), path.clone())));
         };
-        for reward in &stage.rewards {
-            named_rewards.extend(reward.files().map(|(setting, path)| (setting.to_owned(), path.to_owned())));
-        }
+        let of_rewards = stage.rewards.iter().flat_map(|reward| reward.files());
+        rewards.extend(of_rewards.map(|(setting, path)| (setting.to_owned(), path.to_owned())));
         stage.train.value.iter().for_each(|train| files(&stage.train.path, train));
         stage.validation.iter().for_each(|validation| files(&validation.path, &validation.value));
         let general = stage.mix.iter().flat_map(|mix| &mix.general);
@@ -72,12 +71,14 @@ pub(crate) fn inputs(recipe: &temper_recipe::Recipe, found: &Files) -> Result<Ve
     }
     if let Some(evaluation) = &recipe.evaluation {
         if let Some(domain) = &evaluation.domain {
+            let files = domain.rewards.iter().flat_map(|reward| reward.files());
+            named.extend(files.map(|(setting, path)| (setting.to_owned(), path.to_owned())));
             named.push((domain.validation.path.clone(), domain.validation.value.clone()));
             named.push((domain.test.path.clone(), domain.test.value.clone()));
         }
         named.extend(evaluation.general.iter().map(|suite| (suite.path.path.clone(), suite.path.value.clone())));
     }
-    named.extend(named_rewards);
+    named.extend(rewards);
     let mut known: HashMap<PathBuf, (u64, String)> = HashMap::new();
     let mut inputs = Vec::new();
     for (setting, path) in named {

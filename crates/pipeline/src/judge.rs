@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use temper_eval::compare::{Comparison, Pair, Scores, compare};
-use temper_eval::items::{self, ChatPrompt, ClassificationItem, InstructionItem, MultipleChoiceItem, TextItem};
+use temper_eval::items::{self, ChatPrompt, InstructionItem, MultipleChoiceItem, TextItem};
 use temper_eval::record::{self, ItemRecord};
 use temper_eval::stats::Bootstrap;
 use temper_eval::suite::{Bench, Encoder, EvalError, Side, chat_kl};
@@ -15,6 +15,7 @@ use temper_run::sha256_file;
 
 use crate::PipelineError;
 use crate::cache::{Kept, Kind};
+use crate::domain::{self, Domain};
 use crate::identity::base_ingredients;
 use crate::prepare::Prepared;
 use crate::rows::Tokens;
@@ -36,6 +37,7 @@ pub(crate) struct Judged {
 }
 
 /// What a model scored on a suite.
+#[derive(Debug)]
 pub(crate) struct Scored {
     pub name: String,
     /// What items share.
@@ -138,9 +140,9 @@ impl Items {
     }
 }
 
-fn domain_items(evaluation: &Evaluation, split: Split) -> Result<Option<Vec<ClassificationItem>>, PipelineError> {
+fn domain_items(evaluation: &Evaluation, split: Split) -> Result<Option<Domain>, PipelineError> {
     let Some(domain) = &evaluation.domain else { return Ok(None) };
-    Ok(Some(items::read_classification(split.file(domain), &domain.labels.value)?))
+    Domain::read(domain, split.file(domain)).map(Some)
 }
 
 /// Tokens of a batch of this base's items.
@@ -168,11 +170,12 @@ pub(crate) fn check_items(recipe: &Recipe, context: usize, tokens: Tokens<'_>) -
         for (split, file) in [(Split::Validation, &domain.validation), (Split::Test, &domain.test)] {
             problems.extend(
                 domain_items(evaluation, split)
-                    .and_then(|items| {
-                        let items = items.unwrap_or_default();
-                        check_units(file, &items.iter().map(|i| i.group.as_deref()).collect::<Vec<_>>(), "group")?;
-                        let labels = &domain.labels.value;
-                        fits(file, json!(["domain", labels]), &|| encoder.check_classification(&items, labels))
+                    .and_then(|items| match items {
+                        None => Ok(()),
+                        Some(items) => {
+                            check_units(file, &items.groups(), "group")?;
+                            check_domain(recipe, domain, &items, file, &encoder, &fits)
+                        }
                     })
                     .err(),
             );
@@ -194,6 +197,43 @@ pub(crate) fn check_items(recipe: &Recipe, context: usize, tokens: Tokens<'_>) -
         0 => Ok(()),
         1 => Err(problems.remove(0)),
         _ => Err(PipelineError::Several(problems)),
+    }
+}
+
+/// Whether a file's items fit, as they are asked for; kept where they do.
+type Fits<'f> = dyn Fn(&Valued<PathBuf>, Value, &dyn Fn() -> Result<(), EvalError>) -> Result<(), PipelineError> + 'f;
+
+/// Whether a model can be scored on the user's task.
+fn check_domain(
+    recipe: &Recipe,
+    domain: &DomainEvaluation,
+    items: &Domain,
+    file: &Valued<PathBuf>,
+    encoder: &Encoder<'_>,
+    fits: &Fits<'_>,
+) -> Result<(), PipelineError> {
+    match items {
+        Domain::Classification(items) => {
+            let labels = domain.labels();
+            fits(file, json!(["domain", labels]), &|| encoder.check_classification(items, labels))
+        }
+        Domain::Rewarded(_) => {
+            domain::rewards(recipe, domain)?;
+            let most = domain.max_new_tokens.as_ref().map_or(0, |most| most.value as usize);
+            let longest = items.prompts(encoder.renderer)?.iter().map(Vec::len).max().unwrap_or(0);
+            if longest + most <= encoder.context {
+                return Ok(());
+            }
+            Err(PipelineError::Unfit {
+                path: file.path.clone(),
+                problem: format!(
+                    "{}: a prompt of {longest} tokens and an answer of {most} exceed the model's context of {}",
+                    file.value.display(),
+                    encoder.context
+                ),
+                hint: "shorten the prompt, or lower evaluation.domain.max_new_tokens".to_owned(),
+            })
+        }
     }
 }
 
@@ -265,30 +305,18 @@ pub(crate) fn judge(
     let mut domain_scores = Vec::new();
     let domain = domain_items(evaluation, split)?;
     if let (Some(items), Some(domain)) = (&domain, &evaluation.domain) {
-        let labels = &domain.labels.value;
         for (name, side) in sides {
-            let mut score = || -> Result<Scores, PipelineError> {
-                let scored = side.classify(items, labels, &mut |done, total| tell("domain", name, done, total))?;
-                let mut heard = |done, total| tell("domain, written", name, done, total);
-                let written = Some(side.exact_match(items, labels, &mut heard)?);
-                Ok(Scores::Classification { labels: labels.len(), items: scored, written })
+            let mut score = || {
+                let of = (&prepared.recipe, domain);
+                items.score(of, side, &mut |suite, done, total| tell(suite, name, done, total))
             };
             domain_scores.push(match name {
                 "base" => kept.or(Kind::Scores, &of_domain(prepared, domain, split)?, score)?,
                 _ => score()?,
             });
         }
-        if let [
-            Scores::Classification { items: base, written: Some(base_written), .. },
-            Scores::Classification { items: tuned, written: Some(tuned_written), .. },
-        ] = &domain_scores[..]
-        {
-            records.extend(record::classification(
-                "domain",
-                items,
-                labels,
-                [(base, base_written), (tuned, tuned_written)],
-            ));
+        if let [base, tuned] = &domain_scores[..] {
+            records.extend(items.records(domain, base, tuned));
         }
     }
     let mut general = Vec::new();
@@ -370,7 +398,7 @@ pub(crate) fn judge(
     let domain = domain.zip(<[Scores; 2]>::try_from(domain_scores).ok());
     let domain = domain.as_ref().map(|(items, [base, tuned])| Pair {
         name: "domain",
-        clusters: items::clusters(items.iter().map(|i| i.group.as_deref())),
+        clusters: items::clusters(items.groups().into_iter()),
         base: Some(base),
         tuned,
         floor: None,
@@ -400,7 +428,7 @@ pub(crate) fn base_is_known(prepared: &Prepared) -> Result<Vec<bool>, PipelineEr
 }
 
 fn of_domain(prepared: &Prepared, domain: &DomainEvaluation, split: Split) -> Result<Value, PipelineError> {
-    of_base(prepared, "domain", split.file(domain), json!(domain.labels.value))
+    of_base(prepared, "domain", split.file(domain), domain::asked(&prepared.recipe, domain)?)
 }
 
 fn of_suite(prepared: &Prepared, suite: &Suite, left_out: Option<usize>) -> Result<Value, PipelineError> {

@@ -4,6 +4,7 @@
 //! [`run`] carries a prepared recipe out. What the plan says is what the run does: both hold the same schedule.
 
 pub mod advise;
+mod arms;
 mod average;
 mod base;
 mod board;
@@ -11,6 +12,7 @@ mod cache;
 mod checkpoints;
 mod checks;
 mod choice;
+mod domain;
 mod estimate;
 mod export;
 mod files;
@@ -36,6 +38,7 @@ mod start;
 pub mod tune;
 mod watch;
 
+pub use arms::{Arm, Arms, Tried, arms, arms_folder};
 pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
@@ -53,7 +56,9 @@ pub use prepare::{Prepared, prepare};
 pub use probe::{Candidate, Probe, Probed, probe, probe_folder, probed_winner};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
-pub use rft::{Alarm, Baseline, BaselineVerdict, CompletionMeans, PartMean, RewardValidation, RoundReport};
+pub use rft::{
+    Alarm, Baseline, BaselineVerdict, CompletionMeans, PartMean, RewardTrial, RewardValidation, RoundReport,
+};
 pub use run::{Event, Interrupt, Options, Summary, run};
 pub use self_data::SelfReport;
 pub use watch::General;
@@ -121,6 +126,16 @@ pub enum PipelineError {
     /// Base and tuned could not be compared.
     #[error(transparent)]
     Compare(#[from] temper_eval::compare::CompareError),
+    /// A gate of the recipe refused to go on.
+    #[error("{path}: {problem}\nhint: {hint}")]
+    Gate {
+        /// The stage.
+        path: String,
+        /// What was found.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
     /// Training ended early.
     #[error("stage {}, step {step}: {error}", stage + 1)]
     Train {
@@ -188,6 +203,7 @@ impl PipelineError {
         !matches!(
             self,
             Self::Train { .. }
+                | Self::Gate { .. }
                 | Self::NothingGained { .. }
                 | Self::Interrupted { .. }
                 | Self::Save(_)

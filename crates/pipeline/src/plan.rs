@@ -231,6 +231,8 @@ impl Plan {
                     gflops: measured.gflops,
                 };
                 let baseline = if i == 0 { prepared.baseline() } else { None };
+                let texts = !prepared.provenance.no_samples;
+                let baseline = baseline.map(|known| if texts { known } else { known.without_texts() });
                 let rounds = RoundsPlan::of(stage, baseline);
                 warnings.extend(rounds.iter().filter_map(|rounds| rounds.warning(i)));
                 StagePlan { rounds, ..stage_plan(recipe, stage, &prepared.checks[i], config, estimate) }

@@ -257,8 +257,14 @@ fn against(first: &Tried, other: &mut Tried, bootstrap: Bootstrap) -> Result<(),
     if !first.rows.is_empty() {
         other.probed.validation_to_first = Some(validation_difference(bootstrap, &first.rows, &other.rows)?);
     }
+    other.probed.to_first = paired(&first.scores, &other.scores, bootstrap)?;
+    Ok(())
+}
+
+/// The models of two runs against each other, item by item, on every suite.
+pub(crate) fn paired(before: &[Scored], after: &[Scored], bootstrap: Bootstrap) -> Result<Vec<Row>, PipelineError> {
     // A divergence is from each one's own start, and compares nothing between them.
-    let pairs = first.scores.iter().zip(&other.scores).filter(|(a, _)| !matches!(a.tuned, Scores::ChatKl { .. }));
+    let pairs = before.iter().zip(after).filter(|(a, _)| !matches!(a.tuned, Scores::ChatKl { .. }));
     let pairs: Vec<Pair<'_>> = pairs
         .map(|(a, b)| Pair {
             name: &a.name,
@@ -268,8 +274,7 @@ fn against(first: &Tried, other: &mut Tried, bootstrap: Bootstrap) -> Result<(),
             floor: None,
         })
         .collect();
-    other.probed.to_first = compare(None, &pairs, bootstrap)?.rows;
-    Ok(())
+    Ok(compare(None, &pairs, bootstrap)?.rows)
 }
 
 /// Why the first is first, and which are as good as it by what was measured.

@@ -26,7 +26,7 @@ use crate::cache::{Cache, Kind};
 use crate::checkpoints::{Checkpoints, Finished, Skipped};
 use crate::choice::Choice;
 use crate::identity::{ingredients, stage_keys};
-use crate::judge::{Models, Split, judge};
+use crate::judge::{Models, Scored, Split, judge};
 use crate::phases::Phase;
 use crate::prepare::Prepared;
 use crate::resume::Change;
@@ -295,6 +295,9 @@ pub struct Summary {
     pub choices: Vec<Option<Choice>>,
     /// Both axes; none without an `evaluation` in the recipe.
     pub comparison: Option<Comparison>,
+    /// What the tuned model scored on each suite, the domain first, to be held against other runs.
+    #[serde(skip)]
+    pub(crate) scores: Vec<Scored>,
     /// Wall time of the whole run.
     pub seconds: f64,
     /// When it came to its end: a date in UTC, as RFC 3339 writes it.
@@ -423,8 +426,8 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         load(prepared, &result, &Tuning::Frozen)?
     };
     save_result(prepared, &tuned, &result, folder.path(), &mut tell)?;
-    let comparison = match &recipe.evaluation {
-        None => None,
+    let (comparison, scores) = match &recipe.evaluation {
+        None => (None, Vec::new()),
         Some(_) => {
             let own_base = prepared.tuned_holds_base();
             let loaded = if own_base { None } else { Some(prepared.load_base(&Tuning::Frozen)?) };
@@ -433,7 +436,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
             let judged = judge(prepared, models, Split::Test, texts, &mut *on_event)?;
             folder.write_lines("judgement_items.jsonl", &judged.items)?;
             folder.write_json("judgement.json", &judged.comparison)?;
-            Some(judged.comparison)
+            (Some(judged.comparison), judged.scores)
         }
     };
     let seconds = begun.elapsed().as_secs_f64();
@@ -443,6 +446,7 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
         stages: outcomes,
         choices,
         comparison,
+        scores,
         seconds,
         ended: ended.clone(),
     };

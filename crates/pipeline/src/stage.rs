@@ -140,11 +140,11 @@ impl Workshop<'_> {
             let begun = prepared.phases.elapsed();
             let known = start_loss.filter(|_| before.validation_due && before.step == 0);
             let progress = match (known, &mut rounds) {
-                (Some(loss), _) => Ok(Some(fit.know(loss))),
+                (Some(loss), _) => Ok(Some(fit.know(loss, Vec::new()))),
                 (None, Some(rounds)) if before.validation_due => {
                     let validation = rounds.validate(before.step, self.tell)?;
                     self.metrics.append(&Line { stage: index + 1, record: &Record::Reward(&validation) })?;
-                    let progress = fit.know(validation.loss());
+                    let progress = fit.know(validation.loss(), validation.items.clone());
                     (self.tell)(Event::Reward { stage: index, validation })?;
                     Ok(Some(progress))
                 }
@@ -210,7 +210,8 @@ impl Workshop<'_> {
         // Its moments are not needed any more.
         drop(fit);
         if let Some(stop) = &outcome.stopped {
-            let (reason, advice) = (stop.reason(), stop.advice().to_owned());
+            let reason = if stage.rft.is_some() { stop.reason_by_reward() } else { stop.reason() };
+            let advice = stop.advice().to_owned();
             (self.tell)(Event::Stopped { stage: index, step: outcome.steps, reason: reason.clone(), advice })?;
             // Without validation rows a stop by a floor leaves the last weights, which are worth looking at.
             let nothing = outcome.best.map_or(stop.weights_are_lost(), |best| best.step == 0);
@@ -225,10 +226,14 @@ impl Workshop<'_> {
         }
         match outcome.best {
             Some(best) if best.step == 0 && stage.after_lora.is_some() => {}
-            Some(best) if best.step == 0 => (self.tell)(Event::Warning {
-                message: "the validation loss never fell below that of the start; the last weights are taken"
-                    .to_owned(),
-            })?,
+            Some(best) if best.step == 0 => {
+                let never = match stage.rft {
+                    Some(_) => "the validation reward never rose above",
+                    None => "the validation loss never fell below",
+                };
+                let message = format!("{never} that of the start; the last weights are taken");
+                (self.tell)(Event::Warning { message })?;
+            }
             Some(best) if best.step < outcome.steps || outcome.stopped.is_some() => {
                 snapshot::restore(&model, &checkpoints.best(best.step))?;
             }
@@ -257,8 +262,11 @@ impl Workshop<'_> {
             Some(baseline) => baseline,
             None => measured(self.prepared, index, of_base, || rounds.baseline(self.tell))?,
         };
-        self.metrics.append(&Line { stage: index + 1, record: &Record::Baseline { step: 0, baseline: &baseline } })?;
-        (self.tell)(Event::Baseline { stage: index, baseline: baseline.clone() })?;
+        // Metrics are numbers, which a cache hands on to runs that keep texts out.
+        let numbers = baseline.clone().without_texts();
+        self.metrics.append(&Line { stage: index + 1, record: &Record::Baseline { step: 0, baseline: &numbers } })?;
+        let told = if self.prepared.provenance.no_samples { numbers } else { baseline.clone() };
+        (self.tell)(Event::Baseline { stage: index, baseline: told })?;
         baseline.gate(index, &self.prepared.stages[index])
     }
 

@@ -47,6 +47,10 @@ pub struct General {
     pub low: f64,
     /// Upper bound.
     pub high: f64,
+    /// What each item adds to `relative`, times their number: it is their mean. Items of one source, which rise and fall together,
+    /// are one. Not written to the log.
+    #[serde(skip)]
+    pub by_item: Vec<f64>,
 }
 
 struct Watched {
@@ -165,7 +169,9 @@ impl Watch {
             let sum = |part: fn(&DocumentLoss) -> f64| now.iter().map(part).sum::<f64>();
             let (relative, low, high) = (change.relative.estimate, change.relative.low, change.relative.high);
             let loss = sum(|d| d.nats) / sum(|d| d.tokens as f64);
-            lines.push(General { step, suite: suite.name.clone(), items: now.len(), loss, relative, low, high });
+            let by_item = by_item(&state.base[i], &now, clusters);
+            let name = suite.name.clone();
+            lines.push(General { step, suite: name, items: now.len(), loss, relative, low, high, by_item });
             state.beyond[i] = if low > BEYOND * suite.floor { state.beyond[i] + 1 } else { 0 };
             if state.beyond[i] >= IN_A_ROW && stop.is_none() {
                 stop = Some(Stop::FloorBroken { suite: suite.name.clone(), at_best: low, floor: suite.floor });
@@ -175,5 +181,32 @@ impl Watch {
             kept.put(Kind::Scores, ingredients, &state.base);
         }
         Ok((lines, stop))
+    }
+}
+
+/// The part of each item, or of all items of a source, in the relative rise of the loss, times the number of parts.
+fn by_item(base: &[DocumentLoss], now: &[DocumentLoss], clusters: Option<&[u32]>) -> Vec<f64> {
+    let rises = base.iter().zip(now).map(|(base, now)| now.nats - base.nats);
+    let mut parts: Vec<f64> = Vec::new();
+    for (item, rise) in rises.enumerate() {
+        let part = clusters.map_or(item, |clusters| clusters[item] as usize);
+        parts.resize(parts.len().max(part + 1), 0.0);
+        parts[part] += rise;
+    }
+    let unit = base.iter().map(|base| base.nats).sum::<f64>() / parts.len() as f64;
+    parts.into_iter().map(|part| part / unit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rise_is_the_mean_of_its_parts_and_a_source_is_one() {
+        let losses = |nats: [f64; 4]| nats.map(|nats| DocumentLoss { nats, tokens: 7, bytes: 30 });
+        // In all 8 nats become 8.5.
+        let (base, now) = (losses([1.0, 2.0, 1.0, 4.0]), losses([2.0, 2.0, 0.5, 4.0]));
+        assert_eq!(by_item(&base, &now, None), [0.5, 0.0, -0.25, 0.0]);
+        assert_eq!(by_item(&base, &now, Some(&[0, 1, 0, 1])), [0.125, 0.0]);
     }
 }

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::kind::{choice, closest, data_file, integer, list, name, number, text};
 use crate::reader::{Alternative, Read, Section, section};
 use crate::recipe::real;
+use crate::reward::{Reward, check_names};
 use crate::settings::{Setting, Settings, Valued, is, said};
 
 /// Resamples of a bootstrap, where the recipe does not say how many.
@@ -18,6 +19,8 @@ crate::kind::words! {
     pub enum Task {
         /// One label out of several.
         Classification = "classification",
+        /// Whatever rewards score: the model answers prompts, and its likeliest answers are scored.
+        Reward = "reward",
     }
 }
 
@@ -121,16 +124,47 @@ section! {
         validation: Valued<PathBuf> = f.required(data_file());
         /// File of the rows that are read once, at the end.
         test: Valued<PathBuf> = f.required(data_file());
-        /// The labels the model chooses from.
-        labels: Valued<Vec<String>> = f.required(list(2, text()));
+        /// The labels the model chooses from; only for `classification`.
+        labels: Option<Valued<Vec<String>>> = {
+            let because = said("task", &task);
+            f.only_when(is(&task) != Some(Task::Reward), &because, |f| f.required(list(2, text())))
+        };
+        /// What scores an answer; only for `reward`. Left out: the rewards of the last stage of `kind: rft`.
+        rewards: Vec<Reward> = {
+            let because = said("task", &task);
+            f.only_when(matches!(is(&task), None | Some(Task::Reward)), &because, |f| f.sections(0))
+                .map(Option::unwrap_or_default)
+        };
+        /// Longest answer in tokens; only for `reward`.
+        max_new_tokens: Option<Valued<u64>> = {
+            let because = said("task", &task);
+            f.only_when(matches!(is(&task), None | Some(Task::Reward)), &because, |f| {
+                f.default(integer(1..=65_536), 512, "the default of a stage of rft")
+            })
+        };
+        /// From which reward on an answer counts as right; only for `reward`.
+        success_threshold: Option<Valued<f64>> = {
+            let because = said("task", &task);
+            f.only_when(matches!(is(&task), None | Some(Task::Reward)), &because, |f| {
+                f.default(number(..), 1.0, "Amazon Nova Forge, multi-turn RFT")
+            })
+        };
     }
     check |r| {
+        check_names(r, rewards.as_deref().unwrap_or_default());
         if let (Some(validation), Some(test)) = (&validation, &test)
             && real(validation) == real(test)
         {
             let message = format!("`{}` is the file of `validation`", test.path);
             r.problem(test.place(), message, "hold other rows out: a test that steered the tuning proves nothing");
         }
+    }
+}
+
+impl DomainEvaluation {
+    /// The labels of a classification; none of another task.
+    pub fn labels(&self) -> &[String] {
+        self.labels.as_ref().map_or(&[], |labels| &labels.value)
     }
 }
 

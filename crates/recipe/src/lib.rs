@@ -8,6 +8,8 @@
 //! The list of fields is written once, where the macro `section!` stands (`recipe.rs`, `stage.rs` and what they hold). It
 //! makes of the list the types, the reader and the settings, and [`reference()`] makes the table in `docs/recipe.md`.
 //!
+//! [`foreign`] reads recipes of other tools, checks them by rules, and carries them here and back.
+//!
 //! YAML is read as YAML 1.2 with its core schema: `1e-5` is a number, `no` is text, `1_000` is neither. Keys given twice,
 //! unknown keys, tags and second documents are refused. Keys that other tools use for the same thing are accepted with a
 //! [`Note`].
@@ -20,6 +22,7 @@ mod evaluation;
 mod export;
 mod field_doc;
 mod filters;
+pub mod foreign;
 mod frozen;
 mod kind;
 mod lora;

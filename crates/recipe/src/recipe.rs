@@ -319,6 +319,7 @@ impl Recipe {
         }
         if let Some(evaluation) = &mut self.evaluation {
             if let Some(domain) = &mut evaluation.domain {
+                domain.rewards.iter_mut().flat_map(|reward| reward.files_mut()).try_for_each(pin)?;
                 pin(&mut domain.validation.value)?;
                 pin(&mut domain.test.value)?;
             }
@@ -393,6 +394,7 @@ fn read_text<T>(
     for argument in sets {
         set::apply(&mut root, argument, &mut cx.problems);
     }
+    set::leave_out(&mut root);
     cx.sections.push((String::new(), doc));
     let mut section = Section::root(cx, &root)?;
     let recipe = read(&mut section);

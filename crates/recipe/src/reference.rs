@@ -23,7 +23,21 @@ stages:
   - {kind: sft, mode: lora_then_full, train: a, validation: b}
   - {kind: dpo, train: a}
   - {kind: dpo, mode: full, train: a}
-  - {kind: rft, train: a, validation: b, rewards: [{name: r, verifier: exact}]}
+  - kind: rft
+    train: a
+    validation: b
+    rewards:
+      - {name: a, verifier: exact, gate: true, extract: after, after: x}
+      - {name: b, verifier: numeric, extract: pattern, extract_pattern: x}
+      - {name: c, verifier: choice}
+      - {name: d, verifier: regex, pattern: x}
+      - {name: e, verifier: json_schema}
+      - {name: f, verifier: length, at_most: 1}
+      - {name: g, verifier: format, tags: [x]}
+      - {name: h, verifier: unit_tests}
+      - {name: i, program: x.py}
+      - {name: j, url: 'http://x'}
+      - {name: k, judge: 'http://x', model: x}
   - {kind: rft, mode: full, train: a, rewards: [{name: r, verifier: exact}]}
 evaluation:
   domain: {task: classification, validation: b, test: d, labels: [x, y]}

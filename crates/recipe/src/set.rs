@@ -4,7 +4,8 @@ use crate::problem::{Place, Problem};
 use crate::tree::{Content, Entry, Node, parse};
 
 /// Puts `value` at `path` in the tree. Only the shape of the path is checked here; whether the key exists is seen by the
-/// reader, which meets it as it meets a key of the file. The value `null` takes a key away, so that the default holds.
+/// reader, which meets it as it meets a key of the file. The value `null` takes a key away, so that the default holds, and an
+/// entry of a list out of it ([`leave_out`]).
 pub(crate) fn apply(root: &mut Node, argument: &str, problems: &mut Vec<Problem>) {
     let place = Place::Set { argument: argument.to_owned() };
     let mut refuse = |message: String, hint: String| problems.push(Problem { place: place.clone(), message, hint });
@@ -67,5 +68,19 @@ pub(crate) fn apply(root: &mut Node, argument: &str, problems: &mut Vec<Problem>
         *node = null;
     } else if let Some(value) = parse(text, Some(argument), problems) {
         *node = value;
+    }
+}
+
+/// Takes those entries out of lists that were set to `null`: after all of the changes, which count entries as the file has them.
+pub(crate) fn leave_out(node: &mut Node) {
+    match &mut node.content {
+        Content::List(items) => {
+            // A list that was set as a whole is what it was set to.
+            let of_file = !matches!(node.place, Place::Set { .. });
+            items.retain(|item| !(of_file && item.is_null() && matches!(item.place, Place::Set { .. })));
+            items.iter_mut().for_each(leave_out);
+        }
+        Content::Map(entries) => entries.iter_mut().for_each(|entry| leave_out(&mut entry.value)),
+        Content::Scalar { .. } => {}
     }
 }

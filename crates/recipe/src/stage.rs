@@ -10,7 +10,7 @@ use crate::mix::Mix;
 use crate::optimizer::{Optimizer, RateGroup, optimizer_kind};
 use crate::preference::{DPO_FULL, Preference};
 use crate::reader::section;
-use crate::reward::Reward;
+use crate::reward::{Reward, check_names};
 use crate::rollouts::{Baseline, Policy, Rollouts};
 use crate::rows::{RowFiles, row_files, row_sources};
 use crate::settings::{Valued, is, said};
@@ -426,6 +426,7 @@ section! {
                 let message = format!("`{}`: nothing says what a completion earns", kind.path);
                 r.problem(kind.place(), message, "give the stage `rewards`: docs/rewards.md");
             }
+            check_names(r, rewards.as_deref().unwrap_or_default());
             let mut refuse = |place, path: &str, instead: &str| r.problem(place, format!("`{path}` {rft}"), instead);
             if let Some(Some(mix)) = &mix {
                 refuse(mix.domain.place(), &mix.domain.path, "policy.beta holds what the model knew; or mix in the stage before");

@@ -38,6 +38,8 @@ crate::kind::words! {
         Median = "median",
         /// What is unlikely to reach the front by its own curve ends.
         Curve = "curve",
+        /// What is worse than the best of the others on the same rows and items, by more than noise, ends.
+        Paired = "paired",
         /// Only what diverged, or broke a floor beyond recovery.
         Hopeless = "hopeless",
         /// Every trial goes its full length.
@@ -109,7 +111,8 @@ section! {
         );
         /// Trials to begin; `temper tune --trials` says otherwise.
         trials: Option<Valued<u64>> = f.aliases(&["n_trials", "num_samples", "max_trials"]).optional(integer(1..));
-        /// Minutes to search, the finalists with them; `temper tune --minutes` says otherwise.
+        /// Minutes to search, the finalists with them, all commands that work on the study together; `temper tune --minutes` says
+        /// otherwise.
         minutes: Option<Valued<f64>> = f.optional(number(above(0.0)));
         /// Tokens to train on in all; `temper tune --tokens` says otherwise.
         tokens: Option<Valued<u64>> = f.optional(integer(1..));

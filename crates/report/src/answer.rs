@@ -5,6 +5,7 @@ use temper_eval::verdict::Verdict;
 
 use crate::folder::RunFolder;
 use crate::number::{count, typeset};
+use crate::rft::record::Alarm;
 
 /// The head of the page.
 #[derive(Serialize)]
@@ -78,12 +79,20 @@ pub(crate) fn answer(run: &RunFolder) -> Answer {
         None if run.summary.is_none() => unfinished("This run has not come to its end."),
         None => (
             "Not judged".to_owned(),
-            "The recipe has no `evaluation`: only the losses below are known, not what was gained or forgotten."
-                .to_owned(),
+            format!(
+                "The recipe has no `evaluation`: only {} of the training are known, not what was gained or forgotten.",
+                if run.reinforced.is_empty() { "the losses" } else { "losses and rewards" }
+            ),
             "unsure",
         ),
     };
-    let warnings = run.plan.warnings.iter().chain(&run.warnings).map(|warning| capital(warning)).collect();
+    let warnings = run.plan.warnings.iter().chain(&run.warnings).map(|warning| capital(warning));
+    let alarm = |alarm: &Alarm| {
+        let seen = alarm.seen.trim_end_matches('.');
+        let (stage, step) = (alarm.stage + 1, count(alarm.step as u64));
+        format!("Alarm of stage {stage} after step {step}: {seen}. What to do stands under Reinforcement.")
+    };
+    let warnings = warnings.chain(run.alarms.iter().map(alarm)).collect();
     Answer { short, reason, class, warnings }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use temper_eval::compare::{Comparison, Metric, Row};
 use temper_eval::verdict::FloorDecision;
 
-use crate::curves::{Chart, Mark, front};
+use crate::chart::{Chart, Mark, front};
 use crate::folder::RunFolder;
 use crate::number::{Style, loss};
 

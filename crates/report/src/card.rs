@@ -61,10 +61,7 @@ impl RunFolder {
 
     /// What kind of adapters the stages trained, in words.
     fn adapter_kinds(&self) -> Vec<String> {
-        let of = |stage: usize, field: &str| {
-            let path = format!("stages.{}.{field}", self.plan.of(stage));
-            self.plan.settings.iter().find(|setting| setting.path == path).map(|setting| &setting.value)
-        };
+        let of = |stage: usize, field: &str| self.plan.setting(stage, field);
         let several = self.plan.stages.len() > 1;
         let kind = |stage: usize| {
             let (rank, alpha) = (of(stage, "lora_rank")?.as_u64()?, of(stage, "lora_alpha")?.as_f64()?);
@@ -140,6 +137,7 @@ impl RunFolder {
             precision => &plan.base.precision,
             computed => provenance::precision(self),
             answer => value(answer::answer(self)),
+            rewards => value(self.reward_paragraphs()),
             comparison => value(self.comparison.as_ref().map(intervals::table).unwrap_or_default()),
         })?;
         card.push('\n');
@@ -149,8 +147,8 @@ impl RunFolder {
     /// Each source of each stage with the licences of its files.
     fn card_sources(&self) -> Vec<DataRow> {
         let mut rows = Vec::new();
-        for (index, stage) in self.plan.stages.iter().enumerate() {
-            let index = self.plan.of(index);
+        for (place, stage) in self.plan.stages.iter().enumerate() {
+            let index = self.plan.of(place);
             for (source, share) in stage.shares.sources.iter().enumerate() {
                 // The domain is the first source, of one or several files; each general source is one file.
                 let field = match source {
@@ -166,12 +164,12 @@ impl RunFolder {
                 }
                 let licence = if licences.is_empty() { UNKNOWN.to_owned() } else { licences.join("; ") };
                 let Share { name, drawn, actual, .. } = share;
-                rows.push(DataRow {
-                    name: name.clone(),
-                    rows: number::count(drawn.samples),
-                    share: number::percent(actual.trained_tokens),
-                    licence,
-                });
+                // What is trained of a prompt is what the model itself completes it with.
+                let share = match self.reinforces(place) {
+                    true => "prompts alone".to_owned(),
+                    false => number::percent(actual.trained_tokens),
+                };
+                rows.push(DataRow { name: name.clone(), rows: number::count(drawn.samples), share, licence });
             }
         }
         rows

@@ -13,6 +13,8 @@ use temper_eval::record::ItemRecord;
 use crate::averages::Averages;
 use crate::error::ReportError;
 use crate::metrics::{self, Metrics};
+use crate::rft::record::{self, Alarm, Reinforced};
+use crate::rft::rollouts;
 
 /// Everything that a run folder says.
 pub struct RunFolder {
@@ -20,6 +22,10 @@ pub struct RunFolder {
     pub(crate) path: PathBuf,
     pub(crate) plan: Plan,
     pub(crate) metrics: Metrics,
+    /// The stages that reinforce, in their order.
+    pub(crate) reinforced: Vec<Reinforced>,
+    /// What was alarming in them.
+    pub(crate) alarms: Vec<Alarm>,
     /// What came up while it ran: warnings, and stages that ended early.
     pub(crate) warnings: Vec<String>,
     /// Where it went on after a stop, and what was reused.
@@ -53,6 +59,12 @@ impl Plan {
     /// Which stage of the recipe stage `index` of the plan is, or is a part of.
     pub fn of(&self, index: usize) -> usize {
         self.stages[index].of.unwrap_or(index)
+    }
+
+    /// The value of a field of the stage at this place of the plan.
+    pub fn setting(&self, index: usize, field: &str) -> Option<&Value> {
+        let path = format!("stages.{}.{field}", self.of(index));
+        self.settings.iter().find(|setting| setting.path == path).map(|setting| &setting.value)
     }
 }
 
@@ -225,6 +237,7 @@ struct Event {
     reason: String,
     advice: String,
     from: String,
+    seen: String,
     changes: Vec<Change>,
 }
 
@@ -256,6 +269,7 @@ impl RunFolder {
         };
         let events = lines::<Event>(&folder.join("events.jsonl"))?.unwrap_or_default();
         let (mut warnings, mut history) = (Vec::new(), Vec::new());
+        let (mut alarms, mut cached) = (Vec::<Alarm>::new(), Vec::new());
         for event in &events {
             let number = event.stage + 1;
             match event.event.as_str() {
@@ -269,7 +283,13 @@ impl RunFolder {
                 "chosen" => warnings.push(format!("stage {number}: {}", event.reason)),
                 "resumed" => history.push(format!("went on after step {} of stage {number}", event.step)),
                 "reused" if event.from != "this run" => {
-                    history.push(format!("stage {number} was reused from the cache"))
+                    cached.push(event.stage);
+                    history.push(format!("stage {number} was reused from the cache"));
+                }
+                // A run that was stopped and went on may give one again.
+                "alarm" if alarms.iter().all(|old| (old.stage, &old.seen) != (event.stage, &event.seen)) => {
+                    let (seen, advice) = (event.seen.clone(), event.advice.clone());
+                    alarms.push(Alarm { stage: event.stage, step: event.step, seen, advice });
                 }
                 "branched" => history.push(format!(
                     "the first {} steps of stage {number} are those of an earlier run of another length",
@@ -288,11 +308,23 @@ impl RunFolder {
         let mut seen = std::collections::HashSet::new();
         warnings.retain(|warning| seen.insert(warning.clone()));
         let steps: Vec<usize> = plan.stages.iter().map(|stage| stage.steps).collect();
-        let metrics = metrics::read(lines(&folder.join("metrics.jsonl"))?.unwrap_or_default(), &steps);
+        let log = folder.join("metrics.jsonl");
+        let metrics = metrics::read(lines(&log)?.unwrap_or_default(), &steps);
+        let stages: Vec<usize> = (0..plan.stages.len()).filter(|&stage| plan.stages[stage].kind == "rft").collect();
+        let mut reinforced = Vec::new();
+        if !stages.is_empty() {
+            reinforced = record::read(lines(&log)?.unwrap_or_default(), &stages);
+        }
+        for one in &mut reinforced {
+            one.rollouts = rollouts::read(&folder.join(format!("rollouts-{}.jsonl", one.stage + 1)))?;
+            one.reused = cached.contains(&one.stage);
+        }
         Ok(Self {
             path: folder.to_owned(),
             plan,
             metrics,
+            reinforced,
+            alarms,
             warnings,
             history,
             comparison: json(&folder.join("judgement.json"))?,
@@ -318,6 +350,11 @@ impl RunFolder {
             settings.any(|s| s.value.as_str() == Some(file))
         };
         files.iter().filter(|(file, _)| !validation(file)).map(|(_, kept)| kept).sum()
+    }
+
+    /// Whether a stage reinforces: its losses are minus rewards.
+    pub(crate) fn reinforces(&self, stage: usize) -> bool {
+        self.reinforced.iter().any(|one| one.stage == stage)
     }
 
     /// Whether the recipe asks for a judgement.

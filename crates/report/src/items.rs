@@ -185,7 +185,7 @@ fn examples(items: &[&ItemRecord], texts: bool, most: usize) -> Examples {
     Examples { shown, lines: String::new(), has_expected, rows: some.iter().map(|record| example(record)).collect() }
 }
 
-fn shown(some: usize, all: usize) -> String {
+pub(crate) fn shown(some: usize, all: usize) -> String {
     match (some, all) {
         (_, 0) => "none".to_owned(),
         (some, all) if some == all => count(all as u64),
@@ -249,11 +249,11 @@ pub(crate) fn samples(records: Option<&[ItemRecord]>, texts: bool) -> Samples {
 }
 
 /// An answer; an empty one is said.
-fn answer(text: &str) -> String {
+pub(crate) fn answer(text: &str) -> String {
     if text.trim().is_empty() { "(empty)".to_owned() } else { bounded(text) }
 }
 
-fn bounded(text: &str) -> String {
+pub(crate) fn bounded(text: &str) -> String {
     let text = text.trim();
     match text.char_indices().nth(CHARACTERS) {
         None => text.to_owned(),

@@ -6,13 +6,14 @@
 //!
 //! [`rows_page`] shows rows of data token by token; [`study`] is what a search came to, as a page and as text.
 //!
-//! The way: `folder` reads; `answer`, `intervals`, `averages`, `curves`, `items`, `findings` and `provenance` each make one part of
+//! The way: `folder` reads; `answer`, `intervals`, `averages`, `rft`, `curves`, `items`, `findings` and `provenance` each make one part of
 //! the page; `page` puts them into `template/report.html`, which escapes every text; `card` fills `template/card.md`. Numbers
 //! become text in `number` only.
 
 mod answer;
 mod averages;
 mod card;
+mod chart;
 mod curves;
 mod error;
 mod findings;
@@ -23,6 +24,7 @@ mod metrics;
 mod number;
 mod page;
 mod provenance;
+mod rft;
 mod rows;
 pub mod study;
 

@@ -47,6 +47,15 @@ pub(crate) struct Line {
     logps_chosen: f64,
     #[serde(default = "nan", rename = "logps/rejected", deserialize_with = "number")]
     logps_rejected: f64,
+    /// What a step over rollouts saw; NaN in other lines.
+    #[serde(default = "nan", deserialize_with = "number")]
+    kl: f64,
+    #[serde(default = "nan", deserialize_with = "number")]
+    entropy: f64,
+    #[serde(default = "nan", deserialize_with = "number")]
+    clip_low: f64,
+    #[serde(default = "nan", deserialize_with = "number")]
+    clip_high: f64,
 }
 
 /// What a model makes of preference pairs, of a step or a validation.
@@ -58,6 +67,17 @@ pub(crate) struct Preference {
     pub accuracy: f64,
     /// Of the better and the worse answers, nats.
     pub logps: [f64; 2],
+}
+
+/// What a step over rollouts saw; NaN where it saw nothing of it, all of it in steps of other stages.
+#[derive(Clone, Copy)]
+pub(crate) struct Policy {
+    /// Divergence from the reference, nats per token.
+    pub kl: f64,
+    /// Nats per token.
+    pub entropy: f64,
+    /// Share of the tokens whose ratio was held from below, and from above.
+    pub clipped: [f64; 2],
 }
 
 impl Line {
@@ -76,7 +96,7 @@ fn nan() -> f64 {
 }
 
 /// A number, or the name of one that is not finite.
-fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+pub(crate) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Number::deserialize(from).map(|number| number.0)
 }
 
@@ -113,6 +133,7 @@ pub(crate) struct Step {
     pub processed_tokens: u64,
     pub seconds: f64,
     pub preference: Option<Preference>,
+    pub policy: Policy,
 }
 
 /// One validation.
@@ -186,6 +207,7 @@ pub(crate) fn read(lines: Vec<Line>, stage_steps: &[usize]) -> Metrics {
             processed_tokens: line.processed_tokens,
             seconds: line.seconds,
             preference,
+            policy: Policy { kl: line.kl, entropy: line.entropy, clipped: [line.clip_low, line.clip_high] },
         });
     }
     metrics

@@ -10,6 +10,11 @@ fn minus(text: String) -> String {
     text.replace('-', MINUS)
 }
 
+/// The same text for a terminal.
+pub(crate) fn ascii(text: &str) -> String {
+    text.replace(MINUS, "-")
+}
+
 /// A sentence with a typographic minus before each number that has a hyphen for one.
 pub fn typeset(sentence: &str) -> String {
     let mut words = Vec::new();
@@ -145,6 +150,7 @@ impl Style {
         let plain = |name, short, unit| Self { name, short, value_unit: "", unit, scale: 1.0, digits: 4 };
         match metric {
             Metric::Accuracy => share("accuracy", "accuracy"),
+            Metric::Reward => plain("mean reward of the likeliest answers", "reward", "reward"),
             Metric::MacroF1 => share("macro F1", "macro F1"),
             Metric::ExactMatch => share("exact match, freely written", "exact match"),
             Metric::AccuracyPerByte => share("accuracy per byte", "accuracy per byte"),

@@ -9,7 +9,7 @@ use temper_run::write_atomic;
 
 use crate::error::ReportError;
 use crate::folder::RunFolder;
-use crate::{answer, averages, curves, findings, intervals, items, provenance};
+use crate::{answer, averages, curves, findings, intervals, items, provenance, rft};
 
 const TEMPLATE: &str = include_str!("../template/report.html");
 pub(crate) const STYLE: &str = include_str!("../template/report.css");
@@ -35,6 +35,7 @@ impl RunFolder {
             panels => value(comparison.map(intervals::panels).unwrap_or_default()),
             comparison => value(comparison.map(intervals::table).unwrap_or_default()),
             averages => value(averages::section(self)),
+            rft => value(rft::sections(self, texts)),
             charts => value(curves::charts(self)),
             mixes => value(provenance::mixes(self)),
             items => value(items::items(records, comparison.is_some(), texts)),

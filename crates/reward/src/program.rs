@@ -31,7 +31,7 @@ pub(crate) struct Program {
     batch: usize,
     at_once: usize,
     timeout: Duration,
-    /// Bytes of a reply.
+    /// Bytes of a reply per sample.
     limit: u64,
     /// Processes that wait for a request.
     idle: Mutex<Vec<Process>>,
@@ -63,7 +63,7 @@ impl Program {
         let python = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("py"));
         let launch = launch(reward, &file, python, (seed, timeout), folder)?;
         let batch = if python { number(&reward.batch_size, 1) as usize } else { 1 };
-        let limit = number(&reward.max_output_bytes, 1 << 20) * batch as u64;
+        let limit = number(&reward.max_output_bytes, 1 << 20);
         let mut program = Self {
             reward: reward.name.value.clone(),
             launch,
@@ -104,8 +104,8 @@ impl Program {
         Ok((parts, seconds))
     }
 
-    /// One batch; where it fails as a whole each of its samples is asked for alone, so that one that cannot be scored costs no
-    /// other its score.
+    /// One batch; where it fails as a whole each of its samples is asked for alone, so that one that cannot be scored
+    /// costs no other its score.
     fn batch(&self, batch: &[Sample<'_>]) -> Result<Answered, Error> {
         let begun = Instant::now();
         let answered = self.request(batch)?;
@@ -135,6 +135,10 @@ impl Program {
         };
         process.send(self.encode(batch));
         let line = match process.receive(self.timeout) {
+            // A process is started for the longest batch; this one may be shorter.
+            Ok(line) if line.len() as u64 > self.limit * batch.len() as u64 => {
+                return Ok(Err(self.lost(Lost::TooLarge)));
+            }
             Ok(line) => line,
             Err(lost) => return Ok(Err(self.lost(lost))),
         };
@@ -186,7 +190,7 @@ impl Program {
     }
 
     fn start(&self) -> Result<Process, String> {
-        Process::start(&self.launch, self.limit)
+        Process::start(&self.launch, self.limit * self.batch as u64)
             .map_err(|error| format!("cannot start {}: {error}", self.launch.program.to_string_lossy()))
     }
 
@@ -225,9 +229,10 @@ impl Program {
                 (FailureKind::Timeout, format!("no answer in {} s; it was killed", self.timeout.as_secs_f64()))
             }
             Lost::Ended(status) => (FailureKind::Crash, format!("it ended: {status}")),
-            Lost::TooLarge => {
-                (FailureKind::TooLarge, format!("its reply is longer than {} bytes; it was killed", self.limit))
-            }
+            Lost::TooLarge => (
+                FailureKind::TooLarge,
+                format!("its reply is longer than {} bytes a sample; it was killed", self.limit),
+            ),
         };
         Failure { kind, message }
     }

@@ -18,6 +18,7 @@ use crate::sample::Sample;
 use crate::sandbox;
 use crate::scored::{Counts, Failure, Outcome, Part, SampleScore, Scored, Summary};
 use crate::service::Service;
+use crate::trial::form;
 use crate::verify::Verifier;
 
 /// Over how many of the last samples `max_error_rate` is a share.
@@ -27,6 +28,8 @@ const WINDOW: usize = 200;
 #[derive(Debug)]
 pub struct Rewards {
     all: Vec<Opened>,
+    /// What a right completion looks like, where they tell.
+    form: Option<String>,
 }
 
 #[derive(Debug)]
@@ -72,8 +75,8 @@ struct Said {
 }
 
 impl Rewards {
-    /// Makes the rewards of a recipe ready: reads patterns, schemas and prompts, starts programs, tries the sandbox. `folder`,
-    /// which is made where it is not there, holds the programs' logs (`NAME.log`) and what runs in a sandbox.
+    /// Makes the rewards of a recipe ready: reads patterns, schemas and prompts, starts programs, tries the sandbox.
+    /// `folder`, which is made where it is not there, holds the programs' logs (`NAME.log`) and what runs in a sandbox.
     ///
     /// # Errors
     /// What is wrong with the first reward that cannot be opened.
@@ -100,14 +103,14 @@ impl Rewards {
             };
             Ok(Opened { rule: Rule::of(reward), scorer, recent: Mutex::default() })
         });
-        Ok(Self { all: all.collect::<Result<_, Error>>()? })
+        Ok(Self { all: all.collect::<Result<_, Error>>()?, form: form(rewards) })
     }
 
     /// Scores a batch; the order is kept. What fails on a sample is told in its parts. Rewards work side by side.
     ///
     /// # Errors
-    /// When a reward breaks its contract, when it failed on more samples than the recipe allows, or on one that it must not
-    /// fail on. No two samples may have one id.
+    /// When a reward breaks its contract, when it failed on more samples than the recipe allows, or on one that it must
+    /// not fail on. No two samples may have one id.
     pub fn score(&self, samples: &[Sample<'_>]) -> Result<Scored, Error> {
         distinct(samples)?;
         // Side by side: most wait for a process or a network. What Temper computes itself takes no thread.
@@ -146,8 +149,8 @@ impl Rewards {
 
     /// The total of a sample, and the place of the gate that is closed.
     ///
-    /// A closed gate decides, the first one first. Else a failure of a reward that counts leaves nothing to say, unless it counts
-    /// as 0; and so do abstentions where nothing else is there.
+    /// A closed gate decides, the first one first. Else a failure of a reward that counts leaves nothing to say, unless
+    /// it counts as 0; and so do abstentions where nothing else is there.
     fn total(&self, parts: &[Part]) -> (Option<f64>, Option<usize>) {
         let counted = || self.all.iter().zip(parts).enumerate().filter(|(_, (opened, _))| !opened.rule.held_out);
         for (place, (opened, part)) in counted() {
@@ -195,7 +198,13 @@ impl Rewards {
         self.all.iter().map(|opened| matches!(opened.scorer, Scorer::Judge(_)))
     }
 
-    /// What the user should know of how they run: parts of a sandbox that are lacking. `rewards` are those that were opened.
+    /// What a right completion looks like, with fields of the row in braces; none where the rewards do not tell.
+    pub(crate) fn form(&self) -> Option<&str> {
+        self.form.as_deref()
+    }
+
+    /// What the user should know of how they run: parts of a sandbox that are lacking. `rewards` are those that were
+    /// opened.
     pub fn notes(rewards: &[Reward]) -> Vec<String> {
         let boxed = |reward: &&Reward| reward.sandbox.as_ref().is_some_and(|mode| mode.value != SandboxMode::Off);
         let lacking = |reward: &Reward| {

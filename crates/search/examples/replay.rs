@@ -9,6 +9,9 @@
 //! {"study": "ok"}
 //! ```
 //!
+//! A parameter may have `"when": ["mode", ["lora"]]`: another one and its values. A study may have `"first": {"rate": 1e-4}`: the values of
+//! trial 0, which goes its full length whatever the rules say.
+//!
 //! A worker asks what to do next, and reports at each rung until it is told otherwise. At the full budget a trial is complete.
 //!
 //! ```text
@@ -17,6 +20,9 @@
 //! {"report": {"number": 4, "step": 3, "values": [1.25], "constraints": [], "items": []}}
 //! {"decision": "pause", "reason": "asha: place 3 of 5 at step 3, where 1 go on"}
 //! ```
+//!
+//! Where only some points can be carried out, as those of a table, a trial is put at the one that was, before its first report:
+//! `{"place": {"number": 4, "point": {"rate": 3e-5}}}` is answered by `{"place": "ok"}`.
 //!
 //! The other decisions are `{"decision": "continue", "until": 9}`, `stop` with a reason, and `complete`. A value that is no number is
 //! reported as null. Where nothing is left to do, the answer to `next` is `{"done": true}`. A forecast of a curve alone, with the
@@ -37,12 +43,13 @@ use std::io::{BufRead, Write};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use temper_search::sampler::named;
+use temper_search::space::Condition;
 use temper_search::stopping::{
     Asha, Curve, Extrapolation, Forecast, Hopeless, Hyperband, Median, Mode, Paired, Rungs, Together,
 };
 use temper_search::{
-    Ask, Decision, Direction, Domain, Goals, History, Measured, Objective, Parameter, Report, Sampler, Space, State,
-    Stopping, Trial,
+    Ask, Decision, Direction, Domain, Goals, History, Measured, Objective, Parameter, Point, Report, Sampler, Space,
+    State, Stopping, Trial,
 };
 
 #[derive(Deserialize)]
@@ -50,6 +57,7 @@ use temper_search::{
 enum Request {
     Study(Wanted),
     Next { closing: bool },
+    Place { number: u64, point: Point },
     Report(Reported),
     Curve(Asked),
     Forecast { number: u64, quantiles: Vec<f64> },
@@ -65,6 +73,7 @@ struct Wanted {
     parameters: Vec<Named>,
     rungs: Vec<u64>,
     rules: Vec<Rule>,
+    first: Option<Point>,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +81,7 @@ struct Wanted {
 struct Named {
     name: String,
     domain: Domain,
+    when: Option<(String, Vec<temper_search::Value>)>,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +126,7 @@ struct Study {
     stopping: Together,
     history: History,
     seed: u64,
+    first: Option<Point>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -130,6 +141,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             (Request::Curve(asked), _) => forecast(&asked),
             (Request::Next { closing }, Some(study)) => next(study, closing)?,
             (Request::Report(reported), Some(study)) => report(study, reported)?,
+            (Request::Place { number, point }, Some(study)) => {
+                let trial = study.history.trial(number).ok_or_else(|| format!("there is no trial {number}"))?.clone();
+                study.history.put(Trial { point, ..trial });
+                json!({"place": "ok"})
+            }
             (Request::Forecast { number, quantiles }, Some(study)) => {
                 let trial = study.history.trial(number).ok_or_else(|| format!("there is no trial {number}"))?;
                 let rule = Extrapolation::new(study.stopping.rungs().clone(), 0.05)?;
@@ -147,7 +163,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn begin(wanted: Wanted) -> Result<Study, Box<dyn Error>> {
-    let parameters = wanted.parameters.into_iter().map(|one| Parameter::new(one.name, one.domain)).collect();
+    let parameter = |one: Named| {
+        let when = one.when.map(|(name, values)| Condition { name, values });
+        Parameter { when, ..Parameter::new(one.name, one.domain) }
+    };
+    let parameters = wanted.parameters.into_iter().map(parameter).collect();
     let name = |(index, direction): (usize, Direction)| Objective { name: format!("objective {index}"), direction };
     let objectives = wanted.objectives.into_iter().enumerate().map(name).collect();
     let goals = Goals { objectives, constraints: wanted.constraints };
@@ -155,7 +175,7 @@ fn begin(wanted: Wanted) -> Result<Study, Box<dyn Error>> {
     let rungs = Rungs::at(wanted.rungs)?;
     let rules = wanted.rules.into_iter().map(|rule| make(rule, rungs.clone())).collect::<Result<_, _>>()?;
     let history = History::new(Space::new(parameters, vec![], vec![])?, goals);
-    Ok(Study { sampler, stopping: Together::new(rules)?, history, seed: wanted.seed })
+    Ok(Study { sampler, stopping: Together::new(rules)?, history, seed: wanted.seed, first: wanted.first })
 }
 
 fn make(rule: Rule, rungs: Rungs) -> Result<Box<dyn Stopping>, Box<dyn Error>> {
@@ -184,7 +204,8 @@ fn next(study: &mut Study, closing: bool) -> Result<Value, Box<dyn Error>> {
         None => {
             let number = study.history.trials().last().map_or(0, |trial| trial.number + 1);
             let ask = Ask { history: &study.history, number, seed: study.seed, budget: None };
-            let Some(point) = study.sampler.suggest(&ask) else { return Ok(json!({"done": true})) };
+            let own = study.first.clone().filter(|_| number == 0);
+            let Some(point) = own.or_else(|| study.sampler.suggest(&ask)) else { return Ok(json!({"done": true})) };
             Trial::new(number, point)
         }
     };
@@ -202,7 +223,10 @@ fn report(study: &mut Study, reported: Reported) -> Result<Value, Box<dyn Error>
     let measured = Measured { values: numbers(values), constraints: numbers(constraints) };
     trial.put(Report { step, measured, items });
     study.history.put(trial.clone());
-    let decision = study.stopping.decide(&study.history, &trial);
+    let decision = match study.first {
+        Some(_) if number == 0 => Decision::Continue,
+        _ => study.stopping.decide(&study.history, &trial),
+    };
     let until = study.stopping.rungs().after(step);
     let (state, answer) = match (decision, until) {
         (Decision::Continue, Some(until)) => (State::Running, json!({"decision": "continue", "until": until})),

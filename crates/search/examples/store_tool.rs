@@ -1,15 +1,16 @@
 //! The store from the command line, for checks and measurements beside Optuna: `bench/search/optuna_store.py`, `optuna_speed.py`.
 //!
 //! `store_tool write ADDRESS` writes two studies, `single` and `multi`, with a trial of every kind. `read ADDRESS STUDY` prints the
-//! trials of one of them as JSON lines. `continue ADDRESS STUDY COUNT` adds trials to it. `speed ADDRESS COUNT EACH` fills the study
-//! `speed` of 8 parameters up to COUNT trials, times as many as EACH more, and prints the milliseconds of each.
+//! trials of one of them as JSON lines. `continue ADDRESS STUDY COUNT` adds trials to it. `speed ADDRESS COUNT EACH SAMPLER` fills
+//! the study `speed` of 8 parameters up to COUNT random trials, times as many as EACH more whose values the sampler chooses, and prints
+//! the milliseconds of each.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for checks: it ends where something is wrong")]
 
 use std::time::Instant;
 
 use serde_json::json;
 use temper_run::to_json;
-use temper_search::sampler::RandomSampler;
+use temper_search::sampler::{RandomSampler, named};
 use temper_search::space::{Condition, Expression, Parameter, Tie};
 use temper_search::store::{Begun, Beside, Budget, Lease, Opening, Outcome, Setup, Spent};
 use temper_search::{Ask, Direction, Domain, Goals, Measured, Objective, Point, Report, Sampler, Space, Store, Value};
@@ -20,7 +21,9 @@ fn main() {
         ["write", address] => write(address),
         ["read", address, study] => read(address, study),
         ["continue", address, study, count] => go_on(address, study, count.parse().unwrap()),
-        ["speed", address, count, each] => speed(address, count.parse().unwrap(), each.parse().unwrap()),
+        ["speed", address, count, each, sampler] => {
+            speed(address, count.parse().unwrap(), each.parse().unwrap(), named(sampler).unwrap().as_ref());
+        }
         _ => panic!("expected write, read, continue or speed; see the head of this file"),
     }
 }
@@ -58,9 +61,9 @@ fn open(address: &str, setup: &Setup) -> Store {
     Store::open(address, setup, &Opening::default()).unwrap()
 }
 
-/// Begins a trial of random values; the point of waiting ones is their own.
-fn begin(store: &mut Store) -> (Lease, Point) {
-    let draw = |history: &_, number| RandomSampler.suggest(&Ask { history, number, seed: 1, budget: None });
+/// Begins a trial; the point of waiting ones is their own.
+fn begin(store: &mut Store, sampler: &dyn Sampler) -> (Lease, Point) {
+    let draw = |history: &_, number| sampler.suggest(&Ask { history, number, seed: 1, budget: None });
     match store.begin(&Budget::unlimited(), draw).unwrap() {
         Begun::Trial(lease, point) => (lease, point),
         other => panic!("{other:?}"),
@@ -76,7 +79,7 @@ fn write(address: &str) {
     for study in ["single", "multi"] {
         let mut store = open(address, &setup(study));
         for index in 0..20 {
-            let (lease, _) = begin(&mut store);
+            let (lease, _) = begin(&mut store, &RandomSampler);
             let loss = f64::from(index) / 8.0;
             for step in 1..=3 {
                 let value = if index == 4 && step == 3 { f64::NAN } else { loss + 1.0 / step as f64 };
@@ -129,14 +132,14 @@ fn texts(values: &[f64]) -> Vec<String> {
 fn go_on(address: &str, study: &str, count: usize) {
     let mut store = open(address, &setup(study));
     for _ in 0..count {
-        let (lease, _) = begin(&mut store);
+        let (lease, _) = begin(&mut store, &RandomSampler);
         let result = Outcome::Complete(measured(&store, 1.0, -1.0));
         store.tell(&lease, &result, Spent::default()).unwrap();
         println!("{}", lease.number);
     }
 }
 
-fn speed(address: &str, count: u64, each: u64) {
+fn speed(address: &str, count: u64, each: u64, sampler: &dyn Sampler) {
     let parameters = (0..8).map(|index| Parameter::new(format!("x{index}"), Domain::float(0.0, 1.0))).collect();
     let setup = Setup {
         name: "speed".into(),
@@ -148,9 +151,9 @@ fn speed(address: &str, count: u64, each: u64) {
     let opened = Instant::now();
     let mut store = open(address, &setup);
     let opened = opened.elapsed();
-    let one = |store: &mut Store| {
+    let one = |store: &mut Store, sampler: &dyn Sampler| {
         let start = Instant::now();
-        let (lease, point) = begin(store);
+        let (lease, point) = begin(store, sampler);
         let asked = start.elapsed();
         let report = Report::new(1, Measured { values: vec![1.0], constraints: Vec::new() });
         store.report(&lease, &report, &Beside::default()).unwrap();
@@ -162,11 +165,11 @@ fn speed(address: &str, count: u64, each: u64) {
         (milliseconds(asked), milliseconds(reported - asked), milliseconds(start.elapsed() - reported))
     };
     while (store.history().trials().len() as u64) < count {
-        one(&mut store);
+        one(&mut store, &RandomSampler);
     }
     println!("{}", json!({"open": opened.as_secs_f64() * 1e3, "trials": store.history().trials().len()}));
     for _ in 0..each {
-        let (ask, report, tell) = one(&mut store);
+        let (ask, report, tell) = one(&mut store, sampler);
         println!("{}", json!({"ask": ask, "report": report, "tell": tell}));
     }
 }

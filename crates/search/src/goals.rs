@@ -41,14 +41,21 @@ impl Goals {
         Self { objectives: vec![objective], constraints: Vec::new() }
     }
 
-    /// The objectives as losses: lower is better, and what is no number is the worst there is.
+    /// The objectives as losses: lower is better, and what is missing or no finite number is the worst there is. An infinity is
+    /// broken whichever way it points: no measurement is better than all others by any measure.
     pub fn losses(&self, measured: &Measured) -> Vec<f64> {
         let loss = |(index, objective): (usize, &Objective)| {
             let value = measured.values.get(index).copied().unwrap_or(f64::NAN);
             let loss = if objective.direction == Direction::Minimize { value } else { -value };
-            if loss.is_nan() { f64::INFINITY } else { loss }
+            if loss.is_finite() { loss } else { f64::INFINITY }
         };
         self.objectives.iter().enumerate().map(loss).collect()
+    }
+
+    /// Whether every objective is there and a finite number. What is not is broken: it stands behind all that is, whatever its other
+    /// values, and is never on a front.
+    pub fn is_sound(&self, measured: &Measured) -> bool {
+        measured.values.len() == self.objectives.len() && measured.values.iter().all(|value| value.is_finite())
     }
 
     /// By how much the constraints are broken, all together: 0 where all hold. A constraint that is missing or no number is
@@ -68,8 +75,25 @@ impl Goals {
 
     /// Ranks of measurements, 0 first: those that nothing dominates are of rank 0, without them of rank 1, and so on. What is
     /// feasible dominates what is not; of two that are not, the one that is broken by less (Deb et al., NSGA-II, 2002,
-    /// section VI: constrained domination).
+    /// section VI: constrained domination). What is not sound ([`Self::is_sound`]) is on one rank behind all that is.
     pub fn ranks(&self, all: &[&Measured]) -> Vec<usize> {
+        let sound: Vec<usize> = (0..all.len()).filter(|&index| self.is_sound(all[index])).collect();
+        let of_sound = self.ranks_of_sound(&sound.iter().map(|&index| all[index]).collect::<Vec<_>>());
+        let behind = of_sound.iter().max().map_or(0, |last| last + 1);
+        let mut ranks = vec![behind; all.len()];
+        for (index, rank) in sound.into_iter().zip(of_sound) {
+            ranks[index] = rank;
+        }
+        ranks
+    }
+
+    /// The sound ones that nothing beats, as indices: the front.
+    pub fn front(&self, all: &[&Measured]) -> Vec<usize> {
+        let ranks = self.ranks(all);
+        (0..all.len()).filter(|&index| ranks[index] == 0 && self.is_sound(all[index])).collect()
+    }
+
+    fn ranks_of_sound(&self, all: &[&Measured]) -> Vec<usize> {
         let losses: Vec<Vec<f64>> = all.iter().map(|measured| self.losses(measured)).collect();
         let violations: Vec<f64> = all.iter().map(|measured| self.violation(measured)).collect();
         // In this order nothing is beaten by what comes after it, so that each has its rank from those before it alone; and what is
@@ -168,8 +192,25 @@ mod tests {
             measured(&[f64::NAN, 3.0], &[0.0]),
         ];
         let ranks = two_axes().ranks(&all.iter().collect::<Vec<_>>());
-        // The last one has no loss, but the highest second value: it is beaten by nothing.
-        assert_eq!(ranks, [0, 0, 1, 2, 3, 0]);
+        // The last one has the highest second value, and no loss.
+        assert_eq!(ranks, [0, 0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn an_infinity_is_broken_on_the_good_side_too() {
+        let goals = two_axes();
+        let sound = measured(&[1.0, 1.0], &[0.0]);
+        for broken in [
+            measured(&[f64::NEG_INFINITY, 9.0], &[0.0]),
+            measured(&[0.0, f64::INFINITY], &[0.0]),
+            measured(&[f64::INFINITY, 9.0], &[0.0]),
+            measured(&[0.0], &[0.0]),
+        ] {
+            assert!(goals.losses(&broken).contains(&f64::INFINITY), "{broken:?}");
+            assert_eq!(goals.ranks(&[&broken, &sound]), [1, 0], "{broken:?}");
+            assert_eq!(goals.front(&[&broken, &sound]), [1], "{broken:?}");
+            assert_eq!(goals.front(&[&broken]), [0; 0], "alone it is no front either: {broken:?}");
+        }
     }
 
     #[test]
@@ -195,6 +236,7 @@ mod tests {
             let goals =
                 Goals { objectives: (0..objectives).map(objective).collect(), constraints: vec!["floor".into()] };
             let beats = |a: &Measured, b: &Measured| match (goals.violation(a), goals.violation(b)) {
+                _ if !goals.is_sound(a) || !goals.is_sound(b) => goals.is_sound(a) && !goals.is_sound(b),
                 (0.0, 0.0) => dominates(&goals.losses(a), &goals.losses(b)),
                 (a, b) => a < b,
             };

@@ -33,7 +33,9 @@
 mod forest;
 
 use forest::Forest;
+use serde::Serialize;
 
+use crate::goals::Direction;
 use crate::history::History;
 use crate::space::Space;
 use crate::trial::{Measured, State, Trial};
@@ -47,7 +49,7 @@ const EXPLAINED: f64 = 0.25;
 const FENCE: f64 = 3.0;
 
 /// What an objective depends on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Importance {
     /// Each parameter that can vary, the parts of a simplex as one; the largest share first.
     pub shares: Vec<Share>,
@@ -64,7 +66,7 @@ pub struct Importance {
 }
 
 /// The part that one parameter has.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Share {
     /// The parameter, or the simplex.
     pub name: String,
@@ -185,7 +187,15 @@ fn comparable(history: &History, objective: usize, needed: usize) -> Result<(Opt
         }
         found
     };
-    let value = |measured: &Measured| measured.values.get(objective).copied().unwrap_or(f64::NAN);
+    // An infinity is broken whichever way it points.
+    let broken = match history.goals().objectives[objective].direction {
+        Direction::Minimize => f64::INFINITY,
+        Direction::Maximize => f64::NEG_INFINITY,
+    };
+    let value = |measured: &Measured| match measured.values.get(objective) {
+        Some(value) if value.is_infinite() => broken,
+        value => value.copied().unwrap_or(f64::NAN),
+    };
     let ends = find(&|trial| match trial.state {
         State::Complete => Some(trial.result.as_ref().map_or(f64::NAN, value)),
         State::Failed => Some(f64::NAN),

@@ -14,7 +14,7 @@ use crate::optimizer::{Optimizer, OptimizerSettings};
 use crate::policy::{PolicyMetrics, PolicySettings, Rollout, policy_step};
 use crate::preference::{PreferenceMetrics, PreferenceSettings, evaluate_pairs, preference_step};
 use crate::schedule::LearningRate;
-use crate::step::{LossSum, evaluate, step};
+use crate::step::{LossSum, evaluate_with_rows, step};
 use crate::stops::{Stop, StopSettings, Watch};
 
 /// What a run of the loop needs besides its data.
@@ -132,6 +132,10 @@ pub enum Progress {
         /// Of preference pairs.
         #[serde(flatten)]
         preference: Option<PreferenceMetrics>,
+        /// What each row or pair adds to the loss, times their number: `loss` is their mean. In the order in which they were packed,
+        /// and not written to the log; empty where the loss was known before.
+        #[serde(skip)]
+        items: Vec<f64>,
     },
 }
 
@@ -283,27 +287,28 @@ impl<'m, D: Device> Fit<'m, D> {
     fn validate(&mut self) -> Progress {
         match (&self.validation, &self.settings.preference) {
             (Batches::Tokens(batches), _) => {
-                let loss = evaluate(self.model, self.workspace, true, batches).mean();
-                self.validated(loss, None)
+                let (loss, items) = evaluate_with_rows(self.model, self.workspace, true, batches);
+                self.validated(loss, None, items)
             }
             (Batches::Pairs(batches), Some(settings)) => {
-                let (loss, metrics) = evaluate_pairs(self.model, self.workspace, settings, batches);
-                self.validated(loss, Some(metrics))
+                let (loss, metrics, items) = evaluate_pairs(self.model, self.workspace, settings, batches);
+                self.validated(loss, Some(metrics), items)
             }
             (Batches::Pairs(_) | Batches::Rollouts(_) | Batches::Told, _) => panic!("a validation that is told"),
         }
     }
 
     /// The validation that comes next, in place of [`Fit::advance`], where its loss is known already or the caller's to find.
+    /// `items`: the loss of each row, in order; empty where that is not known.
     ///
     /// # Panics
     /// When no validation comes next.
-    pub fn know(&mut self, loss: f64) -> Progress {
+    pub fn know(&mut self, loss: f64, items: Vec<f64>) -> Progress {
         assert!(self.state.validation_due, "a validation comes next");
-        self.validated(loss, None)
+        self.validated(loss, None, items)
     }
 
-    fn validated(&mut self, loss: f64, preference: Option<PreferenceMetrics>) -> Progress {
+    fn validated(&mut self, loss: f64, preference: Option<PreferenceMetrics>, items: Vec<f64>) -> Progress {
         let state = &mut self.state;
         state.validation_due = false;
         state.last = Some(loss).filter(|loss| loss.is_finite());
@@ -316,7 +321,7 @@ impl<'m, D: Device> Fit<'m, D> {
         if best {
             state.best = Some(Best { step: state.step, loss });
         }
-        Progress::Validation { step: state.step, loss, best, preference }
+        Progress::Validation { step: state.step, loss, best, preference, items }
     }
 
     /// Ends the loop for a reason of the caller's.

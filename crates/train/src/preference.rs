@@ -216,21 +216,27 @@ pub fn preference_step<D: Device>(
     conclude(model, optimizer, outcome, learning_rate)
 }
 
-/// Loss and metrics over pairs, nothing trained.
+/// Loss and metrics over pairs, nothing trained; and what each pair adds to the loss, times their number, by its index.
 pub fn evaluate_pairs<D: Device>(
     model: &Llama<D>,
     ws: &Workspace<D::Buffer>,
     settings: &PreferenceSettings,
     batches: &[PairBatch],
-) -> (f64, PreferenceMetrics) {
+) -> (f64, PreferenceMetrics, Vec<f64>) {
     let (whole, mut sums) = (Whole::of(batches), Sums::default());
+    let mut by_index = Vec::new();
     for batch in batches {
         for (pair, scored) in batch.pairs.iter().zip(Asked::of(batch).forward(model, ws, true)) {
+            let mut own = Sums::default();
+            own.add(settings, pair, scored, whole);
+            by_index.push((pair.index, LossSum::total(&own.by_source).nll));
             sums.add(settings, pair, scored, whole);
         }
     }
-    let total = LossSum::total(&sums.by_source);
-    (total.mean(), sums.metrics())
+    by_index.sort_by_key(|(index, _)| *index);
+    let (total, count) = (LossSum::total(&sums.by_source), by_index.len() as f64);
+    let items = by_index.into_iter().map(|(_, nll)| nll * count / total.weight).collect();
+    (total.mean(), sums.metrics(), items)
 }
 
 /// Log-probabilities of both answers of each pair, in nats, by the pair's index; the better one's first. `adapter` turns

@@ -171,13 +171,7 @@ pub fn evaluate<D: Device>(
     adapter: bool,
     batches: &[MicroBatch],
 ) -> LossSum {
-    let logprobs = target_logprobs(model, ws, adapter, batches);
-    batches
-        .iter()
-        .flat_map(|batch| &batch.targets)
-        .zip(logprobs)
-        .map(LossSum::of)
-        .fold(LossSum::default(), LossSum::add)
+    whole(batches, &target_logprobs(model, ws, adapter, batches))
 }
 
 /// [`evaluate`] of each row that has a target, in the order of the batches.
@@ -187,7 +181,33 @@ pub fn evaluate_rows<D: Device>(
     adapter: bool,
     batches: &[MicroBatch],
 ) -> Vec<LossSum> {
-    let mut logprobs = target_logprobs(model, ws, adapter, batches).into_iter();
+    by_row(batches, &target_logprobs(model, ws, adapter, batches)).into_iter().map(|(_, sum)| sum).collect()
+}
+
+/// [`evaluate`] as a mean, and what each row adds to it, times the number of rows, so that the mean of these is the same. Rows are in
+/// the order in which they were packed, whatever micro-batches they came into, so that two models' stand side by side.
+pub(crate) fn evaluate_with_rows<D: Device>(
+    model: &Llama<D>,
+    ws: &Workspace<D::Buffer>,
+    adapter: bool,
+    batches: &[MicroBatch],
+) -> (f64, Vec<f64>) {
+    let logprobs = target_logprobs(model, ws, adapter, batches);
+    let (whole, mut rows) = (whole(batches, &logprobs), by_row(batches, &logprobs));
+    rows.sort_by_key(|(place, _)| *place);
+    let count = rows.len() as f64;
+    (whole.mean(), rows.into_iter().map(|(_, sum)| sum.nll * count / whole.weight).collect())
+}
+
+/// The sum over all targets.
+fn whole(batches: &[MicroBatch], logprobs: &[f32]) -> LossSum {
+    let targets = batches.iter().flat_map(|batch| &batch.targets);
+    targets.zip(logprobs.iter().copied()).map(LossSum::of).fold(LossSum::default(), LossSum::add)
+}
+
+/// The sums of rows that have a target, in the order of the batches, and the place of each among those that were packed.
+fn by_row(batches: &[MicroBatch], logprobs: &[f32]) -> Vec<(u32, LossSum)> {
+    let mut logprobs = logprobs.iter().copied();
     let mut rows = Vec::new();
     for batch in batches {
         let mut of_batch = vec![LossSum::default(); batch.segments.len()];
@@ -195,7 +215,8 @@ pub fn evaluate_rows<D: Device>(
             let at = batch.segments.partition_point(|segment| segment.end <= target.row as usize);
             of_batch[at] = of_batch[at].add(LossSum::of((target, logprob)));
         }
-        rows.extend(of_batch.into_iter().filter(|row| row.weight > 0.0));
+        let placed = batch.rows.iter().copied().zip(of_batch);
+        rows.extend(placed.filter(|(_, row)| row.weight > 0.0));
     }
     rows
 }

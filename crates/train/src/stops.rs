@@ -107,6 +107,17 @@ impl Stop {
         }
     }
 
+    /// The same of a stage whose validations are minus a mean reward. What its training loss does says nothing.
+    pub fn reason_by_reward(&self) -> String {
+        match self {
+            Self::Overfit { best, validations, .. } | Self::NoImprovement { best, validations } => format!(
+                "no improvement: no validation reward above {:.4} (step {}) in {validations} validations",
+                -best.loss, best.step
+            ),
+            other => other.reason(),
+        }
+    }
+
     /// What to change.
     pub fn advice(&self) -> &'static str {
         match self {
@@ -268,6 +279,13 @@ mod tests {
     fn a_plateau_of_both_is_no_improvement() {
         let (at, stop) = play(&[2.0; 6], &[2.5; 6], &THREE);
         assert_eq!((at, stop), (3, Some(Stop::NoImprovement { best: Best { step: 0, loss: 2.5 }, validations: 3 })));
+    }
+
+    #[test]
+    fn of_a_reward_the_reason_is_the_reward() {
+        let (_, stop) = play(&[0.3, 0.2, 0.1, 0.0, 0.0], &[-0.25, -0.5, -0.4, -0.4, -0.3], &THREE);
+        let expected = "no improvement: no validation reward above 0.5000 (step 1) in 3 validations";
+        assert_eq!(stop.unwrap().reason_by_reward(), expected);
     }
 
     #[test]

@@ -140,7 +140,9 @@ fn what_goes_together_and_what_is_shared_change_nothing_but_rounding() {
             let mut batches = packed(pairs, &references, max_tokens);
             // A pair's weight counts as often as it says.
             batches[0].pairs[0].weight = 3.0;
-            let (loss, metrics) = evaluate_pairs(&model, &ws, &settings, &batches);
+            let (loss, metrics, parts) = evaluate_pairs(&model, &ws, &settings, &batches);
+            assert_eq!(parts.len(), pairs.len());
+            close("the mean of the pairs' parts", parts.iter().sum::<f64>() / parts.len() as f64, loss, 1e-12);
             let mut optimizer = Optimizer::new(&model, ADAMW);
             let outcome = preference_step(&model, &ws, &mut optimizer, &settings, &batches, 0.0).unwrap();
             assert_eq!((loss, Some(metrics)), (outcome.loss(), outcome.preference), "validation is the step's loss");

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use temper_pipeline::Event;
-use temper_pipeline::tune::{Answer, Budget, Study, StudyPlan, Told};
+use temper_pipeline::tune::{Answer, Budget, Clock, Study, StudyPlan, Told};
 use temper_report::duration;
 use temper_search::store::Store;
 use temper_search::{Decision, Goals, Measured, State};
@@ -27,7 +27,8 @@ pub struct Board<'a> {
 struct Inner {
     bar: ProgressBar,
     live: bool,
-    begun: Instant,
+    /// The study's time; none before the search begins.
+    clock: Option<Clock>,
     /// What the search may take, or else, by the plan, will.
     seconds: Option<f64>,
     bounded: bool,
@@ -45,13 +46,12 @@ impl<'a> Board<'a> {
         if let Ok(style) = ProgressStyle::with_template("{msg}") {
             bar.set_style(style);
         }
-        let now = Instant::now();
         let objectives = study.measures.goals().objectives.iter().map(|objective| objective.name.clone()).collect();
         let live = std::io::stderr().is_terminal();
         let inner = Inner {
             bar,
             live,
-            begun: now,
+            clock: None,
             seconds: None,
             bounded: false,
             trials: None,
@@ -67,10 +67,10 @@ impl<'a> Board<'a> {
     }
 
     /// The search begins.
-    pub fn begin(&self, budget: Budget, plan: Option<&StudyPlan>, begun: Instant) {
+    pub fn begin(&self, budget: Budget, plan: Option<&StudyPlan>, clock: Clock) {
         let mut inner = self.inner();
         inner.bar.reset();
-        inner.begun = begun;
+        inner.clock = Some(clock);
         inner.seconds = budget.seconds.or(plan.map(|plan| plan.seconds));
         inner.bounded = budget.seconds.is_some();
         inner.trials = budget.trials.or(plan.map(|plan| plan.trials));
@@ -182,7 +182,7 @@ impl Inner {
 
     /// What is left of the time.
     fn left(&self) -> Option<String> {
-        let seconds = self.seconds? - self.begun.elapsed().as_secs_f64();
+        let seconds = self.seconds? - self.clock?.seconds();
         let left = duration(seconds.max(0.0));
         Some(if self.bounded { format!("{left} left") } else { format!("ETA about {left}") })
     }

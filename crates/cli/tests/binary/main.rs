@@ -4,6 +4,7 @@
 mod answers;
 mod checks;
 mod faults;
+mod other_tools;
 mod pipes;
 mod recipes;
 mod scripted;

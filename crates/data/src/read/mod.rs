@@ -71,6 +71,17 @@ enum Raw {
     Problem(String),
 }
 
+impl Raw {
+    /// Its fields.
+    fn fields(self) -> Result<Map<String, Value>, String> {
+        match self {
+            Self::Json(bytes) => strict::object(&bytes),
+            Self::Fields(fields) => Ok(fields),
+            Self::Problem(problem) => Err(problem),
+        }
+    }
+}
+
 /// The fields of a record with its line or number, or why it has none.
 type Taken = (usize, Result<Map<String, Value>, String>);
 
@@ -115,6 +126,23 @@ pub fn load_rows(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Loaded
 /// As [`load_rows`], but for those of opening.
 pub fn parse_rows(path: &Path, bytes: &[u8], options: &ReadOptions) -> Result<LoadedRows, DataError> {
     collect(path, open::records_of(path, bytes.to_vec(), options.ending.as_deref())?, options)
+}
+
+/// Hands on every record of a file as it lies there, with its line or number, in order.
+pub(crate) fn records_of_file(
+    path: &Path,
+    each: &mut dyn FnMut(usize, Result<Map<String, Value>, String>),
+) -> Result<(), DataError> {
+    let mut records = open::records(path, None)?;
+    loop {
+        let chunk = records.next()?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        for (line, raw) in chunk {
+            each(line, raw.fields());
+        }
+    }
 }
 
 fn collect(path: &Path, records: Box<dyn Records + '_>, options: &ReadOptions) -> Result<LoadedRows, DataError> {
@@ -191,11 +219,7 @@ impl Found<'_> {
         let fields: Vec<Taken> = chunk
             .into_par_iter()
             .map(|(line, raw)| {
-                let fields = match raw {
-                    Raw::Json(bytes) => strict::object(&bytes),
-                    Raw::Fields(fields) => Ok(fields),
-                    Raw::Problem(problem) => Err(problem),
-                };
+                let fields = raw.fields();
                 (line, fields.and_then(|fields| renamed(fields, columns)).and_then(unfolded))
             })
             .collect();

@@ -11,6 +11,7 @@ use temper_text::{Message, Specials};
 
 use super::{PASS_TOKENS, PLACES};
 use crate::PipelineError;
+use crate::domain::Domain;
 use crate::identity::hashes_of;
 use crate::judge::BATCH_TOKENS;
 use crate::prepare::Prepared;
@@ -52,20 +53,26 @@ impl Judging {
             base.push(side);
         };
         if let Some(domain) = &evaluation.domain {
-            let items = items::read_classification(&domain.test.value, &domain.labels.value)?;
+            let items = Domain::read(domain, &domain.test.value)?;
+            let prompts = items.prompts(renderer)?;
+            if let Domain::Rewarded(_) = items {
+                let most = domain.max_new_tokens.as_ref().map_or(0, |most| most.value as usize);
+                both(&mut tuned, &mut base, Self::written(&prompts, most));
+            }
             let label = |label: &String| {
                 let mut ids = renderer.tokenizer().encode(label, Specials::AsText);
                 ids.push(renderer.end_of_turn());
                 ids
             };
-            let labels: Vec<Vec<u32>> = domain.labels.value.iter().map(label).collect();
-            let nodes = Trie::new(&labels).map_or(0, |trie| trie.nodes.len());
-            let prompts: Vec<Vec<u32>> = items.iter().map(|item| prompt(&item.prompt)).collect();
-            let longest = labels.iter().map(Vec::len).max().unwrap_or(0) + 2;
-            let mut side = Self::written(&prompts, longest);
-            side.tokens += Beginnings::rows(&prompts) + prompts.len() * nodes;
-            side.rows += prompts.len() * (nodes + 1);
-            both(&mut tuned, &mut base, side);
+            if let Domain::Classification(_) = items {
+                let labels: Vec<Vec<u32>> = domain.labels().iter().map(label).collect();
+                let nodes = Trie::new(&labels).map_or(0, |trie| trie.nodes.len());
+                let longest = labels.iter().map(Vec::len).max().unwrap_or(0) + 2;
+                let mut side = Self::written(&prompts, longest);
+                side.tokens += Beginnings::rows(&prompts) + prompts.len() * nodes;
+                side.rows += prompts.len() * (nodes + 1);
+                both(&mut tuned, &mut base, side);
+            }
         }
         for suite in &evaluation.general {
             let path = &suite.path.value;

@@ -52,13 +52,19 @@ pub struct Baseline {
     pub cut: f64,
     /// Mean tokens of a completion.
     pub completion_length: f64,
-    /// The commonest reference answer, and the mean reward of who gives it to every prompt; none without reference answers.
-    pub majority: Option<(String, f64)>,
+    /// The commonest reference answer, unless texts are left out, and the mean reward of who gives it to every prompt; none
+    /// without reference answers.
+    pub majority: Option<(Option<String>, f64)>,
     /// What to do.
     pub verdict: BaselineVerdict,
 }
 
 impl Baseline {
+    /// The same without a text of the data.
+    pub(crate) fn without_texts(self) -> Self {
+        Self { majority: self.majority.map(|(_, reward)| (None, reward)), ..self }
+    }
+
     /// Refuses what is not worth it, where the stage says so.
     pub(crate) fn gate(&self, index: usize, stage: &PreparedStage) -> Result<(), PipelineError> {
         let hint = match self.verdict {
@@ -71,7 +77,7 @@ impl Baseline {
         if !stage.rft.as_ref().is_some_and(|rft| rft.gate.refuses) {
             return Ok(());
         }
-        Err(PipelineError::Unfit {
+        Err(PipelineError::Gate {
             path: format!("stages.{index}"),
             problem: format!("reinforcement is not worth it from here: {}", self.reason()),
             hint: format!("{hint}; `baseline: {{gate: warn}}` goes on all the same"),
@@ -137,7 +143,7 @@ pub(crate) fn of_first_stage(
         let rewards = Rewards::open(&rft.rewards, prepared.recipe.seed.value, &folder)?;
         let model: Llama<Cpu> = prepared.load_base(&Tuning::Frozen)?;
         let (renderer, longest, (buffer, penalty)) = (&prepared.base.renderer, rft.longest, rft.overlong);
-        let sampler = Sampler { model: &model, renderer, rewards: &rewards, longest, buffer, penalty };
+        let sampler = Sampler { model: &model, adapter: true, renderer, rewards: &rewards, longest, buffer, penalty };
         measure(prepared, 0, &sampler, tell)
     };
     measured(prepared, 0, true, measure).map(Some)
@@ -195,7 +201,7 @@ pub(super) fn measure(
 }
 
 /// The commonest reference answer, and what it earns as the answer to every prompt.
-fn majority(rewards: &Rewards, prompts: &[&Prompt]) -> Result<Option<(String, f64)>, PipelineError> {
+fn majority(rewards: &Rewards, prompts: &[&Prompt]) -> Result<Option<(Option<String>, f64)>, PipelineError> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for answer in prompts.iter().filter_map(|prompt| prompt.answer()) {
         *counts.entry(answer).or_insert(0) += 1;
@@ -218,5 +224,5 @@ fn majority(rewards: &Rewards, prompts: &[&Prompt]) -> Result<Option<(String, f6
         .collect();
     let scored = rewards.score(&samples)?;
     let totals: Vec<f64> = scored.samples.iter().filter_map(|sample| sample.total).collect();
-    Ok((!totals.is_empty()).then(|| (answer, totals.iter().sum::<f64>() / totals.len() as f64)))
+    Ok((!totals.is_empty()).then(|| (Some(answer), totals.iter().sum::<f64>() / totals.len() as f64)))
 }

@@ -8,7 +8,7 @@ use temper_data::ExampleRef;
 use temper_kernels::{Cpu, Device};
 use temper_model::{Llama, Purpose, Sampling, Tuning, Workspace};
 use temper_recipe::ReferenceModel;
-use temper_reward::Rewards;
+use temper_reward::{Outcome, Part, Rewards};
 use temper_run::{JsonLog, Random, RunError};
 use temper_train::{Batches, Progress, Rollout, StepReport, advantages, completion_logprobs, is_stuck};
 
@@ -177,7 +177,7 @@ impl<'a> Rounds<'a> {
         let (buffer, penalty) = self.rft.overlong;
         let renderer = &self.prepared.base.renderer;
         let (model, rewards, longest) = (self.model, &self.rewards, self.rft.longest);
-        Sampler { model, renderer, rewards, longest, buffer, penalty }
+        Sampler { model, adapter: true, renderer, rewards, longest, buffer, penalty }
     }
 
     /// What step `step` is made with, from 1; the first step of a round samples it.
@@ -321,7 +321,7 @@ impl<'a> Rounds<'a> {
         sampled.groups.iter().map(|group| rollouts.by_ref().take(group.len()).collect()).collect()
     }
 
-    /// `rollouts.jsonl`: every completion, for people.
+    /// `rollouts-N.jsonl`: every completion, for people; where texts are to be left out, its name and numbers alone.
     fn write(
         &mut self,
         round: usize,
@@ -331,25 +331,29 @@ impl<'a> Rounds<'a> {
         advantages: &[Vec<Option<f64>>],
     ) -> Result<(), PipelineError> {
         let names: Vec<String> = self.rewards.names().map(str::to_owned).collect();
+        let texts = !self.prepared.provenance.no_samples;
+        let said = |part: &Part| if texts { json!(part) } else { numbers(part) };
         for ((prompt, group), advantages) in prompts.iter().zip(&sampled.groups).zip(advantages) {
             for (sample, (completion, advantage)) in group.iter().zip(advantages).enumerate() {
                 let Completion { text, cut, score, reward, ids } = completion;
-                let parts: serde_json::Map<_, _> =
-                    names.iter().cloned().zip(score.parts.iter().map(|part| json!(part))).collect();
-                self.log.append(&json!({
+                let parts: serde_json::Map<_, _> = names.iter().cloned().zip(score.parts.iter().map(said)).collect();
+                let mut line = json!({
                     "stage": self.index + 1,
                     "round": round + 1,
                     "step": step,
                     "prompt_id": prompt.1.id,
                     "sample": sample,
-                    "prompt": prompt.1.question(),
-                    "completion": text,
                     "tokens": ids.len(),
                     "cut": cut,
                     "reward": reward,
                     "rewards": parts,
                     "advantage": advantage,
-                }))?;
+                });
+                if texts {
+                    line["prompt"] = json!(prompt.1.question());
+                    line["completion"] = json!(text);
+                }
+                self.log.append(&line)?;
             }
         }
         Ok(())
@@ -365,6 +369,16 @@ impl<'a> Rounds<'a> {
         let (entropy, kl, gradient_norm) = (policy.entropy, policy.kl, *gradient_norm);
         self.state.signals.hear(Signal { entropy, kl, gradient_norm, ..pending })
     }
+}
+
+/// What a reward said without what may quote a text: messages of failures, and details that are no numbers.
+fn numbers(part: &Part) -> serde_json::Value {
+    let mut part = part.clone();
+    if let Outcome::Failed(failure) = &mut part.outcome {
+        failure.message.clear();
+    }
+    part.details.retain(|_, detail| detail.is_number());
+    json!(part)
 }
 
 /// The rewards that are known.

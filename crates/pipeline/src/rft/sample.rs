@@ -23,6 +23,8 @@ pub(crate) struct Asked<'a> {
 /// How completions are made.
 pub(crate) struct Sampler<'a> {
     pub model: &'a Llama<Cpu>,
+    /// Whether its adapters are on.
+    pub adapter: bool,
     pub renderer: &'a Renderer,
     pub rewards: &'a Rewards,
     /// Longest completion in tokens.
@@ -91,7 +93,8 @@ impl Sampler<'_> {
             }
             ControlFlow::Continue(())
         };
-        let made = generate_keyed(self.model, true, (&prompts, &keys), self.longest, &stops, sampling, &mut on_token)?;
+        let made =
+            generate_keyed(self.model, self.adapter, (&prompts, &keys), self.longest, &stops, sampling, &mut on_token)?;
         let generation_seconds = begun.elapsed().as_secs_f64();
 
         let begun = Instant::now();

@@ -28,6 +28,9 @@ pub struct RewardValidation {
     pub means: CompletionMeans,
     /// Chance that at least one of k sampled completions is solved, by k.
     pub pass_at: BTreeMap<usize, f64>,
+    /// Of each prompt, minus the mean reward of its completions; 0 where nothing could be scored.
+    #[serde(skip)]
+    pub items: Vec<f64>,
 }
 
 impl RewardValidation {
@@ -60,9 +63,15 @@ pub(super) fn validate(
     };
     let solved = |reward: Option<f64>| reward.is_some_and(|reward| reward >= rft.success);
     let likeliest = greedy.means();
+    let mean = |group: Vec<Option<f64>>| {
+        let known: Vec<f64> = group.into_iter().flatten().collect();
+        -known.iter().sum::<f64>() / known.len().max(1) as f64
+    };
+    let items = sampled.as_ref().unwrap_or(&greedy).rewards().into_iter().map(mean).collect();
     Ok(RewardValidation {
         step,
         prompts: asked.len(),
+        items,
         greedy_reward: likeliest.reward,
         greedy_solved: greedy.groups.iter().flatten().filter(|completion| solved(completion.reward)).count() as f64
             / asked.len().max(1) as f64,

@@ -87,10 +87,9 @@ impl Answer {
         let means = means(history, repeated);
         let noise = noise(goals, repeated);
         let measured: Vec<&Measured> = means.iter().map(|(_, mean, _)| mean).collect();
-        let ranks = goals.ranks(&measured);
         let losses: Vec<Vec<f64>> = measured.iter().map(|mean| goals.losses(mean)).collect();
         let first = |index: &usize| losses[*index][0];
-        let mut front: Vec<usize> = (0..means.len()).filter(|&index| ranks[index] == 0).collect();
+        let mut front = goals.front(&measured);
         front.sort_by(|a, b| first(a).total_cmp(&first(b)));
         let numbers = front.iter().map(|&index| means[index].0.number).collect();
         let none = |reason: &str| Self {
@@ -100,7 +99,12 @@ impl Answer {
             feasible: false,
             noise: Vec::new(),
         };
-        let Some(&best) = front.first() else { return none("no trial has come to its full length") };
+        let Some(&best) = front.first() else {
+            return none(match means.len() {
+                0 => "no trial has come to its full length",
+                _ => "no trial that came to its full length has a number on every objective",
+            });
+        };
         if !goals.is_feasible(measured[best]) {
             return Self {
                 front: numbers,
@@ -275,6 +279,17 @@ mod tests {
         assert_eq!((answer.recommended, answer.feasible), (Some(1), false));
         assert!(answer.reason.starts_with("no trial keeps every constraint"));
         assert_eq!(Answer::of(&history(&[]), &[]).recommended, None);
+    }
+
+    #[test]
+    fn an_infinity_on_the_good_side_is_neither_recommended_nor_on_the_front() {
+        let broken = f64::NEG_INFINITY;
+        let answer = Answer::of(&history(&[(2.0, 0.5, -1.0), (broken, 0.1, -1.0), (1.0, broken, -1.0)]), &[]);
+        assert_eq!((answer.recommended, answer.front), (Some(0), vec![0]));
+        assert_eq!(Answer::finalists(&history(&[(2.0, 0.5, -1.0), (broken, 0.1, -1.0)]), 2), [0]);
+        let answer = Answer::of(&history(&[(broken, 0.5, -1.0)]), &[]);
+        assert_eq!((answer.recommended, answer.front), (None, vec![]));
+        assert!(answer.reason.contains("has a number on every objective"), "{}", answer.reason);
     }
 
     #[test]

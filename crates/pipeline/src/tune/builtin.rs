@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use temper_recipe::Recipe;
+use temper_run::write_atomic;
 use temper_search::{Point, Space};
 use temper_train::Progress;
 
@@ -24,6 +25,11 @@ pub const FORGETTING: &str = "forgetting";
 /// The loss on the last stage's validation rows.
 pub const VALIDATION_LOSS: &str = "validation_loss";
 
+/// What a last stage that reinforces shows besides, at its best validation: what the validation earned, and how far the policy had
+/// moved.
+pub const SIGNALS: [&str; 7] =
+    ["reward", "greedy_reward", "greedy_solved", "completion_length", "cut", "kl", "entropy"];
+
 /// How long a folder that another process writes in is left alone.
 const BUSY: Duration = Duration::from_secs(1);
 
@@ -37,6 +43,8 @@ pub struct Builtin<'a> {
     pub space: &'a Space,
     /// Lengths at which a trial is measured, in thousandths of the full one.
     pub rungs: Vec<u64>,
+    /// Whether what single rows and items measured is asked for, too.
+    pub items: bool,
     /// Threads, network, cache, and the user's own interrupt.
     pub options: Options,
     /// Told of all that happens within a trial.
@@ -106,6 +114,7 @@ impl Trainer for Builtin<'_> {
             // It was lost before its first step.
             fs::remove_dir_all(&folder).map_err(io("remove", &folder))?;
         }
+        let kept = self.items.then(|| assignment.folder.join(format!("items-{}.json", assignment.seed)));
         let asked = Arc::new(AtomicBool::new(false));
         let (ours, users) = (Arc::clone(&asked), self.options.interrupt.clone());
         let interrupt =
@@ -113,7 +122,7 @@ impl Trainer for Builtin<'_> {
         let options = Options { resume, overwrite: false, interrupt: Some(interrupt), ..self.options.clone() };
         let stage = prepared.stages.len() - 1;
         let steps = prepared.stages[stage].settings.learning_rate.steps;
-        let seen = RefCell::new(Seen::of(&folder, stage, resume));
+        let seen = RefCell::new(Seen::of(&folder, stage, resume, kept.as_deref()));
         let ended = run(&prepared, &options, &mut |event| {
             (self.hear)(event);
             let mut seen = seen.borrow_mut();
@@ -124,7 +133,7 @@ impl Trainer for Builtin<'_> {
                     let Some(share) = seen.validated(*step as u64).map(|step| step as f64 / steps as f64) else {
                         return;
                     };
-                    Heard::Measured { share, metrics: seen.metrics() }
+                    seen.measured(share)
                 }
                 Event::Train { stage: of, progress: Progress::Step(report), .. } if *of == stage => {
                     Heard::Progress { share: report.step as f64 / steps as f64, tokens: seen.tokens() }
@@ -132,7 +141,9 @@ impl Trainer for Builtin<'_> {
                 Event::Train { stage: of, progress: Progress::Validation { step, .. }, .. }
                     if *of == stage && *step > 0 =>
                 {
-                    Heard::Measured { share: *step as f64 / steps as f64, metrics: seen.metrics() }
+                    // Where it cannot be kept, a trial that is gone on with is paired by what it measures then.
+                    let _ = seen.keep_items(kept.as_deref());
+                    seen.measured(*step as f64 / steps as f64)
                 }
                 _ => return,
             };
@@ -146,7 +157,7 @@ impl Trainer for Builtin<'_> {
                 Some(stop) => Ok(Ended::Hopeless(stop.reason())),
                 None => {
                     // Where it had ended before, but not been told of.
-                    hear(Heard::Measured { share: 1.0, metrics: seen.borrow().metrics() });
+                    hear(seen.borrow().measured(1.0));
                     Ok(Ended::Complete)
                 }
             },
@@ -156,9 +167,10 @@ impl Trainer for Builtin<'_> {
                 Ok(Ended::Asked)
             }
             Err(PipelineError::Interrupted { .. }) => Ok(Ended::Asked),
-            Err(error @ (PipelineError::NothingGained { .. } | PipelineError::Train { .. })) => {
-                Ok(Ended::Hopeless(error.to_string().lines().next().unwrap_or_default().to_owned()))
-            }
+            Err(
+                error
+                @ (PipelineError::NothingGained { .. } | PipelineError::Train { .. } | PipelineError::Gate { .. }),
+            ) => Ok(Ended::Hopeless(error.to_string().lines().next().unwrap_or_default().to_owned())),
             Err(error) if error.is_bad_input() => Ok(Ended::Failed(error.to_string())),
             Err(error) => Err(error),
         }
@@ -191,12 +203,20 @@ struct Seen {
     general: BTreeMap<u64, BTreeMap<String, (f64, f64)>>,
     /// Validation losses, by step; 0 is the start.
     validation: BTreeMap<u64, f64>,
+    /// What a stage that reinforces showed, by step.
+    signals: BTreeMap<u64, BTreeMap<&'static str, f64>>,
+    /// What was measured of single rows and items, by step and metric; none where nobody asks.
+    items: Option<BTreeMap<u64, BTreeMap<String, Vec<f64>>>>,
 }
 
 impl Seen {
-    /// What a run has shown before it is gone on with.
-    fn of(folder: &Path, stage: usize, resume: bool) -> Self {
-        let mut seen = Self::default();
+    /// What a run has shown before it is gone on with; of single items, what was kept of them.
+    fn of(folder: &Path, stage: usize, resume: bool, items: Option<&Path>) -> Self {
+        let items = items.map(|file| {
+            let text = if resume { fs::read_to_string(file).unwrap_or_default() } else { String::new() };
+            serde_json::from_str(&text).unwrap_or_default()
+        });
+        let mut seen = Self { items, ..Self::default() };
         let text = if resume { fs::read_to_string(folder.join("metrics.jsonl")) } else { Ok(String::new()) };
         let text = text.unwrap_or_default();
         for line in text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
@@ -208,7 +228,11 @@ impl Seen {
                     seen.general(step, suite, (number("relative"), number("high")));
                 }
                 Some("validation") if ours => drop(seen.validation.insert(step, number("loss"))),
-                Some("step") => seen.step(ours, step, line["processed_tokens"].as_u64().unwrap_or(0)),
+                Some("step") => {
+                    seen.step(ours, step, line["processed_tokens"].as_u64().unwrap_or(0));
+                    seen.signal(ours, step, &line);
+                }
+                Some("reward") => seen.signal(ours, step, &line),
                 _ => {}
             }
         }
@@ -220,12 +244,25 @@ impl Seen {
             Event::Resumed { stage: of, step, .. } if *of == stage => self.back_to(*step as u64),
             Event::General { stage: of, general } if *of == stage => {
                 self.general(general.step as u64, &general.suite, (general.relative, general.high));
+                let percent = general.by_item.iter().map(|rise| 100.0 * rise).collect();
+                self.item(general.step as u64, &general.suite, percent);
             }
             Event::Train { stage: of, progress: Progress::Step(report), .. } => {
                 self.step(*of == stage, report.step as u64, report.processed_tokens as u64);
+                if let Some(policy) = &report.policy {
+                    let line = serde_json::to_value(policy).unwrap_or_default();
+                    self.signal(*of == stage, report.step as u64, &line);
+                }
             }
-            Event::Train { stage: of, progress: Progress::Validation { step, loss, .. }, .. } if *of == stage => {
+            Event::Reward { stage: of, validation } => {
+                let line = serde_json::to_value(validation).unwrap_or_default();
+                self.signal(*of == stage, validation.step as u64, &line);
+            }
+            Event::Train { stage: of, progress: Progress::Validation { step, loss, items, .. }, .. }
+                if *of == stage =>
+            {
                 self.validation.insert(*step as u64, *loss);
+                self.item(*step as u64, VALIDATION_LOSS, items.clone());
             }
             _ => {}
         }
@@ -236,6 +273,8 @@ impl Seen {
         self.tokens.retain(|&at, _| at <= step);
         self.general.retain(|&at, _| at <= step);
         self.validation.retain(|&at, _| at <= step);
+        self.signals.retain(|&at, _| at <= step);
+        self.items.iter_mut().for_each(|items| items.retain(|&at, _| at <= step));
     }
 
     fn step(&mut self, ours: bool, step: u64, tokens: u64) {
@@ -246,8 +285,32 @@ impl Seen {
         }
     }
 
+    /// The numbers of a line that are signals.
+    fn signal(&mut self, ours: bool, step: u64, line: &serde_json::Value) {
+        let found = SIGNALS.into_iter().filter_map(|name| Some((name, line[name].as_f64()?)));
+        if ours {
+            self.signals.entry(step).or_default().extend(found);
+        }
+    }
+
     fn general(&mut self, step: u64, suite: &str, (relative, high): (f64, f64)) {
         self.general.entry(step).or_default().insert(suite.to_owned(), (100.0 * relative, 100.0 * high));
+    }
+
+    /// Of the start nothing is compared, and what is no number cannot be.
+    fn item(&mut self, step: u64, metric: &str, items: Vec<f64>) {
+        if let Some(all) = &mut self.items
+            && step > 0
+            && items.iter().all(|item| item.is_finite())
+        {
+            all.entry(step).or_default().insert(metric.to_owned(), items);
+        }
+    }
+
+    /// Keeps what was measured of single items for when the trial is gone on with; it is no part of a run's log.
+    fn keep_items(&self, file: Option<&Path>) -> Result<(), PipelineError> {
+        let Some(file) = file else { return Ok(()) };
+        Ok(write_atomic(file, serde_json::to_string(&self.items).unwrap_or_default().as_bytes())?)
     }
 
     /// The last step up to `step`, but for the start, of which there is a validation.
@@ -260,11 +323,14 @@ impl Seen {
     }
 
     /// What the run would leave if it ended now: its lowest validation; its last one where none was below the start.
-    fn metrics(&self) -> BTreeMap<String, f64> {
+    fn measured(&self, share: f64) -> Heard {
         let lowest = self.validation.iter().filter(|(_, loss)| !loss.is_nan()).min_by(|a, b| a.1.total_cmp(b.1));
         let left = lowest.filter(|(step, _)| **step > 0).or(self.validation.last_key_value());
         let (step, loss) = left.map_or((0, f64::NAN), |(step, loss)| (*step, *loss));
+        let mut items = self.items.as_ref().and_then(|items| items.get(&step)).cloned().unwrap_or_default();
         let mut metrics = BTreeMap::from([(VALIDATION_LOSS.to_owned(), loss)]);
+        let signals = self.signals.get(&step).into_iter().flatten();
+        metrics.extend(signals.map(|(name, value)| ((*name).to_owned(), *value)));
         let general = self.general.get(&step).into_iter().flatten();
         for (suite, (rise, high)) in general {
             metrics.insert(suite.clone(), *rise);
@@ -272,6 +338,12 @@ impl Seen {
             let worst = metrics.entry(FORGETTING.to_owned()).or_insert(*rise);
             *worst = worst.max(*rise);
         }
-        metrics
+        // The largest of several suites is that of one in one trial, and of another in the next.
+        let suites = self.general.get(&step).map_or(0, BTreeMap::len);
+        let only = self.general.get(&step).and_then(|suites| suites.keys().next()).filter(|_| suites == 1);
+        if let Some(rises) = only.and_then(|suite| items.get(suite)).cloned() {
+            items.insert(FORGETTING.to_owned(), rises);
+        }
+        Heard::Measured { share, metrics, items }
     }
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use serde::Serialize;
 use temper_run::{to_json_pretty, utc_now, write_atomic};
+use temper_search::importance::{Importance, importance};
 use temper_search::store::Store;
 use temper_search::{History, Measured, Point, State};
 
 use super::answer::{Answer, Lead, Repeated, leads};
+use super::clock::Clock;
 use super::plan::Budget;
 use super::sealed::Sealed;
 use super::search::{Pace, Told, trial_folder};
@@ -37,6 +38,10 @@ pub struct Finish {
     pub seconds: f64,
     /// Front and recommendation.
     pub answer: Answer,
+    /// The trials of the front, the best by the first objective first.
+    pub front: Vec<Member>,
+    /// What each objective depends on.
+    pub importance: Vec<Depends>,
     /// Fields of the recommended trial.
     pub values: Point,
     /// What was measured of the finalists under other seeds.
@@ -51,7 +56,56 @@ pub struct Finish {
     pub ended: String,
 }
 
+/// A trial of the front.
+#[derive(Clone, Debug, Serialize)]
+pub struct Member {
+    /// Its number.
+    pub number: u64,
+    /// Its fields.
+    pub values: Point,
+    /// What was measured at its end, under the seed of the search, by objective.
+    pub objectives: BTreeMap<String, f64>,
+    /// By constraint, how far it is beyond its bound: at most 0 where it is kept.
+    pub constraints: BTreeMap<String, f64>,
+}
+
+/// What an objective depends on, or why that cannot be told.
+#[derive(Clone, Debug, Serialize)]
+pub struct Depends {
+    /// The objective.
+    pub objective: String,
+    /// The shares of the parameters.
+    #[serde(flatten)]
+    pub importance: Option<Importance>,
+    /// Why there is none.
+    pub untold: Option<String>,
+}
+
+fn depends(history: &History) -> Vec<Depends> {
+    let objectives = history.goals().objectives.iter().enumerate();
+    let told = |(index, objective): (usize, &temper_search::Objective)| {
+        let (importance, untold) = match importance(history, index) {
+            Ok(importance) => (Some(importance), None),
+            Err(untold) => (None, Some(untold.to_string())),
+        };
+        Depends { objective: objective.name.clone(), importance, untold }
+    };
+    objectives.map(told).collect()
+}
+
 impl Study {
+    fn member(&self, history: &History, number: u64) -> Option<Member> {
+        let trial = history.trial(number)?;
+        let (goals, result) = (history.goals(), trial.result.as_ref()?);
+        let names = goals.objectives.iter().map(|objective| objective.name.clone());
+        Some(Member {
+            number,
+            values: self.searchable.space.fields(&trial.point).unwrap_or_default(),
+            objectives: names.zip(result.values.iter().copied()).collect(),
+            constraints: goals.constraints.iter().cloned().zip(result.constraints.iter().copied()).collect(),
+        })
+    }
+
     /// Under which name the store keeps the recommended trial on rows that the search has not seen.
     pub(crate) const SEALED: &'static str = "sealed";
     /// Under which name it keeps finalists under other seeds, as `NUMBER/SEED`.
@@ -87,7 +141,7 @@ impl Study {
     pub fn finish(
         &self,
         store: &mut Store,
-        (budget, begun): (Budget, Instant),
+        (budget, mut clock): (Budget, Clock),
         options: &Options,
         ears: &Ears<'_>,
     ) -> Result<Option<Finish>, PipelineError> {
@@ -95,8 +149,10 @@ impl Study {
         let history = store.history().clone();
         let mut notes = Vec::new();
         let pace = Pace::default().seen(store)?;
-        let late = || budget.seconds.is_some_and(|most| begun.elapsed().as_secs_f64() + pace.seconds > most);
-        let Some((repeated, left_out)) = self.repeat(store, &history, &late, options, ears)? else { return Ok(None) };
+        clock.keep(store)?;
+        let late = |clock: &Clock| budget.seconds.is_some_and(|most| clock.seconds() + pace.seconds > most);
+        let repeated = self.repeat(store, &history, (&mut clock, &late), options, ears)?;
+        let Some((repeated, left_out)) = repeated else { return Ok(None) };
         if left_out > 0 {
             notes.push(format!("{left_out} repeats under other seeds were left out: the time was up"));
         }
@@ -105,6 +161,7 @@ impl Study {
             (Some(number), Some(_)) => self.seal(store, &history, number, options, ears)?,
             _ => None,
         };
+        clock.keep(store)?;
         let own = history.trial(0).is_some_and(|own| own.result.is_some());
         let validation = answer.recommended.filter(|number| own && *number != 0);
         let validation = validation.map_or_else(Vec::new, |number| leads(&history, &repeated, number));
@@ -128,6 +185,8 @@ impl Study {
             complete: history.trials().iter().filter(|trial| trial.state == State::Complete).count(),
             tokens: spent.iter().map(|(_, spent)| spent.tokens).sum(),
             seconds: spent.iter().map(|(_, spent)| spent.seconds).sum(),
+            front: answer.front.iter().filter_map(|number| self.member(&history, *number)).collect(),
+            importance: depends(&history),
             answer,
             values,
             repeated,
@@ -157,7 +216,7 @@ impl Study {
         &self,
         store: &mut Store,
         history: &History,
-        late: &dyn Fn() -> bool,
+        (clock, late): (&mut Clock, &dyn Fn(&Clock) -> bool),
         options: &Options,
         ears: &Ears<'_>,
     ) -> Result<Option<(Vec<Repeated>, usize)>, PipelineError> {
@@ -173,7 +232,7 @@ impl Study {
             let mut runs = vec![(self.seed, trial.result.clone())];
             for &seed in &seeds {
                 let key = format!("{number}/{seed}");
-                if !known.contains_key(&key) && late() {
+                if !known.contains_key(&key) && late(clock) {
                     left_out += 1;
                     continue;
                 }
@@ -187,7 +246,7 @@ impl Study {
                     let ended = trainer.carry_out(&assignment, &mut |heard| {
                         match heard {
                             Heard::Progress { share, .. } => (ears.tell)(&Told::Progress { number, share }, store),
-                            Heard::Measured { share, metrics } if share >= 1.0 => {
+                            Heard::Measured { share, metrics, .. } if share >= 1.0 => {
                                 last = Some(self.measures.measured(&metrics));
                             }
                             Heard::Measured { .. } | Heard::Checkpoint(_) => {}
@@ -203,6 +262,7 @@ impl Study {
                     };
                     known.insert(key.clone(), last.filter(|last| ended == Ended::Complete && finite(last)));
                     store.set_state(Self::REPEATED, &serde_json::to_value(&known).unwrap_or_default())?;
+                    clock.keep(store)?;
                 }
                 runs.push((seed, known.get(&key).cloned().flatten()));
             }

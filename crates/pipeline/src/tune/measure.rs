@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use temper_recipe::{Bound, Evaluation, Recipe, Sense, SuiteKind, Tune};
+use temper_recipe::{Bound, Evaluation, Recipe, Sense, StageKind, SuiteKind, Tune};
 use temper_search::{Direction, Goals, Measured, Objective};
 
-use super::builtin::{FORGETTING, VALIDATION_LOSS};
+use super::builtin::{FORGETTING, SIGNALS, VALIDATION_LOSS};
 use crate::PipelineError;
 
 /// What a trainer knows of a trial besides its own metrics.
@@ -56,6 +56,9 @@ impl Measures {
         known.extend(watched.iter().map(|(suite, _)| (*suite).to_owned()));
         if !watched.is_empty() {
             known.push(FORGETTING.to_owned());
+        }
+        if last.is_some_and(|stage| stage.kind.value == StageKind::Rft) {
+            known.extend(SIGNALS.map(str::to_owned));
         }
         let check = |metric: &str, path: &str, more: &[&str]| {
             if known.iter().any(|known| known == metric) || more.contains(&metric) {
@@ -129,6 +132,13 @@ impl Measures {
             values: self.goals.objectives.iter().map(|objective| of(&objective.name)).collect(),
             constraints: self.limits.iter().map(|limit| limit.sign * of(&limit.metric) - limit.at_most).collect(),
         }
+    }
+
+    /// What was measured of single items, of each objective; empty where it was of none.
+    pub fn items(&self, items: &BTreeMap<String, Vec<f64>>) -> Vec<Vec<f64>> {
+        let of = |objective: &Objective| items.get(&objective.name).cloned().unwrap_or_default();
+        let items: Vec<Vec<f64>> = self.goals.objectives.iter().map(of).collect();
+        if items.iter().all(Vec::is_empty) { Vec::new() } else { items }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod builtin;
+mod clock;
 mod finish;
 mod measure;
 mod page;
@@ -16,7 +17,8 @@ mod trainer;
 
 pub use answer::{Answer, Lead, Repeated, leads};
 pub use builtin::{Builtin, FORGETTING, VALIDATION_LOSS};
-pub use finish::{Finish, edits};
+pub use clock::Clock;
+pub use finish::{Depends, Finish, Member, edits};
 pub use measure::Measures;
 pub(crate) use page::is_gain;
 pub use plan::{Budget, Shared, StudyPlan, TrialPlan, rungs};

@@ -177,7 +177,7 @@ impl Program<'_> {
                     let share = (step / steps).clamp(0.0, 1.0);
                     furthest = furthest.max(share);
                     if signal == Signal::GoOn {
-                        signal = hear(Heard::Measured { share, metrics: record.metrics });
+                        signal = hear(Heard::Measured { share, metrics: record.metrics, items: record.items });
                     }
                 }
                 if signal != Signal::GoOn && asked.is_none() {

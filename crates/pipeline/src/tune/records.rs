@@ -16,6 +16,8 @@ pub struct Record {
     pub step: Option<f64>,
     /// By name.
     pub metrics: BTreeMap<String, f64>,
+    /// What was measured of single items, by metric.
+    pub items: BTreeMap<String, Vec<f64>>,
     /// A checkpoint to go on from, relative to the trial's folder.
     pub checkpoint: Option<String>,
 }
@@ -31,13 +33,14 @@ impl Record {
         let value: serde_json::Value = temper_run::from_python_json(line)?;
         let mut record = Self::default();
         for (name, value) in value.as_object()? {
-            let number = value.as_f64().or_else(|| match value.as_str()? {
-                "NaN" => Some(f64::NAN),
-                "Infinity" => Some(f64::INFINITY),
-                "-Infinity" => Some(f64::NEG_INFINITY),
-                _ => None,
-            });
-            match (name.as_str(), number) {
+            match (name.as_str(), number(value)) {
+                ("items", _) => {
+                    for (metric, items) in value.as_object().into_iter().flatten() {
+                        // A list in which something is no number is not one of scores.
+                        let items = items.as_array().and_then(|items| items.iter().map(number).collect());
+                        record.items.extend(items.map(|items| (metric.clone(), items)));
+                    }
+                }
                 ("step" | "global_step", Some(step)) => record.step = Some(step),
                 ("checkpoint", _) => record.checkpoint = value.as_str().map(str::to_owned),
                 (_, Some(number)) => drop(record.metrics.insert(name.clone(), number)),
@@ -46,6 +49,16 @@ impl Record {
         }
         Some(record)
     }
+}
+
+/// A number; NaN and the infinities also as texts.
+fn number(value: &serde_json::Value) -> Option<f64> {
+    value.as_f64().or_else(|| match value.as_str()? {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
+    })
 }
 
 /// Where records come from.
@@ -152,7 +165,7 @@ impl Source for Events {
         for scalar in self.0.read() {
             by_step.entry(scalar.step).or_default().insert(scalar.tag, scalar.value);
         }
-        let record = |(step, metrics)| Record { step: Some(step as f64), metrics, checkpoint: None };
+        let record = |(step, metrics)| Record { step: Some(step as f64), metrics, ..Record::default() };
         by_step.into_iter().map(record).collect()
     }
 }
@@ -171,5 +184,7 @@ mod tests {
             Record::of_line(r#"{"step": 3, "loss": NaN, "f1": 0.5, "checkpoint": "c/3", "name": "x"}"#).unwrap();
         assert_eq!((record.step, record.checkpoint.as_deref()), (Some(3.0), Some("c/3")));
         assert!(record.metrics["loss"].is_nan() && record.metrics["f1"] == 0.5 && record.metrics.len() == 2);
+        let record = Record::of_line(r#"{"step": 3, "loss": 2, "items": {"loss": [1, 3.0], "f1": ["x"]}}"#).unwrap();
+        assert_eq!(record.items, BTreeMap::from([("loss".to_owned(), vec![1.0, 3.0])]));
     }
 }

@@ -13,6 +13,7 @@ use temper_search::stopping::{Decision, Stopping};
 use temper_search::store::{self, Begun, Beside, Lease, Outcome, Spent, Store, Wrote};
 use temper_search::{Goals, History, Measured, Point, Report, State};
 
+use super::clock::Clock;
 use super::measure::{Measures, SECONDS, TOKENS};
 use super::plan::Budget;
 use super::space::rounded;
@@ -153,8 +154,8 @@ pub struct Search<'a> {
     pub folder: PathBuf,
     /// When it ends.
     pub budget: Budget,
-    /// When the study's clock began, in this process.
-    pub begun: Instant,
+    /// The study's time.
+    pub clock: Clock,
     /// What a trial takes, and what comes after the search, as planned.
     pub planned: Pace,
     /// The same by the clock.
@@ -187,12 +188,17 @@ impl Search<'_> {
     /// What concerns the machine or the store; the trial at hand can be taken over. And where one trial after the other fails.
     pub fn work(&mut self) -> Result<Over, PipelineError> {
         let mut closing = false;
+        self.store.refresh()?;
+        // What had failed before this command has been looked at, and may be mended.
+        let trials = self.store.history().trials().iter();
+        let before: Vec<u64> = trials.filter(|trial| trial.state.is_finished()).map(|trial| trial.number).collect();
         loop {
             if self.interrupted() {
                 return Ok(Over::Interrupted);
             }
             self.store.refresh()?;
-            self.refuse_failures()?;
+            self.clock.keep(&mut self.store)?;
+            self.refuse_failures(&before)?;
             if let Some(reason) = self.spent()? {
                 if !closing {
                     self.told(&Told::Closing { reason });
@@ -290,21 +296,23 @@ impl Search<'_> {
                         .for_each(|e| failure = Some(e));
                     Signal::GoOn
                 }
-                Heard::Measured { share, metrics } => match self.report(&lease, share, metrics, spent(tokens)) {
-                    Ok(decision) => {
-                        let signal = match &decision {
-                            Decision::Continue => Signal::GoOn,
-                            Decision::Pause { .. } => Signal::Pause,
-                            Decision::Stop { .. } => Signal::Stop,
-                        };
-                        decided = (signal != Signal::GoOn).then_some(decision);
-                        signal
+                Heard::Measured { share, metrics, items } => {
+                    match self.report(&lease, share, (metrics, items), spent(tokens)) {
+                        Ok(decision) => {
+                            let signal = match &decision {
+                                Decision::Continue => Signal::GoOn,
+                                Decision::Pause { .. } => Signal::Pause,
+                                Decision::Stop { .. } => Signal::Stop,
+                            };
+                            decided = (signal != Signal::GoOn).then_some(decision);
+                            signal
+                        }
+                        Err(error) => {
+                            failure = Some(error);
+                            Signal::Pause
+                        }
                     }
-                    Err(error) => {
-                        failure = Some(error);
-                        Signal::Pause
-                    }
-                },
+                }
             }
         });
         let spent = Spent { tokens, seconds: before.seconds + begun.elapsed().as_secs_f64() };
@@ -320,7 +328,7 @@ impl Search<'_> {
         &mut self,
         lease: &Lease,
         share: f64,
-        mut metrics: BTreeMap<String, f64>,
+        (mut metrics, items): (BTreeMap<String, f64>, BTreeMap<String, Vec<f64>>),
         spent: Spent,
     ) -> Result<Decision, store::StoreError> {
         metrics.entry(SECONDS.to_owned()).or_insert(spent.seconds);
@@ -334,10 +342,12 @@ impl Search<'_> {
         if step <= last {
             return Ok(Decision::Continue);
         }
-        let report = Report::new(step, self.measures.measured(&metrics));
+        let measured = self.measures.measured(&metrics);
+        let report = Report { items: self.measures.items(&items), ..Report::new(step, measured) };
         if let Wrote::Lost(_) = self.store.report(lease, &report, &Beside { spent, ..Beside::default() })? {
             return Ok(Decision::Pause { reason: "another worker has it".to_owned() });
         }
+        self.clock.keep(&mut self.store)?;
         self.store.refresh()?;
         let history = self.store.history();
         let decision = match history.trial(lease.number) {
@@ -400,7 +410,7 @@ impl Search<'_> {
         }
         self.pace = self.planned.seen(&mut self.store)?;
         if let Some(most) = self.budget.seconds
-            && self.begun.elapsed().as_secs_f64() > most - self.pace.kept_back(most) - self.pace.seconds
+            && self.clock.seconds() > most - self.pace.kept_back(most) - self.pace.seconds
         {
             return Ok(Some(
                 "what is left of the time is for the trials that have begun, and the finalists".to_owned(),
@@ -420,7 +430,7 @@ impl Search<'_> {
 
     /// Whether what is left of the time is the finalists'.
     fn out_of_time(&self) -> bool {
-        self.budget.seconds.is_some_and(|most| self.begun.elapsed().as_secs_f64() > most - self.pace.kept_back(most))
+        self.budget.seconds.is_some_and(|most| self.clock.seconds() > most - self.pace.kept_back(most))
     }
 
     fn interrupted(&self) -> bool {
@@ -432,9 +442,10 @@ impl Search<'_> {
         self.store.history().trials().iter().any(|trial| matches!(trial.state, State::Running | State::Stale))
     }
 
-    /// Ends a search in which one trial after the other fails.
-    fn refuse_failures(&self) -> Result<(), PipelineError> {
-        let finished = self.store.history().trials().iter().rev().filter(|trial| trial.state.is_finished());
+    /// Ends a search in which one trial after the other fails, those aside that had finished `before`.
+    fn refuse_failures(&self, before: &[u64]) -> Result<(), PipelineError> {
+        let trials = self.store.history().trials().iter().rev();
+        let finished = trials.filter(|trial| trial.state.is_finished() && !before.contains(&trial.number));
         let failed: Vec<_> = finished.take(FAILURES).take_while(|trial| trial.state == State::Failed).collect();
         // Values that a program says it cannot train are the space's fault, not the program's.
         let named = |reason: &str| reason.contains("`fail_codes`");
@@ -465,7 +476,7 @@ fn unproductive(history: &History) -> u64 {
         .filter(|trial| trial.state == State::Complete)
         .filter_map(|trial| Some((trial.number, trial.result.as_ref()?)))
         .collect();
-    let ranks = goals.ranks(&complete.iter().map(|(_, measured)| *measured).collect::<Vec<_>>());
-    let newest = complete.iter().zip(ranks).filter(|(_, rank)| *rank == 0).map(|((number, _), _)| *number).max();
+    let front = goals.front(&complete.iter().map(|(_, measured)| *measured).collect::<Vec<_>>());
+    let newest = front.into_iter().map(|place| complete[place].0).max();
     finished.iter().filter(|trial| newest.is_none_or(|newest| trial.number > newest)).count() as u64
 }

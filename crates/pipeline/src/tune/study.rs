@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use temper_recipe::{EarlyStopping, Recipe, StudyFile, Tune, is_study};
+use temper_recipe::{EarlyStopping, MetricSource, Recipe, StudyFile, Tune, is_study};
 use temper_run::{sha256_bytes, to_json_pretty};
 use temper_search::sampler::{Sampler, named};
 use temper_search::stopping::{
-    Asha, Decision, Divergence, Extrapolation, Hopeless, Hyperband, Median, Mode, Rungs, Stopping, Together,
+    Asha, Decision, Divergence, Extrapolation, Hopeless, Hyperband, Median, Mode, Paired, Rungs, Stopping, Together,
 };
 use temper_search::store::{Opening, Setup, Store};
 use temper_search::{History, Trial};
 
 use super::builtin::{Builtin, VALIDATION_LOSS};
+use super::clock::Clock;
 use super::measure::Measures;
 use super::plan::{self, Budget, StudyPlan};
 use super::program::Program;
@@ -30,6 +30,8 @@ use crate::{PipelineError, Prepared};
 const CURVE: f64 = 0.05;
 /// Chance that a broken constraint still holds at the end below which a trial is hopeless.
 const HOPELESS: f64 = 0.01;
+/// The chance to end, at one rung, a trial that is as good as all others.
+const PAIRED: f64 = 0.05;
 /// Other trials that a median is made of, at least.
 const MEDIAN: usize = 4;
 
@@ -103,6 +105,7 @@ impl Study {
             let (study, notes) = StudyFile::load(file, &sets)?;
             let mut searchable = space::of_program(&study.tune)?;
             searchable.notes.extend(notes.iter().map(|note| note.message.clone()));
+            searchable.notes.extend(unpaired(&study.tune)?);
             return Ok(Self {
                 name: study.name.value,
                 seed: study.seed.value,
@@ -179,6 +182,7 @@ impl Study {
             sets: self.sets.clone(),
             space: &self.searchable.space,
             rungs: self.rungs(),
+            items: self.tune.early_stopping.value == EarlyStopping::Paired,
             options: options.clone(),
             hear: ears.hear,
         }
@@ -219,6 +223,7 @@ impl Study {
             }
             EarlyStopping::Median => rules.push(Box::new(Median::new(rungs, MEDIAN))),
             EarlyStopping::Curve => rules.push(Box::new(Extrapolation::new(rungs, CURVE)?)),
+            EarlyStopping::Paired => rules.push(Box::new(Paired::new(rungs, PAIRED)?)),
             EarlyStopping::Hopeless | EarlyStopping::Off => {}
         }
         Ok(Box::new(Together::new(rules)?))
@@ -289,16 +294,13 @@ impl Study {
         Ok(store.set_state(BUDGET, &json)?)
     }
 
-    /// What the search may take, as `temper tune` said it. Its clock is that command's: a worker that comes later does not know it, and
-    /// works until nothing is left to be done.
+    /// What the search may take, as `temper tune` said it last.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn kept_budget(&self, store: &mut Store) -> Result<(Budget, Option<StudyPlan>), PipelineError> {
         let kept = store.state(BUDGET)?.and_then(|json| serde_json::from_value(json).ok());
-        let (budget, plan): (Budget, Option<StudyPlan>) =
-            kept.unwrap_or((Budget::of(&self.tune, Budget::default()), None));
-        Ok((Budget { seconds: None, ..budget }, plan))
+        Ok(kept.unwrap_or((Budget::of(&self.tune, Budget::default()), None)))
     }
 
     fn identity(&self) -> Result<Identity, PipelineError> {
@@ -330,7 +332,7 @@ impl Study {
         &self,
         store: &mut Option<Store>,
         (budget, plan): (Budget, Option<&StudyPlan>),
-        begun: Instant,
+        clock: Clock,
         options: &Options,
         ears: &Ears<'_>,
     ) -> Result<Over, PipelineError> {
@@ -354,7 +356,7 @@ impl Study {
             seed: self.seed,
             folder: self.folder.clone(),
             budget,
-            begun,
+            clock,
             planned,
             pace: planned,
             patience: self.tune.patience.value,
@@ -365,6 +367,20 @@ impl Study {
         *store = Some(search.store);
         over
     }
+}
+
+/// What a program must report for trials to be paired by.
+fn unpaired(tune: &Tune) -> Result<Option<String>, PipelineError> {
+    let (rule, trainer) = (&tune.early_stopping, &tune.trainer);
+    let Some(trainer) = trainer.as_ref().filter(|_| rule.value == EarlyStopping::Paired) else { return Ok(None) };
+    if trainer.metrics.value == MetricSource::Tensorboard {
+        let problem = "TensorBoard's event files hold no scores of single items".to_owned();
+        return Err(unfit(&rule.path, problem, "report metrics as lines of JSON, or name another rule"));
+    }
+    Ok(Some(format!(
+        "`{}: paired` ends nothing but what is hopeless unless lines of the program have `items`",
+        rule.path
+    )))
 }
 
 fn unfit(path: &str, problem: String, hint: &str) -> PipelineError {

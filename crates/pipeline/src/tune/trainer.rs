@@ -38,6 +38,9 @@ pub enum Heard {
         share: f64,
         /// By name.
         metrics: BTreeMap<String, f64>,
+        /// What was measured of single items, by the metric that it is the parts of, in the same order in every trial; empty where it is not
+        /// known or nobody asks.
+        items: BTreeMap<String, Vec<f64>>,
     },
     /// It can be gone on with from here.
     Checkpoint(String),

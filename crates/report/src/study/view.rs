@@ -49,13 +49,11 @@ impl<'a> View<'a> {
         let history = page.history;
         let goals = history.goals();
         let mut trials: Vec<Shown> = history.trials().iter().map(|trial| shown(page, trial)).collect();
-        let whole: Vec<usize> = (0..trials.len())
-            .filter(|&index| trials[index].whole && trials[index].feasible == Some(true))
-            .filter(|&index| trials[index].values().iter().any(|value| value.is_finite()))
-            .collect();
+        let whole: Vec<usize> =
+            (0..trials.len()).filter(|&index| trials[index].whole && trials[index].feasible == Some(true)).collect();
         let measured: Vec<&Measured> = whole.iter().filter_map(|&index| trials[index].measured).collect();
-        for (index, rank) in whole.iter().zip(goals.ranks(&measured)) {
-            trials[*index].best = rank == 0;
+        for place in goals.front(&measured) {
+            trials[whole[place]].best = true;
         }
         let fields = fields(page, &trials);
         let measure = |(index, objective): (usize, &temper_search::Objective)| {

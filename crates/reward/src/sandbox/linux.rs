@@ -30,8 +30,8 @@ pub fn confine(confinement: &Confinement) -> Parts {
             false
         }
     };
-    let limits = keep(limits(confinement));
     let writes = keep(writes(&confinement.folder));
+    let limits = keep(limits(confinement));
     // Last, since it denies what the others need.
     let calls = keep(capabilities().and_then(|()| calls()));
     Parts { writes, calls, limits, ..parts }

@@ -1,9 +1,11 @@
 //! Rewards put to the test before a model is trained on them: `temper reward test`.
 //!
-//! Each row is scored with the completions that it has and with probes made of it: its own reference, another row's, rubbish, long
-//! rubbish, and nothing. All are scored twice, the second time in another order and in batches of another size.
+//! Each row is scored with the completions that it has and with probes made of it: its own reference, another row's,
+//! rubbish, long rubbish, and nothing. All are scored twice, the second time in another order and in batches of another
+//! size.
 
 mod checks;
+mod form;
 mod rows;
 mod statistics;
 
@@ -18,6 +20,7 @@ use crate::sample::Sample;
 use crate::scored::{Counts, SampleScore};
 use crate::template::{fill, plain};
 
+pub(crate) use form::form;
 pub use rows::{Completion, TrialRow};
 pub use statistics::{Interval, area_under_curve, quantile, rank_correlation};
 
@@ -33,8 +36,8 @@ const LONG: usize = 20;
 pub struct TrialSettings {
     /// Seed of the second order.
     pub seed: u64,
-    /// What a right completion looks like, with `{reference_answer}` or another field of the row in its place. None: the row's own
-    /// `reference_completion`, or the reference alone.
+    /// What a right completion looks like, with `{reference_answer}` or another field of the row in its place. None:
+    /// the row's own `reference_completion`, or the form that the rewards ask for, or the reference alone.
     pub reference_as: Option<String>,
     /// Samples of the first scoring's batches.
     pub batch: usize,
@@ -159,12 +162,13 @@ struct Scores {
     counts: Vec<Counts>,
 }
 
-/// Tries rewards on rows. They should be [tolerant](Rewards::tolerant), so that failures are counted here and end nothing.
+/// Tries rewards on rows. They should be [tolerant](Rewards::tolerant), so that failures are counted here and end
+/// nothing.
 ///
 /// # Errors
 /// When a reward breaks its contract.
 pub fn try_rewards(rewards: &Rewards, rows: &[TrialRow], settings: &TrialSettings) -> Result<Trial, Error> {
-    let tried = samples(rows, settings);
+    let tried = samples(rows, settings, rewards.form());
     let scores = score(rewards, &tried, settings)?;
     let mut table: Vec<Line> = Vec::new();
     for (place, (name, held_out)) in rewards.names().zip(rewards.held_out()).enumerate() {
@@ -202,8 +206,8 @@ fn line(name: &str, tried: &[Tried<'_>], scores: &[SampleScore], of: impl Fn(&Sa
 }
 
 /// The completions of the rows and the probes made of them.
-fn samples<'r>(rows: &'r [TrialRow], settings: &TrialSettings) -> Vec<Tried<'r>> {
-    let references: Vec<Option<String>> = rows.iter().map(|row| reference(row, settings)).collect();
+fn samples<'r>(rows: &'r [TrialRow], settings: &TrialSettings, form: Option<&str>) -> Vec<Tried<'r>> {
+    let references: Vec<Option<String>> = rows.iter().map(|row| reference(row, settings, form)).collect();
     let mut all = Vec::new();
     for (index, row) in rows.iter().enumerate() {
         let mut add = |kind: Kind, name: String, text: String, given: Option<&Completion>| {
@@ -236,15 +240,17 @@ fn samples<'r>(rows: &'r [TrialRow], settings: &TrialSettings) -> Vec<Tried<'r>>
     all
 }
 
-/// What a right completion of a row is, as far as the row says.
-fn reference(row: &TrialRow, settings: &TrialSettings) -> Option<String> {
+/// What a right completion of a row is, as far as row, settings and rewards say.
+fn reference(row: &TrialRow, settings: &TrialSettings, form: Option<&str>) -> Option<String> {
     // Of several that are right the first.
     let first = |value: &Value| value.as_array().map_or(Some(plain(value)), |all| all.first().map(plain));
+    let filled = |template: &str| fill(template, |name| field(&row.row, name).and_then(first)).ok();
     match &settings.reference_as {
-        Some(template) => fill(template, |name| field(&row.row, name).and_then(first)).ok(),
-        None => {
-            ["reference_completion", "reference_answer"].iter().find_map(|name| field(&row.row, name)).and_then(first)
-        }
+        Some(template) => filled(template),
+        None => field(&row.row, "reference_completion")
+            .and_then(first)
+            .or_else(|| form.and_then(filled))
+            .or_else(|| field(&row.row, "reference_answer").and_then(first)),
     }
 }
 

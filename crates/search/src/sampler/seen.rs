@@ -30,7 +30,7 @@ pub(super) struct Seen<'a> {
     pub standing: Standing,
     /// Lower is better; none of these is NaN. Empty where nothing was measured.
     pub losses: Vec<f64>,
-    /// By how much constraints are broken together; 0: feasible.
+    /// By how much constraints are broken together; 0: feasible. Without bound where an objective is no finite number.
     pub violation: f64,
     /// What was measured.
     pub measured: Option<&'a Measured>,
@@ -56,13 +56,17 @@ fn one<'a>(goals: &Goals, trial: &'a Trial, at: &'a [f64]) -> Seen<'a> {
         at,
         standing,
         losses: measured.map(|measured| goals.losses(measured)).unwrap_or_default(),
-        violation: measured.map_or(0.0, |measured| goals.violation(measured)),
+        violation: measured.map_or(0.0, |measured| match goals.is_sound(measured) {
+            true => goals.violation(measured),
+            false => f64::INFINITY,
+        }),
         measured,
     }
 }
 
 /// Which trials are better than others, by as much as is known: those that hold all constraints, then those that break them by
-/// less; of the former those that were carried through, then those that came further; among equals those that fewer dominate.
+/// less, last those without a number; of the former those that were carried through, then those that came further; among equals
+/// those that fewer dominate.
 /// The `wanted` first ones in this order, of those that were measured at all.
 pub(super) fn best(all: &[Seen<'_>], wanted: usize) -> Vec<usize> {
     let place = |index: usize| {
@@ -220,10 +224,11 @@ mod tests {
             (State::Running, 0, &[], 0.0),
             (State::Complete, 9, &[1.0], 0.5),
             (State::Complete, 9, &[-1.0], f64::NAN),
+            (State::Complete, 9, &[f64::NEG_INFINITY], 0.0),
         ]);
         let all = seen(&history);
-        assert_eq!(best(&all, 99), [1, 5, 6, 3, 0, 8, 2, 9]);
-        assert_eq!(best(&all, 2), [1, 5]);
+        assert_eq!(best(&all, 99), [1, 6, 3, 0, 8, 2, 9, 5, 10]);
+        assert_eq!(best(&all, 2), [1, 6]);
         assert_eq!(all[7].standing, Standing::Pending);
         assert_eq!(all[4].standing, Standing::Failed);
     }

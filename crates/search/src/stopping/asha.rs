@@ -1,6 +1,6 @@
 //! Successive halving without waiting, for several objectives.
 
-use super::order::{Entry, at_rung, is_sound, order};
+use super::order::{Entry, at_rung, order};
 use super::{Decision, Rungs, Stopping, StoppingError, settled, standing};
 use crate::history::History;
 use crate::trial::{State, Trial};
@@ -56,7 +56,7 @@ impl Asha {
             at_rung(history, last.step).into_iter().filter(|entry| member(entry.trial)).collect();
         let ordered = order(history.goals(), &entries);
         let place = 1 + ordered.iter().take_while(|&&index| entries[index].trial.number != trial.number).count();
-        let sound = is_sound(history.goals(), last);
+        let sound = history.goals().is_sound(&last.measured);
         let (count, step) = (entries.len(), last.step);
         match self.mode {
             Mode::Pause => {
@@ -108,7 +108,9 @@ impl Asha {
             let promoted = self.promoted(&entries, &ordered, closing);
             let index = ordered.into_iter().find(|&index| {
                 let entry = &entries[index];
-                waits(entry) && is_sound(history.goals(), entry.report) && promoted.contains(&entry.trial.number)
+                waits(entry)
+                    && history.goals().is_sound(&entry.report.measured)
+                    && promoted.contains(&entry.trial.number)
             })?;
             Some(entries[index].trial.number)
         })

@@ -149,10 +149,7 @@ pub(super) fn forecast(history: &History, trial: &Trial, axis: Axis, full: u64) 
 
 /// The trials that had their full budget and ended with finite objectives, and with which.
 fn finished(history: &History) -> impl DoubleEndedIterator<Item = (&Trial, &Measured)> {
-    let objectives = history.goals().objectives.len();
-    history.trials().iter().filter(|trial| trial.state == State::Complete).filter_map(move |trial| {
-        let result = trial.result.as_ref()?;
-        let sound = result.values.len() == objectives && result.values.iter().all(|value| value.is_finite());
-        sound.then_some((trial, result))
-    })
+    let complete = history.trials().iter().filter(|trial| trial.state == State::Complete);
+    let results = complete.filter_map(|trial| Some((trial, trial.result.as_ref()?)));
+    results.filter(|(_, result)| history.goals().is_sound(result))
 }

@@ -1,7 +1,6 @@
 //! What nothing will come of.
 
 use super::extrapolation::{Axis, forecast};
-use super::order::is_sound;
 use super::{Decision, Rungs, Stopping, StoppingError, probability, settled};
 use crate::goals::Direction;
 use crate::history::History;
@@ -81,7 +80,7 @@ impl Stopping for Hopeless {
         }
         let Some(last) = trial.last() else { return Decision::Continue };
         let goals = history.goals();
-        if !is_sound(goals, last) {
+        if !goals.is_sound(&last.measured) {
             let values = &last.measured.values;
             let wrong =
                 (0..goals.objectives.len()).find(|&index| values.get(index).is_none_or(|value| !value.is_finite()));

@@ -1,6 +1,6 @@
 //! Behind half of the others.
 
-use super::order::{at_rung, is_sound, ranks};
+use super::order::{at_rung, ranks};
 use super::{Decision, Rungs, Stopping, settled, standing};
 use crate::history::History;
 use crate::trial::Trial;
@@ -46,7 +46,7 @@ impl Stopping for Median {
         };
         let better = ranks.iter().filter(|rank| **rank < ranks[own]).count();
         // Among values that are all no numbers there is no better one, and yet none is worth going on with.
-        if 2 * better > others || !is_sound(history.goals(), last) {
+        if 2 * better > others || !history.goals().is_sound(&last.measured) {
             return Decision::Stop { reason: format!("{better} of {others} others are better at step {}", last.step) };
         }
         Decision::Continue

@@ -17,23 +17,9 @@ pub(super) fn at_rung(history: &History, step: u64) -> Vec<Entry<'_>> {
     history.trials().iter().filter_map(entry).collect()
 }
 
-/// Whether every objective of a report is a finite number. What is not stands behind all that is.
-pub(super) fn is_sound(goals: &Goals, report: &Report) -> bool {
-    let values = &report.measured.values;
-    values.len() == goals.objectives.len() && values.iter().all(|value| value.is_finite())
-}
-
-/// Ranks of the entries, 0 best: by constrained domination ([`Goals::ranks`]), those that are not sound on a rank behind all others.
+/// Ranks of the entries, 0 best: those of [`Goals::ranks`].
 pub(super) fn ranks(goals: &Goals, entries: &[Entry<'_>]) -> Vec<usize> {
-    let sound: Vec<usize> = (0..entries.len()).filter(|&index| is_sound(goals, entries[index].report)).collect();
-    let measured: Vec<_> = sound.iter().map(|&index| &entries[index].report.measured).collect();
-    let of_sound = goals.ranks(&measured);
-    let behind = of_sound.iter().max().map_or(0, |last| last + 1);
-    let mut ranks = vec![behind; entries.len()];
-    for (index, rank) in sound.into_iter().zip(of_sound) {
-        ranks[index] = rank;
-    }
-    ranks
+    goals.ranks(&entries.iter().map(|entry| &entry.report.measured).collect::<Vec<_>>())
 }
 
 /// The entries from best to worst, as indices: by rank; within a rank as an epsilon net, so that the first few of it already
@@ -50,7 +36,7 @@ pub(super) fn order(goals: &Goals, entries: &[Entry<'_>]) -> Vec<usize> {
 }
 
 fn net(goals: &Goals, entries: &[Entry<'_>], members: &[usize]) -> Vec<usize> {
-    if members.len() < 2 || !members.iter().all(|&index| is_sound(goals, entries[index].report)) {
+    if members.len() < 2 || !members.iter().all(|&index| goals.is_sound(&entries[index].report.measured)) {
         return members.to_vec();
     }
     let mut losses: Vec<Vec<f64>> =

@@ -1,6 +1,6 @@
 //! Worse than the best on the same items, beyond what noise would do.
 
-use super::order::{Entry, at_rung, is_sound, ranks};
+use super::order::{Entry, at_rung, ranks};
 use super::{Decision, Rungs, Stopping, StoppingError, above, probability, settled, standing};
 use crate::goals::Direction;
 use crate::history::History;
@@ -49,7 +49,7 @@ impl Stopping for Paired {
         let Some(own) = standing(&self.rungs, trial) else { return Decision::Continue };
         let goals = history.goals();
         let sound = |entry: &Entry<'_>| {
-            is_sound(goals, entry.report)
+            goals.is_sound(&entry.report.measured)
                 && goals.is_feasible(&entry.report.measured)
                 && entry.trial.number != trial.number
         };

@@ -53,6 +53,28 @@ fn optuna_820_no_writer_finds_the_database_locked() {
     });
 }
 
+// optuna#3048, #3053: the store is many times slower than memory, and the slower the longer a study is.
+#[test]
+fn optuna_3048_the_three_hundredth_trial_costs_about_what_the_first_ones_do() {
+    backend::each(|address, _| {
+        let mut store = open(address, &setup());
+        let mut trials = |count: usize| -> f64 {
+            let trial = |_| {
+                let begun = std::time::Instant::now();
+                let lease = begin(&mut store, &point(1e-3, "wsd"));
+                complete(&mut store, &lease, 1.0);
+                begun.elapsed().as_secs_f64()
+            };
+            // The fastest: what else the machine does is not the store's.
+            (0..count).map(trial).fold(f64::INFINITY, f64::min)
+        };
+        let first = trials(31);
+        trials(238);
+        let last = trials(31);
+        assert!(last < 4.0 * first + 0.005, "{first} s at first, {last} s after three hundred");
+    });
+}
+
 // optuna#1547, #3055, #2021: parallel workers try one point twice; a finite space never says that it is exhausted.
 #[test]
 fn optuna_1547_a_finite_space_is_tried_once_over_and_then_exhausted() {
