@@ -70,7 +70,8 @@ fn look(args: &Args) -> Result<(Advised, Recipe), Failure> {
     let store = what.join("study.sqlite");
     if store.is_file() {
         let address = store.display().to_string();
-        let study = Study::at(&address, None)?;
+        // It lies where it is, wherever its recipe's paths would put it from here.
+        let study = Study { folder: what.clone(), ..Study::at(&address, None)? };
         let mut store = study.open(&address, &Opening::default())?;
         let recipe = Recipe { file: study.file.clone(), sets: study.sets.clone(), missing: None };
         return Ok((of_study(&study, &mut store)?, recipe));

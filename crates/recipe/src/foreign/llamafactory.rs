@@ -464,7 +464,7 @@ const OURS: &[(&str, &str)] = &[
     ("micro_batch_tokens", "rows are counted there, not tokens"),
     ("evaluation*", "`temper eval` judges what comes out"),
     ("tune*", "`temper tune` searches"),
-    ("mix*", "written as data sets beside the others, with their shares, where all are files"),
+    ("mix*", "not written: mix_strategy and interleave_probs hold such shares, in rows"),
     ("domain_loss_weight", "no weights of the loss there"),
     ("base.sha256", "nothing is checked there"),
     ("data_licence", "not said there"),

@@ -30,7 +30,8 @@ pub(super) struct Seen<'a> {
     pub standing: Standing,
     /// Lower is better; none of these is NaN. Empty where nothing was measured.
     pub losses: Vec<f64>,
-    /// By how much constraints are broken together; 0: feasible. Without bound where an objective is no finite number.
+    /// By how much constraints are broken together, each in the unit of how far it is broken in the middle; 0: feasible. Without
+    /// bound where an objective is no finite number.
     pub violation: f64,
     /// What was measured.
     pub measured: Option<&'a Measured>,
@@ -38,7 +39,26 @@ pub(super) struct Seen<'a> {
 
 /// All trials, in their order.
 pub(super) fn seen(history: &History) -> Vec<Seen<'_>> {
-    history.trials().iter().zip(history.coordinates()).map(|(trial, at)| one(history.goals(), trial, at)).collect()
+    let all = history.trials().iter().zip(history.coordinates());
+    let mut all: Vec<Seen<'_>> = all.map(|(trial, at)| one(history.goals(), trial, at)).collect();
+    let constraints = history.goals().constraints.len();
+    if constraints > 1 {
+        let units: Vec<f64> = (0..constraints).map(|index| unit(&all, index)).collect();
+        for seen in all.iter_mut().filter(|seen| seen.violation.is_finite()) {
+            let broken = seen.measured.into_iter().flat_map(|measured| &measured.constraints);
+            seen.violation = broken.zip(&units).map(|(by, unit)| by.max(0.0) / unit).sum();
+        }
+    }
+    all
+}
+
+/// How far a constraint is broken in the middle of those that break it: constraints are measured in units of their own, and the sum of
+/// them as they are would be that of the one with the largest numbers.
+fn unit(all: &[Seen<'_>], constraint: usize) -> f64 {
+    let broken = all.iter().filter_map(|seen| seen.measured?.constraints.get(constraint).copied());
+    let mut broken: Vec<f64> = broken.filter(|by| by.is_finite() && *by > 0.0).collect();
+    broken.sort_by(f64::total_cmp);
+    broken.get(broken.len() / 2).copied().unwrap_or(1.0)
 }
 
 fn one<'a>(goals: &Goals, trial: &'a Trial, at: &'a [f64]) -> Seen<'a> {
@@ -231,6 +251,25 @@ mod tests {
         assert_eq!(best(&all, 2), [1, 6]);
         assert_eq!(all[7].standing, Standing::Pending);
         assert_eq!(all[4].standing, Standing::Failed);
+    }
+
+    #[test]
+    fn constraints_count_in_units_of_their_own() {
+        let goals = Goals { constraints: vec!["seconds".into(), "share".into()], ..Goals::minimize("loss") };
+        let mut history = History::new(history(&[]).space().clone(), goals);
+        for (number, constraints) in [[1000.0, 0.1], [100.0, 3.0], [2000.0, 0.2], [-1.0, -1.0]].into_iter().enumerate()
+        {
+            let result = Some(Measured { values: vec![1.0], constraints: constraints.to_vec() });
+            let trial = Trial::new(number as u64, Point::from([("x".into(), 0.5.into())]));
+            history.put(Trial { state: State::Complete, result, ..trial });
+        }
+        let all = seen(&history);
+        // In the middle they are broken by 1000 and by 0.2.
+        assert_eq!(
+            [1.5, 15.1, 3.0, 0.0].map(|by: f64| (10.0 * by).round()),
+            [0, 1, 2, 3].map(|i| (10.0 * all[i].violation).round())
+        );
+        assert_eq!(best(&all, 4), [3, 0, 2, 1]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ const OURS: &[(&str, &str)] = &[
     ("activation_checkpointing", "memory is AWS's matter"),
     ("evaluation*", "an evaluation is a recipe of its own there"),
     ("tune*", "a search is yours: `temper tune`"),
-    ("mix.general*", "Nova's own rows of its categories stand in for these"),
+    ("mix*", "Nova mixes its own rows only"),
     ("domain_loss_weight", "no weights of the loss there"),
     ("optimizer", "AdamW only"),
     ("max_grad_norm", "not a public knob"),
