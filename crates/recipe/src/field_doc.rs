@@ -38,8 +38,13 @@ pub(crate) enum Shape {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum DefaultDoc {
     Required,
+    /// Required where other fields give it an effect.
+    Needed,
     Absent,
-    Value { value: Value, why: &'static str },
+    Value {
+        value: Value,
+        why: &'static str,
+    },
 }
 
 /// A doc comment as one line.

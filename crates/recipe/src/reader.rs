@@ -75,6 +75,8 @@ pub(crate) struct Section<'c> {
     known: Vec<&'static str>,
     /// Why the fields that are read now must not be given, e.g. "mode: full".
     inactive: Option<String>,
+    /// Whether the fields that are read now have an effect because of others only.
+    conditional: bool,
 }
 
 /// One field of a [`Section`], not read yet.
@@ -122,6 +124,7 @@ impl<'c> Section<'c> {
             entries: entries.clone(),
             known: Vec::new(),
             inactive: None,
+            conditional: false,
         })
     }
 
@@ -227,7 +230,8 @@ impl<'c> Section<'c> {
     fn below<T: Read>(&mut self, entries: Vec<Entry>, place: Place, path: String, doc_path: String) -> Option<T> {
         self.cx.sections.push((doc_path.clone(), T::DOC));
         let known = Vec::new();
-        let mut section = Section { cx: self.cx, place, path, doc_path, entries, known, inactive: None };
+        let mut section =
+            Section { cx: self.cx, place, path, doc_path, entries, known, inactive: None, conditional: false };
         let value = T::read(&mut section);
         section.finish();
         value
@@ -278,7 +282,8 @@ impl<'c> Field<'_, 'c> {
     /// A field that must be given.
     pub fn required<T>(self, kind: Kind<T>) -> Option<Valued<T>> {
         let Self { section, name, doc, aliases } = self;
-        section.record(name, doc, &kind.text, Shape::Value(kind.schema.clone()), DefaultDoc::Required, aliases);
+        let needed = if section.conditional { DefaultDoc::Needed } else { DefaultDoc::Required };
+        section.record(name, doc, &kind.text, Shape::Value(kind.schema.clone()), needed, aliases);
         match section.take(name, aliases) {
             (Some(entry), _) => section.value(name, &entry, &kind),
             (None, true) => None,
@@ -348,10 +353,13 @@ impl<'c> Field<'_, 'c> {
         because: &str,
         read: impl for<'a> FnOnce(Field<'a, 'c>) -> Option<T>,
     ) -> Option<Option<T>> {
-        if active {
-            return read(self).map(Some);
-        }
         let Self { section, name, doc, aliases } = self;
+        if active {
+            let outer = std::mem::replace(&mut section.conditional, true);
+            let value = read(Field { section: &mut *section, name, doc, aliases });
+            section.conditional = outer;
+            return value.map(Some);
+        }
         section.inactive = Some(because.to_owned());
         // What cannot be given has no value; the problems of what was given are what counts.
         read(Field { section: &mut *section, name, doc, aliases });

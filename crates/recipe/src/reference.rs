@@ -23,21 +23,7 @@ stages:
   - {kind: sft, mode: lora_then_full, train: a, validation: b}
   - {kind: dpo, train: a}
   - {kind: dpo, mode: full, train: a}
-  - kind: rft
-    train: a
-    validation: b
-    rewards:
-      - {name: a, verifier: exact, gate: true, extract: after, after: x}
-      - {name: b, verifier: numeric, extract: pattern, extract_pattern: x}
-      - {name: c, verifier: choice}
-      - {name: d, verifier: regex, pattern: x}
-      - {name: e, verifier: json_schema}
-      - {name: f, verifier: length, at_most: 1}
-      - {name: g, verifier: format, tags: [x]}
-      - {name: h, verifier: unit_tests}
-      - {name: i, program: x.py}
-      - {name: j, url: 'http://x'}
-      - {name: k, judge: 'http://x', model: x}
+  - {kind: rft, train: a, validation: b, rewards: REWARDS}
   - {kind: rft, mode: full, train: a, rewards: [{name: r, verifier: exact}]}
 evaluation:
   domain: {task: classification, validation: b, test: d, labels: [x, y]}
@@ -49,6 +35,22 @@ tune:
   constraints: {seconds: 10}
   trainer: {command: [train], steps: 1}
 ";
+
+/// What the first example has no room for: another task of the domain.
+const OTHER_TASK: &str = "
+name: example
+base: model.gguf
+stages: [{kind: sft, train: a}]
+evaluation: {domain: {task: reward, validation: b, test: d, rewards: REWARDS}}
+";
+
+/// Rewards of every kind.
+const REWARDS: &str = "[\
+    {name: a, verifier: exact, gate: true, extract: after, after: x}, \
+    {name: b, verifier: numeric, extract: pattern, extract_pattern: x}, \
+    {name: c, verifier: choice}, {name: d, verifier: regex, pattern: x}, {name: e, verifier: json_schema}, \
+    {name: f, verifier: length, at_most: 1}, {name: g, verifier: format, tags: [x]}, {name: h, verifier: unit_tests}, \
+    {name: i, program: x.py}, {name: j, url: 'http://x'}, {name: k, judge: 'http://x', model: x}]";
 
 /// A field with all the defaults it can have.
 pub(crate) type Row = (FieldDoc, Vec<DefaultDoc>);
@@ -63,7 +65,9 @@ pub(crate) fn read() -> &'static Reference {
     static REFERENCE: OnceLock<Reference> = OnceLock::new();
     REFERENCE.get_or_init(|| {
         let mut cx = Context::new(PathBuf::new(), false);
-        Recipe::read_text(EXAMPLE, &[], &mut cx);
+        for example in [EXAMPLE, OTHER_TASK] {
+            Recipe::read_text(&example.replace("REWARDS", REWARDS), &[], &mut cx);
+        }
         debug_assert!(cx.problems.is_empty(), "{:?}", cx.problems);
         let mut sections = cx.sections;
         let mut seen = Vec::new();
@@ -169,6 +173,7 @@ pub fn reference() -> String {
                 .iter()
                 .map(|default| match default {
                     DefaultDoc::Required => "**required**".to_owned(),
+                    DefaultDoc::Needed => "**required** where it has an effect".to_owned(),
                     DefaultDoc::Absent => "none".to_owned(),
                     DefaultDoc::Value { value, why } => format!("{}: {why}", plain(value)),
                 })
