@@ -4,7 +4,8 @@
     python3 data/make_clock.py all       write every file
     python3 data/make_clock.py check     assert every rule on the committed files
 
-Standard library only. Every question there is occurs once at most; which file it is in goes by its SHA-256, as `make.py` orders.
+Standard library only. Every question there is occurs once at most; which file it is in goes by its SHA-256, as
+`make.py` orders.
 """
 import argparse
 import collections
@@ -34,7 +35,8 @@ def files():
         answers = [reading(start + after) for start, after in picked]
         if name in ("sft", "validation"):
             stem = "sft" if name == "sft" else "sft_validation"
-            rows[stem] = [{"messages": turns + [{"role": "assistant", "content": answer}]} for turns, answer in zip(asked, answers)]
+            rows[stem] = [{"messages": turns + [{"role": "assistant", "content": answer}]}
+                          for turns, answer in zip(asked, answers)]
         if name != "sft":
             rows[name] = [{"id": f"{name}-{i}", "messages": turns, "reference_answer": answer}
                           for i, (turns, answer) in enumerate(zip(asked, answers))]
@@ -51,15 +53,16 @@ def check():
             turns = row["messages"]
             answer = row["reference_answer"] if "reference_answer" in row else turns.pop()["content"]
             assert [m["role"] for m in turns] == ["system", "user"] and turns[0]["content"] == SYSTEM, row
-            hour, minute, after = map(int, re.fullmatch(r"(\d+):(\d\d) plus (\d+) minutes", turns[1]["content"]).groups())
-            assert 1 <= hour <= 12 and minute < 60 and 0 < after <= LONGEST and minute % STEP == after % STEP == 0, row
-            assert answer == reading(hour * 60 + minute + after), row
-            assert seen.setdefault(turns[1]["content"], split) == split, f"{turns[1]['content']}: in {split} and {seen[turns[1]['content']]}"
+            question = turns[1]["content"]
+            hour, minute, after = map(int, re.fullmatch(r"(\d+):(\d\d) plus (\d+) minutes", question).groups())
+            assert 1 <= hour <= 12 and minute < 60 and 0 < after <= LONGEST, row
+            assert minute % STEP == after % STEP == 0 and answer == reading(hour * 60 + minute + after), row
+            assert seen.setdefault(question, split) == split, f"{question}: in {split} and {seen[question]}"
             answers[answer] += 1
-        assert len({row["messages"][1]["content"] for row in rows}) == len(rows), f"{path.stem}: a question twice"
+        assert len({row["messages"][1]["content"] for row in rows}) == len(rows), f"{path.stem}: one twice"
         (best, times), = answers.most_common(1)
-        print(f"clock/{path.stem}: {len(rows)} rows, {len(answers)} different answers; always answering {best} is right {times} times "
-              f"({100 * times / len(rows):.1f} %)")
+        print(f"clock/{path.stem}: {len(rows)} rows, {len(answers)} different answers; always answering {best} is "
+              f"right {times} times ({100 * times / len(rows):.1f} %)")
     print("all rules hold")
 
 

@@ -4,8 +4,8 @@
     python3 data/make_trace.py all      fetch the package, write the files, print the counts
     python3 data/make_trace.py check    assert every rule on the committed files; reads no network
 
-The rows are those of icd10/train.jsonl, validation.jsonl and test.jsonl, so their split by category and what is said of it in
-icd10/README.md holds here too; `make.py` makes them first. Standard library only.
+The rows are those of icd10/train.jsonl, validation.jsonl and test.jsonl, so their split by category and what is said of
+it in icd10/README.md holds here too; `make.py` makes them first. Standard library only.
 """
 import argparse
 import collections
@@ -39,8 +39,8 @@ def trace(section_of):
     fit = {section for section in known if len(words(section)) <= LONGEST}
     rows = {split: [row for row in rows if section_of[row["group"]] in fit] for split, rows in splits.items()}
     for split in rows:
-        print(f"trace {split}: {len(splits[split]) - len(rows[split])} of {len(splits[split])} rows are of a section that training "
-              f"lacks or whose title is over {LONGEST} words")
+        print(f"trace {split}: {len(splits[split]) - len(rows[split])} of {len(splits[split])} rows are of a section "
+              f"that training lacks or whose title is over {LONGEST} words")
     # As many of each label, from its sections in turn: first the demonstrations, then what is asked without an answer.
     sft, rft = [], []
     for label in LABELS.values():
@@ -69,7 +69,8 @@ def trace(section_of):
 
     return {"trace_sft": [demonstration(row) for row in sft], "trace_rft": [task(row) for row in rft],
             "trace_sft_validation": [demonstration(row) for row in rows["validation"]],
-            "trace_validation": [task(row) for row in rows["validation"]], "trace_test": [task(row) for row in rows["test"]]}
+            "trace_validation": [task(row) for row in rows["validation"]],
+            "trace_test": [task(row) for row in rows["test"]]}
 
 
 def f1(answer, reference):
@@ -96,20 +97,23 @@ def check():
             assert [m["role"] for m in asked] == ["system", "user"] and asked[0]["content"] == SYSTEM, row
             section, label = answer.split("\n")
             of = origin[asked[1]["content"]]
-            assert label == of["label"] == row["label"] and row["group"] == of["group"] and len(words(section)) <= LONGEST, row
+            assert label == of["label"] == row["label"] and row["group"] == of["group"], row
+            assert len(words(section)) <= LONGEST, row
             answers.append(answer)
         if stem in ("trace_sft", "trace_rft"):
             known |= set(answers)
         else:
             assert set(answers) <= known, f"{stem}: a section that no training row has"
         best = max(set(answers), key=lambda a: (sum(f1(a, other) for other in answers), a))
-        print(f"icd10/{stem}: {len(rows)} rows, {len(set(answers))} different answers; the best constant answer is {best!r}: "
-              f"F1 {100 * sum(f1(best, other) for other in answers) / len(answers):.1f} %, "
+        print(f"icd10/{stem}: {len(rows)} rows, {len(set(answers))} different answers; the best constant answer is "
+              f"{best!r}: F1 {100 * sum(f1(best, other) for other in answers) / len(answers):.1f} %, "
               f"exact {100 * answers.count(best) / len(answers):.1f} %")
-    texts = [folded(row["messages"][1]["content"]) for stem, rows in files.items() if stem != "trace_sft_validation" for row in rows]
+    texts = [folded(row["messages"][1]["content"]) for stem, rows in files.items() if stem != "trace_sft_validation"
+             for row in rows]
     assert len(set(texts)) == len(texts), "a text twice"
     documents = {row["source"] for row in read(HERE / "icd10/text_train.jsonl")}
-    assert not documents & {row["group"] for row in files["trace_test"] + files["trace_validation"]}, "text_train.jsonl tells of a held-out category"
+    held_out = {row["group"] for row in files["trace_test"] + files["trace_validation"]}
+    assert not documents & held_out, "text_train.jsonl tells of a held-out category"
     print("all rules hold")
 
 

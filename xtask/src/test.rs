@@ -28,7 +28,10 @@ pub fn run(extent: Extent) -> Result<()> {
     steps.run("committed text", hygiene::check_text)?;
     steps.run("dependencies", hygiene::check_dependencies)?;
     steps.run("format", || check(cargo()?.args(["fmt", "--all", "--check"])))?;
-    steps.run("committed data", || check(program("python3")?.args(["data/make.py", "check"])))?;
+    steps.run("committed data", || {
+        let scripts = ["data/make.py", "data/make_clock.py", "data/make_trace.py"];
+        scripts.iter().try_for_each(|script| check(program("python3")?.args([script, "check"])))
+    })?;
     let model = steps.run("test model", test_model)?;
     let tokenizers = steps.run("test tokenizers", test_tokenizers)?.unwrap_or_else(|| "none".into());
     steps.run("test database", test_database)?;

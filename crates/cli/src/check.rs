@@ -71,12 +71,13 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 fn foreign(args: &Args, document: &Document) -> Result<Report, Failure> {
-    let mut shown = Vec::new();
-    let mut known = Known::default();
-    if !args.data.is_empty() {
-        let rows = rows(args, document, &mut shown)?;
-        known = rows;
+    if let Some(set) = args.sets.first() {
+        let problem =
+            format!("--set {set}: it belongs to a recipe of Temper's, and this is one of {}", document.tool.name());
+        return Err(Failure::input(anyhow!("{problem}\nhint: change the file")));
     }
+    let mut shown = Vec::new();
+    let known = if args.data.is_empty() { Known::default() } else { rows(args, document, &mut shown)? };
     let findings = check(document, &known);
     let mut all: Vec<Shown> = findings.into_iter().map(|finding| Shown { file: args.file.clone(), finding }).collect();
     all.extend(shown);
@@ -86,6 +87,10 @@ fn foreign(args: &Args, document: &Document) -> Result<Report, Failure> {
 
 /// A recipe of Temper's: what its reader says, the rules, and the warnings of its plan, as far as nothing need be fetched.
 fn own(args: &Args) -> Result<Report, Failure> {
+    if !args.data.is_empty() {
+        let problem = "--data: a recipe of Temper's names its rows itself";
+        return Err(Failure::input(anyhow!("{problem}\nhint: leave it out")));
+    }
     let shown = |finding| Shown { file: args.file.clone(), finding };
     let (recipe, notes) = match Recipe::load(&args.file, &args.sets) {
         Ok(read) => read,
@@ -115,13 +120,8 @@ fn own(args: &Args) -> Result<Report, Failure> {
             }
             for stage in &plan.stages {
                 for found in &stage.checks.findings {
-                    let severity = match found.severity {
-                        temper_data::Severity::Error => Severity::Error,
-                        temper_data::Severity::Warning => Severity::Warning,
-                        temper_data::Severity::Note => Severity::Note,
-                    };
                     let rows = format!("{} of {} rows {}", count(found.count), count(found.of), found.check.text());
-                    let mut finding = of_plan("rows", severity, rows);
+                    let mut finding = of_plan("rows", severity(found.severity), rows);
                     finding.reason = found.hint.clone();
                     finding.source = format!("docs/data-checks.md, {}", found.check);
                     findings.push(finding);
@@ -142,7 +142,7 @@ fn own(args: &Args) -> Result<Report, Failure> {
     findings.extend(check_recipe(&recipe, &known));
     findings.sort_by(|a, b| a.place.cmp(&b.place));
     let mut all: Vec<Shown> = findings.into_iter().map(shown).collect();
-    all.extend(reward(args, Tool::Trl)?);
+    all.extend(reward(args, Tool::Temper)?);
     Ok(Report { tool: Tool::Temper, rows: known.rows, findings: all })
 }
 
@@ -219,12 +219,16 @@ fn rows(args: &Args, document: &Document, shown: &mut Vec<Shown>) -> Result<Know
     Ok(known)
 }
 
-fn broken(breach: Breach) -> Finding {
-    let severity = match breach.severity {
+/// How much a finding in rows matters, in the words of recipes.
+fn severity(of: temper_data::Severity) -> Severity {
+    match of {
         temper_data::Severity::Error => Severity::Error,
         temper_data::Severity::Warning => Severity::Warning,
         temper_data::Severity::Note => Severity::Note,
-    };
+    }
+}
+
+fn broken(breach: Breach) -> Finding {
     let line = breach.first_lines.first().copied().filter(|line| *line > 0);
     let found = match breach.first_lines.len() {
         0 | 1 if breach.rows <= 1 => breach.found,
@@ -232,7 +236,7 @@ fn broken(breach: Breach) -> Finding {
     };
     Finding {
         rule: breach.rule,
-        severity,
+        severity: severity(breach.severity),
         place: line.map_or(Place::Whole, |line| Place::File { line, column: 1 }),
         found,
         reason: breach.reason.to_owned(),

@@ -165,7 +165,7 @@ fn rewards_of(args: &TestArgs) -> Result<(Vec<Reward>, Option<Vec<TrialRow>>), F
     let trial = prepared.reward_trial(ROWS, answered, &mut |event| reporter.hear(event));
     reporter.finish();
     match trial? {
-        Some((rewards, rows)) => Ok((rewards, (!given).then_some(rows))),
+        Some(trial) => Ok((trial.rewards, (!given).then_some(trial.rows))),
         None => Err(Failure::input(anyhow!(
             "{}: no stage of this recipe has rewards\nhint: a stage of `kind: rft` has",
             file.display()

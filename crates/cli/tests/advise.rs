@@ -104,7 +104,7 @@ fn a_run_that_was_stopped_is_gone_on_with() {
     let output = folder.temper(&["advise", &run]);
     ends(&output, 0, &[]);
     let text = stdout(&output);
-    assert!(text.contains("note unfinished") && text.contains("of 18 steps are made"), "{text}");
+    assert!(text.contains("warning unfinished") && text.contains("of 18 steps are made"), "{text}");
     let started = folder.temper(&["advise", &run, "--rule", "unfinished", "--start"]);
     finished(&started);
     assert!(folder.path("run/summary.json").is_file());

@@ -7,7 +7,6 @@ mod tiny;
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tiny::{Folder, ends, finished, json, lines, root, same, stdout};
@@ -137,15 +136,7 @@ fn a_run_that_is_killed_goes_on_to_the_same_bytes() {
         (["resume", &run], 1, "step-000005"),
         (["resume", &run], 2, "step-000004"),
     ] {
-        let mut child =
-            folder.command(&arguments).arg("--no-cache").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let checkpoint = folder.path(&format!("run/checkpoints/stage-{stage}/{awaited}"));
-        while !checkpoint.is_dir() {
-            assert!(child.try_wait().unwrap().is_none(), "ended before {awaited}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        folder.kill_at(&[&arguments[..], &["--no-cache"]].concat(), stage, awaited);
     }
     // The reference is read, not scored again; where it was lost, it comes out the same from the start.
     std::fs::remove_file(folder.path("run/checkpoints/stage-2/reference.json")).unwrap();

@@ -6,7 +6,6 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -206,11 +205,9 @@ fn a_crash_and_a_hang_cost_their_sample_and_no_other() {
             let text = format!(
                 "import os, sys, time\ndef one(completion):\n    if completion == 'x':\n        {act}\n    return 0.5\n{form}"
             );
-            let begun = Instant::now();
             let found = found(&folder.python(&text, &["y", "x", "z"], &["--set", "rewards.0.timeout_seconds=1.5"]));
             assert_eq!((failures(&found, kind), mean(&found)), (2, Some(0.5)), "{act}: {found}");
             assert_eq!(found["table"][0]["counts"]["scored"], 12, "{act}: {found}");
-            assert!(begun.elapsed() < Duration::from_secs(50), "{act}: {:?}", begun.elapsed());
         }
     }
 }

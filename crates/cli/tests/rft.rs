@@ -5,9 +5,6 @@
 
 mod tiny;
 
-use std::process::Stdio;
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tiny::{Folder, ends, finished, lines, same, stdout};
 
@@ -166,15 +163,7 @@ fn a_run_that_is_killed_goes_on_to_the_same_bytes_rollouts_included() {
         (["resume", &run], 2, "step-000002"),
         (["resume", &run], 2, "step-000003"),
     ] {
-        let mut child =
-            folder.command(&arguments).arg("--no-cache").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let checkpoint = folder.path(&format!("run/checkpoints/stage-{stage}/{awaited}"));
-        while !checkpoint.is_dir() {
-            assert!(child.try_wait().unwrap().is_none(), "ended before {awaited}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        folder.kill_at(&[&arguments[..], &["--no-cache"]].concat(), stage, awaited);
     }
     finished(&folder.temper(&["resume", &run, "--no-cache"]));
     same(&expected, &result(&folder, "run"));

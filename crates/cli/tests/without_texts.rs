@@ -14,28 +14,31 @@ const ANSWER: &str = "Ozymandias";
 /// Prompts for a random model, and rewards by length, one of which fails with a message about the row.
 fn folder() -> Folder {
     let folder = Folder::new();
-    let row = |i: usize| json!({"id": format!("row-{i}"), "messages": [{"role": "user", "content": format!("{QUESTION}, {i}?")}], "reference_answer": ANSWER});
-    let rows: Vec<String> = (0..8).map(|i| row(i).to_string()).collect();
-    std::fs::write(folder.path("prompts.jsonl"), rows.join("\n")).unwrap();
-    let prompts = folder.path("prompts.jsonl").display().to_string();
-    let stage = format!(
-        "  - kind: rft
-    train: {prompts}
-    validation: {prompts}
+    let row = |i: usize| {
+        let asked = format!("{QUESTION}, number {i}?");
+        json!({"id": format!("row-{i}"), "messages": [{"role": "user", "content": asked}], "reference_answer": ANSWER})
+    };
+    for (name, numbers) in [("train.jsonl", 0..8), ("validation.jsonl", 8..12)] {
+        let rows: Vec<String> = numbers.map(|i| row(i).to_string()).collect();
+        std::fs::write(folder.path(name), rows.join("\n")).unwrap();
+    }
+    let stage = "  - kind: rft
+    train: train.jsonl
+    validation: validation.jsonl
     rewards:
-      - {{name: short, verifier: length, unit: characters, at_most: 10, slack: 60}}
-      - {{name: number, verifier: numeric, held_out: true, max_error_rate: 1}}
-    rollouts: {{num_generations: 4, max_completion_length: 8, validation_generations: 2}}
-    baseline: {{gate: warn}}
-    max_length: 64
+      - {name: short, verifier: length, unit: characters, at_most: 10, slack: 60}
+      - {name: number, verifier: numeric, held_out: true, max_error_rate: 1}
+    rollouts: {num_generations: 4, max_completion_length: 8, validation_generations: 2}
+    baseline: {gate: warn}
+    max_length: 96
+    micro_batch_tokens: 300
     max_steps: 2
     learning_rate: 1e-3
     lora_rank: 2
     global_batch_size: 4
     eval_steps: 2
-"
-    );
-    let text = folder.around("base", &stage);
+";
+    let text = folder.around("base", stage);
     let (text, _) = text.split_once("evaluation:").unwrap();
     folder.write_recipe(text);
     folder

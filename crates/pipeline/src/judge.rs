@@ -200,6 +200,9 @@ pub(crate) fn check_items(recipe: &Recipe, context: usize, tokens: Tokens<'_>) -
     }
 }
 
+/// Whether a file's items fit, as they are asked for; kept where they do.
+type Fits<'f> = dyn Fn(&Valued<PathBuf>, Value, &dyn Fn() -> Result<(), EvalError>) -> Result<(), PipelineError> + 'f;
+
 /// Whether a model can be scored on the user's task.
 fn check_domain(
     recipe: &Recipe,
@@ -207,7 +210,7 @@ fn check_domain(
     items: &Domain,
     file: &Valued<PathBuf>,
     encoder: &Encoder<'_>,
-    fits: &dyn Fn(&Valued<PathBuf>, Value, &dyn Fn() -> Result<(), EvalError>) -> Result<(), PipelineError>,
+    fits: &Fits<'_>,
 ) -> Result<(), PipelineError> {
     match items {
         Domain::Classification(items) => {

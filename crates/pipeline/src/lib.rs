@@ -56,7 +56,9 @@ pub use prepare::{Prepared, prepare};
 pub use probe::{Candidate, Probe, Probed, probe, probe_folder, probed_winner};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
-pub use rft::{Alarm, Baseline, BaselineVerdict, CompletionMeans, PartMean, RewardValidation, RoundReport};
+pub use rft::{
+    Alarm, Baseline, BaselineVerdict, CompletionMeans, PartMean, RewardTrial, RewardValidation, RoundReport,
+};
 pub use run::{Event, Interrupt, Options, Summary, run};
 pub use self_data::SelfReport;
 pub use watch::General;

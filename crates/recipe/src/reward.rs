@@ -16,7 +16,8 @@ crate::kind::words! {
     pub enum VerifierKind {
         /// 1 where the answer is the reference, character by character, white space at its ends aside.
         Exact = "exact",
-        /// 1 where they are the same but for case, white space, full stops and quotes around them, and Unicode's compatible forms.
+        /// 1 where they are the same but for case, white space, full stops and quotes around them, and Unicode's
+        /// compatible forms.
         Normalised = "normalised",
         /// 1 where both are one number, within a tolerance.
         Numeric = "numeric",
@@ -183,8 +184,8 @@ fn outside(by: &Option<Valued<ScoredBy>>, fits: impl Fn(&ScoredBy) -> bool) -> b
 }
 
 section! {
-    /// One reward. A sample's total is the sum of weight * score over all that are neither `held_out` nor abstained, unless a gate
-    /// is closed.
+    /// One reward. A sample's total is the sum of weight * score over all that are neither `held_out` nor abstained,
+    /// unless a gate is closed.
     pub struct Reward |f| {
         /// Its name in metrics and reports.
         name: Valued<String> = f.required(name());
@@ -205,8 +206,8 @@ section! {
         /// Of `json_schema`: a file with the schema; left out, `field` of the row holds it.
         schema: Option<Valued<PathBuf>> =
             f.only_when(of(&by, &[VerifierKind::JsonSchema]), &why_not(&by), |f| f.optional(data_file())).map(Option::flatten);
-        /// The row's field with the reference, or with what `json_schema` and `unit_tests` go by; dots lead into maps. A list holds
-        /// several that are right.
+        /// The row's field with the reference, or with what `json_schema` and `unit_tests` go by; dots lead into maps.
+        /// A list holds several that are right.
         field: Option<Valued<String>> = {
             use VerifierKind::*;
             let (field, why) = match by.as_ref().and_then(|by| by.verifier()) {
@@ -252,7 +253,8 @@ section! {
         relative_tolerance: Option<Valued<f64>> = f.only_when(of(&by, &[VerifierKind::Numeric]), &why_not(&by), |f| {
             f.default(number(0.0..1.0), 0.0, "decision: of large whole numbers a share would take neighbours for equal")
         });
-        /// Of `choice`: the options by their text, first A, then B, ..; left out, those of the row's field `choices`, or letters.
+        /// Of `choice`: the options by their text, first A, then B, ..; left out, those of the row's field `choices`,
+        /// or letters.
         choices: Option<Valued<Vec<String>>> =
             f.only_when(of(&by, &[VerifierKind::Choice]), &why_not(&by), |f| f.optional(list(2, text()))).map(Option::flatten);
         /// Of `regex`: the pattern, found anywhere unless `^` and `$` bind it; linear in time, so without look-around.
@@ -284,7 +286,8 @@ section! {
         /// The interpreter of a Python file or of `unit_tests`.
         python: Option<Valued<String>> =
             f.only_when(outside(&by, starts_processes), &why_not(&by), |f| f.default(text(), "python3".to_owned(), OURS));
-        /// Whether what runs is kept from the network and from files outside its folder; `unit_tests` never runs without.
+        /// Whether what runs is kept from the network and from files outside its folder; `unit_tests` never runs
+        /// without.
         sandbox: Option<Valued<SandboxMode>> = {
             let (mode, why) = match outside(&by, |by| by.verifier() == Some(VerifierKind::UnitTests)) {
                 true => (SandboxMode::Required, "decision: a model wrote what runs"),
@@ -341,7 +344,8 @@ section! {
             let seconds = match by.as_ref().and_then(|by| by.verifier()) { Some(_) => 10.0, None => 60.0 };
             f.default(number(above(0.0)), seconds, OURS)
         });
-        /// Address space that each process may have; Linux only. Left out, `unit_tests` have 512 MiB, programs no limit.
+        /// Address space that each process may have; Linux only. Left out, `unit_tests` have 512 MiB, programs no
+        /// limit.
         memory: Option<Valued<u64>> =
             f.only_when(outside(&by, starts_processes), &why_not(&by), |f| f.optional(memory())).map(Option::flatten);
         /// The longest reply that is read, per sample; a longer one is a failure.

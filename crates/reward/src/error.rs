@@ -27,7 +27,8 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A function gave another number of scores than there were samples, or scores for others: nobody knows whose they are.
+    /// A function gave another number of scores than there were samples, or scores for others: nobody knows whose they
+    /// are.
     #[error(
         "reward `{reward}`: {problem}\nhint: return one score per completion, in their order, or `None` to abstain"
     )]

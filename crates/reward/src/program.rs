@@ -104,8 +104,8 @@ impl Program {
         Ok((parts, seconds))
     }
 
-    /// One batch; where it fails as a whole each of its samples is asked for alone, so that one that cannot be scored costs no
-    /// other its score.
+    /// One batch; where it fails as a whole each of its samples is asked for alone, so that one that cannot be scored
+    /// costs no other its score.
     fn batch(&self, batch: &[Sample<'_>]) -> Result<Answered, Error> {
         let begun = Instant::now();
         let answered = self.request(batch)?;

@@ -17,8 +17,8 @@ pub(crate) fn scored(score: f64) -> Part {
     Part { outcome: Outcome::Score(score), details: Map::new() }
 }
 
-/// Reads a score: a number, a truth value (1 or 0), `null` for an abstention, or a map with one of them as `score`, whose other
-/// numbers are details. A map with `error` is a failure that was told.
+/// Reads a score: a number, a truth value (1 or 0), `null` for an abstention, or a map with one of them as `score`,
+/// whose other numbers are details. A map with `error` is a failure that was told.
 pub(crate) fn part(value: &Value) -> Part {
     match value {
         Value::Null => Part { outcome: Outcome::Abstained, details: Map::new() },
@@ -69,8 +69,8 @@ fn map_part(map: &Map<String, Value>) -> Part {
     part
 }
 
-/// Matches scores to samples by `id`. An id that was not asked for, or one twice, breaks the contract, since then nobody knows
-/// whose the scores are; the ids that are missing fail.
+/// Matches scores to samples by `id`. An id that was not asked for, or one twice, breaks the contract, since then
+/// nobody knows whose the scores are; the ids that are missing fail.
 pub(crate) fn by_id(values: &[Value], ids: &[&str]) -> Result<Vec<Part>, String> {
     let mut parts: Vec<Option<Part>> = vec![None; ids.len()];
     for value in values {

@@ -75,8 +75,8 @@ struct Said {
 }
 
 impl Rewards {
-    /// Makes the rewards of a recipe ready: reads patterns, schemas and prompts, starts programs, tries the sandbox. `folder`,
-    /// which is made where it is not there, holds the programs' logs (`NAME.log`) and what runs in a sandbox.
+    /// Makes the rewards of a recipe ready: reads patterns, schemas and prompts, starts programs, tries the sandbox.
+    /// `folder`, which is made where it is not there, holds the programs' logs (`NAME.log`) and what runs in a sandbox.
     ///
     /// # Errors
     /// What is wrong with the first reward that cannot be opened.
@@ -109,8 +109,8 @@ impl Rewards {
     /// Scores a batch; the order is kept. What fails on a sample is told in its parts. Rewards work side by side.
     ///
     /// # Errors
-    /// When a reward breaks its contract, when it failed on more samples than the recipe allows, or on one that it must not
-    /// fail on. No two samples may have one id.
+    /// When a reward breaks its contract, when it failed on more samples than the recipe allows, or on one that it must
+    /// not fail on. No two samples may have one id.
     pub fn score(&self, samples: &[Sample<'_>]) -> Result<Scored, Error> {
         distinct(samples)?;
         // Side by side: most wait for a process or a network. What Temper computes itself takes no thread.
@@ -149,8 +149,8 @@ impl Rewards {
 
     /// The total of a sample, and the place of the gate that is closed.
     ///
-    /// A closed gate decides, the first one first. Else a failure of a reward that counts leaves nothing to say, unless it counts
-    /// as 0; and so do abstentions where nothing else is there.
+    /// A closed gate decides, the first one first. Else a failure of a reward that counts leaves nothing to say, unless
+    /// it counts as 0; and so do abstentions where nothing else is there.
     fn total(&self, parts: &[Part]) -> (Option<f64>, Option<usize>) {
         let counted = || self.all.iter().zip(parts).enumerate().filter(|(_, (opened, _))| !opened.rule.held_out);
         for (place, (opened, part)) in counted() {
@@ -203,7 +203,8 @@ impl Rewards {
         self.form.as_deref()
     }
 
-    /// What the user should know of how they run: parts of a sandbox that are lacking. `rewards` are those that were opened.
+    /// What the user should know of how they run: parts of a sandbox that are lacking. `rewards` are those that were
+    /// opened.
     pub fn notes(rewards: &[Reward]) -> Vec<String> {
         let boxed = |reward: &&Reward| reward.sandbox.as_ref().is_some_and(|mode| mode.value != SandboxMode::Off);
         let lacking = |reward: &Reward| {

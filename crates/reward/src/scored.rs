@@ -18,8 +18,8 @@ pub struct Scored {
 /// The score of one sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SampleScore {
-    /// The sum of weight * score over the rewards that count, or a closed gate's value. None: nothing could be said, because
-    /// all that count abstained, or one failed whose `on_failure` is `exclude`.
+    /// The sum of weight * score over the rewards that count, or a closed gate's value. None: nothing could be said,
+    /// because all that count abstained, or one failed whose `on_failure` is `exclude`.
     pub total: Option<f64>,
     /// What each reward said, in the recipe's order.
     pub parts: Vec<Part>,

@@ -57,8 +57,8 @@ impl Client {
         })
     }
 
-    /// The JSON that comes back for `body`, which holds so many samples. Asked again, after a pause, where the network failed or
-    /// the service was busy; what it says of the request itself (4xx) stands.
+    /// The JSON that comes back for `body`, which holds so many samples. Asked again, after a pause, where the network
+    /// failed or the service was busy; what it says of the request itself (4xx) stands.
     pub fn ask(&self, body: &Value, samples: usize) -> Result<Value, Failure> {
         let bytes = body.to_string().into_bytes();
         let mut tries = 0;
@@ -178,7 +178,8 @@ impl Service {
     }
 }
 
-/// The scores of a service: `{"scores": [..]}` or the list alone; maps with `id`, or values in the order of the samples.
+/// The scores of a service: `{"scores": [..]}` or the list alone; maps with `id`, or values in the order of the
+/// samples.
 fn scores(reply: &Value, batch: &[Sample<'_>]) -> Result<Vec<Part>, String> {
     let list = if reply.is_array() { reply } else { &reply["scores"] };
     match list.as_array() {

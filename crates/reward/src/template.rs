@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-/// Replaces each `{name}` by what `value` gives for it, in one pass: braces within a value stay. A name is letters, digits, `_` and
-/// dots; other braces stay as they are. The error is a name for which there is nothing.
+/// Replaces each `{name}` by what `value` gives for it, in one pass: braces within a value stay. A name is letters,
+/// digits, `_` and dots; other braces stay as they are. The error is a name for which there is nothing.
 pub(crate) fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
     let mut filled = String::with_capacity(template.len());

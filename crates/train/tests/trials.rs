@@ -68,7 +68,7 @@ fn trials_side_by_side_give_the_bits_of_each_alone() {
             let space = model.adapter_space();
             let workspace = Workspace::allocate(&device, &config, space, Purpose::Train, 12);
             let mut fit = Fit::new(&model, &workspace, trial.settings.clone(), validation.clone());
-            while fit.advance(|step| Ok(batches(step))).unwrap().is_some() {}
+            while fit.advance(|step| Ok::<_, std::convert::Infallible>(batches(step))).unwrap().is_some() {}
             let adapters = model.adapters().into_iter().map(|(name, a)| (name, device.read(&a.value)));
             (fit.outcome(), adapters.collect::<Vec<_>>())
         })

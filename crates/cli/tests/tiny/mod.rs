@@ -141,11 +141,15 @@ stages:
     /// prepares for.
     pub fn kill_after(&self, stage: usize, step: usize, more: &[&str]) {
         let recipe = self.recipe();
-        let arguments = [&["run", "--no-cache", &recipe], more].concat();
-        let mut child = self.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
-        let checkpoint = self.path(&format!("run/checkpoints/stage-{stage}/step-{step:06}"));
+        self.kill_at(&[&["run", "--no-cache", &recipe], more].concat(), stage, &format!("step-{step:06}"));
+    }
+
+    /// The same of a run that is begun or gone on with by these arguments, once a folder of the stage's checkpoints is there.
+    pub fn kill_at(&self, arguments: &[&str], stage: usize, awaited: &str) {
+        let mut child = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let checkpoint = self.path(&format!("run/checkpoints/stage-{stage}/{awaited}"));
         while !checkpoint.is_dir() {
-            assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
+            assert!(child.try_wait().unwrap().is_none(), "the run ended before {awaited}");
             std::thread::sleep(Duration::from_millis(1));
         }
         child.kill().unwrap();

@@ -64,7 +64,7 @@ fn what_it_refuses_is_told() {
     let result = r#"{"role":"user","content":[{"toolResult":{"toolUseId":"z","content":[]}}]}"#;
     assert_eq!(rule(&format!("{result},{ANSWER}"), true), ["tool-id"]);
     let picture = r#"{"image":{"format":"png","source":{}}}"#;
-    let many = vec![picture; 11].join(",");
+    let many = [picture; 11].join(",");
     assert_eq!(rule(&format!(r#"{{"role":"user","content":[{many}]}},{ANSWER}"#), true), ["row-media"]);
     let both = format!(r#"{{"role":"user","content":[{picture},{{"video":{{}}}}]}},{ANSWER}"#);
     assert_eq!(rule(&both, true), ["row-media"]);

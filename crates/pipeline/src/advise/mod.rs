@@ -1,6 +1,6 @@
 //! Advice: what a recipe, a run or a study shows, why that matters, who says so, and what to do next.
 //!
-//! [`signals`] and [`study`] are what is measured; [`rules()`] are conditions over it, as data. [`of_plan`], [`of_run`] and
+//! `signals` and `study` are what is measured; [`rules()`] are conditions over it, as data. [`of_plan`], [`of_run`] and
 //! [`of_study`] rank
 //! what the rules find, the likeliest cause first, and propose one experiment. Nothing here is measured of Amazon's models or
 //! promised
@@ -23,8 +23,8 @@ use temper_search::store::Store;
 pub use self::checkpoint::Advice as KindAdvice;
 pub(crate) use self::checkpoint::advice as kind_advice;
 pub use self::reference::reference;
+use self::rules::{ALL_GOOD, FOLDER, Find, Hit, RECIPE};
 pub use self::rules::{Cited, Rule, Severity, Symptom, rules};
-use self::rules::{FOLDER, Find, Hit, RECIPE};
 use self::signals::{Planned, Ran};
 use self::study::Searched;
 use crate::PipelineError;
@@ -90,7 +90,7 @@ pub struct Advised {
     pub what: &'static str,
     /// Its name.
     pub name: String,
-    /// By rank: what was seen, then its likely causes, then the rest; the graver before the lighter.
+    /// By rank: what is good, what was seen, then its likely causes, then the rest; the graver before the lighter.
     pub findings: Vec<Finding>,
     /// Which finding is the likeliest cause of the first thing that was seen; none where nothing was seen, or nothing explains
     /// it.
@@ -173,11 +173,11 @@ fn of_ran(plan: &Planned, ran: &Ran) -> Advised {
     for (rank, rule) in rules().enumerate() {
         match rule.find {
             Find::Trained(find) => {
-                let stages = plan.stages.len().min(ran.stages.len());
-                let found = (0..stages).filter_map(|index| find(&plan.view(index), &ran.stages[index]));
-                hits.extend(found.map(|hit| (rank, rule, hit)));
+                let stages = 0..plan.stages.len().min(ran.stages.len());
+                let found = stages.filter_map(|index| Some((index, find(&plan.view(index), &ran.stages[index])?)));
+                hits.extend(found.map(|(index, hit)| Ranked { rank, rule, stage: Some(index), hit }));
             }
-            Find::Run(find) => hits.extend(find(plan, ran).map(|hit| (rank, rule, hit))),
+            Find::Run(find) => hits.extend(find(plan, ran).map(|hit| Ranked { rank, rule, stage: None, hit })),
             Find::Stage(_) | Find::Study(_) => {}
         }
     }
@@ -186,52 +186,72 @@ fn of_ran(plan: &Planned, ran: &Ran) -> Advised {
 
 fn of_searched(name: &str, searched: &Searched) -> Advised {
     let found = rules().enumerate().filter_map(|(rank, rule)| match rule.find {
-        Find::Study(find) => find(searched).map(|hit| (rank, rule, hit)),
+        Find::Study(find) => find(searched).map(|hit| Ranked { rank, rule, stage: None, hit }),
         _ => None,
     });
     ranked("study", name, found.collect(), None)
 }
 
-type Ranked = (usize, &'static Rule, Hit);
+/// What a rule found.
+struct Ranked {
+    /// The rule's place among all.
+    rank: usize,
+    rule: &'static Rule,
+    /// Of the plan; none of what is about the whole.
+    stage: Option<usize>,
+    hit: Hit,
+}
+
+impl Ranked {
+    /// What of this it may be the cause of: what came before is not.
+    fn causes(&self, symptoms: &[(Symptom, Option<usize>)]) -> Vec<Symptom> {
+        let later = |seen: &Option<usize>| self.stage.is_none_or(|own| seen.is_none_or(|seen| own <= seen));
+        let is_seen = |symptom: &Symptom| symptoms.iter().any(|(seen, stage)| seen == symptom && later(stage));
+        self.rule.explains.iter().copied().filter(is_seen).collect()
+    }
+}
 
 fn of_stages(plan: &Planned) -> Vec<Ranked> {
     let of_rule = |(rank, rule): (usize, &'static Rule)| {
         let Find::Stage(find) = rule.find else { return Vec::new() };
-        plan.stages().filter_map(|view| find(&view)).map(|hit| (rank, rule, hit)).collect()
+        let found = plan.stages().filter_map(|view| Some((view.index, find(&view)?)));
+        found.map(|(index, hit)| Ranked { rank, rule, stage: Some(index), hit }).collect()
     };
     rules().enumerate().flat_map(of_rule).collect()
 }
 
 /// What was seen first, then what explains it, then the rest.
 fn ranked(what: &'static str, name: &str, mut hits: Vec<Ranked>, plan: Option<&Planned>) -> Advised {
-    let is_good = hits.iter().any(|(_, rule, _)| rule.id == "all-good");
-    let symptoms: Vec<Symptom> = hits.iter().filter_map(|(_, rule, _)| rule.shows).collect();
-    let causes = |rule: &Rule| -> Vec<Symptom> {
-        rule.explains.iter().copied().filter(|symptom| symptoms.contains(symptom)).collect()
-    };
-    hits.sort_by_key(|(rank, rule, _)| match (rule.shows, causes(rule).is_empty()) {
-        (Some(_), _) => (0, rule.severity, *rank),
+    let is_good = hits.iter().any(|one| one.rule.id == ALL_GOOD);
+    let symptoms: Vec<(Symptom, Option<usize>)> =
+        hits.iter().filter_map(|one| Some((one.rule.shows?, one.stage))).collect();
+    hits.sort_by_key(|one| match one.rule.shows {
+        _ if one.rule.id == ALL_GOOD => (0, Severity::Note, one.rank),
+        Some(_) => (1, one.rule.severity, one.rank),
         // Of causes the order of the table is the order of likelihood.
-        (None, false) => (1, Severity::Error, *rank),
-        (None, true) => (2, rule.severity, *rank),
+        None if !one.causes(&symptoms).is_empty() => (2, Severity::Error, one.rank),
+        None => (3, one.rule.severity, one.rank),
     });
-    let findings: Vec<Finding> =
-        hits.into_iter().map(|(_, rule, hit)| finding(rule, hit, causes(rule), plan)).collect();
+    let findings = hits.into_iter().map(|one| {
+        let causes = one.causes(&symptoms);
+        finding(one.rule, one.hit, causes, plan)
+    });
+    let findings: Vec<Finding> = findings.collect();
     let first = findings.iter().find_map(|finding| finding.shows);
     let explains =
         |finding: &Finding| finding.shows.is_none() && first.is_some_and(|first| finding.causes.contains(&first));
-    let cause = findings.iter().position(explains);
     let has = |index: &usize| findings[*index].experiment.is_some();
-    let next = match first {
+    let (cause, next) = match first {
+        // What is good is frozen.
+        _ if is_good => (None, None),
         // What explains most likely; without one that a machine can mend, what was seen says itself what to do.
         Some(_) => {
             let of_cause = (0..findings.len()).filter(|&index| explains(&findings[index]));
             let of_symptom = (0..findings.len()).filter(|&index| findings[index].shows.is_some());
-            of_cause.chain(of_symptom).find(has)
+            (findings.iter().position(explains), of_cause.chain(of_symptom).find(has))
         }
-        // What is good is frozen.
-        None if is_good => None,
-        None => (0..findings.len()).find(has),
+        // What is only worth knowing is no reason for a run.
+        None => (None, (0..findings.len()).find(|index| has(index) && findings[*index].severity < Severity::Note)),
     };
     Advised { what, name: name.to_owned(), findings, cause, next, identity: None }
 }

@@ -6,6 +6,7 @@
 
 mod judged;
 mod mixing;
+mod rates;
 mod reinforcement;
 mod schedule;
 mod start;
@@ -195,9 +196,12 @@ const VOC: Cited = Cited { what: "AWS blog on data mixing, voice-of-customer tas
 const GUIDE: Cited = Cited { what: "Amazon Nova user guide", when: "2026" };
 const DECISION: Cited = Cited { what: "decision of Temper (docs/decisions/0031-advice.md)", when: "November 2026" };
 
+/// The rule whose finding is that nothing is to be mended.
+pub(super) const ALL_GOOD: &str = "all-good";
+
 /// All rules, by rank.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    let recipe = [mixing::RULES, start::RULES, schedule::RULES, reinforcement::RULES];
+    let recipe = [mixing::RULES, schedule::RULES, start::RULES, rates::RULES, reinforcement::RULES];
     let run = [judged::RULES, trained::RULES];
     recipe.into_iter().chain(run).chain([study::RULES]).flatten()
 }

@@ -58,7 +58,7 @@ impl Searched {
         Self {
             measured: trials.iter().filter(|trial| has(&trial.result) || !trial.reports.is_empty()).count(),
             failed: failed().count(),
-            failure: failed().last().and_then(|trial| trial.reason.clone()),
+            failure: failed().next_back().and_then(|trial| trial.reason.clone()),
             trials: trials.len(),
             wanted: TRIALS.max(TRIALS_A_FIELD * fields),
             recommended: answer.recommended,

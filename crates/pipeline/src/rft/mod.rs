@@ -27,6 +27,7 @@ pub(crate) use self::rounds::{Rounds, RoundsState};
 pub(crate) use self::sample::{Asked, Sampler};
 pub use self::sample::{CompletionMeans, PartMean};
 pub use self::signals::Alarm;
+pub use self::trial::RewardTrial;
 pub(crate) use self::trial::refuse_bad_rewards;
 pub use self::validation::RewardValidation;
 

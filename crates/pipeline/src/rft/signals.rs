@@ -157,7 +157,7 @@ impl Signals {
         let (mx, my) = points().fold((0.0, 0.0), |(x, y), p| (x + p.0 / n, y + p.1 / n));
         let (xx, xy) = points().fold((0.0, 0.0), |(a, b), p| (a + (p.0 - mx).powi(2), b + (p.0 - mx) * (p.1 - my)));
         let slope = xy / xx;
-        (slope.is_finite() && slope < 0.0).then(|| my + slope * (1.0 - mx))
+        (slope.is_finite() && slope < 0.0).then_some(my + slope * (1.0 - mx))
     }
 }
 

@@ -17,6 +17,14 @@ use crate::run::Event;
 /// Rows on which a search tries the rewards before it begins.
 const BEFORE_A_SEARCH: usize = 50;
 
+/// Rewards, and the rows that they are tried on.
+pub struct RewardTrial {
+    /// The rewards of the stage.
+    pub rewards: Vec<Reward>,
+    /// Its prompts, some of them answered.
+    pub rows: Vec<TrialRow>,
+}
+
 impl Prepared {
     /// The rewards of the first stage that reinforces, the last training prompts evenly spread, at most `rows`, and for the first
     /// `answered` of them completions sampled from the base, as many as the stage samples. None where no stage reinforces.
@@ -28,7 +36,7 @@ impl Prepared {
         rows: usize,
         answered: usize,
         on_event: &mut dyn FnMut(&Event),
-    ) -> Result<Option<(Vec<Reward>, Vec<TrialRow>)>, PipelineError> {
+    ) -> Result<Option<RewardTrial>, PipelineError> {
         let Some((stage, rft)) = reinforcing(self) else { return Ok(None) };
         let (ids, mut trial) = trial_rows(stage, rft, rows)?;
         if answered > 0 {
@@ -57,7 +65,7 @@ impl Prepared {
                     .collect();
             }
         }
-        Ok(Some((rft.rewards.clone(), trial)))
+        Ok(Some(RewardTrial { rewards: rft.rewards.clone(), rows: trial }))
     }
 }
 

@@ -81,7 +81,6 @@ pub(crate) enum When {
     Always,
     Lora,
     Dpo,
-    Rft,
     Validation,
 }
 

@@ -7,6 +7,7 @@ use super::finding::{Cited, Finding, Severity};
 
 const SDK: Cited = Cited { what: "aws/nova-forge-sdk @ a4d5b3d, verify_reward_function", when: "2026-05-14" };
 const GUIDE: Cited = Cited { what: "Amazon Nova user guide, reward functions", when: "read in November 2026" };
+const OURS: Cited = Cited { what: "docs/rewards.md", when: "this version" };
 const SILENT: Cited = Cited { what: "awslabs/agent-plugins#144", when: "2026" };
 const TRL: Cited = Cited { what: "trl.GRPOTrainer; huggingface/trl#6533 on lists of the wrong length", when: "1.16.0" };
 
@@ -29,7 +30,20 @@ pub fn check_reward(text: &str, tool: Tool) -> Vec<Finding> {
     let code = |line: &str| line.split('#').next().unwrap_or("").trim().to_owned();
     let first = |test: &dyn Fn(&str) -> bool| lines.iter().position(|line| test(&code(line)));
     let has = |word: &str| first(&|line| line.contains(word)).is_some();
-    if tool == Tool::Nova {
+    let of_lambda = tool == Tool::Nova || tool == Tool::Temper && has("def lambda_handler");
+    if tool == Tool::Temper && !of_lambda {
+        if !has("def reward(") && !has("def rewards(") {
+            find(
+                "reward-handler",
+                Severity::Error,
+                None,
+                "there is no function `reward`, `rewards` or `lambda_handler`".into(),
+                "one of these is called",
+                OURS,
+                Some("def reward(prompt, completion, reference_answer, **row):"),
+            );
+        }
+    } else if of_lambda {
         match first(&|line| line.starts_with("def ") && line.contains("lambda_handler")) {
             None => {
                 find(

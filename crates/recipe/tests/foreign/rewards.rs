@@ -23,11 +23,14 @@ def reward(completions, answer, **kwargs):
 #[test]
 fn a_reward_that_keeps_its_contract() {
     assert!(rules(NOVA, Tool::Nova).is_empty(), "{:?}", check_reward(NOVA, Tool::Nova));
+    assert!(rules("def reward(completion, **row):\n    return 1.0\n", Tool::Temper).is_empty());
+    assert!(rules(NOVA, Tool::Temper).is_empty());
     assert!(rules(TRL, Tool::Trl).is_empty(), "{:?}", check_reward(TRL, Tool::Trl));
 }
 
 #[test]
 fn a_reward_that_does_not() {
+    assert_eq!(rules("def score(x):\n    return 1\n", Tool::Temper), ["reward-handler"]);
     assert!(rules("def score(x):\n    return 1\n", Tool::Nova).contains(&"reward-handler"));
     assert_eq!(rules(&NOVA.replace("event, context", "event"), Tool::Nova), ["reward-handler"]);
     assert_eq!(

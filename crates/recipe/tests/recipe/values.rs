@@ -44,7 +44,7 @@ fn every_value_of_a_whole_recipe() {
     assert_eq!((stage.min_lr.as_ref().unwrap().value, stage.decay.as_ref().unwrap().value), (1e-5, Span::Steps(12)));
     let evaluation = recipe.evaluation.as_ref().unwrap();
     // YAML 1.1 would read `No` as a truth value.
-    assert_eq!(evaluation.domain.as_ref().unwrap().labels.value, ["Infectious", "No", "Other"]);
+    assert_eq!(evaluation.domain.as_ref().unwrap().labels(), ["Infectious", "No", "Other"]);
     assert_eq!(*evaluation.general[3].kind, SuiteKind::InstructionFollowing);
     let bounds: Vec<_> = evaluation.floors.iter().map(|floor| (floor.suite.as_str(), *floor.bound)).collect();
     assert_eq!(

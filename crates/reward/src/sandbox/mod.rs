@@ -1,11 +1,12 @@
 //! Where code of others runs: no network, no writes outside one folder, no further processes, bounded memory and time.
 //!
-//! A process confines itself and then becomes the program: `temper` starts itself as `temper reward sandboxed -- PROGRAM`,
-//! which calls [`enter`]. Nothing between `fork` and `exec` has to be written by hand, and so nothing unsafe.
+//! A process confines itself and then becomes the program: `temper` starts itself as `temper reward sandboxed --
+//! PROGRAM`, which calls [`enter`]. Nothing between `fork` and `exec` has to be written by hand, and so nothing unsafe.
 //!
-//! Landlock (Linux 5.13) denies writes outside the folder; seccomp denies sockets, new processes, signals and tracing of others,
-//! changes of modes and owners, and what administers a system; capabilities are dropped; limits bound the rest. All of it holds
-//! for containers too, where namespaces for users are often denied; `docs/decisions/0028-rewards.md` says more.
+//! Landlock (Linux 5.13) denies writes outside the folder; seccomp denies sockets, new processes, signals and tracing
+//! of others, changes of modes and owners, and what administers a system; capabilities are dropped; limits bound the
+//! rest. All of it holds for containers too, where namespaces for users are often denied;
+//! `docs/decisions/0028-rewards.md` says more.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -72,8 +73,8 @@ impl Parts {
     }
 }
 
-/// Confines this process and becomes `command`; without one, prints which parts hold, as JSON, and returns. Returns an error when it
-/// could not, before anything of the command has run. Of the binary: `temper reward sandboxed`.
+/// Confines this process and becomes `command`; without one, prints which parts hold, as JSON, and returns. Returns an
+/// error when it could not, before anything of the command has run. Of the binary: `temper reward sandboxed`.
 ///
 /// # Errors
 /// What the system lacks, or that the command cannot be started.

@@ -126,7 +126,8 @@ fn determinism(rewards: &Rewards, tried: &[Tried<'_>], scores: &Scores) -> Vec<F
     findings
 }
 
-/// Whether the place in a batch changes the score: the second order is random, so that nothing else goes with the place.
+/// Whether the place in a batch changes the score: the second order is random, so that nothing else goes with the
+/// place.
 fn place(scores: &Scores) -> Finding {
     let changes = scores.first.iter().zip(&scores.second).zip(&scores.places);
     let pairs: Vec<(f64, f64)> = changes
@@ -190,8 +191,8 @@ fn discrimination(tried: &[Tried<'_>], scores: &[SampleScore]) -> Vec<Finding> {
     for (what, area) in [("references above probes", probes), ("completions marked good above bad ones", labelled)] {
         let Some(area) = area else { continue };
         let verdict = match area {
-            area if area.low <= 0.5 => Verdict::Error,
-            area if area.value < 0.8 => Verdict::Warning,
+            area if area.value <= 0.5 => Verdict::Error,
+            area if area.low <= 0.5 || area.value < 0.8 => Verdict::Warning,
             _ => Verdict::Ok,
         };
         let found = format!(
@@ -200,7 +201,7 @@ fn discrimination(tried: &[Tried<'_>], scores: &[SampleScore]) -> Vec<Finding> {
             100.0 * area.low,
             100.0 * area.high
         );
-        let hint = "a reward that cannot tell good from bad teaches nothing: 50 % is a coin";
+        let hint = "a reward that cannot tell good from bad teaches nothing: 50 % is a coin; more rows tell more";
         findings.push(Finding { interval: Some(area), ..finding("discrimination", verdict, found, hint) });
     }
     if labelled.is_none() {

@@ -1,12 +1,13 @@
-//! What a right completion looks like, told by the rewards themselves: a reference alone would fail where an answer needs a form.
+//! What a right completion looks like, told by the rewards themselves: a reference alone would fail where an answer
+//! needs a form.
 
 use temper_recipe::{Extract, Reward, VerifierKind};
 
 /// What stands in tags that are not the answer's.
 const FILLER: &str = "as asked";
 
-/// A completion with a row's field in the place of its answer, as the first verifier with a reference finds it, within the tags that
-/// `format` asks for. None where the rewards ask for no form, or for one that cannot be told.
+/// A completion with a row's field in the place of its answer, as the first verifier with a reference finds it, within
+/// the tags that `format` asks for. None where the rewards ask for no form, or for one that cannot be told.
 pub(crate) fn form(rewards: &[Reward]) -> Option<String> {
     let counted = || rewards.iter().filter(|reward| !reward.held_out.value);
     let compares = |kind: VerifierKind| {

@@ -1,7 +1,8 @@
 //! Rewards put to the test before a model is trained on them: `temper reward test`.
 //!
-//! Each row is scored with the completions that it has and with probes made of it: its own reference, another row's, rubbish, long
-//! rubbish, and nothing. All are scored twice, the second time in another order and in batches of another size.
+//! Each row is scored with the completions that it has and with probes made of it: its own reference, another row's,
+//! rubbish, long rubbish, and nothing. All are scored twice, the second time in another order and in batches of another
+//! size.
 
 mod checks;
 mod form;
@@ -35,8 +36,8 @@ const LONG: usize = 20;
 pub struct TrialSettings {
     /// Seed of the second order.
     pub seed: u64,
-    /// What a right completion looks like, with `{reference_answer}` or another field of the row in its place. None: the row's own
-    /// `reference_completion`, or the form that the rewards ask for, or the reference alone.
+    /// What a right completion looks like, with `{reference_answer}` or another field of the row in its place. None:
+    /// the row's own `reference_completion`, or the form that the rewards ask for, or the reference alone.
     pub reference_as: Option<String>,
     /// Samples of the first scoring's batches.
     pub batch: usize,
@@ -161,7 +162,8 @@ struct Scores {
     counts: Vec<Counts>,
 }
 
-/// Tries rewards on rows. They should be [tolerant](Rewards::tolerant), so that failures are counted here and end nothing.
+/// Tries rewards on rows. They should be [tolerant](Rewards::tolerant), so that failures are counted here and end
+/// nothing.
 ///
 /// # Errors
 /// When a reward breaks its contract.

@@ -33,8 +33,8 @@ pub struct Completion {
 }
 
 impl TrialRow {
-    /// Reads rows, one JSON object a line: `messages` or `prompt`, `reference_answer`, and completions if it has any, as a text
-    /// `completion` or a list `completions` of texts or maps (`completion`, `tokens`, `cut`, `good`).
+    /// Reads rows, one JSON object a line: `messages` or `prompt`, `reference_answer`, and completions if it has any,
+    /// as a text `completion` or a list `completions` of texts or maps (`completion`, `tokens`, `cut`, `good`).
     ///
     /// # Errors
     /// The first line that is not so.
@@ -100,8 +100,11 @@ fn unfit(file: &Path, line: usize, problem: &str) -> Error {
     }
 }
 
+/// A line's number, and its object.
+type Numbered = (usize, Map<String, Value>);
+
 /// The objects of a file with their lines, blank ones left aside.
-fn lines(file: &Path) -> Result<Vec<(usize, Map<String, Value>)>, Error> {
+fn lines(file: &Path) -> Result<Vec<Numbered>, Error> {
     let text =
         std::fs::read_to_string(file).map_err(|source| Error::Io { action: "read", path: file.to_owned(), source })?;
     let lines = text.trim_start_matches('\u{feff}').lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

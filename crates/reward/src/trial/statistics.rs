@@ -16,8 +16,8 @@ pub struct Interval {
 /// The 97.5 % point of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Spearman's rank correlation, ties at their mean rank. The interval is Fisher's with the variance of Bonett and Wright (2000),
-/// (1 + r^2 / 2) / (n - 3). None for fewer than four pairs, or where one side is all alike.
+/// Spearman's rank correlation, ties at their mean rank. The interval is Fisher's with the variance of Bonett and
+/// Wright (2000), (1 + r^2 / 2) / (n - 3). None for fewer than four pairs, or where one side is all alike.
 pub fn rank_correlation(pairs: &[(f64, f64)]) -> Option<Interval> {
     if pairs.len() < 4 {
         return None;
@@ -37,8 +37,9 @@ pub fn rank_correlation(pairs: &[(f64, f64)]) -> Option<Interval> {
     Some(Interval { value, low: (centre - Z * error).tanh(), high: (centre + Z * error).tanh() })
 }
 
-/// How often a good one scores above a bad one, ties as half: the area under the ROC curve. The interval is that of Hanley and McNeil
-/// (1982). None where one side is empty.
+/// How often a good one scores above a bad one, ties as half: the area under the ROC curve. The interval is Wilson's
+/// (1927) for as many independent pairs as the smaller side has, whose variance that of the area never exceeds
+/// (Hoeffding 1948): wide rather than wrong, at 1 as well. None where one side is empty.
 pub fn area_under_curve(good: &[f64], bad: &[f64]) -> Option<Interval> {
     if good.is_empty() || bad.is_empty() {
         return None;
@@ -46,11 +47,10 @@ pub fn area_under_curve(good: &[f64], bad: &[f64]) -> Option<Interval> {
     let (n, m) = (good.len() as f64, bad.len() as f64);
     let both = ranks(&[good, bad].concat());
     let value = (both[..good.len()].iter().sum::<f64>() - n * (n + 1.0) / 2.0) / (n * m);
-    let (q1, q2) = (value / (2.0 - value), 2.0 * value * value / (1.0 + value));
-    let square = value * value;
-    let variance = (value * (1.0 - value) + (n - 1.0) * (q1 - square) + (m - 1.0) * (q2 - square)) / (n * m);
-    let error = variance.max(0.0).sqrt();
-    Some(Interval { value, low: (value - Z * error).max(0.0), high: (value + Z * error).min(1.0) })
+    let pairs = n.min(m);
+    let centre = (value + Z * Z / (2.0 * pairs)) / (1.0 + Z * Z / pairs);
+    let half = Z / (1.0 + Z * Z / pairs) * (value * (1.0 - value) / pairs + (Z / (2.0 * pairs)).powi(2)).sqrt();
+    Some(Interval { value, low: (centre - half).max(0.0), high: (centre + half).min(1.0) })
 }
 
 /// The value below which a share of them lies, the nearest one; none of none.
@@ -118,6 +118,9 @@ mod tests {
         assert_eq!(area(&[], &[0.5]), None);
         let found = area_under_curve(&[0.2, 0.8, 0.9], &[0.5, 0.1]).unwrap();
         assert!(found.low < found.value && found.high <= 1.0);
+        // n / (n + z^2) where all pairs are right.
+        let sure = area_under_curve(&[1.0; 4], &[0.0; 9]).unwrap();
+        assert!((sure.low - 4.0 / (4.0 + Z * Z)).abs() < 1e-12 && sure.high == 1.0, "{sure:?}");
     }
 
     #[test]

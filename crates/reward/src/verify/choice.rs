@@ -4,8 +4,9 @@ use super::words::normalised;
 
 /// What an answer names: the place of an option, from 0. None where it names none, or several.
 ///
-/// In this order: the whole answer is an option's text; it is one letter; a letter follows the last "answer"; it begins with
-/// a letter that is marked as one, such as `(B)` or `B.`; one letter only is marked so; one option's text only occurs.
+/// In this order: the whole answer is an option's text; it is one letter; a letter follows the last "answer"; it begins
+/// with a letter that is marked as one, such as `(B)` or `B.`; one letter only is marked so; one option's text only
+/// occurs.
 pub(crate) fn named(answer: &str, options: &[String]) -> Option<usize> {
     let count = if options.is_empty() { 26 } else { options.len().min(26) };
     let bare = normalised(answer);

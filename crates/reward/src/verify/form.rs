@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-/// Whether a completion is these tags, each opened and closed once, in this order, each with something in it, and nothing
-/// beside them.
+/// Whether a completion is these tags, each opened and closed once, in this order, each with something in it, and
+/// nothing beside them.
 pub(crate) fn tagged(completion: &str, tags: &[String]) -> bool {
     let mut rest = completion.trim();
     for tag in tags {
@@ -32,8 +32,8 @@ pub(crate) fn length(count: u64, at_least: u64, at_most: u64, slack: u64) -> f64
     }
 }
 
-/// Makes a validator of a JSON Schema; drafts are told by `$schema`. Nothing is fetched: a reference to another document is an
-/// error.
+/// Makes a validator of a JSON Schema; drafts are told by `$schema`. Nothing is fetched: a reference to another
+/// document is an error.
 pub(crate) fn schema(schema: &Value) -> Result<jsonschema::Validator, String> {
     jsonschema::options().build(schema).map_err(|error| error.to_string())
 }

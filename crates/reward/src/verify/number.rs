@@ -1,8 +1,8 @@
 //! Numbers in text: which are there, and whether two are the same.
 //!
 //! A number is digits with at most one decimal point; commas may group its thousands, whole ones may be divided (`3/4`,
-//! `\frac{3}{4}`), and an exponent may follow (`1e-3`). What looks like a number and is none (`1.2.3`, `1,5`, `1/2/3`) is
-//! not read in part. Units and signs of currency are left aside: `50%` is 50, `$3` is 3.
+//! `\frac{3}{4}`), and an exponent may follow (`1e-3`). What looks like a number and is none (`1.2.3`, `1,5`, `1/2/3`)
+//! is not read in part. Units and signs of currency are left aside: `50%` is 50, `$3` is 3.
 
 /// A number as it stands in a text.
 #[derive(Debug, Clone, PartialEq)]

@@ -16,8 +16,8 @@ pub(crate) fn normalised(text: &str) -> String {
     joined.trim_matches(|c: char| AROUND.contains(&c) || c.is_whitespace()).to_owned()
 }
 
-/// Words as SQuAD's script of version 1.1 makes them: lower case, ASCII punctuation removed, then articles, then split at
-/// white space.
+/// Words as SQuAD's script of version 1.1 makes them: lower case, ASCII punctuation removed, then articles, then split
+/// at white space.
 fn squad_words(text: &str) -> Vec<String> {
     let bare: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     // An article stands between boundaries of words as regular expressions know them.
@@ -35,8 +35,8 @@ fn squad_words(text: &str) -> Vec<String> {
     kept.split_whitespace().map(str::to_owned).collect()
 }
 
-/// F1 over the words that two texts share, each as often as both have it (Rajpurkar et al. 2016). Where one has no words, 1 if
-/// neither has, else 0, as SQuAD 2.0 does it.
+/// F1 over the words that two texts share, each as often as both have it (Rajpurkar et al. 2016). Where one has no
+/// words, 1 if neither has, else 0, as SQuAD 2.0 does it.
 pub(crate) fn f1(answer: &str, reference: &str) -> f64 {
     let (ours, theirs) = (squad_words(answer), squad_words(reference));
     let mut left = std::collections::HashMap::<&str, usize>::new();
@@ -53,9 +53,9 @@ pub(crate) fn f1(answer: &str, reference: &str) -> f64 {
     measure(shared.count(), ours.len(), theirs.len())
 }
 
-/// ROUGE-L's F measure (Lin 2004) as the package `rouge_score` computes it without a stemmer: the longest common subsequence
-/// of words over the words of each side. Words are runs of letters and digits in lower case, of any script, where the package
-/// knows ASCII only; of scripts that are written without blanks, each character is one.
+/// ROUGE-L's F measure (Lin 2004) as the package `rouge_score` computes it without a stemmer: the longest common
+/// subsequence of words over the words of each side. Words are runs of letters and digits in lower case, of any script,
+/// where the package knows ASCII only; of scripts that are written without blanks, each character is one.
 pub(crate) fn rouge_l(answer: &str, reference: &str) -> f64 {
     let (ours, theirs) = (rouge_words(answer), rouge_words(reference));
     let shared = common_subsequence(&ours, &theirs);

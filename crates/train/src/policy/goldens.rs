@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::advantages::{RewardBaseline, RewardScale, advantages};
-use super::objective::{Aggregation, KlEstimator, PolicySettings, RatioLevel, Surrogate};
+use super::objective::tests::PLAIN;
+use super::objective::{Aggregation, KlEstimator, PolicySettings, RatioLevel};
 
 fn golden() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/grpo/toy.json");
@@ -29,20 +30,6 @@ fn estimator(name: &str) -> Option<(KlEstimator, bool)> {
     };
     Some((estimator, weighed))
 }
-
-const PLAIN: PolicySettings = PolicySettings {
-    loss_type: Aggregation::Grpo,
-    importance_sampling_level: RatioLevel::Token,
-    surrogate: Surrogate::Clip,
-    clip_low: 0.2,
-    clip_high: 0.28,
-    beta: 0.0,
-    kl_estimator: KlEstimator::K3,
-    kl_unbiased: false,
-    entropy_coefficient: 0.0,
-    temperature: 1.0,
-    max_completion_tokens: 1,
-};
 
 /// The settings of a case; none where it has a switch that is not here.
 fn settings(case: &Value, max_length: usize) -> Option<PolicySettings> {

@@ -165,10 +165,10 @@ impl PolicySettings {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const PLAIN: PolicySettings = PolicySettings {
+    pub(crate) const PLAIN: PolicySettings = PolicySettings {
         loss_type: Aggregation::Dapo,
         importance_sampling_level: RatioLevel::Token,
         surrogate: Surrogate::Clip,

@@ -5,7 +5,7 @@ use temper_eval::verdict::{FloorDecision, Gain, Verdict};
 use temper_report::Style;
 
 use super::trained::less_domain;
-use super::{ARTICLE, Cited, DECISION, Find, GUIDE, Hit, Rule, SDK_BLOG, Severity, Symptom, hit};
+use super::{ALL_GOOD, ARTICLE, Cited, DECISION, Find, GUIDE, Hit, Rule, SDK_BLOG, Severity, Symptom, hit};
 use crate::advise::signals::{Given, Planned, Ran};
 
 const NON_INFERIORITY: Cited = Cited { what: "ICH E9, non-inferiority on a 95 % interval", when: "1998" };
@@ -142,7 +142,7 @@ pub(super) const RULES: &[Rule] = &[
         }),
     },
     Rule {
-        id: "all-good",
+        id: ALL_GOOD,
         severity: Severity::Note,
         when: "the domain gained and every floor was kept",
         reason: "both axes are up: nothing is to be mended",

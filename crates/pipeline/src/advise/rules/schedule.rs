@@ -77,7 +77,7 @@ pub(super) const RULES: &[Rule] = &[
         source: NEVER,
         action: "lower eval_steps to a fifth of the steps",
         shows: None,
-        explains: &[Symptom::Overfitting],
+        explains: &[],
         find: Find::Stage(|view| {
             let (every, steps) = (view.number("eval_steps")?, view.stage.steps as f64);
             (steps > 1.0 && every >= steps).then(|| {

@@ -324,7 +324,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "unfinished",
-        severity: Severity::Note,
+        severity: Severity::Warning,
         when: "a run has not come to its end",
         reason: "it was stopped, or goes on still: what is said of it may change",
         source: DECISION,

@@ -139,6 +139,12 @@ impl Made {
         self
     }
 
+    /// The same of the second stage.
+    pub fn second(mut self, pointer: &str, value: Value) -> Self {
+        *self.plan["stages"][1].pointer_mut(pointer).unwrap() = value;
+        self
+    }
+
     /// Another mode, in the recipe and the plan.
     pub fn mode(self, mode: &str) -> Self {
         let made = self.set("stages.0.mode", json!(mode));

@@ -112,7 +112,6 @@ impl<'d> Importer<'d> {
                 When::Always => true,
                 When::Lora => self.lora,
                 When::Dpo => self.kind == StageKind::Dpo,
-                When::Rft => self.kind == StageKind::Rft,
                 When::Validation => self.validation,
             };
             let path = pair.path(0);
@@ -135,7 +134,6 @@ impl<'d> Importer<'d> {
                     let why = match pair.when {
                         When::Lora => "no adapter is trained",
                         When::Dpo => "no preference pairs are trained on",
-                        When::Rft => "nothing is sampled",
                         _ => "there is no file of validation rows: --validation FILE gives one",
                     };
                     let key = leaf.path.clone();
