@@ -1,19 +1,17 @@
 //! Sends requests, again where that helps, and says what the answers mean that are no success.
 
-use std::io::Read;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, BodyReader};
 
 use crate::credentials::{Credentials, Surroundings};
 use crate::error::Error;
 use crate::request::{Request, Service};
 use crate::sign::signed;
 
-/// How often a request is sent at most, where the service is busy or the network fails: AWS's SDKs make 3 tries by default, and 5
-/// before they gave up in their older mode.
+/// How often a request is sent at most, where the service is busy or the network fails; 5, as in the legacy mode of AWS's SDKs.
 const TRIES: u32 = 5;
 /// The pause before the first repeat; each further one is twice as long.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -84,7 +82,7 @@ impl Client {
     }
 
     /// Sends a request; what comes back is read as it arrives.
-    pub(crate) fn stream(&self, request: &Request) -> Result<impl Read, Error> {
+    pub(crate) fn stream(&self, request: &Request) -> Result<BodyReader<'static>, Error> {
         Ok(self.send(request)?.into_with_config().limit(u64::MAX).reader())
     }
 

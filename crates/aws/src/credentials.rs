@@ -321,11 +321,12 @@ mod tests {
     #[test]
     fn what_is_not_followed_is_said() {
         let home = home("", "[default]\nsso_session = x\n");
+        let none: &[(&str, &str)] = &[];
         for (variables, profile, expected) in [
-            (&[][..], None, "by `sso_session`"),
+            (none, None, "by `sso_session`"),
             (&[("AWS_WEB_IDENTITY_TOKEN_FILE", "x")][..], None, "web identity"),
             (&[("AWS_ACCESS_KEY_ID", "x")][..], None, "AWS_SECRET_ACCESS_KEY is not"),
-            (&[][..], Some("none"), "no profile `none`"),
+            (none, Some("none"), "no profile `none`"),
         ] {
             let said = chain(variables, Some(home.path()), profile).unwrap_err().to_string();
             assert!(said.contains(expected), "{said}");

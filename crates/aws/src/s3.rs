@@ -1,6 +1,6 @@
 //! Files in S3: put, get, list.
 
-use std::io::Read;
+use ureq::BodyReader;
 
 use crate::client::{Client, tag, tags};
 use crate::error::{Error, unfit};
@@ -14,7 +14,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Reads `s3://BUCKET/KEY`; a bucket written as `BUCKET` is one that was never filled in.
+    /// Reads `s3://BUCKET/KEY`; the key may be empty.
     pub fn read(uri: &str) -> Result<Self, Error> {
         let (bucket, key) = uri
             .strip_prefix("s3://")
@@ -42,7 +42,7 @@ impl Place {
     }
 
     /// Reads it as it arrives.
-    pub fn get(&self, client: &Client) -> Result<impl Read + use<>, Error> {
+    pub fn get(&self, client: &Client) -> Result<BodyReader<'static>, Error> {
         client.stream(&self.request("GetObject", "GET"))
     }
 

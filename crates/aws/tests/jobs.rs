@@ -282,6 +282,10 @@ fn a_training_job_from_the_queue_to_its_end() {
     );
     assert_eq!(asked[1].body, made.requests[1].body, "what is shown is what is sent");
     assert_eq!(asked[1].header("x-amz-security-token"), "token");
+    assert!(
+        asked.iter().all(|asked| fake.url.ends_with(asked.header("host"))),
+        "the host that is signed is the one that is sent"
+    );
     let signed = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/";
     assert!(asked.iter().all(|asked| asked.header("authorization").starts_with(signed)));
 }
