@@ -164,6 +164,41 @@ pub fn trl(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Jobs of Nova Forge, sent to moto on this machine: the tests of `crates/aws/tests/moto.rs`.
+pub fn moto() -> Result<()> {
+    let python = python("moto", "bench/moto-requirements.txt")?;
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let address = format!("127.0.0.1:{port}");
+    let log = scratch("moto")?.join("moto.log");
+    let mut server = program(python.with_file_name("moto_server"))?
+        .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+        .stdout(fs::File::create(&log)?)
+        .stderr(fs::File::create(log.with_extension("err"))?)
+        .spawn()
+        .context("cannot start moto")?;
+    let begun = std::time::Instant::now();
+    while std::net::TcpStream::connect(&address).is_err() && begun.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut tests = cargo()?;
+    tests.args([
+        "test",
+        "--release",
+        "--package",
+        "temper-aws",
+        "--test",
+        "moto",
+        "--",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
+    let outcome = check(tests.env("TEMPER_TEST_MOTO", format!("http://{address}")));
+    server.kill().context("cannot end moto")?;
+    server.wait()?;
+    outcome
+}
+
 /// The pages that the tests of `temper-report` make of made-up studies, in a browser: `bench/report/check.py`.
 pub fn study(args: &[&str]) -> Result<()> {
     let scratch = scratch("study")?;

@@ -61,6 +61,7 @@ usage: cargo xtask TASK
   e2e optuna [ARGS...]     studies of Temper's store, opened and gone on with by Optuna, shown by its dashboard in a browser
                            (ARGS go to bench/search/optuna_store.py)
   e2e trl [ARGS...]        a search whose trials are runs of TRL's SFTTrainer on this machine (ARGS go to `temper tune`)
+  e2e moto                 jobs of Nova Forge, sent to moto on this machine instead of AWS
   e2e study [ARGS...]      the pages of made-up studies likewise: a whole one, a large one, one of one trial, unfinished, empty
   e2e avx512 [ARGS...]     the tests of temper-kernels on an emulated processor with AVX-512
                            (ARGS go to bench/avx512/check.py; Debian's archive must be reachable through apt once)
@@ -106,6 +107,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["e2e", "report", rest @ ..] => e2e::report(rest),
         ["e2e", "optuna", rest @ ..] => e2e::optuna(rest),
         ["e2e", "trl", rest @ ..] => e2e::trl(rest),
+        ["e2e", "moto"] => e2e::moto(),
         ["e2e", "study", rest @ ..] => e2e::study(rest),
         ["e2e", "avx512", rest @ ..] => e2e::avx512(rest),
         ["e2e", "cube", rest @ ..] => e2e::cube(rest),

@@ -21,6 +21,8 @@ mod import;
 mod init;
 mod interrupt;
 mod machine;
+#[cfg(feature = "aws")]
+mod nova;
 mod plan;
 mod probe;
 mod report;
@@ -62,6 +64,9 @@ enum Command {
     Worker(tune::WorkerArgs),
     Resume(resume::Args),
     Advise(advise::Args),
+    #[cfg(feature = "aws")]
+    #[command(subcommand)]
+    Nova(nova::Command),
     Average(average::Args),
     Report(report::Args),
     Eval(eval::Args),
@@ -95,6 +100,8 @@ fn main() -> ExitCode {
         Command::Worker(args) => tune::work(&args),
         Command::Resume(args) => resume::run(args),
         Command::Advise(args) => advise::run(&args),
+        #[cfg(feature = "aws")]
+        Command::Nova(command) => nova::run(&command),
         Command::Average(args) => average::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Eval(args) => eval::run(&args),

@@ -109,7 +109,8 @@ pub(crate) fn tokenizer_sha256(base: &Base) -> String {
         json!(tokenizer.eos()),
         json!(tokenizer.add_bos()),
     ];
-    all.extend(base.renderer.dated().map(|day| json!(day.to_string())));
+    // The day, not the moment: what was computed a minute ago is still right.
+    all.extend(base.renderer.dated().map(|moment| json!(moment.strftime("%Y-%m-%d").to_string())));
     let all = Value::from(all);
     sha256_bytes(all.to_string().as_bytes())
 }

@@ -7,6 +7,8 @@ use crate::kind::Choice;
 use crate::problem::{Place, Problem, RecipeErrors};
 use crate::tree::{Content, Entry, Node, Scalar, parse};
 
+use serde_json::{Map, Value};
+
 use super::Tool;
 
 /// A recipe of another tool.
@@ -82,6 +84,11 @@ impl Document {
             }
         };
         Ok(Self { file: file.to_path_buf(), tool, form, root })
+    }
+
+    /// All of it as JSON, with values that are quoted as texts; what a request to a service is made of.
+    pub fn to_json(&self) -> Value {
+        to_json(&self.root)
     }
 
     /// The value at a path such as `training_config.optim_config.lr`; null counts as not there.
@@ -207,6 +214,24 @@ pub(crate) fn ends(path: &str, end: &str) -> bool {
 fn nothing(message: &str) -> Problem {
     let hint = "expected the keys of a recipe, as YAML, JSON or a command line".into();
     Problem { place: Place::Whole, message: message.into(), hint }
+}
+
+fn to_json(node: &Node) -> Value {
+    match &node.content {
+        Content::Map(entries) => {
+            Value::Object(entries.iter().map(|entry| (entry.key.clone(), to_json(&entry.value))).collect::<Map<_, _>>())
+        }
+        Content::List(items) => Value::Array(items.iter().map(to_json).collect()),
+        Content::Scalar { text, .. } => match node.scalar() {
+            Some(Scalar::Null) => Value::Null,
+            Some(Scalar::Bool) => Value::Bool(text.eq_ignore_ascii_case("true")),
+            Some(Scalar::Integer(_) | Scalar::Number(_)) => {
+                // What JSON writes no number for (`0x1F`, `.inf`) stays the text that it is.
+                serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
+            }
+            _ => Value::String(text.clone()),
+        },
+    }
 }
 
 fn gather<'d>(node: &'d Node, path: String, place: &'d Place, into: &mut Vec<Leaf<'d>>) {
@@ -388,6 +413,15 @@ mod tests {
             "run: {model_type: x}\ntraining_config:\n  max_steps: 100\n  save_steps: ${oc.select:training_config.max_steps}\n",
         );
         assert_eq!(document.said_ending("save_steps").unwrap().value, 100.0);
+    }
+
+    #[test]
+    fn a_recipe_is_json_as_it_was_written() {
+        let document = read(
+            "run: {model_type: x, replicas: 4}\ntraining_config: {lr: 1e-5, on: true, off: null, text: \"4\", list: [1, a]}\n",
+        );
+        let expected = r#"{"run":{"model_type":"x","replicas":4},"training_config":{"lr":1e-5,"on":true,"off":null,"text":"4","list":[1,"a"]}}"#;
+        assert_eq!(document.to_json(), serde_json::from_str::<Value>(expected).unwrap());
     }
 
     #[test]
