@@ -84,7 +84,10 @@ mod tests {
         let list = "application/x-www-form-urlencoded; charset=utf-8";
         let suite = "example.amazonaws.com";
         type Pairs<'a> = &'a [(&'a str, &'a str)];
-        let cases: [(&str, &str, &str, Pairs<'_>, Pairs<'_>, &str, &str, &str); 8] = [
+        type Word = &'static str;
+        /// Method, host, path, query, headers, body, service, signature.
+        type Case<'a> = (Word, Word, Word, Pairs<'a>, Pairs<'a>, Word, Word, Word);
+        let cases: [Case<'_>; 8] = [
             (
                 "GET",
                 suite,
