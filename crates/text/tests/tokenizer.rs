@@ -199,3 +199,12 @@ fn sentencepiece_writes_a_space_before_text_and_none_before_what_continues_it() 
         Err(TokenizerError::Invalid(what)) if what.contains("scores has 1 entries")
     ));
 }
+
+/// What was made with a tokenizer is found again by the hash of its JSON: two readings of one vocabulary are the same text.
+#[test]
+fn the_json_of_a_gguf_vocabulary_is_the_same_every_time() {
+    for vocab in [toy::vocab(None), toy::sentence_piece(&[])] {
+        let [one, other] = [0, 1].map(|_| Tokenizer::from_gguf(&vocab).unwrap());
+        assert_eq!(one.json(), other.json());
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::TokenizerError;
 
@@ -167,7 +167,8 @@ impl GgufVocab {
                 "special_tokens": {token: {"id": token, "ids": [bos], "tokens": [token]}}});
         }
         json["added_tokens"] = added.into();
-        json["model"]["vocab"] = json!(ids);
+        // In the order of the ids: the same vocabulary is the same text, whose hash names what was made with it.
+        json["model"]["vocab"] = tokens.iter().cloned().zip((0_usize..).map(Value::from)).collect::<Map<_, _>>().into();
         Ok(json)
     }
 
