@@ -17,24 +17,27 @@ pub struct Interval {
 const Z: f64 = 1.959_963_984_540_054;
 
 /// Spearman's rank correlation, ties at their mean rank. The interval is Fisher's with the variance of Bonett and
-/// Wright (2000), (1 + r^2 / 2) / (n - 3). None for fewer than four pairs, or where one side is all alike.
+/// Wright (2000), (1 + r^2 / 2) / (n - 3); it always holds the estimate. None for fewer than four pairs, or where one side is all alike.
 pub fn rank_correlation(pairs: &[(f64, f64)]) -> Option<Interval> {
     if pairs.len() < 4 {
         return None;
     }
     let x = ranks(&pairs.iter().map(|pair| pair.0).collect::<Vec<_>>());
     let y = ranks(&pairs.iter().map(|pair| pair.1).collect::<Vec<_>>());
-    let mean = (pairs.len() as f64 + 1.0) / 2.0;
+    let n = pairs.len() as f64;
+    let mean = (n + 1.0) / 2.0;
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
     let (xx, yy) = (product(&x, &x), product(&y, &y));
     if xx == 0.0 || yy == 0.0 {
         return None;
     }
     let value = (product(&x, &y) / (xx * yy).sqrt()).clamp(-1.0, 1.0);
-    let error = ((1.0 + value * value / 2.0) / (pairs.len() as f64 - 3.0)).sqrt();
-    // The transform has no value at 1 itself.
-    let centre = value.clamp(-1.0 + 1e-12, 1.0 - 1e-12).atanh();
-    Some(Interval { value, low: (centre - Z * error).tanh(), high: (centre + Z * error).tanh() })
+    let error = ((1.0 + value * value / 2.0) / (n - 3.0)).sqrt();
+    // The transform has no value at 1: there it is that of two neighbours exchanged, the next that ranks can have.
+    let most = 1.0 - 12.0 / (n * (n * n - 1.0));
+    let centre = value.clamp(-most, most).atanh();
+    let (low, high) = ((centre - Z * error).tanh(), (centre + Z * error).tanh());
+    Some(Interval { value, low: low.min(value), high: high.max(value) })
 }
 
 /// How often a good one scores above a bad one, ties as half: the area under the ROC curve. The interval is Wilson's
@@ -95,7 +98,7 @@ mod tests {
             let pairs: Vec<(f64, f64)> = x.iter().copied().zip(y).collect();
             let found = rank_correlation(&pairs).unwrap();
             assert!((found.value - sample["spearman"].as_f64().unwrap()).abs() < 1e-12, "{found:?} {sample}");
-            assert!(found.low < found.value && found.value <= found.high);
+            assert!(found.low <= found.value && found.value <= found.high, "{found:?}");
             let label = |good: bool| -> Vec<f64> {
                 let labels = sample["label"].as_array().unwrap().iter();
                 x.iter().zip(labels).filter(|(_, label)| label.as_bool() == Some(good)).map(|(x, _)| *x).collect()

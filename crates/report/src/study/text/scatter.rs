@@ -60,7 +60,7 @@ pub fn front(page: &StudyPage, columns: usize, rows: usize) -> Option<String> {
         Some(objective) => view.axis(objective, columns / 16)?,
         None => Axis::linear(0.0, view.trials.last()?.trial.number.max(1) as f64, columns / 16),
     };
-    let y_axis = view.axis(up, rows / 3)?;
+    let y_axis = view.axis(up, rows / 5)?;
     // One line for the title, three for the axis, two for what the marks mean and what is missing.
     let height = rows - 6;
     let gutter = y_axis.marks().iter().map(|(_, label)| label.chars().count()).max().unwrap_or(0);
