@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use crate::cache::folder;
 use crate::command::{check, program, root};
 
-const TARGETS: [&str; 4] = ["rows", "tables", "recipe", "gguf"];
+const TARGETS: [&str; 6] = ["rows", "tables", "recipe", "foreign", "gguf", "events"];
 
 /// Runs every target, or the one that is named, for so many seconds.
 pub fn run(args: &[&str]) -> Result<()> {
