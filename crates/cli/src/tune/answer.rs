@@ -62,7 +62,7 @@ pub fn text(study: &Study, finish: &Finish, store: &mut Store) -> Result<String,
         line(verdict::text(&sealed.comparison).trim_end().to_owned());
         if !sealed.lead.is_empty() {
             line("\nthe recommended trial beside the recipe's own values, on the same rows".to_owned());
-            let rows = sealed.lead.iter().map(row).collect();
+            let rows = sealed.lead.iter().map(verdict::compared).collect();
             line(table(&["suite", "metric", "own", "recommended", "difference [95 % interval]"], rows, &[2, 3, 4]));
         }
         if let Some(lead) = sealed.domain_lead() {
@@ -108,20 +108,6 @@ fn said(lead: &Lead) -> String {
     };
     let better = if lead.better { "better" } else { "no better" };
     format!("{} {:+.4} ({interval}): {better}", lead.objective, lead.difference)
-}
-
-fn row(row: &Row) -> Vec<String> {
-    let style = Style::of(row.metric);
-    let signed = |value: f64| style.plain_signed(value);
-    let d = &row.difference;
-    let kind = row.kind.as_ref().map_or(String::new(), |kind| format!(" / {kind}"));
-    vec![
-        format!("{}{kind}", row.suite),
-        style.short.to_owned(),
-        row.base.map_or(String::new(), |value| style.plain_value(value)),
-        style.plain_value(row.tuned),
-        format!("{} [{}, {}]", signed(d.estimate), signed(d.low), signed(d.high)),
-    ]
 }
 
 /// Whether the lead in the domain is more than noise.
