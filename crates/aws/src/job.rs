@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::cost::Basis;
 use crate::error::{Error, unfit};
 use crate::request::{Platform, Request, encoded};
 
@@ -106,6 +107,24 @@ pub struct Job {
     /// The whole description.
     #[serde(skip)]
     pub reply: Value,
+}
+
+impl Job {
+    /// Whether it was asked to stop, and has not ended yet.
+    pub fn is_stopping(&self) -> bool {
+        !self.phase.is_end() && self.said.starts_with("Stopping")
+    }
+
+    /// USD that it was billed, where its platform tells for how long: SageMaker does for machines of one's own choice.
+    pub fn billed(&self, cost: &Basis) -> Option<f64> {
+        match *cost {
+            Basis::Hours { instances, price_per_hour, .. } => {
+                let seconds = self.metrics["billable_seconds"].as_f64().filter(|_| self.phase.is_end())?;
+                Some(instances as f64 * price_per_hour * seconds / 3600.0)
+            }
+            Basis::Tokens { .. } => None,
+        }
+    }
 }
 
 /// A job as it stands now.

@@ -46,6 +46,8 @@ pub struct Settings {
     pub price_per_hour: Option<f64>,
     /// Hours after which SageMaker ends the job.
     pub max_hours: Option<f64>,
+    /// Machines of one's own choice: what SageMaker reads out of the log, by name: a regular expression with one group.
+    pub metrics: Vec<(String, String)>,
     /// Serverless and Bedrock: the model to start from.
     pub base_model: Option<String>,
     /// Serverless: the group that the model is registered in.
@@ -208,7 +210,7 @@ impl Maker<'_> {
         let base = if model.starts_with("s3://") { "base_model_location" } else { "base_model" };
         let body = |name: &str| {
             let recipe = format!("{}/{name}/recipe/", output.trim_end_matches('/'));
-            json!({
+            let mut body = json!({
                 "TrainingJobName": name,
                 "HyperParameters": { base: model, "sagemaker_recipe_local_path": "/opt/ml/input/data/recipe/recipe.yaml" },
                 "AlgorithmSpecification": { "TrainingImage": settings.image, "TrainingInputMode": "File" },
@@ -219,7 +221,12 @@ impl Maker<'_> {
                     "InstanceType": settings.instance_type, "InstanceCount": instances, "VolumeSizeInGB": 30,
                 },
                 "StoppingCondition": { "MaxRuntimeInSeconds": (max_hours * 3600.0).round() as u64 },
-            })
+            });
+            if !settings.metrics.is_empty() {
+                let metric = |(name, regex): &(String, String)| json!({ "Name": name, "Regex": regex });
+                body["AlgorithmSpecification"]["MetricDefinitions"] = settings.metrics.iter().map(metric).collect();
+            }
+            body
         };
         let own = of_run("name");
         let name = self.name(own.as_deref(), &[body("").to_string().as_bytes(), text].concat());
@@ -246,6 +253,7 @@ impl Maker<'_> {
                 ("--image", settings.image.is_some()),
                 ("--instance-type", settings.instance_type.is_some()),
                 ("--price-per-hour", settings.price_per_hour.is_some()),
+                ("--metric", !settings.metrics.is_empty()),
             ],
         )?;
         let technique = match self.technique {
@@ -325,6 +333,7 @@ impl Maker<'_> {
                 ("--instance-type", settings.instance_type.is_some()),
                 ("--price-per-hour", settings.price_per_hour.is_some()),
                 ("--max-hours", settings.max_hours.is_some()),
+                ("--metric", !settings.metrics.is_empty()),
                 ("--model-group", settings.model_group.is_some()),
                 ("--evaluator", settings.evaluator.is_some()),
                 ("--full-rank", settings.full_rank),

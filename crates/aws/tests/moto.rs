@@ -1,7 +1,8 @@
 //! Jobs against moto, which others wrote to stand in for AWS: `cargo xtask e2e moto` starts one and says where it is.
 //!
 //! Of what moto 5.2.5 does not do faithfully, the tests of `jobs.rs` are: serverless jobs and `StopTrainingJob` (status 500), a
-//! training job on its way (it is `Completed` at once), a customization job that ends by itself, failures.
+//! training job on its way (it is `Completed` at once), a name that is taken, a customization job by its ARN or one that ends by
+//! itself, failures. What came of it: `bench/results/moto-*.md`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and says what it saw")]
 
 use std::io::Read;
@@ -33,14 +34,19 @@ fn client(url: &str) -> Client {
     Client::new(&surroundings, surroundings.credentials().unwrap(), "us-east-1")
 }
 
-/// Puts an object into moto's S3 by a plain request: moto asks for no signature.
+/// Puts an object into moto's S3 by a plain request: to write, moto asks for no signature.
 fn put(url: &str, path: &str, body: &[u8]) {
     ureq::put(format!("{url}/{path}")).send(body).unwrap();
 }
 
+/// Reads an object of moto's S3, which gives nothing to a request without a signature, and takes any.
 fn get(url: &str, path: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    ureq::get(format!("{url}/{path}")).call().unwrap().into_body().into_reader().read_to_end(&mut bytes).unwrap();
+    let signed = ureq::get(format!("{url}/{path}")).header(
+        "authorization",
+        "AWS4-HMAC-SHA256 Credential=testing/20261127/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
+    );
+    signed.call().unwrap().into_body().into_reader().read_to_end(&mut bytes).unwrap();
     bytes
 }
 
@@ -95,6 +101,9 @@ fn a_training_job_is_started_found_and_fetched() {
             None => assert_eq!(kept, sent, "{key}"),
         }
     }
+    let (again, was_there) = made.send(&client).unwrap();
+    assert_eq!((&again.arn, was_there), (&job.arn, false), "moto takes a name twice, which SageMaker does not");
+    assert!(job.metrics["final"][0]["Value"].is_number(), "{}", job.metrics);
     let handle = Handle::read(&job.arn, None).unwrap();
     assert_eq!(stop(&client, &handle).unwrap().phase, Phase::Done, "what has ended is left as it is");
     put(
@@ -108,6 +117,37 @@ fn a_training_job_is_started_found_and_fetched() {
     assert!(fetched.files.iter().any(|file| file == Path::new("recipe/recipe.yaml")), "{fetched:?}");
     let unknown = Handle::read("never-was", Some(Platform::SageMaker)).unwrap();
     assert!(matches!(find(&client, &unknown).unwrap_err(), Error::NotFound { .. }));
+}
+
+#[test]
+fn more_names_than_a_page_holds_and_odd_ones_are_listed_and_read() {
+    let Some(url) = moto() else { return };
+    let bucket = "temper-moto-names";
+    put(&url, bucket, b"");
+    let recipe = format!(
+        "run:\n  name: names\n  model_type: amazon.nova-2-lite-v1:0:256k\n  model_name_or_path: nova-lite-2/prod\n  replicas: 4\n  \
+         data_s3_path: s3://{bucket}/train.jsonl\n  output_s3_path: s3://{bucket}/out/\ntraining_config:\n  max_steps: 100\n"
+    );
+    let settings = Settings {
+        role: Some(ROLE.to_owned()),
+        image: Some("123456789012.dkr.ecr.us-east-1.amazonaws.com/nova:1".to_owned()),
+        instance_type: Some("ml.p5.48xlarge".to_owned()),
+        max_hours: Some(1.0),
+        ..Settings::default()
+    };
+    let made = submission("recipe.yaml", &recipe, Platform::SageMaker, &settings);
+    let client = client(&url);
+    let (job, _) = made.send(&client).unwrap();
+    let below = format!("{bucket}/out/{}", made.name);
+    for number in 0..1001 {
+        put(&url, &format!("{below}/weights/{number}.bin"), b"");
+    }
+    // As they are encoded on their way: `a b+c&d ü.json`.
+    put(&url, &format!("{below}/a%20b%2Bc%26d%20%C3%BC.json"), b"{}");
+    let folder = tempfile::tempdir().unwrap();
+    let fetched = fetch(&client, &job, &folder.path().join("got")).unwrap();
+    assert!(fetched.files.iter().any(|file| file == Path::new("a b+c&d ü.json")), "{fetched:?}");
+    assert_eq!(fetched.left.len(), 1001, "{:?}", fetched.left.last());
 }
 
 #[test]
@@ -129,8 +169,12 @@ fn a_customization_job_is_started_once_found_and_stopped() {
     assert_eq!(job.reply["hyperParameters"]["epochCount"], "2");
     let (again, was_there) = made.send(&client).unwrap();
     assert_eq!((&again.arn, was_there), (&job.arn, true), "the same job is not started twice");
-    let handle = Handle::read(&job.arn, None).unwrap();
-    assert_eq!(find(&client, &handle).unwrap().arn, job.arn, "found by its ARN");
+    let by_arn = find(&client, &Handle::read(&job.arn, None).unwrap()).unwrap_err();
+    assert!(
+        matches!(by_arn, Error::NotFound { .. }),
+        "moto knows jobs by their names only, which AWS does not: {by_arn}"
+    );
+    let handle = Handle::read(&job.name, Some(Platform::Bedrock)).unwrap();
     let stopped = stop(&client, &handle).unwrap();
     seen("stopped", &stopped);
     assert_eq!((stopped.phase, stopped.reason.as_deref()), (Phase::Stopped, None));

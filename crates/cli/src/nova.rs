@@ -67,6 +67,10 @@ pub struct SubmitArgs {
     /// Hours after which SageMaker ends the job.
     #[arg(long, value_name = "HOURS")]
     max_hours: Option<f64>,
+    /// Machines of your choice: a metric that SageMaker reads out of the log by a regular expression with one group:
+    /// train_loss='reduced_train_loss=([0-9.e+-]+)'. May be given again.
+    #[arg(long = "metric", value_name = "NAME=REGEX", value_parser = metric)]
+    metrics: Vec<(String, String)>,
     /// Serverless and Bedrock: the model to start from.
     #[arg(long, value_name = "ARN")]
     base_model: Option<String>,
@@ -150,6 +154,11 @@ fn platform(name: &str) -> Result<Platform, String> {
     Platform::named(name).ok_or_else(|| format!("`{name}` carries out no jobs; sagemaker or bedrock"))
 }
 
+fn metric(text: &str) -> Result<(String, String), String> {
+    let (name, pattern) = text.split_once('=').ok_or("expected NAME=REGEX")?;
+    Ok((name.to_owned(), pattern.to_owned()))
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
@@ -228,6 +237,7 @@ fn submit(args: &SubmitArgs) -> Outcome {
         instance_type: args.instance_type.clone(),
         price_per_hour: args.price_per_hour,
         max_hours: args.max_hours,
+        metrics: args.metrics.clone(),
         base_model: args.base_model.clone(),
         model_group: args.model_group.clone(),
         evaluator: args.evaluator.clone(),

@@ -2,6 +2,9 @@
 
 mod answer;
 mod board;
+#[cfg_attr(feature = "aws", path = "tune/jobs.rs")]
+#[cfg_attr(not(feature = "aws"), path = "tune/no_jobs.rs")]
+mod jobs;
 mod plan;
 
 use std::path::{Path, PathBuf};
@@ -132,7 +135,7 @@ impl PlaceArgs {
 
 pub fn run(args: &Args) -> Outcome {
     let begun = Instant::now();
-    let study = Study::load(&args.study.recipe, &args.study.sets)?;
+    let study = jobs::with(Study::load(&args.study.recipe, &args.study.sets)?);
     let given =
         Budget { trials: args.trials, seconds: args.minutes.map(|minutes| 60.0 * minutes), tokens: args.tokens };
     let budget = Budget::of(&study.tune, given);
@@ -156,10 +159,14 @@ pub fn run(args: &Args) -> Outcome {
         tell(text.trim_end());
     } else {
         study.searchable.notes.iter().for_each(|note| tell(format_args!("note: {note}")));
+        if args.plan && study.tune.trainer.as_ref().is_some_and(|trainer| trainer.jobs().is_some()) {
+            return jobs::plan(&study, budget, args.json);
+        }
         if args.plan {
             return conclude("what a program takes is not known before its first trial\n", DONE);
         }
     }
+    jobs::ready(&study)?;
     let mut store = args.study.place.open(&study)?;
     study.keep_budget(&mut store, budget, plan.as_ref())?;
     let clock = Clock::read(&mut store, begun).map_err(PipelineError::from)?;
@@ -205,8 +212,8 @@ fn paused(args: &Args) -> Outcome {
 /// `temper worker`: as many trials as there are to be done.
 pub fn work(args: &WorkerArgs) -> Outcome {
     let study = match (&args.recipe, &args.place.study) {
-        (Some(recipe), _) => Study::load(recipe, &args.sets)?,
-        (None, Some(address)) => Study::at(address, args.name.as_deref())?,
+        (Some(recipe), _) => jobs::with(Study::load(recipe, &args.sets)?),
+        (None, Some(address)) => jobs::with(Study::at(address, args.name.as_deref())?),
         (None, None) => {
             let hint = "temper worker RECIPE, or temper worker --study URL";
             return Err(Failure::input(anyhow!("which study? expected a recipe or --study\nhint: {hint}")));
@@ -294,20 +301,24 @@ fn interrupt_process(child: &mut Child) {
 /// Writes the recipe with the recommended values.
 fn apply(study: &Study, finish: &Finish, file: &Path) -> Result<PathBuf, Failure> {
     let refuse = |what: &str| Failure::input(anyhow!("--apply {}: {what}", file.display()));
-    if study.recipe.is_none() {
+    let jobs = study.tune.trainer.as_ref().and_then(|trainer| trainer.jobs());
+    if study.recipe.is_none() && jobs.is_none() {
         return Err(refuse("a program's values are in tune.json of the study"));
     }
     if finish.answer.recommended.is_none() || !finish.answer.feasible {
         return Err(refuse("no trial kept every constraint, so that nothing is written"));
     }
     let folder = |file: &Path| std::path::absolute(file).ok().and_then(|file| file.parent().map(Path::to_owned));
-    if folder(file) != folder(&study.file) {
+    if jobs.is_none() && folder(file) != folder(&study.file) {
         return Err(refuse("paths in a recipe start at its folder: write it beside the one that was searched"));
     }
-    let text = std::fs::read_to_string(&study.file)
-        .with_context(|| format!("cannot read {}", study.file.display()))
+    // Of jobs it is Nova's own recipe.
+    let from = jobs.map_or(&study.file, |jobs| &jobs.recipe.value);
+    let text = std::fs::read_to_string(from)
+        .with_context(|| format!("cannot read {}", from.display()))
         .map_err(Failure::run)?;
-    let edited = temper_recipe::edit(&text, &edits(study, finish)).map_err(Failure::input)?;
+    let changes = edits(&study.searchable.space, &finish.values);
+    let edited = temper_recipe::edit(&text, &changes).map_err(Failure::input)?;
     temper_run::write_atomic(file, edited.as_bytes()).map_err(|error| Failure::from(PipelineError::Run(error)))?;
     Ok(file.to_owned())
 }

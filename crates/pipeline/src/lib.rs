@@ -195,9 +195,21 @@ pub enum PipelineError {
         /// What to change.
         hint: String,
     },
+    /// What carries trials out cannot go on: no fault of a trial.
+    #[error(transparent)]
+    Trainer(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl PipelineError {
+    /// A study of jobs, in a build that cannot start them.
+    pub fn without_jobs() -> Self {
+        Self::Unfit {
+            path: "tune.trainer".to_owned(),
+            problem: "this build of temper has no jobs on AWS".to_owned(),
+            hint: "cargo install --path crates/cli --features aws".to_owned(),
+        }
+    }
+
     /// Whether the input is at fault (exit code 2), rather than the run (1).
     pub fn is_bad_input(&self) -> bool {
         !matches!(
@@ -209,6 +221,7 @@ impl PipelineError {
                 | Self::Save(_)
                 | Self::Report(_)
                 | Self::Run(_)
+                | Self::Trainer(_)
         )
     }
 }

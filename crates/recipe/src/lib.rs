@@ -24,6 +24,7 @@ mod field_doc;
 mod filters;
 pub mod foreign;
 mod frozen;
+mod jobs;
 mod kind;
 mod lora;
 mod mix;
@@ -54,6 +55,7 @@ pub use evaluation::{BOOTSTRAP_SAMPLES, Bound, DomainEvaluation, Evaluation, Flo
 pub use export::Export;
 pub use filters::{DataErrors, Filters, Found, Private};
 pub use frozen::FrozenWeights;
+pub use jobs::{BedrockJobs, Jobs, LogMetric, SagemakerJobs};
 pub use lora::{AdapterUse, InitLora, Linear, Lora, Table};
 pub use mix::{GeneralRows, GeneralSource, Mix, MixUnit, SelfData};
 pub use optimizer::{Optimizer, RateGroup};
@@ -73,6 +75,6 @@ pub use settings::{Setting, Source, Valued};
 pub use stage::{Boundary, LrScheduler, Mode, RowOrder, Stage, StageKind, Turns, usual_rate};
 pub use then_full::FullStart;
 pub use tune::{
-    Condition, EarlyStopping, Limit, MetricSource, SamplerKind, Searched, Sense, Sought, StudyFile, Trainer, Tune,
-    ValuesAs, is_study,
+    Condition, EarlyStopping, Limit, MetricSource, ProgramTrainer, SamplerKind, Searched, Sense, Sought, StudyFile,
+    Trainer, Tune, ValuesAs, is_study,
 };

@@ -35,6 +35,7 @@ tune:
   constraints: {seconds: 10}
   trainer: {command: [train], steps: 1}
 ";
+const PROGRAM: &str = "command: [train], steps: 1";
 
 /// What the first example has no room for: another task of the domain.
 const OTHER_TASK: &str = "
@@ -43,6 +44,9 @@ base: model.gguf
 stages: [{kind: sft, train: a}]
 evaluation: {domain: {task: reward, validation: b, test: d, rewards: REWARDS}}
 ";
+
+/// What carries the trials of a search out, but for a program.
+const JOBS: [&str; 2] = ["sagemaker: {recipe: a, steps: 1, metrics: {step: x}}", "bedrock: {recipe: a}"];
 
 /// Rewards of every kind.
 const REWARDS: &str = "[\
@@ -67,6 +71,9 @@ pub(crate) fn read() -> &'static Reference {
         let mut cx = Context::new(PathBuf::new(), false);
         for example in [EXAMPLE, OTHER_TASK] {
             Recipe::read_text(&example.replace("REWARDS", REWARDS), &[], &mut cx);
+        }
+        for jobs in JOBS {
+            Recipe::read_text(&EXAMPLE.replace("REWARDS", REWARDS).replace(PROGRAM, jobs), &[], &mut cx);
         }
         debug_assert!(cx.problems.is_empty(), "{:?}", cx.problems);
         let mut sections = cx.sections;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::jobs::{BedrockJobs, Jobs, SagemakerJobs};
 use crate::kind::{above, above_to, choice, integer, list, number, run_name, scalar, text, truth};
 use crate::problem::{Note, RecipeErrors};
 use crate::reader::{Context, Read, section};
@@ -123,7 +124,7 @@ section! {
         /// Further seeds of each finalist.
         finalist_seeds: Valued<u64> =
             f.default(integer(1..=10), 1, "decision: one repeat shows a lucky trial, and costs a trial");
-        /// A program that carries trials out, in place of Temper's own training.
+        /// What carries trials out in place of Temper's own training: a program, or jobs of Nova Forge on AWS.
         trainer: Option<Trainer> = f.section();
     }
     check |r| {
@@ -135,8 +136,8 @@ section! {
                 }
             }
             if let (true, Some(Some(trainer))) = (objectives.is_empty(), &trainer) {
-                let message = format!("`{}` is missing: what a program measures has no default", r.path_of("objectives"));
-                r.problem(trainer.command.place(), message, "as in objectives: {eval_loss: minimize}");
+                let message = format!("`{}` is missing: what another trainer measures has no default", r.path_of("objectives"));
+                r.problem(trainer.place(), message, "as in objectives: {eval_loss: minimize}");
             }
         }
         if let Some(space) = &space {
@@ -147,8 +148,8 @@ section! {
                 }
             }
             if let (true, Some(Some(trainer))) = (space.is_empty(), &trainer) {
-                let message = format!("`{}` is missing: a program's arguments are not known", r.path_of("space"));
-                r.problem(trainer.command.place(), message, "as in space: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}");
+                let message = format!("`{}` is missing: what another trainer takes is not known", r.path_of("space"));
+                r.problem(trainer.place(), message, "as in space: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}");
             }
         }
     }
@@ -281,10 +282,47 @@ section! {
 }
 
 section! {
-    /// A program that carries trials out. Each begins in a folder of its own and is told in its environment: `TEMPER_TRIAL` (its
+    /// What carries trials out in place of Temper's own training: jobs of Nova Forge on AWS, or a program, by the keys from `command` on.
+    /// Each run of a program begins in a folder of its own and is told in its environment: `TEMPER_TRIAL` (its
     /// number), `TEMPER_TRIAL_DIR`, `TEMPER_SEED`, and `TEMPER_RESUME`, the checkpoint to go on from, empty at first. It reports
     /// its metrics with `step` and, when it has saved one, `checkpoint` (a path). To pause or stop it, SIGTERM is sent.
     pub struct Trainer |f| {
+        /// Trials are training jobs of SageMaker.
+        sagemaker: Option<SagemakerJobs> = f.section();
+        /// Trials are customization jobs of Bedrock.
+        bedrock: Option<BedrockJobs> = f.section();
+        /// Trials are runs of a program; where they are no jobs.
+        program: Option<ProgramTrainer> = {
+            let (on_sagemaker, on_bedrock) = (matches!(sagemaker, Some(Some(_)) | None), matches!(bedrock, Some(Some(_)) | None));
+            let because = if on_sagemaker { "sagemaker" } else { "bedrock" };
+            f.only_when(!on_sagemaker && !on_bedrock, because, |f| f.group())
+        };
+    }
+    check |r| {
+        if let (Some(Some(_)), Some(Some(second))) = (&sagemaker, &bedrock) {
+            let message = format!("`{}` and `sagemaker` exclude each other", r.path_of("bedrock"));
+            r.problem(second.jobs.recipe.place(), message, "keep one of them");
+        }
+    }
+}
+
+impl Trainer {
+    /// Where its first value stands.
+    fn place(&self) -> Option<crate::problem::Place> {
+        let recipe = self.jobs().and_then(|jobs| jobs.recipe.place());
+        recipe.or_else(|| self.program.as_ref().and_then(|program| program.command.place()))
+    }
+
+    /// What jobs of either platform need; none of a program.
+    pub fn jobs(&self) -> Option<&Jobs> {
+        let of_sagemaker = self.sagemaker.as_ref().map(|sagemaker| &sagemaker.jobs);
+        of_sagemaker.or(self.bedrock.as_ref().map(|bedrock| &bedrock.jobs))
+    }
+}
+
+section! {
+    /// A program that carries trials out: [`Trainer`] says how.
+    pub struct ProgramTrainer |f| {
         /// The program and its arguments. `{FIELD}` is replaced by a value, `{file}`, `{dir}`, `{seed}`, `{trial}` and `{resume}` by what they name.
         command: Valued<Vec<String>> = f.required(list(1, text()));
         /// How it is given the values that no `{FIELD}` takes.
@@ -320,7 +358,7 @@ section! {
 }
 
 section! {
-    /// A search whose trials a program carries out: a recipe without a base and stages.
+    /// A search whose trials a program or jobs on AWS carry out: a recipe without a base and stages.
     pub struct StudyFile |f| {
         /// The name of the study.
         name: Valued<String> = f.required(run_name());
@@ -336,7 +374,7 @@ section! {
     }
     check |r| {
         if let Some(tune) = &tune && tune.trainer.is_none() {
-            r.problem(None, "`tune.trainer` is missing", "a file without `base` and `stages` names the program that carries trials out");
+            r.problem(None, "`tune.trainer` is missing", "a file without `base` and `stages` names what carries trials out");
         }
     }
 }

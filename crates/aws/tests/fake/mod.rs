@@ -1,4 +1,5 @@
 //! A server of this machine that says what it was told to, one answer a request, and keeps what it was asked.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -48,12 +49,18 @@ pub struct Fake {
 
 impl Fake {
     pub fn start(answers: Vec<Said>) -> Self {
+        let mut answers = answers.into_iter();
+        Self::answering(move |_| answers.next())
+    }
+
+    /// A server that answers what `answer` says, until it has nothing to say. What it is asked meanwhile waits.
+    pub fn answering(mut answer: impl FnMut(&Asked) -> Option<Said> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&asked);
         std::thread::spawn(move || {
-            for said in answers {
+            loop {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut lines = BufReader::new(stream.try_clone().unwrap());
                 let mut line = || {
@@ -73,14 +80,15 @@ impl Fake {
                 let mut asked = Asked { method, target, headers, body: Vec::new() };
                 asked.body = vec![0; asked.header("content-length").parse().unwrap_or(0)];
                 lines.read_exact(&mut asked.body).unwrap();
-                kept.lock().unwrap().push(asked);
+                kept.lock().unwrap().push(asked.clone());
+                let Some(said) = answer(&asked) else { return };
                 let head = format!(
                     "HTTP/1.1 {} said\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                     said.status,
                     said.body.len()
                 );
-                stream.write_all(head.as_bytes()).unwrap();
-                stream.write_all(&said.body).unwrap();
+                // Whoever asked may have been killed meanwhile.
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&said.body));
             }
         });
         Self { url, asked }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use temper_run::{to_json_pretty, utc_now, write_atomic};
 use temper_search::importance::{Importance, importance};
 use temper_search::store::Store;
-use temper_search::{History, Measured, Point, State};
+use temper_search::{History, Measured, Point, Space, State};
 
 use super::answer::{Answer, Lead, Repeated, leads};
 use super::clock::Clock;
@@ -79,6 +79,15 @@ pub struct Depends {
     pub importance: Option<Importance>,
     /// Why there is none.
     pub untold: Option<String>,
+}
+
+/// Repeats under other seeds that were left out.
+#[derive(Default)]
+struct LeftOut {
+    /// So many, since the time was up.
+    late: usize,
+    /// Why there was no money for more.
+    unaffordable: Option<String>,
 }
 
 fn depends(history: &History) -> Vec<Depends> {
@@ -153,8 +162,11 @@ impl Study {
         let late = |clock: &Clock| budget.seconds.is_some_and(|most| clock.seconds() + pace.seconds > most);
         let repeated = self.repeat(store, &history, (&mut clock, &late), options, ears)?;
         let Some((repeated, left_out)) = repeated else { return Ok(None) };
-        if left_out > 0 {
-            notes.push(format!("{left_out} repeats under other seeds were left out: the time was up"));
+        if left_out.late > 0 {
+            notes.push(format!("{} repeats under other seeds were left out: the time was up", left_out.late));
+        }
+        if let Some(reason) = &left_out.unaffordable {
+            notes.push(format!("repeats under other seeds were left out: {reason}"));
         }
         let answer = Answer::of(&history, &repeated);
         let sealed = match (answer.recommended, &self.recipe) {
@@ -211,7 +223,8 @@ impl Study {
         Ok(path)
     }
 
-    /// Trains the finalists under other seeds, as far as that has not been done and it is not too late; how many runs were left out.
+    /// Trains the finalists under other seeds, as far as that has not been done, it is not too late and there is money for it;
+    /// which runs were left out.
     fn repeat(
         &self,
         store: &mut Store,
@@ -219,21 +232,24 @@ impl Study {
         (clock, late): (&mut Clock, &dyn Fn(&Clock) -> bool),
         options: &Options,
         ears: &Ears<'_>,
-    ) -> Result<Option<(Vec<Repeated>, usize)>, PipelineError> {
+    ) -> Result<Option<(Vec<Repeated>, LeftOut)>, PipelineError> {
         let seeds: Vec<u64> = (1..=self.tune.finalist_seeds.value).map(|more| self.seed + more).collect();
         let finalists = match self.tune.finalists.value {
             0 => Vec::new(),
             count => Answer::finalists(history, count as usize),
         };
-        let (mut known, trainer) = (Self::known_repeats(store)?, self.trainer(options, ears));
-        let (mut repeated, mut left_out) = (Vec::new(), 0);
+        let (mut known, trainer) = (Self::known_repeats(store)?, self.trainer(options, ears)?);
+        let (mut repeated, mut left_out) = (Vec::new(), LeftOut::default());
         for number in finalists {
             let Some(trial) = history.trial(number) else { continue };
             let mut runs = vec![(self.seed, trial.result.clone())];
             for &seed in &seeds {
                 let key = format!("{number}/{seed}");
                 if !known.contains_key(&key) && late(clock) {
-                    left_out += 1;
+                    left_out.late += 1;
+                    continue;
+                }
+                if !known.contains_key(&key) && left_out.unaffordable.is_some() {
                     continue;
                 }
                 if !known.contains_key(&key) {
@@ -255,6 +271,10 @@ impl Study {
                     })?;
                     if ended == Ended::Asked || options.interrupt.as_ref().is_some_and(Interrupt::asked) {
                         return Ok(None);
+                    }
+                    if let Ended::Unaffordable(reason) = ended {
+                        left_out.unaffordable = Some(reason);
+                        continue;
                     }
                     trainer.tidy(&folder, true)?;
                     let finite = |measured: &Measured| {
@@ -297,14 +317,13 @@ impl Study {
     }
 }
 
-/// The changes that make the recipe that of the recommended trial: paths and values as `--set` takes them, none to take a key away.
-pub fn edits(study: &Study, finish: &Finish) -> Vec<(String, Option<String>)> {
-    let space = &study.searchable.space;
+/// The changes that make a recipe that of a trial with these fields: paths and values as `--set` takes them, none to take a key away.
+pub fn edits(space: &Space, fields: &Point) -> Vec<(String, Option<String>)> {
     let parameters = space.parameters().iter().map(|parameter| parameter.name.as_str());
     let parameters = parameters.filter(|name| !space.simplexes().iter().any(|simplex| simplex.is_part(name)));
     let names = parameters.chain(space.ties().iter().map(|tie| tie.name.as_str()));
-    let absent = names.filter(|name| !finish.values.contains_key(*name)).map(|name| (name.to_owned(), None));
-    let given = finish.values.iter().map(|(name, value)| {
+    let absent = names.filter(|name| !fields.contains_key(*name)).map(|name| (name.to_owned(), None));
+    let given = fields.iter().map(|(name, value)| {
         let json = serde_json::to_string(value).unwrap_or_else(|_| value.to_string());
         (name.clone(), Some(json))
     });

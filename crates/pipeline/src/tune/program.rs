@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use temper_recipe::{MetricSource, Trainer as Asked, ValuesAs};
+use temper_recipe::{MetricSource, ProgramTrainer as Asked, ValuesAs};
 use temper_search::{Point, Space};
 
 use super::records::{Events, Lines, Source, Tail};

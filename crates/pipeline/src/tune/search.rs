@@ -187,7 +187,7 @@ impl Search<'_> {
     /// # Errors
     /// What concerns the machine or the store; the trial at hand can be taken over. And where one trial after the other fails.
     pub fn work(&mut self) -> Result<Over, PipelineError> {
-        let mut closing = false;
+        let (mut closing, mut unaffordable) = (false, false);
         self.store.refresh()?;
         // What had failed before this command has been looked at, and may be mended.
         let trials = self.store.history().trials().iter();
@@ -208,8 +208,16 @@ impl Search<'_> {
             if self.out_of_time() {
                 return Ok(Over::Done);
             }
+            if unaffordable {
+                // The trial that waits is for the same command with a higher limit.
+                match self.others_work() {
+                    true => std::thread::sleep(WAIT),
+                    false => return Ok(Over::Done),
+                }
+                continue;
+            }
             match self.next(&mut closing)? {
-                Some(held) => self.carry(held)?,
+                Some(held) => unaffordable = !self.carry(held)?,
                 None if self.others_work() => std::thread::sleep(WAIT),
                 None if closing => return Ok(Over::Done),
                 None => closing = true,
@@ -261,8 +269,8 @@ impl Search<'_> {
         self.next(closing)
     }
 
-    /// Carries a trial out until it ends or is paused.
-    fn carry(&mut self, held: Held) -> Result<(), PipelineError> {
+    /// Carries a trial out until it ends or is paused; whether there is money for it.
+    fn carry(&mut self, held: Held) -> Result<bool, PipelineError> {
         let Held { lease, point, resume } = held;
         let number = lease.number;
         if resume.is_some() {
@@ -285,7 +293,11 @@ impl Search<'_> {
                     tokens = now;
                     pulse.spend(spent(tokens));
                     self.told(&Told::Progress { number, share });
-                    if pulse.is_lost() || self.out_of_time() { Signal::Pause } else { Signal::GoOn }
+                    match (pulse.is_lost(), self.out_of_time()) {
+                        (true, _) => Signal::Leave,
+                        (false, true) => Signal::Pause,
+                        (false, false) => Signal::GoOn,
+                    }
                 }
                 Heard::Checkpoint(path) => {
                     let step = self.store.history().trial(number).and_then(|trial| trial.last()).map_or(0, |r| r.step);
@@ -298,7 +310,11 @@ impl Search<'_> {
                 }
                 Heard::Measured { share, metrics, items } => {
                     match self.report(&lease, share, (metrics, items), spent(tokens)) {
-                        Ok(decision) => {
+                        Ok(None) => {
+                            decided = Some(Decision::Pause { reason: "another worker has it".to_owned() });
+                            Signal::Leave
+                        }
+                        Ok(Some(decision)) => {
                             let signal = match &decision {
                                 Decision::Continue => Signal::GoOn,
                                 Decision::Pause { .. } => Signal::Pause,
@@ -309,7 +325,7 @@ impl Search<'_> {
                         }
                         Err(error) => {
                             failure = Some(error);
-                            Signal::Pause
+                            Signal::Leave
                         }
                     }
                 }
@@ -320,17 +336,25 @@ impl Search<'_> {
             return Err(error.into());
         }
         let ended = ended?;
-        self.end(&lease, ended, decided, spent, &folder)
+        let unaffordable = match &ended {
+            Ended::Unaffordable(reason) => Some(reason.clone()),
+            _ => None,
+        };
+        self.end(&lease, ended, decided, spent, &folder)?;
+        if let Some(reason) = &unaffordable {
+            self.told(&Told::Closing { reason: reason.clone() });
+        }
+        Ok(unaffordable.is_none())
     }
 
-    /// Writes a measurement, and decides.
+    /// Writes a measurement, and decides; none where another worker has the trial.
     fn report(
         &mut self,
         lease: &Lease,
         share: f64,
         (mut metrics, items): (BTreeMap<String, f64>, BTreeMap<String, Vec<f64>>),
         spent: Spent,
-    ) -> Result<Decision, store::StoreError> {
+    ) -> Result<Option<Decision>, store::StoreError> {
         metrics.entry(SECONDS.to_owned()).or_insert(spent.seconds);
         metrics.entry(TOKENS.to_owned()).or_insert(spent.tokens as f64);
         let step = ((1000.0 * share + 1e-6) as u64).clamp(1, 1000);
@@ -340,12 +364,12 @@ impl Search<'_> {
         let step = rung.filter(|rung| *rung > last).unwrap_or(step);
         // What is told once more by a trial that is gone on with has been decided.
         if step <= last {
-            return Ok(Decision::Continue);
+            return Ok(Some(Decision::Continue));
         }
         let measured = self.measures.measured(&metrics);
         let report = Report { items: self.measures.items(&items), ..Report::new(step, measured) };
         if let Wrote::Lost(_) = self.store.report(lease, &report, &Beside { spent, ..Beside::default() })? {
-            return Ok(Decision::Pause { reason: "another worker has it".to_owned() });
+            return Ok(None);
         }
         self.clock.keep(&mut self.store)?;
         self.store.refresh()?;
@@ -356,7 +380,16 @@ impl Search<'_> {
             _ => Decision::Continue,
         };
         self.told(&Told::Reported { number: lease.number, report, decision: decision.clone() });
-        Ok(decision)
+        Ok(Some(decision))
+    }
+
+    /// Writes that a trial waits.
+    fn pause(&mut self, lease: &Lease, reason: &str, spent: Spent) -> Result<(), PipelineError> {
+        self.store.pause(lease, reason, spent)?;
+        self.store.refresh()?;
+        let reason = Some(reason.to_owned());
+        self.told(&Told::Ended { number: lease.number, state: State::Paused, reason });
+        Ok(())
     }
 
     /// Writes how a trial ended.
@@ -380,16 +413,9 @@ impl Search<'_> {
                 None => Outcome::Failed { reason },
             },
             (Ended::Failed(reason), _) => Outcome::Failed { reason },
-            (Ended::Asked, decided) => {
-                let reason = match decided {
-                    Some(Decision::Pause { reason }) => reason,
-                    _ => INTERRUPTED.to_owned(),
-                };
-                self.store.pause(lease, &reason, spent)?;
-                self.store.refresh()?;
-                self.told(&Told::Ended { number, state: State::Paused, reason: Some(reason) });
-                return Ok(());
-            }
+            (Ended::Unaffordable(reason), _) => return self.pause(lease, &reason, spent),
+            (Ended::Asked, Some(Decision::Pause { reason })) => return self.pause(lease, &reason, spent),
+            (Ended::Asked, _) => return self.pause(lease, INTERRUPTED, spent),
         };
         self.store.tell(lease, &outcome, spent)?;
         self.store.refresh()?;

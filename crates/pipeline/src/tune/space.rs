@@ -81,6 +81,41 @@ pub fn of_program(tune: &Tune) -> Result<Searchable, PipelineError> {
     Ok(Searchable { space, own, notes: Vec::new() })
 }
 
+/// The space of jobs: its names are paths in the jobs' own recipe, whose values are trial 0.
+///
+/// # Errors
+/// What is wrong with it, and what the recipe has no value of.
+pub fn of_jobs(tune: &Tune, recipe: &serde_json::Value) -> Result<Searchable, PipelineError> {
+    let (parameters, simplexes, ties) = parts(tune, &|path| path.to_owned(), &|_| None)?;
+    let mut values = BTreeMap::new();
+    leaves(recipe, "", &mut values);
+    for Parameter { name, domain, .. } in &parameters {
+        // Some platforms want numbers as texts.
+        if let (Domain::Float { .. } | Domain::Int { .. }, Some(Value::Text(text))) = (domain, values.get(name))
+            && let Ok(number) = text.parse::<f64>()
+        {
+            values.insert(name.clone(), of_domain(domain, &Value::Float(number)));
+        }
+    }
+    let mut notes = Vec::new();
+    let parameters = parameters.into_iter().map(|parameter| widened(parameter, &values, &mut notes)).collect();
+    let space = Space::new(parameters, simplexes, ties).map_err(in_space)?;
+    let own = own_point(&space, &values).map_err(in_space)?;
+    Ok(Searchable { space, own: Some(own), notes })
+}
+
+/// The single values of a document by their paths, places in a list counted from 0.
+fn leaves(json: &serde_json::Value, path: &str, into: &mut BTreeMap<String, Value>) {
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match json {
+        serde_json::Value::Object(map) => map.iter().for_each(|(key, value)| leaves(value, &below(key), into)),
+        serde_json::Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, value)| leaves(value, &below(&index.to_string()), into));
+        }
+        single => into.extend(from_json(single).map(|value| (path.to_owned(), value))),
+    }
+}
+
 /// The paths of recipe fields that an entry names.
 fn paths(searched: &Searched) -> Vec<&str> {
     let mut paths: Vec<&str> = match &searched.shares {

@@ -5,7 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use temper_recipe::{EarlyStopping, MetricSource, Recipe, StudyFile, Tune, is_study};
+use temper_recipe::foreign::{Document, Tool};
+use temper_recipe::{
+    BedrockJobs, EarlyStopping, MetricSource, Recipe, SagemakerJobs, Source, StudyFile, Trainer as RecipeTrainer, Tune,
+    is_study,
+};
 use temper_run::{sha256_bytes, to_json_pretty};
 use temper_search::sampler::{Sampler, named};
 use temper_search::stopping::{
@@ -23,7 +27,7 @@ use super::search::{Over, Pace, Search, Told};
 use super::space::{self, Searchable};
 use super::trainer::Trainer;
 use crate::checkpoints::io;
-use crate::run::{Event, Options};
+use crate::run::{Event, Interrupt, Options};
 use crate::{PipelineError, Prepared};
 
 /// Chance to reach the front below which a trial ends by its curve.
@@ -53,9 +57,14 @@ pub struct Study {
     pub file: PathBuf,
     /// What was laid over it.
     pub sets: Vec<String>,
-    /// The recipe; none where a program carries trials out.
+    /// The recipe; none where something else carries trials out.
     pub recipe: Option<Recipe>,
+    /// Makes the trainer of a study whose trials are jobs of a platform; none in a build without them.
+    pub jobs: Option<MakeTrainer>,
 }
+
+/// Makes what carries out the trials of a study that are jobs of a platform.
+pub type MakeTrainer = for<'a> fn(&'a Study, Option<Interrupt>) -> Result<Box<dyn Trainer + 'a>, PipelineError>;
 
 /// What is told while a study goes on.
 pub struct Ears<'a> {
@@ -95,7 +104,7 @@ struct Identity {
 }
 
 impl Study {
-    /// Reads a recipe with `tune`, a recipe without (its space is made from its stages), or the file of a program's study.
+    /// Reads a recipe with `tune`, a recipe without (its space is made from its stages), or the file of a study of a program or of jobs.
     ///
     /// # Errors
     /// The file's problems, all at once; then what is wrong with the space and the goals.
@@ -103,9 +112,16 @@ impl Study {
         let sets = sets.to_vec();
         if is_study(file) {
             let (study, notes) = StudyFile::load(file, &sets)?;
-            let mut searchable = space::of_program(&study.tune)?;
+            let mut searchable = match study.tune.trainer.as_ref().and_then(RecipeTrainer::jobs) {
+                Some(jobs) => {
+                    let recipe = Document::read(&jobs.recipe.value, Some(Tool::Nova))?;
+                    space::of_jobs(&study.tune, &recipe.to_json())?
+                }
+                None => space::of_program(&study.tune)?,
+            };
             searchable.notes.extend(notes.iter().map(|note| note.message.clone()));
             searchable.notes.extend(unpaired(&study.tune)?);
+            searchable.notes.extend(unstopped(&study.tune)?);
             return Ok(Self {
                 name: study.name.value,
                 seed: study.seed.value,
@@ -116,6 +132,7 @@ impl Study {
                 file: file.to_owned(),
                 sets,
                 recipe: None,
+                jobs: None,
             });
         }
         let (mut recipe, mut notes) = Recipe::load(file, &sets)?;
@@ -139,6 +156,7 @@ impl Study {
             file: file.to_owned(),
             sets,
             recipe: Some(recipe),
+            jobs: None,
         })
     }
 
@@ -189,16 +207,25 @@ impl Study {
     }
 
     /// What carries its trials out.
-    pub(super) fn trainer<'a>(&'a self, options: &Options, ears: &Ears<'a>) -> Box<dyn Trainer + 'a> {
-        match &self.tune.trainer {
-            Some(asked) => Box::new(Program {
+    pub(super) fn trainer<'a>(
+        &'a self,
+        options: &Options,
+        ears: &Ears<'a>,
+    ) -> Result<Box<dyn Trainer + 'a>, PipelineError> {
+        let interrupt = options.interrupt.clone();
+        Ok(match &self.tune.trainer {
+            Some(RecipeTrainer { program: Some(asked), .. }) => Box::new(Program {
                 asked,
                 space: &self.searchable.space,
-                interrupt: options.interrupt.clone(),
+                interrupt,
                 folder: self.file.parent().map_or_else(PathBuf::new, Path::to_owned),
             }),
+            Some(_) => {
+                let make = self.jobs.ok_or_else(PipelineError::without_jobs)?;
+                make(self, interrupt)?
+            }
             None => Box::new(self.builtin(options, ears)),
-        }
+        })
     }
 
     /// Its rules of early stopping.
@@ -207,7 +234,9 @@ impl Study {
         if self.tune.early_stopping.value == EarlyStopping::Off {
             return Ok(Box::new(Never(rungs)));
         }
-        let pauses = self.tune.trainer.as_ref().is_none_or(|trainer| trainer.resumes.value);
+        // A job cannot be paused.
+        let resumes = |trainer: &RecipeTrainer| trainer.program.as_ref().is_some_and(|program| program.resumes.value);
+        let pauses = self.tune.trainer.as_ref().is_none_or(resumes);
         let mode = if pauses { Mode::Pause } else { Mode::Stop };
         let reduction = self.tune.reduction_factor.value;
         // A loss that doubles has left the ground; of another objective nobody knows.
@@ -315,8 +344,14 @@ impl Study {
                 settings.insert("rungs".to_owned(), format!("{:?}", self.rungs()));
             }
             None => {
-                let trainer = self.tune.trainer.iter().flat_map(|trainer| &trainer.command.value);
-                settings.insert("command".to_owned(), trainer.cloned().collect::<Vec<_>>().join("\n"));
+                let program = self.tune.trainer.iter().filter_map(|trainer| trainer.program.as_ref());
+                let command = program.flat_map(|program| &program.command.value);
+                settings.insert("command".to_owned(), command.cloned().collect::<Vec<_>>().join("\n"));
+                if let Some(jobs) = self.tune.trainer.as_ref().and_then(RecipeTrainer::jobs) {
+                    settings.extend(of_jobs(self.tune.trainer.as_ref()));
+                    let text = fs::read(&jobs.recipe.value).map_err(io("read", &jobs.recipe.value))?;
+                    settings.insert("recipe".to_owned(), sha256_bytes(&text));
+                }
             }
         }
         let file = std::path::absolute(&self.file).map_err(io("find", &self.file))?;
@@ -338,7 +373,7 @@ impl Study {
     ) -> Result<Over, PipelineError> {
         let Some(own) = store.take() else { return Ok(Over::Done) };
         let ours = Ears { tell: ears.tell, hear: ears.hear };
-        let trainer = self.trainer(options, &ours);
+        let trainer = self.trainer(options, &ours)?;
         let (sampler, stopping) = (self.sampler()?, self.stopping()?);
         let repeats = plan::repeats(&self.tune);
         let planned = plan.map_or(Pace { repeats, ..Pace::default() }, |plan| Pace {
@@ -369,11 +404,47 @@ impl Study {
     }
 }
 
+/// What makes a job what it is: all settings of the trainer but for its recipe's path, and for money and time, which may change.
+fn of_jobs(trainer: Option<&RecipeTrainer>) -> impl Iterator<Item = (String, String)> {
+    let sagemaker = trainer.and_then(|trainer| trainer.sagemaker.as_ref()).map(SagemakerJobs::settings);
+    let bedrock = trainer.and_then(|trainer| trainer.bedrock.as_ref()).map(BedrockJobs::settings);
+    let open =
+        ["recipe", "max_cost", "price_per_hour", "price_per_million", "million_tokens", "poll_seconds", "profile"];
+    let settings = sagemaker.into_iter().chain(bedrock).flatten();
+    let settings = settings.filter(move |setting| !open.iter().any(|name| setting.path.ends_with(&format!(".{name}"))));
+    settings.map(|setting| (setting.path, setting.value.to_string()))
+}
+
+/// What early stopping does with jobs, which cannot be paused.
+fn unstopped(tune: &Tune) -> Result<Option<String>, PipelineError> {
+    let rule = &tune.early_stopping;
+    let Some(trainer) = tune.trainer.as_ref().filter(|trainer| trainer.jobs().is_some()) else { return Ok(None) };
+    if matches!(rule.value, EarlyStopping::Off | EarlyStopping::Hopeless) {
+        return Ok(None);
+    }
+    if trainer.sagemaker.as_ref().is_some_and(|sagemaker| sagemaker.steps.is_some()) {
+        return Ok(Some(format!(
+            "a job cannot be paused: what `{}: {}` would pause is stopped for good",
+            rule.path, rule.value
+        )));
+    }
+    if matches!(rule.source, Source::Default { .. }) {
+        return Ok(Some("jobs are measured at their end: none is stopped early".to_owned()));
+    }
+    let problem = format!("`{}: {}` has nothing to go by: jobs are measured at their end", rule.path, rule.value);
+    let hint = "early_stopping: off; or, on SageMaker's machines, name `steps` and a metric `step`, by which jobs are stopped, not paused";
+    Err(unfit(&rule.path, problem, hint))
+}
+
 /// What a program must report for trials to be paired by.
 fn unpaired(tune: &Tune) -> Result<Option<String>, PipelineError> {
     let (rule, trainer) = (&tune.early_stopping, &tune.trainer);
     let Some(trainer) = trainer.as_ref().filter(|_| rule.value == EarlyStopping::Paired) else { return Ok(None) };
-    if trainer.metrics.value == MetricSource::Tensorboard {
+    let Some(program) = &trainer.program else {
+        let problem = "a job tells no scores of single items".to_owned();
+        return Err(unfit(&rule.path, problem, "early_stopping: off, or another rule"));
+    };
+    if program.metrics.value == MetricSource::Tensorboard {
         let problem = "TensorBoard's event files hold no scores of single items".to_owned();
         return Err(unfit(&rule.path, problem, "report metrics as lines of JSON, or name another rule"));
     }

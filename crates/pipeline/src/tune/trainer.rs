@@ -1,4 +1,4 @@
-//! What carries a trial out: Temper's own training, or a program.
+//! What carries a trial out: Temper's own training, a program, or jobs of a platform.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -55,6 +55,8 @@ pub enum Signal {
     Pause,
     /// End now, for good.
     Stop,
+    /// End now, and leave what others see as it is: another worker may be carrying the trial on.
+    Leave,
 }
 
 /// How a trial ended.
@@ -68,6 +70,8 @@ pub enum Ended {
     Hopeless(String),
     /// It could not be carried out with these values.
     Failed(String),
+    /// It was not begun: it might take more than the trainer may spend. It waits, and nothing new begins.
+    Unaffordable(String),
 }
 
 /// Carries trials out.

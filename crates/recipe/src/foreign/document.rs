@@ -56,6 +56,14 @@ impl Document {
         Self::of_text(file, &text, tool).map_err(fail)
     }
 
+    /// As [`read`](Self::read), of a text that stands for a file of that name.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(file: &Path, text: &str, tool: Option<Tool>) -> Result<Self, RecipeErrors> {
+        Self::of_text(file, text, tool).map_err(|problems| RecipeErrors { file: file.to_path_buf(), problems })
+    }
+
     /// As [`read`](Self::read), of a text.
     pub(crate) fn of_text(file: &Path, text: &str, tool: Option<Tool>) -> Result<Self, Vec<Problem>> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
