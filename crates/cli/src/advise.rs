@@ -147,7 +147,7 @@ fn text(args: &Args, advised: &Advised, next: Option<&Finding>, recipe: &Recipe)
     }
     if let Some((finding, experiment)) = next.and_then(|finding| Some((finding, finding.experiment.as_ref()?))) {
         let _ = writeln!(out, "\nnext, by {}:", finding.rule);
-        for line in described(args, experiment, recipe) {
+        for line in experiment.lines(&recipe.file.display().to_string(), &args.what.display().to_string()) {
             let _ = writeln!(out, "   {line}");
         }
         match &recipe.missing {
@@ -161,19 +161,6 @@ fn text(args: &Args, advised: &Advised, next: Option<&Finding>, recipe: &Recipe)
         }
     }
     out
-}
-
-/// An experiment, a line a change.
-fn described(args: &Args, experiment: &Experiment, recipe: &Recipe) -> Vec<String> {
-    if experiment.command.is_empty() {
-        let change = |(path, value): &(String, Option<String>)| match value {
-            Some(value) => format!("{path}: {value}"),
-            None => format!("{path} taken away, for its default"),
-        };
-        return experiment.changes.iter().map(change).collect();
-    }
-    let words = experiment.words(&recipe.file.display().to_string(), &args.what.display().to_string());
-    vec![format!("temper {}", words.join(" "))]
 }
 
 /// Writes the changed recipe and runs it, or carries the command out, as a process of its own whose exit code is this one's.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use temper_eval::verdict::FloorDecision;
+use temper_pipeline::advise::with_advice;
 use temper_pipeline::{AveragePoint, Averages, Options, Provenance, average, recorded_recipe};
 use temper_report::{RunFolder, Style, point_rows};
 
@@ -44,9 +45,9 @@ pub fn run(args: &Args) -> Outcome {
     let averages = average(&prepared, &args.run, &args.weights, !args.no_export, &mut |event| reporter.hear(event))?;
     reporter.finish();
     let report = args.run.join("report.html");
-    RunFolder::read(&args.run)
-        .and_then(|folder| folder.write_report(&report, !prepared.provenance.no_samples))
-        .map_err(Failure::run)?;
+    let texts = !prepared.provenance.no_samples;
+    let folder = with_advice(RunFolder::read(&args.run).map_err(Failure::run)?, texts)?;
+    folder.write_report(&report, texts).map_err(Failure::run)?;
     let text = if args.json { json(&averages)? } else { text(&averages) + &format!("report {}\n", report.display()) };
     conclude(text, DONE)
 }

@@ -116,12 +116,12 @@ fn own(args: &Args) -> Result<Report, Failure> {
             let plan = prepared.plan();
             known.rows = plan.stages.first().and_then(|stage| domain_rows(&recipe, stage));
             for warning in &plan.warnings {
-                findings.push(of_plan("plan", Severity::Warning, warning.clone()));
+                findings.push(of_plan("plan", Severity::Warning, warning.to_string()));
             }
             for stage in &plan.stages {
                 for found in &stage.checks.findings {
                     let rows = format!("{} of {} rows {}", count(found.count), count(found.of), found.check.text());
-                    let mut finding = of_plan("rows", severity(found.severity), rows);
+                    let mut finding = of_plan("rows", found.severity, rows);
                     finding.reason = found.hint.clone();
                     finding.source = format!("docs/data-checks.md, {}", found.check);
                     findings.push(finding);
@@ -219,15 +219,6 @@ fn rows(args: &Args, document: &Document, shown: &mut Vec<Shown>) -> Result<Know
     Ok(known)
 }
 
-/// How much a finding in rows matters, in the words of recipes.
-fn severity(of: temper_data::Severity) -> Severity {
-    match of {
-        temper_data::Severity::Error => Severity::Error,
-        temper_data::Severity::Warning => Severity::Warning,
-        temper_data::Severity::Note => Severity::Note,
-    }
-}
-
 fn broken(breach: Breach) -> Finding {
     let line = breach.first_lines.first().copied().filter(|line| *line > 0);
     let found = match breach.first_lines.len() {
@@ -236,7 +227,7 @@ fn broken(breach: Breach) -> Finding {
     };
     Finding {
         rule: breach.rule,
-        severity: severity(breach.severity),
+        severity: breach.severity,
         place: line.map_or(Place::Whole, |line| Place::File { line, column: 1 }),
         found,
         reason: breach.reason.to_owned(),

@@ -43,6 +43,10 @@ pub struct Args {
     /// study or the recipe that they come from.
     #[arg(long, value_name = "STUDY|RECIPE")]
     as_hypothesis: Option<PathBuf>,
+    /// Writes the short search that confirms the hypothesis into this folder, which must not hold one: three to five recipes around it, and in
+    /// README.md the order to try them in and when to stop.
+    #[arg(long, value_name = "FOLDER", requires = "as_hypothesis")]
+    search: Option<PathBuf>,
     /// Overrides a value of a recipe: `stages.0.learning_rate=2e-3`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     sets: Vec<String>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use temper_data::SourceReport;
-use temper_pipeline::advise::KindAdvice;
+use temper_pipeline::advise::{Finding, KindAdvice, of_plan};
 use temper_pipeline::{Baseline, BaselineVerdict, Options, Plan, Prepared, SelfPlan, StagePlan};
 use temper_report::{bytes, count, duration, percent};
 
@@ -37,6 +37,7 @@ pub fn run(args: &Args) -> Outcome {
     measure_baseline(&prepared)?;
     let plan = prepared.plan();
     let cost = args.rate.map(|rate| (rate, plan.estimate.seconds / 3600.0 * rate));
+    let recipe = &args.recipe.recipe;
     let shown = match (args.json, cost) {
         (true, None) => json(&plan)?,
         (true, Some((rate, cost))) => {
@@ -44,9 +45,9 @@ pub fn run(args: &Args) -> Outcome {
             plan["estimate"]["cost"] = serde_json::json!({"rate_per_hour": rate, "cost": cost});
             json(&plan)?
         }
-        (false, None) => text(&plan, &args.recipe.recipe),
+        (false, None) => text(&plan, recipe) + &advice(&plan, recipe)?,
         (false, Some((rate, cost))) => {
-            text(&plan, &args.recipe.recipe) + &format!("cost     {cost:.2} at {rate} an hour\n")
+            text(&plan, recipe) + &format!("cost     {cost:.2} at {rate} an hour\n") + &advice(&plan, recipe)?
         }
     };
     conclude(shown, DONE)
@@ -146,7 +147,22 @@ fn text(plan: &Plan, file: &std::path::Path) -> String {
     out
 }
 
-/// What the base writes itself, by category.
+/// What `temper advise` says of the recipe and the plan does not: what was found and what to do, by rank.
+fn advice(plan: &Plan, file: &std::path::Path) -> Result<String, Failure> {
+    let advised = of_plan(plan)?;
+    let mut out = String::new();
+    for Finding { rule, severity, place, found, action, .. } in
+        advised.findings.iter().filter(|finding| !plan.says(finding))
+    {
+        let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
+        let _ = writeln!(out, "  {severity} {rule}{place}: {found}\n    do: {action}");
+    }
+    if out.is_empty() {
+        return Ok(out);
+    }
+    Ok(format!("\nadvice, by rank\n{out}  reasons and sources: temper advise {}\n", file.display()))
+}
+
 /// What a start earns, in words.
 pub fn baseline_text(baseline: &Baseline) -> String {
     let share = |share: f64| format!("{:.1} %", 100.0 * share);
@@ -173,6 +189,7 @@ pub fn baseline_text(baseline: &Baseline) -> String {
     out
 }
 
+/// What the base writes itself, by category.
 fn self_text(own: &SelfPlan) -> String {
     let r = &own.report;
     let mut out = match own.seconds {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use temper_pipeline::advise::with_advice;
 use temper_report::{ReportError, RunFolder};
 
 use crate::command::{DONE, Failure, Outcome, conclude, tell};
@@ -21,17 +22,16 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let path = args.output.clone().unwrap_or_else(|| args.run.join("report.html"));
-    let write = || {
-        let run = RunFolder::read(&args.run)?;
-        run.reward_lines().iter().for_each(tell);
-        if args.output.is_none() {
-            run.write_cards()?;
-        }
-        run.write_report(&path, !args.no_samples)
-    };
-    write().map_err(|error: ReportError| match error {
+    let failed = |error: ReportError| match error {
         ReportError::Write(_) => Failure::run(error),
         _ => Failure::input(error),
-    })?;
+    };
+    let run = RunFolder::read(&args.run).map_err(failed)?;
+    run.reward_lines().iter().for_each(tell);
+    if args.output.is_none() {
+        run.write_cards().map_err(failed)?;
+    }
+    let texts = !args.no_samples;
+    with_advice(run, texts)?.write_report(&path, texts).map_err(failed)?;
     conclude(format!("{}\n", path.display()), DONE)
 }

@@ -60,6 +60,32 @@ fn a_recipe_is_advised_and_nothing_starts_unasked() {
 }
 
 #[test]
+fn a_plan_has_the_advice_that_its_warnings_do_not_give() {
+    let folder = Folder::new();
+    let stage = answers("mode: lora\nmax_steps: 8\nlora_rank: 4");
+    let stage: String = stage.split_inclusive('\n').filter(|line| !line.contains("validation:")).collect();
+    folder.write_recipe(&folder.around("base", &stage));
+    let recipe = folder.recipe();
+    let plan = stdout(&folder.temper(&["plan", &recipe]));
+    let (before, advice) = plan.split_once("advice, by rank\n").unwrap();
+    let line = "  warning no-general-data (stages.0.mix): stage 1 is sft on domain data alone\n    do: add a mix; ";
+    assert!(advice.starts_with(line), "{plan}");
+    assert!(!advice.contains("MMLU fell"), "the reasons stand in `temper advise`: {advice}");
+    assert!(advice.ends_with(&format!("reasons and sources: temper advise {recipe}\n")), "{advice}");
+    assert!(before.contains("warning: stages.0 has no validation rows"), "{before}");
+    let advised: Value = serde_json::from_str(&stdout(&folder.temper(&["advise", &recipe, "--json"]))).unwrap();
+    let all = rules(&advised);
+    assert!(all.len() > 2 && all.contains(&"no-validation".to_owned()), "{all:?}");
+    for rule in all {
+        assert_eq!(advice.contains(&rule), rule != "no-validation", "{rule}: {plan}");
+    }
+    // In JSON a warning is the text that it was.
+    let plan: Value = serde_json::from_str(&stdout(&folder.temper(&["plan", &recipe, "--json"]))).unwrap();
+    let warnings = plan["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|one| one.as_str().unwrap().starts_with("stages.0 has no validation")), "{warnings:?}");
+}
+
+#[test]
 fn an_experiment_is_a_recipe_of_its_own_and_a_run_of_it() {
     let folder = folder("");
     let recipe = folder.recipe();
@@ -88,6 +114,22 @@ fn an_experiment_is_a_recipe_of_its_own_and_a_run_of_it() {
     assert_eq!((advised["what"].as_str(), advised["name"].as_str()), (Some("run"), Some("tiny-2")));
     assert!(rules(&advised).contains(&"no-general-data".to_owned()), "{advised}");
     assert!(!rules(&advised).contains(&"validation-never-fires".to_owned()), "{advised}");
+    // Its page shows what is advised, finished as it is, and so does one that is made again.
+    let page = || std::fs::read_to_string(folder.path("run-2/report.html")).unwrap().replace("&#x2f;", "/");
+    let first = page();
+    for piece in [
+        "What to do next",
+        "stage 1 is sft on domain data alone",
+        "AWS blog on data mixing, voice-of-customer task, March 2026. Rule <code>no-general-data</code>",
+        "<strong>Do:</strong> add a mix",
+    ] {
+        assert!(first.contains(piece), "`{piece}` is not in:\n{first}");
+    }
+    assert!(!first.contains("<code>unfinished</code>"));
+    let advice =
+        |page: &str| page.split_once("id=\"advice\"").unwrap().1.split_once("</section>").unwrap().0.to_owned();
+    finished(&folder.temper(&["report", &second]));
+    assert_eq!(advice(&page()), advice(&first));
     // A recipe that was changed since is not taken for the run's.
     let changed = format!("{written}\n# more\n");
     std::fs::write(folder.path("recipe-2.yaml"), changed).unwrap();
@@ -127,4 +169,10 @@ fn a_study_is_advised_by_its_trials() {
     }
     assert!(text.contains(&format!("temper tune {} --trials 10", folder.recipe())), "{text}");
     assert_eq!(json(&folder.path("run-study/tune.json"))["trials"], 3, "nothing was begun");
+    let page = std::fs::read_to_string(folder.path("run-study/report.html")).unwrap().replace("&#x2f;", "/");
+    for piece in
+        ["3 trials were measured, 10 would do", "<strong>Do:</strong> go on with the study", "--trials 10\n</pre>"]
+    {
+        assert!(page.contains(piece), "`{piece}` is not in:\n{page}");
+    }
 }

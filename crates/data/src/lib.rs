@@ -44,7 +44,7 @@ pub use check::{
     Action, Check, CheckOptions, CheckReport, Checker, Finding, LengthUnit, Lengths, Place, Severity, check_files,
 };
 pub use contract::{Breach, Contract, ContractReport, Purpose, keeps};
-pub use convert::{Conversion, convert};
+pub use convert::{Conversion, Nova, Writing, convert};
 pub use error::{DataError, RowProblem};
 pub use examples::{Example, Examples, ExamplesWriter, Pair};
 pub use filter::{Filtered, Filtering, Filters, Treatment};

@@ -51,7 +51,7 @@ pub use files::find_rows;
 pub use identity::{Input, NUMERICS};
 pub use judge::{BATCH_TOKENS, Split, judge_adapter};
 pub use phases::{Phase, Phases};
-pub use plan::{AsStored, BasePlan, Estimate, Plan, RatePlan, ReferencePlan, RoundsPlan, SelfPlan, StagePlan};
+pub use plan::{AsStored, BasePlan, Estimate, Plan, RatePlan, ReferencePlan, RoundsPlan, SelfPlan, StagePlan, Warning};
 pub use prepare::{Prepared, prepare};
 pub use probe::{Candidate, Probe, Probed, probe, probe_folder, probed_winner};
 pub use provenance::{Invocation, Provenance};

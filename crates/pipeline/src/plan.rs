@@ -1,5 +1,7 @@
 //! The plan: the recipe resolved, every value with its source, what will be seen, what it will take.
 
+mod warning;
+
 use serde::Serialize;
 use temper_data::{CheckReport, ShareReport, SourceReport};
 use temper_kernels::Device;
@@ -7,7 +9,8 @@ use temper_model::{KeptAsStored, LlamaConfig, Tuning};
 use temper_recipe::{Export, FullStart, Note, Setting, Source, Stage};
 use temper_train::FitSettings;
 
-use crate::advise::{KindAdvice, kind_advice};
+pub use self::warning::Warning;
+use crate::advise::{Finding, KindAdvice, kind_advice};
 use crate::estimate::{self, Measured, RunEstimate, StageSeconds, parameters};
 use crate::frozen;
 use crate::identity::{Input, NUMERICS};
@@ -48,7 +51,7 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<KindAdvice>,
     /// What may surprise.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// Rows of `path: self`.
@@ -168,10 +171,11 @@ pub struct RoundsPlan {
 }
 
 impl RoundsPlan {
-    fn warning(&self, stage: usize) -> Option<String> {
+    fn warning(&self, stage: usize) -> Option<Warning> {
         let baseline = self.baseline.as_ref()?;
         let worth = baseline.verdict == BaselineVerdict::Worthwhile;
-        (!worth).then(|| format!("stages.{stage}: {}; see its `baseline`", baseline.reason()))
+        let message = || format!("stages.{stage}: {}; see its `baseline`", baseline.reason());
+        (!worth).then(|| Warning::of(stage, &["baseline-too-low", "baseline-too-high"], message()))
     }
 
     fn of(stage: &PreparedStage, baseline: Option<Baseline>) -> Option<Self> {
@@ -211,7 +215,7 @@ impl Plan {
         let base = &prepared.base;
         let config = base.checkpoint.config();
         let measured = prepared.measured.get_or_init(|| Measured::of(prepared));
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<Warning> = Vec::new();
         let stages = prepared
             .parts
             .iter()
@@ -241,35 +245,41 @@ impl Plan {
         let self_data: Vec<SelfPlan> =
             prepared.own_rows.iter().zip(&measured.writing).map(|(own, s)| self_plan(&own.report, *s)).collect();
         for own in self_data.iter().filter(|own| !own.report.written) {
-            warnings.push(format!(
+            warnings.push(
+                format!(
                 "{}: the base has not written its {} rows yet: `temper run` writes and filters them first; what is said of \
                  them here assumes that all are kept, at {:.0} % of the longest length",
                 own.report.setting,
                 own.report.rows,
                 100.0 * KEPT_LENGTH
-            ));
+            )
+            .into(),);
         }
         prepared.phases.lap("plan: measured");
         if let Some(f32) = measured.gflops_in_f32 {
-            warnings.push(format!(
+            warnings.push(
+                format!(
                 "{}: this processor ({}) multiplies bf16 no faster than f32: {:.0} GFLOP/s in products, in f32 {f32:.0}. Here \
                  bf16 saves memory, not time",
                 prepared.recipe.precision.path,
                 prepared.device.instructions(),
                 measured.gflops
-            ));
+            )
+            .into(),);
         }
         let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());
         if licence.is_none() {
-            warnings.push("the base declares no licence".to_owned());
+            warnings.push("the base declares no licence".to_owned().into());
         }
         let export = &prepared.recipe.export;
         let asked = !matches!(export.source, Source::Default { .. }) && export.contains(&Export::Adapter);
         if asked && !prepared.leaves_adapter() {
-            warnings.push(format!(
+            warnings.push(
+                format!(
                 "{}: no `adapter` will be saved: only a recipe of one LoRA stage, no adapter merged before it, leaves one",
                 export.path
-            ));
+            )
+            .into(),);
         }
         let as_stored = prepared.keeps_as_stored().then(|| {
             let KeptAsStored { stay, decoded, bytes, .. } = frozen::kept(&base.checkpoint, &Tuning::Frozen);
@@ -277,11 +287,13 @@ impl Plan {
         });
         let over_merged = |stage: &&PreparedStage| matches!(stage.tuning, Tuning::Lora(_)) && !stage.trains_over_base();
         if let (Some(_), Some(stage)) = (&as_stored, prepared.stages.iter().find(over_merged)) {
-            warnings.push(format!(
+            warnings.push(
+                format!(
                 "{}: stage {} starts from weights with an adapter merged in, which are f32: its frozen weights are decoded",
                 prepared.recipe.frozen_weights.path,
                 stage.of + 1
-            ));
+            )
+            .into(),);
         }
         let estimate = estimate::of_run(prepared, measured);
         prepared.phases.lap("plan: counted");
@@ -308,6 +320,12 @@ impl Plan {
             advice: of_domain(prepared),
             warnings,
         }
+    }
+
+    /// Whether the plan says already what a finding of [`advise::of_plan`](crate::advise::of_plan) says.
+    pub fn says(&self, finding: &Finding) -> bool {
+        let kind = finding.rule == "checkpoint-kind" && !self.advice.is_empty();
+        kind || self.warnings.iter().any(|warning| warning.says(finding))
     }
 }
 
@@ -410,26 +428,32 @@ fn self_plan(report: &SelfReport, seconds: f64) -> SelfPlan {
 /// Pairs that Amazon's guide to DPO of Nova advises at least.
 const ADVISED_PAIRS: usize = 1000;
 
-fn warn(index: usize, stage: &PreparedStage, warnings: &mut Vec<String>) {
+fn warn(index: usize, stage: &PreparedStage, warnings: &mut Vec<Warning>) {
+    let of = |rules, message: String| Warning::of(index, rules, message);
     for (file, report) in &stage.reports {
         let dropped = report.rows - report.kept;
         if dropped * 20 > report.rows {
-            warnings.push(format!("{file}: {dropped} of {} rows are dropped, more than 5 %", report.rows));
+            let message = format!("{file}: {dropped} of {} rows are dropped, more than 5 %", report.rows);
+            warnings.push(of(&["rows-dropped-as-too-long"], message));
         }
     }
-    warnings.extend(stage.adapter.iter().filter_map(|adapter| adapter.warning.clone()));
+    warnings.extend(stage.adapter.iter().filter_map(|adapter| Some(adapter.warning.clone()?.into())));
     if stage.validation.is_none() {
-        warnings.push(format!("stages.{index} has no validation rows: the last weights are taken, not the best"));
+        let message = format!("stages.{index} has no validation rows: the last weights are taken, not the best");
+        warnings.push(of(&["no-validation"], message));
     }
     let pairs: usize = stage.sources.iter().map(|source| source.examples.len()).sum();
     if stage.reference.is_some() && pairs < ADVISED_PAIRS {
-        warnings.push(format!(
-            "stages.{index} has {pairs} preference pairs; Amazon Nova's guide advises {ADVISED_PAIRS} or more"
-        ));
+        let message =
+            format!("stages.{index} has {pairs} preference pairs; Amazon Nova's guide advises {ADVISED_PAIRS} or more");
+        warnings.push(of(&["few-pairs"], message));
     }
     for source in &stage.schedule.shares().sources {
         if source.epochs > 4.0 {
-            warnings.push(format!("stages.{index}: {} is seen {:.1} times over", source.name, source.epochs));
+            let message = format!("stages.{index}: {} is seen {:.1} times over", source.name, source.epochs);
+            let general = stage.sources.iter().any(|own| own.general && own.name == source.name);
+            let rules: &[&str] = if general { &[] } else { &["many-epochs", "more-than-one-epoch-of-cpt"] };
+            warnings.push(of(rules, message));
         }
     }
 }

@@ -21,6 +21,7 @@ use temper_report::RunFolder;
 use temper_run::{Existing, RunDir, utc_now, write_atomic};
 use temper_train::{FitOutcome, Progress};
 
+use crate::advise::with_advice;
 use crate::board::Board;
 use crate::cache::{Cache, Kind};
 use crate::checkpoints::{Checkpoints, Finished, Skipped};
@@ -453,7 +454,8 @@ pub fn run(prepared: &Prepared, options: &Options, on_event: &mut dyn FnMut(&Eve
     // The summary last: where it is, nothing is left to do.
     let finished = RunFolder::read(folder.path())?.finished(seconds, ended);
     finished.write_cards()?;
-    finished.write_report(&folder.path().join("report.html"), !prepared.provenance.no_samples)?;
+    let texts = !prepared.provenance.no_samples;
+    with_advice(finished, texts)?.write_report(&folder.path().join("report.html"), texts)?;
     folder.write_json("summary.json", &summary)?;
     Ok(summary)
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::advice::class;
 use crate::folder::{Checks, Finding, Place, RunFolder, Stage};
 use crate::number::{count, percent};
 use crate::provenance::stage_title;
@@ -55,11 +56,7 @@ fn row(finding: &Finding, checks: &Checks) -> FindingRow {
     let more = finding.count > finding.first.len() as u64 && !first.is_empty();
     FindingRow {
         severity: finding.severity.clone(),
-        class: match finding.severity.as_str() {
-            "error" => "bad",
-            "warning" => "unsure",
-            _ => "",
-        },
+        class: class(&finding.severity),
         check: finding.check.replace('_', " "),
         count: count(finding.count),
         share: percent(finding.count as f64 / checks.rows.max(1) as f64),

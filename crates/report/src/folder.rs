@@ -10,6 +10,7 @@ use serde_json::Value;
 use temper_eval::compare::Comparison;
 use temper_eval::record::ItemRecord;
 
+use crate::advice::Advice;
 use crate::averages::Averages;
 use crate::error::ReportError;
 use crate::metrics::{self, Metrics};
@@ -38,6 +39,8 @@ pub struct RunFolder {
     pub(crate) averages: Option<Averages>,
     /// Of a run that came to its end.
     pub(crate) summary: Option<Summary>,
+    /// What to do next; none where nobody was asked.
+    pub(crate) advice: Option<Advice>,
 }
 
 /// `plan.json`.
@@ -331,12 +334,28 @@ impl RunFolder {
             items: lines(&folder.join("judgement_items.jsonl"))?,
             averages: json(&folder.join("average.json"))?,
             summary: json(&folder.join("summary.json"))?,
+            advice: None,
         })
     }
 
     /// The same for a run that comes to its end now and whose `summary.json` is still to be written.
     pub fn finished(self, seconds: f64, ended: String) -> Self {
         Self { summary: Some(Summary { seconds, ended: Some(ended) }), ..self }
+    }
+
+    /// The same with what to do next.
+    pub fn advised(self, advice: Advice) -> Self {
+        Self { advice: Some(advice), ..self }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the run came to its end.
+    pub fn is_finished(&self) -> bool {
+        self.summary.is_some()
     }
 
     /// Rows of training data that were kept, over all stages and sources; a file of two stages counts once.

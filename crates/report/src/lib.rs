@@ -6,10 +6,11 @@
 //!
 //! [`rows_page`] shows rows of data token by token; [`study`] is what a search came to, as a page and as text.
 //!
-//! The way: `folder` reads; `answer`, `intervals`, `averages`, `rft`, `curves`, `items`, `findings` and `provenance` each make one part of
+//! The way: `folder` reads; `answer`, `advice`, `intervals`, `averages`, `rft`, `curves`, `items`, `findings` and `provenance` each make one part of
 //! the page; `page` puts them into `template/report.html`, which escapes every text; `card` fills `template/card.md`. Numbers
 //! become text in `number` only.
 
+mod advice;
 mod answer;
 mod averages;
 mod card;
@@ -28,6 +29,7 @@ mod rft;
 mod rows;
 pub mod study;
 
+pub use advice::{Advice, Advised, NextStep};
 pub use averages::point_rows;
 pub use error::ReportError;
 pub use folder::RunFolder;

@@ -9,7 +9,7 @@ use temper_run::write_atomic;
 
 use crate::error::ReportError;
 use crate::folder::RunFolder;
-use crate::{answer, averages, curves, findings, intervals, items, provenance, rft};
+use crate::{advice, answer, averages, curves, findings, intervals, items, provenance, rft};
 
 const TEMPLATE: &str = include_str!("../template/report.html");
 pub(crate) const STYLE: &str = include_str!("../template/report.css");
@@ -24,6 +24,7 @@ impl RunFolder {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // A name that ends in .html: every value is escaped.
         environment.add_template("report.html", TEMPLATE)?;
+        let advice = advice::section(&mut environment, self.advice.as_ref())?;
         let comparison = self.comparison.as_ref();
         let records = self.items.as_deref();
         Ok(environment.get_template("report.html")?.render(context! {
@@ -32,6 +33,7 @@ impl RunFolder {
             name => &self.plan.name,
             question => answer::question(self),
             answer => value(answer::answer(self)),
+            advice,
             panels => value(comparison.map(intervals::panels).unwrap_or_default()),
             comparison => value(comparison.map(intervals::table).unwrap_or_default()),
             averages => value(averages::section(self)),

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use temper_report::{ReportError, RunFolder};
+use temper_report::{Advice, Advised, NextStep, ReportError, RunFolder};
 
 /// A text that would run, load or break something if it were not escaped.
 const HOSTILE: &str =
@@ -240,6 +240,52 @@ fn without_texts_there_are_lines_and_scores_only() {
         .collect();
     run.write_lines("judgement_items.jsonl", &bare);
     assert!(run.page(true).contains("Texts are left out of this report."));
+}
+
+#[test]
+fn advice_stands_behind_the_answer_by_rank_and_is_escaped() {
+    let run = Run::new();
+    assert!(!run.page(true).contains("What to do next"), "nobody was asked");
+    let finding = |rule: &str, severity: &str, role: &str| Advised {
+        rule: rule.into(),
+        severity: severity.into(),
+        place: "stages.0.mix".into(),
+        found: format!("found by {rule}: {HOSTILE}"),
+        reason: "narrow data overwrite".into(),
+        source: "AWS blog, March 2026".into(),
+        action: "add a mix".into(),
+        role: role.into(),
+        good: false,
+    };
+    let findings =
+        vec![finding("floor-broken", "error", "forgetting"), finding("no-mix", "warning", "likeliest cause")];
+    let next = NextStep {
+        rule: "no-mix".into(),
+        lines: vec!["stages.0.mix.domain: 50".into()],
+        command: "temper advise x --start".into(),
+    };
+    let read = || RunFolder::read(run.path()).unwrap();
+    let page = read().advised(Advice { findings, next: Some(next) }).report(true).unwrap().replace("&#x2f;", "/");
+    let mut rest = &page[..];
+    // In this order.
+    for piece in [
+        "id=\"answer\"",
+        "id=\"advice\"",
+        "<span class=\"tag bad\">error</span> <span class=\"tag\">forgetting</span> found by floor-broken: &lt;script",
+        "<strong>Do:</strong> add a mix.",
+        "Because narrow data overwrite. AWS blog, March 2026. Rule <code>floor-broken</code>.",
+        "<span class=\"tag unsure\">warning</span> <span class=\"tag\">likeliest cause</span> found by no-mix",
+        "The next experiment, by no-mix",
+        "stages.0.mix.domain: 50\n</pre>",
+        "<code>temper advise x --start</code> starts it",
+        "id=\"curves\"",
+    ] {
+        let at = rest.find(piece).unwrap_or_else(|| panic!("`{piece}` is not in its place in:\n{page}"));
+        rest = &rest[at..];
+    }
+    assert!(!page.contains("<script"));
+    let none = read().advised(Advice::default()).report(true).unwrap();
+    assert!(none.contains("No rule of <code>docs/advice.md</code> fits.") && !none.contains("next experiment"));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! - [`ScalarLog`], [`ScalarFiles`]: TensorBoard event files, written and read.
 //! - [`to_json`]: JSON in which NaN and the infinities are the strings `"NaN"`, `"Infinity"`, `"-Infinity"`.
 //! - [`sha256_file`], [`sha256_bytes`]: content hashes in lower-case hex.
+//! - [`Severity`]: how much a finding matters, as every file that holds findings has it.
 //! - [`Random`]: every random number of a run, a pure function of seed, purpose and index.
 
 mod atomic;
@@ -21,6 +22,7 @@ mod nonfinite;
 mod random;
 mod run_dir;
 mod scalars;
+mod severity;
 mod tensorboard;
 
 pub use atomic::{sweep, write_atomic, write_dir_atomic};
@@ -32,4 +34,5 @@ pub use log::JsonLog;
 pub use random::{Random, mix};
 pub use run_dir::{Existing, RunDir, move_aside};
 pub use scalars::{Scalar, ScalarFiles};
+pub use severity::Severity;
 pub use tensorboard::ScalarLog;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use temper_data::{Conversion, DataError, Dropped, Format, RowsWriter, convert};
+use temper_data::{Breach, Conversion, DataError, Dropped, Format, Nova, RowsWriter, Writing, convert};
 use temper_report::count;
 
 use super::{Rows, input, named_format};
@@ -23,6 +23,13 @@ pub struct Args {
     /// Leave out rows that the format cannot hold, and count them; without, they are refused and no file is written.
     #[arg(long)]
     skip: bool,
+    /// Which Amazon Nova the rows are for, 1 or 2: rows of rft and text must then keep its contract too, as rows of converse always
+    /// must (docs/other-tools.md).
+    #[arg(long, value_name = "GENERATION", value_parser = clap::value_parser!(u8).range(1..=2))]
+    nova: Option<u8>,
+    /// Bedrock is to read them, which takes so many rows only.
+    #[arg(long)]
+    bedrock: bool,
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -31,9 +38,14 @@ pub fn run(args: &Args) -> Outcome {
         let path = output.display();
         return Err(Failure::input(anyhow!("{path}: it is read and cannot be written\nhint: give another name")));
     }
+    let is_novas = matches!(args.to, Format::Converse | Format::Rft | Format::Text);
+    if (args.nova.is_some() || args.bedrock) && !is_novas {
+        let problem = format!("--nova and --bedrock: Amazon Nova takes no rows of the format `{}`", args.to);
+        return Err(Failure::input(anyhow!("{problem}\nhint: --to converse (SFT, DPO), rft or text (CPT)")));
+    }
     match write(&files, args) {
         Ok(done) => {
-            report(&done, args.to);
+            report(&done, args);
             Ok(DONE)
         }
         // The reader of the standard output has gone.
@@ -52,8 +64,10 @@ fn write(files: &[PathBuf], args: &Args) -> Result<Conversion, DataError> {
         Some(output) => RowsWriter::create(output)?,
         None => RowsWriter::to_stdout(),
     };
-    let shape = rows.shape();
-    let done = convert(files, &args.rows.input.options(), args.to, shape, args.skip, |row| rows.row(row))?;
+    let nova = (args.nova.is_some() || args.bedrock)
+        .then(|| Nova { second: args.nova.map(|generation| generation == 2), bedrock: args.bedrock });
+    let to = Writing { format: args.to, shape: rows.shape(), skip: args.skip, nova };
+    let done = convert(files, &args.rows.input.options(), &to, |row| rows.row(row))?;
     rows.finish()?;
     Ok(done)
 }
@@ -63,7 +77,8 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 /// What was done, beside the data.
-fn report(done: &Conversion, to: Format) {
+fn report(done: &Conversion, args: &Args) {
+    let to = args.to;
     for (path, format, rows) in &done.files {
         tell(format_args!("{}: {} rows of the format `{format}`", path.display(), count(*rows)));
     }
@@ -77,5 +92,20 @@ fn report(done: &Conversion, to: Format) {
     }
     for (why, of) in &done.left_out {
         tell(format_args!("left out: {} rows{}: {why}", count(of.count), lines(of)));
+    }
+    if done.named.count > 0 {
+        let of = &done.named;
+        tell(format_args!("given an `id`, FILE-ROW: {} rows{}", count(of.count), lines(of)));
+    }
+    for Breach { rule, severity, found, reason, source, rows, first_lines } in &done.breaches {
+        let place = if first_lines == &[0] {
+            String::new()
+        } else {
+            format!(" ({} rows, first rows {first_lines:?})", count(*rows))
+        };
+        tell(format_args!("{severity}: {found}{place} [{rule}]: {reason}; source: {source}"));
+    }
+    if to == Format::Rft && args.nova.is_none() && !args.bedrock {
+        tell("note: whether Amazon Nova takes these rows was not looked at: --nova 2 does");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::anyhow;
 use temper_data::{DataError, ReadOptions, Row, read_rows};
 use temper_pipeline::find_rows;
-use temper_recipe::foreign::{Hypothesis, Tool, export};
+use temper_recipe::foreign::{Hypothesis, Tool, export, search};
 use temper_recipe::{Recipe, is_remote};
 
 use super::Args;
@@ -32,7 +32,36 @@ pub fn run(args: &Args, tool: Tool) -> Outcome {
     let carried = export(&recipe, file, tool, rows, hypothesis.as_ref())?;
     listed(&carried, file);
     write(&carried.text, args.output.as_deref())?;
+    if let (Some(folder), Some(hypothesis)) = (&args.search, &hypothesis) {
+        confirming(&recipe, file, rows, hypothesis, folder)?;
+    }
     Ok(DONE)
+}
+
+/// Writes the short search around a hypothesis.
+fn confirming(
+    recipe: &Recipe,
+    file: &Path,
+    rows: Option<u64>,
+    hypothesis: &Hypothesis,
+    folder: &Path,
+) -> Result<(), Failure> {
+    let readme = folder.join("README.md");
+    if readme.exists() {
+        let problem = format!("--search {}: there is a README.md already", folder.display());
+        return Err(Failure::input(anyhow!("{problem}\nhint: name another folder")));
+    }
+    let search = search(recipe, file, rows, hypothesis)?;
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Failure::run(anyhow!("{}: cannot create: {error}", folder.display())))?;
+    for one in &search.recipes {
+        let path = folder.join(format!("{}.yaml", one.name));
+        write(&one.text, Some(&path))?;
+        tell(format_args!("{}: {}", path.display(), one.why));
+    }
+    write(&search.order, Some(&readme))?;
+    tell(format_args!("{}: in which order to try them, and when to stop", readme.display()));
+    Ok(())
 }
 
 /// The tuned values: of a recipe, or of a study's recommended trial over the recipe.

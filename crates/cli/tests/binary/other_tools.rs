@@ -104,6 +104,79 @@ fn rows_are_counted_and_held_against_the_recipe() {
     );
 }
 
+/// A conversation of this user's text and this answer.
+fn asked(user: &str, answer: &str) -> String {
+    let turns = serde_json::json!([{"role": "user", "content": user}, {"role": "assistant", "content": answer}]);
+    format!("{}\n", serde_json::json!({"messages": turns}))
+}
+
+#[test]
+fn rows_that_nova_refuses_are_not_written() {
+    let folder = Folder::new();
+    let out = folder.path("out.jsonl").display().to_string();
+    let convert = |rows: &str, more: &[&str]| temper(&[&["data", "convert", rows, "-o", &out, "--to"], more].concat());
+    let unwritten = |output: &Output, pieces: &[&str]| {
+        refused(output, 2, pieces);
+        assert!(!folder.path("out.jsonl").exists(), "nothing is written");
+    };
+    // A reserved word, and a turn out of order.
+    let reserved = folder.write("reserved.jsonl", asked("2+2?", "4") + &asked("User: 2+2?", "4") + &asked("1+1?", "2"));
+    unwritten(
+        &convert(&reserved, &["converse"]),
+        &["reserved.jsonl:2: row-reserved: the reserved word `User:`", "aws/nova-forge-sdk @ a4d5b3d"],
+    );
+    let skipped = convert(&reserved, &["converse", "--skip"]);
+    refused(&skipped, 0, &["2 rows written as `converse`", "left out: 1 rows, first rows [2]: row-reserved"]);
+    // What was written keeps the contract.
+    let recipe = folder.write("nova.yaml", NOVA);
+    let found = rules(&json(&temper(&["check", &recipe, "--data", &out, "--json"])));
+    assert!(!found.iter().any(|rule| rule.starts_with("row-") || rule == "turn-order"), "{found:?}");
+    std::fs::remove_file(&out).unwrap();
+    let asks = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]}"#;
+    let asks = folder.write("asks.jsonl", asks);
+    unwritten(&convert(&asks, &["converse"]), &["asks.jsonl:1: turn-order: the last turn is not the assistant's"]);
+    let calls = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": {}}}]}, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]}"#;
+    let calls = folder.write("calls.jsonl", calls);
+    unwritten(&convert(&calls, &["converse"]), &["calls.jsonl:1: tool-id: a tool's call `t` without its result"]);
+    // Reasoning is Nova 2's; how many rows there are is Bedrock's.
+    let thinks = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning_content": "c"}]}"#;
+    let thinks = folder.write("thinks.jsonl", thinks);
+    done(&convert(&thinks, &["converse"]));
+    std::fs::remove_file(&out).unwrap();
+    unwritten(&convert(&thinks, &["converse", "--nova", "1"]), &["row-reasoning: reasoning: only Nova 2 reasons"]);
+    unwritten(
+        &convert(&thinks, &["converse", "--bedrock"]),
+        &["1 rows, expected 200 to 20,000 (Bedrock refuses the job)"],
+    );
+    let enough = folder.write("enough.jsonl", asked("2+2?", "4").repeat(200));
+    done(&convert(&enough, &["converse", "--bedrock"]));
+    std::fs::remove_file(&out).unwrap();
+    // Rows for RFT are the rewards' of Temper too: that they are Nova's is said, and their ids are given.
+    let tasks = folder.write("tasks.jsonl", asked("2+2?", "4").repeat(3));
+    refused(&convert(&tasks, &["rft"]), 0, &["whether Amazon Nova takes these rows was not looked at"]);
+    assert!(!std::fs::read_to_string(&out).unwrap().contains("\"id\""));
+    let named = convert(&tasks, &["rft", "--nova", "2"]);
+    refused(
+        &named,
+        0,
+        &[
+            "given an `id`, FILE-ROW: 3 rows, first rows [1, 2, 3]",
+            "warning: 3 rows [rows-of-platform]: start with 100 to 200",
+        ],
+    );
+    let ids: Vec<Value> =
+        std::fs::read_to_string(&out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        ids.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["tasks-1", "tasks-2", "tasks-3"]
+    );
+    refused(
+        &convert(&tasks, &["messages", "--nova", "2"]),
+        2,
+        &["takes no rows of the format `messages`", "hint: --to converse"],
+    );
+}
+
 #[test]
 fn a_reward_file_is_looked_at_and_never_run() {
     let folder = Folder::new();
@@ -181,6 +254,17 @@ fn a_recipe_of_nova_is_imported_planned_and_exported_again() {
         marked.contains("HYPOTHESIS, not a result: values tuned on") && marked.contains("lr: 5.0e-6  # hypothesis"),
         "{marked}"
     );
+    // The short search around it is written once, and each of its recipes can be checked.
+    let search = folder.path("search").display().to_string();
+    let arguments = ["export", &ours, "--to", "nova", "--as-hypothesis", &ours, "--search", &search];
+    refused(&temper(&arguments), 0, &["1-control.yaml: Nova's default rate", "README.md: in which order"]);
+    let order = std::fs::read_to_string(folder.path("search/README.md")).unwrap();
+    for name in ["1-control.yaml", "2-hypothesis.yaml", "3-rate-between.yaml"] {
+        assert!(order.contains(&format!("| `{name}` |")), "{order}");
+        let one = folder.path(&format!("search/{name}")).display().to_string();
+        assert_eq!(temper(&["check", &one]).status.code(), Some(0), "{}", std::fs::read_to_string(&one).unwrap());
+    }
+    refused(&temper(&arguments), 2, &["there is a README.md already", "hint: name another folder"]);
 }
 
 #[test]

@@ -30,8 +30,9 @@ use crate::row::{Row, RowContent};
 use crate::view::{View, words_of};
 use crate::words::hash_of;
 
-pub use finding::{Action, Check, Finding, Place, Severity};
+pub use finding::{Action, Check, Finding, Place};
 pub use lengths::{LengthUnit, Lengths};
+pub use temper_run::Severity;
 
 use labels::{LABEL_WORDS, Labels};
 

@@ -4,7 +4,7 @@
 
 mod nova;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -83,51 +83,76 @@ pub(crate) struct Found {
     pub source: &'static str,
 }
 
+/// What breaks a contract so far, row by row.
+pub(crate) struct Breaches {
+    contract: Contract,
+    all: BTreeMap<(Severity, &'static str, String), Breach>,
+    ids: HashSet<String>,
+    /// Rows in which the assistant reasons.
+    pub reasoning_rows: usize,
+}
+
+impl Breaches {
+    pub fn of(contract: Contract) -> Self {
+        Self { contract, all: BTreeMap::new(), ids: HashSet::new(), reasoning_rows: 0 }
+    }
+
+    /// What breaks it in a row that stands alone; and whether the assistant reasons in it.
+    pub fn of_row(&self, row: &Map<String, Value>) -> (Vec<Found>, bool) {
+        nova::row(row, &self.contract)
+    }
+
+    /// Counts what was found in a row, and an id that an earlier row has.
+    pub fn count(&mut self, line: usize, row: &Map<String, Value>, found: Vec<Found>) {
+        found.into_iter().for_each(|found| self.add(line, found));
+        if let Some(id) = row.get("id").and_then(Value::as_str)
+            && !self.ids.insert(id.to_owned())
+        {
+            self.add(line, nova::twice());
+        }
+    }
+
+    fn add(&mut self, line: usize, found: Found) {
+        let Found { rule, severity, found, reason, source } = found;
+        let empty =
+            || Breach { rule, severity, found: found.clone(), reason, source, rows: 0, first_lines: Vec::new() };
+        let breach = self.all.entry((severity, rule, found.clone())).or_insert_with(empty);
+        breach.rows += 1;
+        if breach.first_lines.len() < 5 {
+            breach.first_lines.push(line);
+        }
+    }
+
+    /// All of them, of so many rows, the gravest first, in order of their first line.
+    pub fn finish(mut self, rows: usize) -> Vec<Breach> {
+        if let Some(found) = nova::how_many(rows, &self.contract) {
+            self.add(0, found);
+        }
+        let mut all: Vec<Breach> = self.all.into_values().collect();
+        all.sort_by_key(|breach| (breach.severity != Severity::Error, breach.first_lines.first().copied()));
+        all
+    }
+}
+
 /// Looks at every row of a file.
 ///
 /// # Errors
 /// Where the file cannot be read at all; a row that is no JSON object is a breach.
 pub fn keeps(path: &Path, contract: &Contract) -> Result<ContractReport, DataError> {
-    let mut report = ContractReport::default();
-    let mut breaches: BTreeMap<(u8, &'static str, String), Breach> = BTreeMap::new();
-    let mut ids = std::collections::HashSet::new();
-    let mut add = |line: usize, found: Found| {
-        let rank = match found.severity {
-            Severity::Error => 0,
-            Severity::Warning => 1,
-            Severity::Note => 2,
-        };
-        let Found { rule, severity, found, reason, source } = found;
-        let empty =
-            || Breach { rule, severity, found: found.clone(), reason, source, rows: 0, first_lines: Vec::new() };
-        let breach = breaches.entry((rank, rule, found.clone())).or_insert_with(empty);
-        breach.rows += 1;
-        if breach.first_lines.len() < 5 {
-            breach.first_lines.push(line);
-        }
-    };
+    let mut breaches = Breaches::of(*contract);
+    let mut rows = 0;
     records_of_file(path, &mut |line, row: Result<Map<String, Value>, String>| {
-        report.rows += 1;
+        rows += 1;
         match row {
             Ok(row) => {
-                let (found, reasons) = nova::row(&row, contract);
-                report.reasoning_rows += usize::from(reasons);
-                found.into_iter().for_each(|found| add(line, found));
-                if let Some(id) = row.get("id").and_then(Value::as_str)
-                    && !ids.insert(id.to_owned())
-                {
-                    add(line, nova::twice());
-                }
+                let (found, reasons) = breaches.of_row(&row);
+                breaches.reasoning_rows += usize::from(reasons);
+                breaches.count(line, &row, found);
             }
-            Err(problem) => add(line, nova::unreadable(problem)),
+            Err(problem) => breaches.add(line, nova::unreadable(problem)),
         }
     })?;
-    if let Some(found) = nova::how_many(report.rows, contract) {
-        add(0, found);
-    }
-    report.breaches = breaches.into_values().collect();
-    report.breaches.sort_by_key(|breach| (breach.severity != Severity::Error, breach.first_lines.first().copied()));
-    Ok(report)
+    Ok(ContractReport { rows, reasoning_rows: breaches.reasoning_rows, breaches: breaches.finish(rows) })
 }
 
 #[cfg(test)]

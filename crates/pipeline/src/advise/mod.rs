@@ -7,6 +7,7 @@
 //! for others: a finding says where it comes from.
 
 mod checkpoint;
+mod page;
 mod reference;
 mod rules;
 mod signals;
@@ -22,8 +23,10 @@ use temper_search::store::Store;
 
 pub use self::checkpoint::Advice as KindAdvice;
 pub(crate) use self::checkpoint::advice as kind_advice;
+pub(crate) use self::page::on_study;
+pub use self::page::with_advice;
 pub use self::reference::reference;
-use self::rules::{ALL_GOOD, FOLDER, Find, Hit, RECIPE};
+use self::rules::{ALL_GOOD, APPLY, FOLDER, Find, Hit, RECIPE};
 pub use self::rules::{Cited, Rule, Severity, Symptom, rules};
 use self::signals::{Planned, Ran};
 use self::study::Searched;
@@ -80,6 +83,18 @@ impl Experiment {
             other => other.to_owned(),
         };
         self.command.iter().map(word).collect()
+    }
+
+    /// What it does, a line each: what changes of the recipe, or the command.
+    pub fn lines(&self, recipe: &str, folder: &str) -> Vec<String> {
+        if self.command.is_empty() {
+            let change = |(path, value): &(String, Option<String>)| match value {
+                Some(value) => format!("{path}: {value}"),
+                None => format!("{path} taken away, for its default"),
+            };
+            return self.changes.iter().map(change).collect();
+        }
+        vec![format!("temper {}", self.words(recipe, folder).join(" "))]
     }
 }
 

@@ -16,6 +16,9 @@ machine can mend. `--start` writes the changed recipe beside the first one, unde
 Most rules come from Amazon's guides to its own Nova models, some from papers; nothing of them was measured on the model at hand.
 `temper probe`, `temper tune` and a run measure. Where a bound is ours, the source says so.
 
+`temper plan` ends with what is found in the recipe and what to do, less what its own warnings say already. `report.html` of a run and of a
+study shows it all under \"What to do next\".
+
 This file is made from the rules: `TEMPER_WRITE_REFERENCE=1 cargo test -p temper-pipeline advise`.
 ";
 

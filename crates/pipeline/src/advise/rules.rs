@@ -16,31 +16,11 @@ mod trained;
 use std::fmt;
 
 use serde::Serialize;
+pub use temper_recipe::foreign::Cited;
+pub use temper_run::Severity;
 
 use super::signals::{Planned, Ran, StageView, Trained};
 use super::study::Searched;
-
-/// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// What is run comes to nothing, or its result is not to be used.
-    Error,
-    /// It costs quality, or a part of the run.
-    Warning,
-    /// Worth knowing.
-    Note,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Note => "note",
-        })
-    }
-}
 
 /// What a run showed that wants a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -67,21 +47,6 @@ impl fmt::Display for Symptom {
             Self::Instability => "instability",
             Self::RewardLost => "a reward that is lost",
         })
-    }
-}
-
-/// Who says so.
-#[derive(Clone, Copy, Debug)]
-pub struct Cited {
-    /// The source.
-    pub what: &'static str,
-    /// Its date or version.
-    pub when: &'static str,
-}
-
-impl fmt::Display for Cited {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}", self.what, self.when)
     }
 }
 
@@ -198,6 +163,9 @@ const DECISION: Cited = Cited { what: "decision of Temper (docs/decisions/0031-a
 
 /// The rule whose finding is that nothing is to be mended.
 pub(super) const ALL_GOOD: &str = "all-good";
+
+/// The rule whose finding is that a study's answer is to be taken.
+pub(super) const APPLY: &str = "apply-the-winner";
 
 /// All rules, by rank.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {

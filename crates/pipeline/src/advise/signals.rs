@@ -137,6 +137,12 @@ impl Planned {
         StageView { plan: self, index, of: stage.of.unwrap_or(index), stage }
     }
 
+    /// Takes out what quotes the data.
+    pub fn leave_texts_out(&mut self) {
+        let rounds = self.stages.iter_mut().filter_map(|stage| stage.rounds.as_mut());
+        rounds.for_each(|rounds| rounds.baseline = rounds.baseline.take().map(Baseline::without_texts));
+    }
+
     /// A path as the recipe's text has it: another tool's name for a field stays.
     pub fn written(&self, path: &str) -> String {
         let alias = self.setting(path).and_then(|given| given.source.name.as_deref());
@@ -263,6 +269,13 @@ pub(super) struct Ran {
     pub finished: bool,
     /// Whether full rank was taken, where that was to be decided.
     pub taken: Option<bool>,
+}
+
+impl Ran {
+    /// Takes out what quotes the data.
+    pub fn leave_texts_out(&mut self) {
+        self.stages.iter_mut().for_each(|stage| stage.baseline = stage.baseline.take().map(Baseline::without_texts));
+    }
 }
 
 /// What happened in a stage.

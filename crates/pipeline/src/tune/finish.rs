@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use temper_report::study::StudyPage;
 use temper_run::{to_json_pretty, utc_now, write_atomic};
 use temper_search::importance::{Importance, importance};
 use temper_search::store::Store;
@@ -17,6 +18,7 @@ use super::search::{Pace, Told, trial_folder};
 use super::study::{Ears, Study};
 use super::trainer::{Assignment, Ended, Heard, Signal};
 use crate::PipelineError;
+use crate::advise::on_study;
 use crate::run::{Interrupt, Options};
 
 /// How a study ended.
@@ -211,13 +213,14 @@ impl Study {
         Ok(Some(finish))
     }
 
-    /// Writes `report.html` into its folder: the trials so far, and the answer where there is one.
+    /// Writes `report.html` into its folder: the trials so far, the answer where there is one, and what to do next.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the store cannot be read, or it cannot be written.
     pub fn write_page(&self, store: &mut Store, finish: Option<&Finish>) -> Result<PathBuf, PipelineError> {
         let spent = store.spent()?;
-        let page = self.page(store.history(), &spent, finish).render()?;
+        let advice = Some(on_study(self, store)?);
+        let page = StudyPage { advice, ..self.page(store.history(), &spent, finish) }.render()?;
         let path = self.folder.join("report.html");
         write_atomic(&path, page.as_bytes())?;
         Ok(path)

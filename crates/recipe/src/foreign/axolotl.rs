@@ -1,6 +1,7 @@
 //! Axolotl: one flat YAML. Keys, defaults and what becomes of unknown ones as in its own schemas.
 
 mod carry;
+mod grpo;
 
 use super::document::{Document, texts};
 use super::family::{self, BEGINNINGS, Names};
@@ -34,7 +35,8 @@ const OPEN: &[&str] = &[
     "special_tokens",
     "chat_template_kwargs",
     "gradient_checkpointing_kwargs",
-    "trl",
+    "trl.generation_kwargs",
+    "trl.chat_template_kwargs",
     "vllm",
     "ebft",
     "qat",
@@ -122,8 +124,9 @@ fn known(plugins: bool) -> Vec<String> {
     let data = ["datasets", "test_datasets", "pretraining_dataset"];
     let of_data = data.iter().flat_map(|section| OF_DATA.iter().map(move |key| format!("{section}.{key}")));
     let keys = if plugins { KEYS } else { KEYS.split("# plugins").next().unwrap_or(KEYS) };
+    let of_trl = grpo::KEYS.iter().map(|key| format!("trl.{key}"));
     let top = keys.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
-    top.chain(of_data).chain(data.map(str::to_owned)).collect()
+    top.chain(of_data).chain(of_trl).chain(data.map(str::to_owned)).collect()
 }
 
 pub(super) fn findings(document: &Document) -> Vec<Finding> {
@@ -277,6 +280,7 @@ pub(super) fn findings(document: &Document) -> Vec<Finding> {
             );
         }
     }
+    findings.extend(grpo::findings(document));
     if let (Some(model), Some(kind)) =
         (document.text("base_model"), document.text("type_of_model").or(document.text("model_type")))
     {
@@ -360,11 +364,12 @@ pub(super) fn view(document: &Document) -> View {
             eval_every: document.said("eval_steps").filter(|every| every.value >= 1.0),
             validates: Some(validates),
             save_every: document.said("save_steps").filter(|every| every.value >= 1.0),
-            longest: document.said_or("sequence_len", 512.0).filter(|_| grpo),
+            // `sequence_len` bounds no row of GRPO there, the engine that samples does.
+            longest: document.said("vllm.max_model_len").filter(|_| grpo),
             answer: of_trl("max_completion_length").filter(|_| grpo),
             top_k: of_trl("top_k"),
             temperature: of_trl("temperature"),
-            group: of_trl("num_generations"),
+            group: document.said_or("trl.num_generations", 8.0).filter(|_| grpo),
             packs: document.switched("sample_packing", false),
             isolates: Some(isolates),
             trains_prompt: document.switched("train_on_inputs", false).filter(|said| said.value),

@@ -23,6 +23,60 @@ pub(super) struct Names {
     pub ratio: bool,
 }
 
+/// What TRL's GRPOConfig says of sampling and of the policy, where its keys stand below a prefix; its defaults are those of 1.16.
+macro_rules! grpo_pairs {
+    ($prefix:literal) => {
+        &[
+            Pair::new(concat!($prefix, "num_generations"), "rollouts.num_generations", Some("8")),
+            Pair::new(concat!($prefix, "max_completion_length"), "rollouts.max_completion_length", Some("512")),
+            Pair::new(concat!($prefix, "temperature"), "rollouts.temperature", Some("1.0")),
+            Pair::new(concat!($prefix, "top_p"), "rollouts.top_p", Some("1.0")),
+            Pair::new(concat!($prefix, "top_k"), "rollouts.top_k", Some("0")),
+            Pair::new(concat!($prefix, "num_iterations"), "rollouts.num_iterations", Some("1")),
+            Pair::new(
+                concat!($prefix, "mask_truncated_completions"),
+                "rollouts.mask_truncated_completions",
+                Some("false"),
+            ),
+            Pair::new(concat!($prefix, "beta"), "policy.beta", Some("0.0")),
+            Pair::new(concat!($prefix, "epsilon"), "policy.epsilon", Some("0.2")),
+            Pair::new(concat!($prefix, "epsilon_high"), "policy.epsilon_high", None),
+            Pair::new(concat!($prefix, "entropy_coef"), "policy.entropy_coefficient", Some("0.0")),
+            Pair::new(concat!($prefix, "loss_type"), "policy.loss_type", Some("dapo")).said(As::Words(&[
+                ("grpo", "grpo"),
+                ("dapo", "dapo"),
+                ("dr_grpo", "dr_grpo"),
+            ])),
+            Pair::new(concat!($prefix, "scale_rewards"), "policy.scale_rewards", Some("group")).said(As::Words(&[
+                ("group", "group"),
+                ("batch", "batch"),
+                ("none", "none"),
+                ("true", "group"),
+                ("false", "none"),
+            ])),
+            Pair::new(concat!($prefix, "importance_sampling_level"), "policy.importance_sampling_level", Some("token"))
+                .said(As::Words(&[("token", "token"), ("sequence", "sequence")])),
+        ]
+    };
+}
+pub(super) use grpo_pairs;
+
+/// Of a step on one device that samples answers in groups: how many prompts it has; a step of theirs counts answers.
+pub(super) fn prompts(document: &Document, names: &Names, group: &str) -> u64 {
+    let answers = batch(document, names).map_or(names.micro.1 as f64, |said| said.value);
+    (answers / document.number(group).unwrap_or(8.0)).floor().max(1.0) as u64
+}
+
+/// Tokens that a prompt may have beside the longest answer, where theirs has no limit.
+pub(super) const PROMPT_TOKENS: u64 = 1024;
+
+/// The batch of a stage that reinforces, in their words: whole groups of answers lie on a device.
+pub(super) fn export_groups(to: &mut Exporter<'_>, names: &Names) {
+    let group = to.stage.rollouts.as_ref().map_or(8, |rollouts| rollouts.num_generations.value);
+    to.put(names.micro.0, group, "a group of answers on one device");
+    to.put(names.accumulate.0, to.stage.global_batch_size.value, "prompts of a round");
+}
+
 /// Rows of a step on one device.
 pub(super) fn batch(document: &Document, names: &Names) -> Option<Said<f64>> {
     let micro = document.said_or(names.micro.0, names.micro.1 as f64)?;

@@ -3,30 +3,9 @@
 use std::fmt;
 
 use serde::Serialize;
+pub use temper_run::Severity;
 
 use crate::problem::Place;
-
-crate::kind::words! {
-    /// How much a finding matters.
-    pub enum Severity {
-        /// The tool refuses it, drops it in silence, or the run would prove nothing.
-        Error = "error",
-        /// It probably costs the run.
-        Warning = "warning",
-        /// Worth knowing.
-        Note = "note",
-    }
-}
-
-impl Severity {
-    fn rank(self) -> u8 {
-        match self {
-            Self::Error => 0,
-            Self::Warning => 1,
-            Self::Note => 2,
-        }
-    }
-}
 
 /// Where a statement comes from: a document or a package, and its date or version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -64,7 +43,7 @@ pub struct Finding {
 
 /// Findings in the order in which they are read: by place, the gravest first at each; none twice.
 pub(crate) fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
-    findings.sort_by(|a, b| (&a.place, a.severity.rank(), a.rule).cmp(&(&b.place, b.severity.rank(), b.rule)));
+    findings.sort_by(|a, b| (&a.place, a.severity, a.rule).cmp(&(&b.place, b.severity, b.rule)));
     findings.dedup();
     findings
 }

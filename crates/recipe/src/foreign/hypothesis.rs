@@ -1,7 +1,7 @@
 //! What a search on a small open model says of a large one: a hypothesis, by rules that have been published.
 
 use crate::recipe::Recipe;
-use crate::stage::{Mode, StageKind};
+use crate::stage::usual_rate;
 
 /// A rule by which a value is carried to another model.
 #[derive(Debug, Clone, Copy)]
@@ -67,17 +67,7 @@ impl Hypothesis {
     /// What the first stage of a tuned recipe says.
     pub fn of(recipe: &Recipe, from: &str) -> Option<Self> {
         let stage = recipe.stages.first()?;
-        let full = stage.mode.value == Mode::Full;
-        // The defaults of `stage.rs`.
-        let default = match (full, stage.kind.value) {
-            (true, StageKind::Dpo) => 1e-6,
-            (true, StageKind::Rft) => 1e-6,
-            (_, StageKind::Dpo | StageKind::Rft) => 1e-5,
-            (true, StageKind::Cpt) => 1e-5,
-            (true, _) => 2e-5,
-            (_, StageKind::Cpt) => 1e-4,
-            _ => 2e-4,
-        };
+        let (default, _) = usual_rate(Some(stage.kind.value), Some(stage.mode.value));
         Some(Self {
             model: recipe.base.source.value.to_string(),
             from: from.to_owned(),
@@ -90,4 +80,24 @@ impl Hypothesis {
     pub fn rate_times(&self) -> Option<f64> {
         self.rate.map(|(tuned, default)| tuned / default)
     }
+}
+
+/// The short search that confirms a hypothesis: recipes around it, to be tried one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Search {
+    /// The recipes, in order.
+    pub recipes: Vec<Tried>,
+    /// In which order to try them and when to stop, as Markdown.
+    pub order: String,
+}
+
+/// A recipe of a search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tried {
+    /// Its file's name, without the ending.
+    pub name: String,
+    /// What it tells.
+    pub why: String,
+    /// Its text.
+    pub text: String,
 }

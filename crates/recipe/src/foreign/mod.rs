@@ -37,7 +37,7 @@ pub use carry::{Carried, Given, Listed};
 pub use document::Document;
 pub use family::BEGINNINGS;
 pub use finding::{Cited, Finding, Severity};
-pub use hypothesis::{Hypothesis, TRANSFER, Transfer};
+pub use hypothesis::{Hypothesis, Search, TRANSFER, Transfer, Tried};
 pub use nova::{Platform, RowTechnique, row_technique};
 pub use reward::check_reward;
 pub use rules::{RULES, Rule};
@@ -201,4 +201,18 @@ pub fn export(
         )),
     };
     carried.map_err(|problem| crate::problem::RecipeErrors { file: file.to_path_buf(), problems: vec![problem] })
+}
+
+/// The short search around a hypothesis about Nova; `rows` as in [`export`].
+///
+/// # Errors
+/// As [`export`].
+pub fn search(
+    recipe: &Recipe,
+    file: &Path,
+    rows: Option<u64>,
+    hypothesis: &Hypothesis,
+) -> Result<Search, crate::problem::RecipeErrors> {
+    nova::search(recipe, rows, hypothesis)
+        .map_err(|problem| crate::problem::RecipeErrors { file: file.to_path_buf(), problems: vec![problem] })
 }

@@ -9,7 +9,7 @@ use crate::stage::{Mode, StageKind};
 
 use super::carry::{As, Carried, Exporter, Given, Importer, Pair, When, refusal};
 use super::document::{Document, texts};
-use super::family::{self, Names};
+use super::family::{self, Names, PROMPT_TOKENS, grpo_pairs};
 use super::finding::{Cited, Finding, Severity};
 use super::keys::{Unknown, unknown};
 use super::view::{Known, Said, Technique, View};
@@ -51,33 +51,7 @@ const PAIRS: &[Pair] = &[
 ];
 
 /// `trl grpo`.
-const RFT: &[Pair] = &[
-    Pair::new("num_generations", "rollouts.num_generations", Some("8")),
-    Pair::new("max_completion_length", "rollouts.max_completion_length", Some("512")),
-    Pair::new("temperature", "rollouts.temperature", Some("1.0")),
-    Pair::new("top_p", "rollouts.top_p", Some("1.0")),
-    Pair::new("top_k", "rollouts.top_k", Some("0")),
-    Pair::new("num_iterations", "rollouts.num_iterations", Some("1")),
-    Pair::new("mask_truncated_completions", "rollouts.mask_truncated_completions", Some("false")),
-    Pair::new("beta", "policy.beta", Some("0.0")),
-    Pair::new("epsilon", "policy.epsilon", Some("0.2")),
-    Pair::new("epsilon_high", "policy.epsilon_high", None),
-    Pair::new("entropy_coef", "policy.entropy_coefficient", Some("0.0")),
-    Pair::new("loss_type", "policy.loss_type", Some("dapo")).said(As::Words(&[
-        ("grpo", "grpo"),
-        ("dapo", "dapo"),
-        ("dr_grpo", "dr_grpo"),
-    ])),
-    Pair::new("scale_rewards", "policy.scale_rewards", Some("group")).said(As::Words(&[
-        ("group", "group"),
-        ("batch", "batch"),
-        ("none", "none"),
-        ("true", "group"),
-        ("false", "none"),
-    ])),
-    Pair::new("importance_sampling_level", "policy.importance_sampling_level", Some("token"))
-        .said(As::Words(&[("token", "token"), ("sequence", "sequence")])),
-];
+const RFT: &[Pair] = grpo_pairs!("");
 
 const OPEN: &[&str] = &[
     "env",
@@ -401,13 +375,11 @@ pub(super) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
 fn reinforcement(of: &mut Importer<'_>) -> Result<(), Problem> {
     of.reward(None)?;
     of.list("reward_funcs", "--reward gives the file that is run here");
-    let answers = family::batch(of.document, &NAMES).map_or(8.0, |said| said.value);
-    let group = of.document.number("num_generations").unwrap_or(8.0);
-    let prompts = (answers / group).floor().max(1.0);
-    of.put("stages.0.global_batch_size", json!(prompts as u64), "rows of a step / num_generations, on one device");
-    let answer = of.document.number("max_completion_length").unwrap_or(512.0);
-    of.put("stages.0.max_length", json!((answer + 1024.0) as u64), "max_completion_length, and room for a prompt");
-    of.remark("max_length", "", "it has no key for the longest prompt: 1024 tokens are written");
+    let prompts = family::prompts(of.document, &NAMES, "num_generations");
+    of.put("stages.0.global_batch_size", prompts, "rows of a step / num_generations, on one device");
+    let answer = of.document.number("max_completion_length").unwrap_or(512.0) as u64;
+    of.put("stages.0.max_length", answer + PROMPT_TOKENS, "max_completion_length, and room for a prompt");
+    of.remark("max_length", "", &format!("it has no key for the longest prompt: {PROMPT_TOKENS} tokens are written"));
     Ok(())
 }
 
@@ -528,10 +500,7 @@ pub(super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
     }
     family::export(&mut to, &NAMES);
     if rft {
-        // Its batch counts answers, and whole groups must lie on a device.
-        let group = stage.rollouts.as_ref().map_or(8, |rollouts| rollouts.num_generations.value);
-        to.put(NAMES.micro.0, group, "a group of answers on one device");
-        to.put(NAMES.accumulate.0, stage.global_batch_size.value, "prompts of a round");
+        family::export_groups(&mut to, &NAMES);
         to.pairs(PAIRS.iter().filter(|pair| pair.theirs != "max_length" && pair.when != When::Dpo));
         to.pairs(RFT);
     } else {

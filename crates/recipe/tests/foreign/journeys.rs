@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use temper_recipe::Recipe;
-use temper_recipe::foreign::{Document, Given, Hypothesis, Tool, export, import};
+use temper_recipe::foreign::{Document, Given, Hypothesis, Known, Severity, Tool, check, export, import, search};
 
 /// A folder with rows to name.
 fn folder() -> tempfile::TempDir {
@@ -254,7 +254,6 @@ fn a_mix_of_a_catalog_goes_to_nova_and_back() {
 /// What a tool refuses by its own rules is not what `temper export` writes.
 #[test]
 fn what_is_exported_passes_the_tools_own_check() {
-    use temper_recipe::foreign::{Known, Severity, check};
     for tool in [Tool::Axolotl, Tool::LlamaFactory, Tool::Trl, Tool::Nova] {
         for text in variants() {
             let folder = folder();
@@ -330,6 +329,22 @@ fn every_good_recipe_of_the_corpus_is_imported_or_refused_with_a_reason() {
 }
 
 #[test]
+fn several_turns_are_refused_by_name_with_what_would_be_lost_and_what_would_be_the_same() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign/good/nova2_rft_turns.yaml");
+    let error = import(&Document::read(&file, None).unwrap(), &Given::default()).unwrap_err().to_string();
+    for piece in [
+        "reinforcement over several turns: the environment",
+        "rl.gamma (line 11)",
+        "rollout.max_concurrency (line 19)",
+        "hint: `temper check` reads it",
+        "batch.group_size 4 is rollouts.num_generations",
+        "model.lr 1e-5 is learning_rate",
+    ] {
+        assert!(error.contains(piece), "`{piece}` is not in: {error}");
+    }
+}
+
+#[test]
 fn a_hypothesis_is_marked_and_bounded() {
     let folder = folder();
     let recipe = load(
@@ -351,10 +366,78 @@ fn a_hypothesis_is_marked_and_bounded() {
         "warmup_steps: 6",
         "HYPOTHESIS, not a result",
         "arXiv 2606.29158",
-        "0.5, 1 and 2 times",
+        "half or twice the default",
     ] {
         assert!(there.text.contains(said), "{said}\n{}", there.text);
     }
+}
+
+/// Fields of a recipe of Nova's that passes its check, as a recipe here has them.
+fn said(folder: &Path, text: &str, fields: &[&str]) -> Vec<f64> {
+    let file = folder.join("tried.yaml");
+    std::fs::write(&file, text).unwrap();
+    let document = Document::read(&file, Some(Tool::Nova)).unwrap();
+    let found = check(&document, &Known::default());
+    let errors: Vec<_> = found.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    assert!(errors.is_empty(), "{errors:?}\n{text}");
+    let given =
+        Given { base: Some("hf:Qwen/Qwen3-4B".into()), train: vec![folder.join("train.jsonl")], ..Given::default() };
+    let recipe = load(folder, "tried-here.yaml", &import(&document, &given).unwrap().text);
+    fields.iter().map(|path| value(&recipe, path).and_then(|value| value.as_f64()).unwrap()).collect()
+}
+
+#[test]
+fn a_hypothesis_has_a_short_search_with_an_order_and_an_end() {
+    let folder = folder();
+    let mix = "    mix: {unit: samples, catalog: sft_1p5_text_chat, domain: 60, general: self}\n    train:";
+    let fields = [
+        "stages.0.learning_rate",
+        "stages.0.mix.domain",
+        "stages.0.max_steps",
+        "stages.0.save_steps",
+        "stages.0.warmup_steps",
+    ];
+    let tried = |rate: &str, changes: &[(&str, &str)], fields: &[&str]| {
+        let text = varied(&[&[("1.5e-4", rate)], changes].concat());
+        let recipe = load(folder.path(), "recipe.yaml", &text);
+        let hypothesis = Hypothesis::of(&recipe, "the study x").unwrap();
+        let search = search(&recipe, Path::new("recipe.yaml"), Some(3200), &hypothesis).unwrap();
+        for one in &search.recipes {
+            assert!(search.order.contains(&format!("`{}.yaml`", one.name)), "{}", search.order);
+            assert!(one.text.contains("# HYPOTHESIS") && one.text.contains(&one.why), "{}", one.text);
+        }
+        let each: Vec<(String, Vec<f64>)> =
+            search.recipes.iter().map(|one| (one.name.clone(), said(folder.path(), &one.text, fields))).collect();
+        (each, search.order)
+    };
+    // Tuned 1.5 times Temper's default; 120 steps become 12.
+    let (each, order) = tried("3e-4", &[("    train:", mix)], &fields);
+    let expected = [
+        ("1-control", [1e-5, 60.0, 12.0, 12.0, 2.0]),
+        ("2-hypothesis", [1.5e-5, 60.0, 12.0, 12.0, 2.0]),
+        ("3-rate-higher", [2e-5, 60.0, 12.0, 12.0, 2.0]),
+        ("4-mix-less-customer", [1.5e-5, 50.0, 12.0, 12.0, 2.0]),
+        ("5-mix-more-customer", [1.5e-5, 75.0, 12.0, 12.0, 2.0]),
+    ];
+    assert_eq!(each, expected.map(|(name, values)| (name.to_owned(), values.to_vec())));
+    for piece in ["with 12 of its 120 steps", "not better than the control", "MMLU", "no better, or when the money"] {
+        assert!(order.contains(piece), "`{piece}` is not in:\n{order}");
+    }
+    // A hypothesis that is the default is its own control; without a mix there are three.
+    let rate = ["stages.0.learning_rate"];
+    let named =
+        |each: Vec<(String, Vec<f64>)>| each.into_iter().map(|(name, values)| (name, values[0])).collect::<Vec<_>>();
+    let (each, order) = tried("2e-4", &[], &rate);
+    assert_eq!(
+        named(each),
+        [("1-hypothesis", 1e-5), ("2-rate-lower", 5e-6), ("3-rate-higher", 2e-5)].map(|(n, r)| (n.to_owned(), r))
+    );
+    assert!(order.contains("Try the two others") && !order.contains("customer data"), "{order}");
+    let (each, _) = tried("4e-3", &[], &rate);
+    assert_eq!(
+        named(each),
+        [("1-control", 1e-5), ("2-hypothesis", 2e-5), ("3-rate-between", 1.4e-5)].map(|(n, r)| (n.to_owned(), r))
+    );
 }
 
 const RFT: &str = "
@@ -378,7 +461,7 @@ stages:
 ";
 
 #[test]
-fn reinforcement_goes_to_nova_and_trl_and_back() {
+fn reinforcement_goes_to_nova_axolotl_and_trl_and_back() {
     let folder = folder();
     std::fs::write(folder.path().join("reward.py"), "def reward(completion): return 1.0\n").unwrap();
     let recipe = load(folder.path(), "recipe.yaml", RFT);
@@ -415,12 +498,79 @@ fn reinforcement_goes_to_nova_and_trl_and_back() {
                 "stages.0.rollouts.top_p",
             ],
         ),
+        (
+            Tool::Axolotl,
+            &[
+                "stages.0.policy.loss_type",
+                "stages.0.policy.scale_rewards",
+                "stages.0.policy.epsilon",
+                "stages.0.lora_rank",
+                "stages.0.rollouts.top_p",
+                "stages.0.rollouts.top_k",
+                "stages.0.max_length",
+                "stages.0.warmup_steps",
+            ],
+        ),
     ] {
         let (back, there) = back(folder.path(), &recipe, tool, Some(320), &given);
         same(&recipe, &back, &[&shared, more], &there);
+        // What was written, the tool takes.
+        let document = Document::read(&folder.path().join("theirs.yaml"), Some(tool)).unwrap();
+        let found = check(&document, &Known::default());
+        let errors: Vec<_> = found.iter().filter(|finding| finding.severity == Severity::Error).collect();
+        assert!(errors.is_empty(), "{errors:?}\n{there}");
     }
     let refused = export(&recipe, Path::new("recipe.yaml"), Tool::LlamaFactory, None, None).unwrap_err();
     assert!(refused.to_string().contains("LLaMA-Factory has no GRPO"), "{refused}");
+}
+
+#[test]
+fn what_axolotl_says_of_grpo_is_carried_or_listed() {
+    let folder = folder();
+    std::fs::write(folder.path().join("reward.py"), "def reward(completion): return 1.0\n").unwrap();
+    let here = |text: &str, given: &Given| {
+        let file = folder.path().join("grpo.yaml");
+        std::fs::write(&file, text).unwrap();
+        import(&Document::read(&file, None).unwrap(), given)
+    };
+    let theirs = "base_model: Qwen/Qwen3-4B\nrl: grpo\nlearning_rate: 1e-6\nsequence_len: 512\nmicro_batch_size: 8\n\
+                  gradient_accumulation_steps: 4\nmax_steps: 100\nrl_beta: 0.04\ndatasets:\n  - path: train.jsonl\n    type: rewards.make\n\
+                  trl:\n  reward_funcs: [rewards.right]\n  reward_weights: [2]\n  num_generations: 4\n  max_completion_length: 800\n\
+                  \x20 generation_batch_size: 64\n  use_vllm: true\n  min_p: 0.1\n";
+    let refused = here(theirs, &Given::default()).unwrap_err().to_string();
+    assert!(refused.contains("its reward is not at hand") && refused.contains("--reward"), "{refused}");
+    let given = Given { reward: Some(folder.path().join("reward.py")), ..Given::default() };
+    let carried = here(theirs, &given).unwrap();
+    let recipe = load(folder.path(), "here.yaml", &carried.text);
+    for (path, expected) in [
+        ("stages.0.kind", Value::from("rft")),
+        ("stages.0.mode", Value::from("full")),
+        // 8 x 4 answers of 4 to a prompt.
+        ("stages.0.global_batch_size", 8.0.into()),
+        ("stages.0.rollouts.num_generations", 4.0.into()),
+        ("stages.0.rollouts.max_completion_length", 800.0.into()),
+        // 512 tokens hold no such answer, and bound none there.
+        ("stages.0.max_length", 1824.0.into()),
+        ("stages.0.policy.beta", 0.04.into()),
+        // What TRL takes where the section says nothing.
+        ("stages.0.policy.loss_type", Value::from("dapo")),
+        ("stages.0.rollouts.temperature", 1.0.into()),
+    ] {
+        assert_eq!(value(&recipe, path), Some(expected), "{path}\n{}", carried.text);
+    }
+    for key in [
+        "trl.reward_funcs",
+        "trl.reward_weights",
+        "trl.generation_batch_size",
+        "trl.use_vllm",
+        "trl.min_p",
+        "sequence_len",
+        "datasets.0.type",
+    ] {
+        assert!(carried.listed.iter().any(|listed| listed.key == key), "{key}: {:?}", carried.listed);
+    }
+    let gdpo = here(&theirs.replace("rl: grpo", "rl: gdpo"), &given).unwrap_err().to_string();
+    assert!(gdpo.contains("`rl: gdpo` has no counterpart") && gdpo.contains("grpo have"), "{gdpo}");
 }
 
 /// What TRL's DPO switches off by itself is not written, and no secret is copied.

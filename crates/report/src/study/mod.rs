@@ -24,6 +24,7 @@ use minijinja::value::Value;
 use minijinja::{Environment, UndefinedBehavior, context};
 use temper_search::{History, Measured};
 
+use crate::advice::{self, Advice};
 use crate::error::ReportError;
 use crate::page::{STYLE, value};
 use view::View;
@@ -64,6 +65,8 @@ pub struct StudyPage<'a> {
     pub rungs: Vec<u64>,
     /// Sentences for the reader: how the sampler was chosen, why the search ended.
     pub notes: Vec<String>,
+    /// What to do next; none: nobody was asked.
+    pub advice: Option<Advice>,
 }
 
 /// How an objective is written.
@@ -155,6 +158,7 @@ impl<'a> StudyPage<'a> {
             budget_unit: "steps",
             rungs: Vec::new(),
             notes: Vec::new(),
+            advice: None,
         }
     }
 
@@ -167,6 +171,7 @@ impl<'a> StudyPage<'a> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.add_template("study.html", TEMPLATE)?;
+        let advice = advice::section(&mut environment, self.advice.as_ref())?;
         let view = View::of(self);
         let safe = |text: &str| Value::from_safe_string(text.trim_end().to_owned());
         Ok(environment.get_template("study.html")?.render(context! {
@@ -179,6 +184,7 @@ impl<'a> StudyPage<'a> {
             // Lines of many trials are the thinner, so that what they share is seen.
             thin => format!("{:.2}", (100.0 / view.trials.len().max(1) as f64).clamp(0.25, 1.0)),
             answer => value(answer::answer(&view)),
+            advice,
             sealed => value(sealed::panels(self)),
             finalists => value(finalists::panels(&view)),
             fronts => value(front::pictures(&view)),

@@ -68,7 +68,8 @@ pub(super) const RULES: &[Rule] = &[
             let (answer, reward) = baseline.majority.as_ref()?;
             let start = baseline.reward.unwrap_or(0.0);
             (*reward >= 0.5 && *reward >= start).then(|| {
-                let found = format!("{answer:?} to every prompt earns {reward:.2}, the start {start:.2}");
+                let answer = answer.as_ref().map_or("one answer".to_owned(), |answer| format!("{answer:?}"));
+                let found = format!("{answer} to every prompt earns {reward:.2}, the start {start:.2}");
                 hit(view.path("rewards"), found)
             })
         }),

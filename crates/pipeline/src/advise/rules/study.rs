@@ -1,6 +1,6 @@
 //! What a search came to.
 
-use super::{Cited, DECISION, Find, RECIPE, Rule, Severity, Symptom, VOC, hit};
+use super::{APPLY, Cited, DECISION, Find, RECIPE, Rule, Severity, Symptom, VOC, hit};
 
 const TRIALS: Cited = Cited {
     what: "arXiv 2602.11171: about 30 trials of Bayesian optimisation beat the standard setting by more than 20 %; the bound is ours",
@@ -136,7 +136,7 @@ pub(super) const RULES: &[Rule] = &[
         }),
     },
     Rule {
-        id: "apply-the-winner",
+        id: APPLY,
         severity: Severity::Note,
         when: "the recommended trial keeps every constraint and leads by more than noise, on new rows where these were looked \
                at",

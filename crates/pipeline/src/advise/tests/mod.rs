@@ -157,6 +157,41 @@ fn a_folder_is_read_whole_or_refused_and_a_line_that_was_cut_off_is_left_out() {
 }
 
 #[test]
+fn a_page_says_of_each_finding_what_it_is_of_what_was_seen_and_the_next_step() {
+    let made = Made::sft().set("stages.0.learning_rate", json!(2e-3)).set("stages.0.mix.domain", json!(90)).forgot();
+    let page = page::shown(&made.run(), "r.yaml", "runs/made");
+    let roles: Vec<(&str, &str)> =
+        page.findings[..3].iter().map(|one| (one.rule.as_str(), one.role.as_str())).collect();
+    assert_eq!(
+        roles,
+        [
+            ("domain-up-general-down", "forgetting"),
+            ("little-general-data", "likeliest cause"),
+            ("rate-moved-while-mixing", "may explain forgetting")
+        ]
+    );
+    let next = page.next.unwrap();
+    assert_eq!(
+        (next.rule.as_str(), &next.lines[..]),
+        ("little-general-data", &["stages.0.mix.domain: 50".to_owned()][..])
+    );
+    assert_eq!(next.command, "temper advise runs/made --start");
+    let good = page::shown(&Made::sft().judged("gained", "kept").run(), "r.yaml", "runs/made");
+    assert!(good.findings[0].good && good.next.is_none());
+}
+
+#[test]
+fn without_texts_no_answer_is_quoted() {
+    let start = made::baseline("worthwhile", 0.0, json!(["a reference", 0.6]));
+    let made = Made::rft().stage("/rounds", json!({"baseline": start}));
+    let mut plan: Planned = serde_json::from_value(made.plan).unwrap();
+    let found = |plan: &Planned| of_planned(plan).of_rule("majority-earns-as-much").unwrap().found.clone();
+    assert!(found(&plan).starts_with("\"a reference\" to every prompt earns 0.60"), "{}", found(&plan));
+    plan.leave_texts_out();
+    assert!(found(&plan).starts_with("one answer to every prompt earns 0.60"), "{}", found(&plan));
+}
+
+#[test]
 fn the_reference_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/advice.md");
     if std::env::var_os("TEMPER_WRITE_REFERENCE").is_some() {

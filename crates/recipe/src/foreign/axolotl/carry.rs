@@ -12,7 +12,7 @@ use super::super::carry::{As, Carried, Exporter, Given, Importer, Pair, When, re
 use super::super::document::{Document, texts};
 use super::super::family;
 use super::super::view::Technique;
-use super::{NAMES, technique};
+use super::{NAMES, grpo, technique};
 
 const PAIRS: &[Pair] = &[
     Pair::new("sequence_len", "max_length", Some("512")),
@@ -66,6 +66,13 @@ const REASONS: &[(&str, &str)] = &[
     ("chat_template", "the model's own template is used"),
     ("evals_per_epoch", "validation is every eval_steps here"),
     ("saves_per_epoch", "checkpoints are every save_steps here"),
+    ("trl.use_vllm", "how answers are sampled there"),
+    ("trl.vllm*", "how answers are sampled there"),
+    ("vllm*", "how answers are sampled there"),
+    ("trl.log_completions", "completions are written to rollouts-N.jsonl"),
+    ("trl.num_completions_to_print", "completions are written to rollouts-N.jsonl"),
+    ("trl.sync_ref_model", "the reference stays what it is here"),
+    ("trl.ref_model*", "the reference stays what it is here"),
 ];
 
 pub(in super::super) fn import(document: &Document, given: &Given) -> Result<Carried, Problem> {
@@ -74,9 +81,7 @@ pub(in super::super) fn import(document: &Document, given: &Given) -> Result<Car
     of.base("base_model");
     let technique = technique(document);
     of.kind = match technique {
-        Technique::Rft => {
-            return Err(refusal("reinforcement of Axolotl is not imported in this version", "`temper check` reads it"));
-        }
+        Technique::Rft => StageKind::Rft,
         Technique::Cpt => StageKind::Cpt,
         Technique::Dpo => StageKind::Dpo,
         _ => StageKind::Sft,
@@ -84,9 +89,9 @@ pub(in super::super) fn import(document: &Document, given: &Given) -> Result<Car
     of.put("stages.0.kind", of.kind.to_string(), "");
     if let Some(rl) = of.text("rl") {
         match rl.as_str() {
-            "dpo" => {}
+            "dpo" | "grpo" => {}
             "ipo" => of.put("stages.0.loss_type", "ipo", "rl"),
-            _ => return Err(refusal(&format!("`rl: {rl}` has no counterpart"), "dpo and ipo have")),
+            _ => return Err(refusal(&format!("`rl: {rl}` has no counterpart"), "dpo, ipo and grpo have")),
         }
     }
     let adapter = of.text("adapter");
@@ -112,7 +117,12 @@ pub(in super::super) fn import(document: &Document, given: &Given) -> Result<Car
         }
         of.pairs(&[Pair::new("lora_target_modules", "target_modules", None).said(As::Modules)]);
     }
-    of.pairs(PAIRS);
+    if of.kind == StageKind::Rft {
+        grpo::import(&mut of)?;
+        of.pairs(PAIRS.iter().filter(|pair| !matches!(pair.theirs, "sequence_len" | "rl_beta")));
+    } else {
+        of.pairs(PAIRS);
+    }
     of.finish(REASONS)
 }
 
@@ -192,6 +202,10 @@ fn format_of(of: &mut Importer<'_>, kind: &str, messages: &str) -> Option<&'stat
 }
 
 const OURS: &[(&str, &str)] = &[
+    ("rewards*", "a Python function of your own there"),
+    ("rollouts*", "no counterpart in its `trl` section"),
+    ("policy*", "no counterpart in its `trl` section"),
+    ("baseline*", "measure it before the run"),
     ("micro_batch_tokens", "rows are counted there, not tokens"),
     ("evaluation*", "`temper eval` judges what comes out"),
     ("tune*", "`temper tune` searches"),
@@ -205,9 +219,7 @@ const OURS: &[(&str, &str)] = &[
 pub(in super::super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
     let mut to = Exporter::new(recipe)?;
     let stage = to.stage;
-    if stage.kind.value == StageKind::Rft {
-        return Err(refusal("kind: rft is not written for Axolotl in this version", "--to trl, or --to nova"));
-    }
+    let rft = stage.kind.value == StageKind::Rft;
     let model = to.model();
     to.put("base_model", model, "");
     to.take("kind");
@@ -238,11 +250,11 @@ pub(in super::super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
     } else {
         to.put("val_set_size", json!(0.0), "");
     }
-    if stage.kind.value != StageKind::Dpo {
+    if !matches!(stage.kind.value, StageKind::Dpo | StageKind::Rft) {
         to.put("sample_packing", true, "");
         to.put("flash_attention", true, "keeps packed rows apart");
     }
-    if !cpt {
+    if !cpt && !rft {
         to.put("train_on_inputs", false, "");
     }
     to.take(".precision");
@@ -255,7 +267,12 @@ pub(in super::super) fn export(recipe: &Recipe) -> Result<Carried, Problem> {
         }
     }
     family::export(&mut to, &NAMES);
-    to.pairs(PAIRS);
+    if rft {
+        grpo::export(&mut to);
+        to.pairs(PAIRS.iter().filter(|pair| pair.theirs != "rl_beta"));
+    } else {
+        to.pairs(PAIRS);
+    }
     Ok(to.finish("Axolotl", OURS))
 }
 
@@ -268,6 +285,21 @@ fn data_set(to: &mut Exporter<'_>, at: &str, files: &RowFiles, kind: StageKind) 
         if json {
             to.put(&format!("{at}.ds_type"), "json", "");
         }
+    }
+    if kind == StageKind::Rft {
+        to.script.put_text(
+            &format!("{at}.type"),
+            "null".to_owned(),
+            "rows with `prompt`: a type names a function there",
+        );
+        if *files != RowFiles::plain(files.path.clone()) {
+            to.remark(
+                "train",
+                &files.extras().to_string(),
+                "weights, names, formats and columns of a source are not written",
+            );
+        }
+        return;
     }
     let told = "the rows tell their format in Temper: say another type where it does not fit";
     let (kind, comment) = match (files.format, kind) {

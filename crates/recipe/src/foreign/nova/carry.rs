@@ -3,11 +3,13 @@
 //! Nova's model and rows are AWS's: here they are what the user gives by `--base` and `--data`. Nova takes some values from lists only;
 //! the nearest is written, and listed.
 
+mod confirm;
 mod export;
 mod import;
 
 use super::super::carry::{Pair, When};
 
+pub(crate) use confirm::search;
 pub(crate) use export::export;
 pub(crate) use import::import;
 

@@ -10,7 +10,7 @@ use super::finding::Finding;
 use super::keys as table;
 use super::view::{Known, Said, Technique, View};
 
-pub(crate) use carry::{export, import};
+pub(crate) use carry::{export, import, search};
 
 crate::kind::words! {
     /// What carries a job out.

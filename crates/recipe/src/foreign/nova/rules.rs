@@ -228,7 +228,9 @@ pub(super) fn findings(document: &Document, nature: Nature, known: &Known) -> Ve
                         corrected,
                     );
                 } else if shape
+                    // Only a recipe that says how it is run is HyperPod's; a job by the API asks for no name.
                     && nature.platform == Platform::HyperPod
+                    && document.has("run")
                     && !name.to_ascii_lowercase().contains("sagemaker")
                 {
                     let found = format!("the function is called `{name}`");

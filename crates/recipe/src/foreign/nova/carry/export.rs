@@ -9,10 +9,10 @@ use crate::recipe::Recipe;
 use crate::stage::{LrScheduler, Mode, StageKind};
 
 use super::super::super::carry::{Carried, Exporter};
-use super::super::super::hypothesis::{Hypothesis, TRANSFER};
+use super::super::super::hypothesis::Hypothesis;
 use super::super::super::script::number;
 use super::super::super::view::Technique;
-use super::{CPT, DPO, RFT, SFT};
+use super::{CPT, DPO, RFT, SFT, confirm};
 
 /// Where a key of a pair stands in a new recipe.
 fn place_of(theirs: &str, technique: Technique) -> String {
@@ -63,6 +63,24 @@ fn nearest(value: f64, of: &[u64]) -> u64 {
 }
 
 pub(crate) fn export(recipe: &Recipe, rows: Option<u64>, hypothesis: Option<&Hypothesis>) -> Result<Carried, Problem> {
+    written(recipe, rows, hypothesis, &mut |_, _| ())
+}
+
+/// What of a new recipe a trial of a search changes.
+pub(super) struct New {
+    pub technique: Technique,
+    pub lora: bool,
+    /// Optimiser steps; none where passes are counted.
+    pub steps: Option<u64>,
+}
+
+/// The recipe; `change` may change it before its listing is made.
+pub(super) fn written(
+    recipe: &Recipe,
+    rows: Option<u64>,
+    hypothesis: Option<&Hypothesis>,
+    change: &mut dyn FnMut(&mut Exporter<'_>, &New),
+) -> Result<Carried, Problem> {
     let mut to = Exporter::new(recipe)?;
     let stage = to.stage;
     let (technique, pairs, second) = match stage.kind.value {
@@ -163,9 +181,10 @@ pub(crate) fn export(recipe: &Recipe, rows: Option<u64>, hypothesis: Option<&Hyp
     to.take("lr_scheduler_type");
     export_mix(&mut to);
     let mut carried = if let Some(hypothesis) = hypothesis {
-        carry_hypothesis(&mut to, hypothesis, technique, lora);
+        confirm::carry(&mut to, hypothesis, technique, lora);
+        change(&mut to, &New { technique, lora, steps });
         let mut carried = to.finish("Nova Forge", OURS);
-        carried.text = carried.text.replacen("\n\n", &format!("\n{}\n", hypothesis_head(hypothesis)), 1);
+        carried.text = carried.text.replacen("\n\n", &format!("\n{}\n", confirm::head(hypothesis)), 1);
         carried
     } else {
         to.remark(
@@ -367,65 +386,4 @@ fn export_mix(to: &mut Exporter<'_>) {
         let unit = serde_json::to_value(counted).unwrap_or_default();
         to.list("mix.unit", &format!("AWS counts {}", unit.as_str().unwrap_or_default()));
     }
-}
-
-/// Writes what a search found on a small model as a hypothesis about Nova.
-fn carry_hypothesis(to: &mut Exporter<'_>, hypothesis: &Hypothesis, technique: Technique, lora: bool) {
-    let default = match technique {
-        Technique::Sft if !lora => 5e-6,
-        // The guide's own sample; its advice is 1e-7.
-        Technique::Rft => 1e-6,
-        _ => 1e-5,
-    };
-    let key = match technique {
-        Technique::Sft => "training_config.optim_config.lr",
-        Technique::Rft => "training_config.trainer.optim_config.lr",
-        _ => "training_config.model.optim.lr",
-    };
-    if let Some(times) = hypothesis.rate_times() {
-        let factor = times.clamp(0.5, 2.0);
-        let rounded: f64 = format!("{:.1e}", default * factor).parse().unwrap_or(default * factor);
-        to.script.put(
-            key,
-            &json!(rounded),
-            &format!(
-                "hypothesis: {} of Nova's default, tuned {} of Temper's",
-                number(rounded / default),
-                number((times * 100.0).round() / 100.0)
-            ),
-        );
-    } else {
-        to.script.put(key, &json!(default), "Nova's default: the search left it");
-    }
-    if lora {
-        let (key, alpha) = match technique {
-            Technique::Sft => ("training_config.peft.lora_tuning.alpha", 64),
-            Technique::Rft => ("training_config.trainer.peft.lora_tuning.alpha", 32),
-            _ => ("training_config.model.peft.lora_tuning.alpha", 64),
-        };
-        to.script.put(key, &json!(alpha), "Nova's default: alpha and rank of another model do not carry over");
-    }
-    if let Some(domain) = hypothesis.domain
-        && to.script.has("data_mixing.sources.customer_data.percent")
-    {
-        to.script.put(
-            "data_mixing.sources.customer_data.percent",
-            &json!(domain),
-            "hypothesis: tuned on a small model",
-        );
-    }
-}
-
-/// What is said at the head of such a recipe.
-fn hypothesis_head(hypothesis: &Hypothesis) -> String {
-    let mut out = format!(
-        "#\n# HYPOTHESIS, not a result: values tuned on {} by {}. Carried by these rules:\n",
-        hypothesis.model, hypothesis.from
-    );
-    for rule in TRANSFER {
-        out += &format!("#   {}: {} [{}]\n", rule.what, rule.rule, rule.source);
-    }
-    out += "# A short search confirms it before the long run: the rate at 0.5, 1 and 2 times, one knob at a time (Nova user guide), the\n\
-            # mix at 25, 50 and 75 % customer data, each with max_steps a tenth of the run; keep what leads on domain and MMLU both.\n";
-    out
 }

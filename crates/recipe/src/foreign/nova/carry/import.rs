@@ -7,7 +7,7 @@ use crate::stage::StageKind;
 use crate::tree::Content;
 
 use super::super::super::carry::{Carried, Given, Importer, refusal};
-use super::super::super::document::{Document, text};
+use super::super::super::document::{Document, ends, shown, text};
 use super::super::super::view::Technique;
 use super::super::{Nature, Platform, mix, nature};
 use super::{BEDROCK, BEDROCK_RFT, CPT, DPO, RFT, SFT, SFT_1};
@@ -47,10 +47,7 @@ pub(crate) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
     let nature = nature(document);
     let (kind, pairs) = match (nature.technique, nature.platform, nature.second) {
         (Technique::Rft, ..) if nature.turns => {
-            return Err(refusal(
-                "reinforcement over several turns has no counterpart in this version's recipes",
-                "`temper check` reads it; the SFT before it can be imported",
-            ));
+            return Err(several_turns(document));
         }
         (Technique::Rft, Platform::Bedrock, _) => (StageKind::Rft, BEDROCK_RFT),
         (Technique::Rft, ..) => (StageKind::Rft, RFT),
@@ -132,6 +129,55 @@ pub(crate) fn import(document: &Document, given: &Given) -> Result<Carried, Prob
     }
     import_mix(&mut of, nature);
     of.finish(REASONS)
+}
+
+/// What of RFT over several turns a stage of single turns has too.
+const TURNS: &[(&str, &str)] = &[
+    ("training_batch_size", "global_batch_size"),
+    ("group_size", "rollouts.num_generations"),
+    ("val_group_size", "rollouts.validation_generations"),
+    ("sampling.max_tokens", "rollouts.max_completion_length"),
+    ("sampling.temperature", "rollouts.temperature"),
+    ("sampling.top_p", "rollouts.top_p"),
+    ("success_threshold", "rollouts.success_threshold"),
+    ("epochs", "num_train_epochs"),
+    ("max_steps", "max_steps"),
+    ("save_every", "save_steps"),
+    ("val_every", "eval_steps"),
+    ("max_sequence_length", "max_length"),
+    ("lora_rank", "lora_rank"),
+    ("alpha", "lora_alpha"),
+    ("lora_plus_lr_ratio", "loraplus_lr_ratio"),
+    ("lr", "learning_rate"),
+    ("weight_decay", "weight_decay"),
+    ("grad_clip_norm", "max_grad_norm"),
+];
+
+/// Why RFT over several turns is not imported: without the environment that answers the model it is another task.
+fn several_turns(document: &Document) -> Problem {
+    let (mut same, mut none) = (Vec::new(), Vec::new());
+    for leaf in document.leaves().into_iter().filter(|leaf| leaf.path.starts_with("training_config.")) {
+        let key = leaf.path.trim_start_matches("training_config.");
+        match TURNS.iter().find(|(theirs, _)| ends(&leaf.path, theirs)) {
+            _ if leaf.node.is_null() => {}
+            Some((_, ours)) => same.push(format!("{key} {} is {ours}", shown(leaf.node))),
+            None => none.push(match leaf.place {
+                Place::File { line, .. } => format!("{key} (line {line})"),
+                _ => key.to_owned(),
+            }),
+        }
+    }
+    refusal(
+        &format!(
+            "reinforcement over several turns: the environment that answers the model has no counterpart in this version's recipes, \
+             and without it these say nothing: {}",
+            none.join(", ")
+        ),
+        &format!(
+            "`temper check` reads it, and the SFT before it can be imported; a stage of single turns has in common with it: {}",
+            same.join(", ")
+        ),
+    )
 }
 
 fn full_or_lora(of: &mut Importer<'_>, nature: Nature) -> bool {
