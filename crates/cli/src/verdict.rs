@@ -20,8 +20,6 @@ pub fn text(comparison: &Comparison) -> String {
 
 fn row(row: &Row) -> Vec<String> {
     let style = Style::of(row.metric);
-    let signed = |value: f64| style.plain_signed(value);
-    let d = &row.difference;
     let floor = row.floor.as_ref().map_or(String::new(), |floor| {
         let decision = match floor.decision {
             FloorDecision::Kept => "kept".to_owned(),
@@ -29,7 +27,7 @@ fn row(row: &Row) -> Vec<String> {
             FloorDecision::CannotTell { about_n } => format!("cannot tell (needs about {about_n} items)"),
         };
         let sign = if row.higher_is_better { -1.0 } else { 1.0 };
-        format!("{}: {decision}", signed(sign * floor.margin))
+        format!("{}: {decision}", style.plain_signed(sign * floor.margin))
     });
     let kind = row.kind.as_ref().map_or(String::new(), |kind| format!(" / {kind}"));
     vec![
@@ -37,7 +35,7 @@ fn row(row: &Row) -> Vec<String> {
         style.short.to_owned(),
         row.base.map_or(String::new(), |value| style.plain_value(value)),
         style.plain_value(row.tuned),
-        format!("{} [{}, {}]", signed(d.estimate), signed(d.low), signed(d.high)),
+        style.plain_interval(&row.difference),
         floor,
     ]
 }

@@ -38,7 +38,7 @@ mod start;
 pub mod tune;
 mod watch;
 
-pub use arms::{Arm, Arms, Tried, arms, arms_folder};
+pub use arms::{Arm, arms, arms_folder};
 pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
