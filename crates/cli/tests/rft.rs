@@ -372,6 +372,67 @@ fn rewards_are_tried_on_what_the_stage_starts_from() {
     ends(&folder.temper(&["reward", "test", &program, "--run", &sft]), 2, &["names no base", "give a recipe"]);
 }
 
+/// General rows beside the rounds: they are drawn and counted as in any stage, their loss falls, and a run that was killed within a
+/// round goes on to the same bytes.
+#[test]
+fn general_rows_are_trained_beside_the_rounds() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path("recipe.yaml")).unwrap();
+    let (first, second) = text.split_once("  - kind: rft").unwrap();
+    let (_, second) = second.split_once("  - kind: rft").unwrap();
+    // The second stage alone: two passes of two steps over each round.
+    let tiny = tiny::root().join("data/tests").display().to_string();
+    let mix = format!(
+        "mix: {{unit: samples, domain: 60, general: [{{name: prose, path: {tiny}/tiny_prose.jsonl, share: 100, loss_weight: 0.5}}]}}\n    "
+    );
+    let mixed = |mix: &str| {
+        let stage = second.replacen("baseline:", &format!("{mix}baseline:"), 1).replacen(
+            "global_batch_size: 6",
+            "global_batch_size: 10",
+            1,
+        );
+        format!("{first}  - kind: rft{stage}").replacen("max_length: 96", "max_length: 256", 1)
+    };
+    folder.write_recipe(&mixed(&mix));
+    let alone = folder.path("alone").display().to_string();
+    finished(&folder.temper(&["run", &folder.recipe(), "--output", &alone, "--no-cache"]));
+    let plan = tiny::json(&folder.path("alone/plan.json"));
+    let stage = &plan["stages"][0];
+    // Of 10 rows of a round 6 are prompts.
+    assert_eq!((&stage["rounds"]["rounds"], &stage["rounds"]["completions"]), (&json!(2), &json!(24)));
+    let drawn = stage["shares"]["sources"].as_array().unwrap();
+    assert_eq!(drawn.iter().map(|s| s["drawn"]["samples"].as_u64().unwrap()).collect::<Vec<_>>(), [12, 8]);
+    let metrics = lines(&folder.path("alone/metrics.jsonl"));
+    let of = |event: &str| metrics.iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
+    assert!(of("round").iter().all(|round| round["completions"] == 24 && round["prompts"] == 6));
+    for step in of("step") {
+        let losses = step["loss_by_source"].as_array().unwrap();
+        let (policy, prose) = (losses[0].as_f64().unwrap(), losses[1].as_f64().unwrap());
+        let whole = step["loss"].as_f64().unwrap();
+        assert!(prose > 1.0 && (whole - policy - 0.5 * prose).abs() < 1e-6, "{step}");
+    }
+    // The same round is trained a second time: its rows are known by then.
+    let prose = |step: usize| of("step")[step]["loss_by_source"][1].as_f64().unwrap();
+    assert!(prose(2) < prose(0) && prose(3) < prose(1), "{} {}", prose(2), prose(0));
+    let rows: Vec<u64> = of("step").iter().map(|step| step["trained_tokens"].as_u64().unwrap()).collect();
+    assert_eq!((rows[0], rows[1]), (rows[2], rows[3]));
+
+    let files = ["rollouts-1.jsonl", "checkpoints/stage-1/result/weights/model.safetensors", "judgement.json"];
+    let run = folder.path("run").display().to_string();
+    folder.kill_at(&["run", &folder.recipe(), "--no-cache"], 1, "step-000002");
+    finished(&folder.temper(&["resume", &run, "--no-cache"]));
+    let weights = |run: &str| folder.result_of(run, &files)[..files.len()].to_vec();
+    same(&weights("alone"), &weights("run"));
+
+    // A share of tokens cannot be kept to: nobody knows before how long completions become.
+    folder.write_recipe(&mixed(&mix.replace("samples", "trained_tokens")));
+    ends(
+        &folder.temper(&["plan", &folder.recipe()]),
+        2,
+        &["`stages.0.mix.unit` is trained_tokens", "write unit: samples"],
+    );
+}
+
 /// A search over fields of rollouts and policy, by the reward; and rewards whose test finds errors are refused before it begins.
 #[test]
 fn a_search_goes_by_the_reward_and_refuses_one_that_is_wrong() {
