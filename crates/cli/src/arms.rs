@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use temper_eval::compare::Row;
-use temper_eval::verdict::FloorDecision;
-use temper_pipeline::{Arm, Arms, Options, Tried, arms, arms_folder};
+use temper_pipeline::{Arm, Options, arms, arms_folder};
 use temper_recipe::Recipe;
+use temper_report::arms::{Arms, shown_rows};
 use temper_report::{Style, count};
 use temper_run::write_atomic;
 
@@ -22,8 +22,8 @@ const ALL_CHOICES: usize = 3;
 /// Run the recipe with some of its stages left out, and judge all of these arms on the same items.
 ///
 /// An arm is named by the kinds of its stages, in order: `sft`, `cpt+sft`, `cpt+sft+rft`; where a kind occurs twice by their numbers
-/// from 0: `0+2`. What arms begin with in common is trained once. The test rows are met once by each arm: choose by validation, not by
-/// this table.
+/// from 0: `0+2`. What arms begin with in common is trained once. The table is also a page, `arms.html`, which links to each run's report. The
+/// test rows are met once by each arm: choose by validation, not by this table.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Outcome {
     };
     let all = chosen.into_iter().map(arm).collect::<Result<Vec<_>, Failure>>()?;
     let mut reporter = Reporter::new();
-    let found = arms(all, &folder, &options, &mut |event| reporter.hear(event));
+    let found = arms(all, kinds.clone(), &folder, &options, &mut |event| reporter.hear(event));
     reporter.finish();
     let found = found?;
     let text = text(&found, &folder);
@@ -109,26 +109,18 @@ fn stages_of(name: &str, kinds: &[String]) -> Result<Vec<usize>, Failure> {
     Ok(stages)
 }
 
-/// The first row of each suite, by which it is judged, and of the domain all.
-fn shown(rows: &[Row]) -> Vec<&Row> {
-    let first =
-        |row: &&Row| rows.iter().find(|other| other.suite == row.suite).is_some_and(|one| std::ptr::eq(one, *row));
-    rows.iter().filter(|row| row.kind.is_none() && (row.suite == "domain" || first(row))).collect()
-}
-
 /// A value, or a difference with its interval.
 fn cell(row: &Row) -> String {
-    let (style, d) = (Style::of(row.metric), &row.difference);
-    let signed = |value: f64| style.plain_signed(value);
+    let style = Style::of(row.metric);
     let value = if row.base.is_some() { format!("{} ", style.plain_value(row.tuned)) } else { String::new() };
-    format!("{value}{} [{}, {}]", signed(d.estimate), signed(d.low), signed(d.high))
+    value + &style.plain_interval(&row.difference)
 }
 
 fn text(found: &Arms, folder: &Path) -> String {
     let done = found.arms.iter().find_map(|arm| arm.comparison.as_ref());
     let columns: Vec<(String, _)> =
-        done.iter().flat_map(|c| shown(&c.rows)).map(|row| (row.suite.clone(), row.metric)).collect();
-    let mut heads = vec!["arm".to_owned(), "tokens".to_owned(), "trained".to_owned()];
+        done.iter().flat_map(|c| shown_rows(&c.rows)).map(|row| (row.suite.clone(), row.metric)).collect();
+    let mut heads = ["arm", "tokens", "trained", "sampled"].map(str::to_owned).to_vec();
     heads.extend(columns.iter().map(|(suite, metric)| format!("{suite} {}", Style::of(*metric).short)));
     heads.push("floors".to_owned());
     let find = |rows: &[Row], (suite, metric): &(String, _)| {
@@ -141,22 +133,20 @@ fn text(found: &Arms, folder: &Path) -> String {
             let row = comparison.rows.iter().find(|row| row.suite == *suite && row.metric == *metric);
             row.and_then(|row| row.base).map_or(String::new(), |value| Style::of(*metric).plain_value(value))
         };
-        let mut cells = vec!["base".to_owned(), String::new(), String::new()];
+        let mut cells = vec!["base".to_owned(), String::new(), String::new(), String::new()];
         cells.extend(columns.iter().map(base));
         cells.push(String::new());
         rows.push(cells);
     }
     for arm in &found.arms {
         let mut cells = vec![arm.name.clone(), count(arm.processed_tokens), count(arm.trained_tokens)];
-        let of = arm.comparison.as_ref().map_or(&[][..], |comparison| &comparison.rows);
-        cells.extend(columns.iter().map(|column| find(of, column)));
-        let broken = of.iter().filter(|row| row.floor.is_some_and(|f| f.decision == FloorDecision::Forgot)).count();
-        let judged = of.iter().any(|row| row.floor.is_some());
-        cells.push(match (&arm.refused, judged, broken) {
-            (Some(_), ..) => "refused".to_owned(),
-            (None, false, _) => String::new(),
-            (None, true, 0) => "none broken".to_owned(),
-            (None, true, n) => format!("{n} BROKEN"),
+        cells.push(if arm.sampled_tokens > 0 { count(arm.sampled_tokens) } else { String::new() });
+        cells.extend(columns.iter().map(|column| find(arm.rows(), column)));
+        cells.push(match (&arm.refused, arm.broken()) {
+            (Some(_), _) => "refused".to_owned(),
+            (None, None) => String::new(),
+            (None, Some(0)) => "none broken".to_owned(),
+            (None, Some(n)) => format!("{n} BROKEN"),
         });
         rows.push(cells);
     }
@@ -166,17 +156,15 @@ fn text(found: &Arms, folder: &Path) -> String {
         "each arm beside the base, on the same items; differences are paired, with 95 % intervals\n{}\n",
         table(&heads, rows, &right)
     );
-    for Tried { name, against, refused, .. } in &found.arms {
-        if let Some(reason) = refused {
-            out += &format!("\n{name}: {reason}");
-        }
-        for (other, rows) in against {
-            let cells: Vec<String> = shown(rows)
-                .iter()
-                .map(|row| format!("{} {} {}", row.suite, Style::of(row.metric).short, cell(row)))
-                .collect();
-            out += &format!("\n{name} beside {other}: {}", cells.join("; "));
+    for arm in &found.arms {
+        if let Some(reason) = &arm.refused {
+            out += &format!("\n{}: {reason}", arm.name);
         }
     }
-    out + &format!("\n\nwritten to {}\n", folder.display())
+    for pair in found.differences.iter().filter(|pair| pair.adds.is_some()) {
+        let told = |row: &&Row| format!("{} {} {}", row.suite, Style::of(row.metric).short, cell(row));
+        let cells: Vec<String> = shown_rows(&pair.rows).iter().map(told).collect();
+        out += &format!("\n{} beside {}: {}", pair.of, pair.beside, cells.join("; "));
+    }
+    out + &format!("\n\npage {}\nwritten to {}\n", folder.join("arms.html").display(), folder.display())
 }

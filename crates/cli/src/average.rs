@@ -65,11 +65,7 @@ fn text(averages: &Averages) -> String {
         let rows = point_rows(point.comparison.as_ref());
         cells.extend(columns.iter().map(|column| {
             let row = rows.iter().find(|row| (&row.suite, row.metric) == (&column.suite, column.metric));
-            row.map_or(String::new(), |row| {
-                let (style, d) = (Style::of(row.metric), &row.difference);
-                let signed = |value: f64| style.plain_signed(value);
-                format!("{} [{}, {}]", signed(d.estimate), signed(d.low), signed(d.high))
-            })
+            row.map_or(String::new(), |row| Style::of(row.metric).plain_interval(&row.difference))
         }));
         let broken = rows.iter().filter(|row| row.floor.is_some_and(|f| f.decision == FloorDecision::Forgot)).count();
         cells.push(match (point.kept, broken) {

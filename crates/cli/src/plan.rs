@@ -334,13 +334,17 @@ fn stage_text(index: usize, stage: &StagePlan) -> String {
     if let (Some(rounds), Some(policy)) = (&stage.rounds, &stage.fit.policy) {
         let _ = writeln!(
             out,
-            "{} rounds of {} completions, at most {} tokens each, at temperature {}; {} optimiser steps a round\n\
+            "{} rounds of {} completions, at most {} tokens each, at temperature {}; {} optimiser steps a round; at most {} \
+             tokens sampled, and {} validations of {} completions\n\
              rewards: {}; divergence from the reference weighs {}",
             rounds.rounds,
             count(rounds.completions),
             count(rounds.longest),
             policy.temperature,
             rounds.steps,
+            count(rounds.sampled_tokens),
+            rounds.validations,
+            count(rounds.validation_completions),
             rounds.rewards.join(", "),
             policy.beta
         );

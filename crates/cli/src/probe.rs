@@ -126,7 +126,5 @@ fn text(probe: &Probe, recipe: &Path, folder: &Path) -> String {
 
 /// A difference with its interval.
 fn interval(row: &Row) -> String {
-    let (style, d) = (Style::of(row.metric), &row.difference);
-    let signed = |value: f64| style.plain_signed(value);
-    format!("{} [{}, {}]", signed(d.estimate), signed(d.low), signed(d.high))
+    Style::of(row.metric).plain_interval(&row.difference)
 }

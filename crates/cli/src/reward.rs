@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use temper_pipeline::Options;
+use serde::Serialize;
+use temper_pipeline::{Options, RewardTrial, TrialModel};
 use temper_recipe::{Reward, RewardFile};
 use temper_reward::sandbox::{Confinement, enter};
 use temper_reward::trial::{Line, Trial, TrialRow, TrialSettings, Verdict, try_rewards};
 use temper_reward::{Error, Rewards};
 
-use crate::base::prepare;
+use crate::base::{check_adapter, prepare};
 use crate::command::{DONE, Failure, Outcome, REFUSED, conclude, json, print, tell};
 use crate::run::Reporter;
 use crate::table::table;
@@ -37,9 +38,19 @@ pub struct TestArgs {
     /// its training prompts where left out.
     #[arg(long)]
     rows: Option<PathBuf>,
-    /// Of a recipe: for so many prompts the base writes completions, as many and as the stage samples them.
+    /// Of a recipe: for so many prompts the model that the stage starts from writes completions, as many and as the stage samples
+    /// them. After other stages that is what these left in the recipe's run or in the cache; where they left nothing, the base.
     #[arg(long, default_value_t = 20, value_name = "PROMPTS")]
     sample: usize,
+    /// Of a recipe: a run of it, in which the model is found that the stage starts from.
+    #[arg(long, conflicts_with_all = ["rows", "completions"])]
+    run: Option<PathBuf>,
+    /// Of a recipe: an adapter folder over its base, which writes the completions.
+    #[arg(long, conflicts_with_all = ["rows", "completions", "run"])]
+    adapter: Option<PathBuf>,
+    /// Takes an adapter that was trained over other weights.
+    #[arg(long, requires = "adapter")]
+    any_base: bool,
     /// What a model wrote: lines with the `id` of a row, and `completion` or `completions`. Without `--rows` the lines are rows
     /// themselves.
     #[arg(long)]
@@ -94,10 +105,22 @@ fn sandboxed(args: &SandboxedArgs) -> Outcome {
     conclude(json(&parts)?, DONE)
 }
 
+/// What was found, and who wrote the completions.
+#[derive(Serialize)]
+struct Found<'t> {
+    #[serde(flatten)]
+    trial: &'t Trial,
+    completions_by: Option<String>,
+    warning: Option<String>,
+}
+
 fn test(args: &TestArgs) -> Outcome {
-    let (rewards, own_rows) = rewards_of(args)?;
+    let RewardTrial { rewards, rows: own_rows, completions_by, warning } = rewards_of(args)?;
+    if let Some(warning) = &warning {
+        tell(format_args!("warning: {warning}"));
+    }
     let rows = match (&args.rows, &args.completions) {
-        (None, None) if own_rows.is_some() => own_rows.unwrap_or_default(),
+        (None, None) if !own_rows.is_empty() => own_rows,
         (Some(rows), completions) => {
             let mut rows = TrialRow::read(rows).map_err(failure)?;
             if let Some(file) = completions {
@@ -134,9 +157,9 @@ fn test(args: &TestArgs) -> Outcome {
         tell(format_args!("note: {note}"));
     }
     match args.json {
-        true => conclude(json(&trial)?, code),
+        true => conclude(json(&Found { trial: &trial, completions_by, warning })?, code),
         false => {
-            print(shown(&trial))?;
+            print(shown(&trial, completions_by.as_deref()))?;
             Ok(code)
         }
     }
@@ -145,27 +168,39 @@ fn test(args: &TestArgs) -> Outcome {
 /// Rows of a recipe that its rewards are tried on.
 const ROWS: usize = 100;
 
-/// The rewards; of a recipe with its prompts, some of them answered by the base.
-fn rewards_of(args: &TestArgs) -> Result<(Vec<Reward>, Option<Vec<TrialRow>>), Failure> {
+/// The rewards; of a recipe with its prompts, some of them answered.
+fn rewards_of(args: &TestArgs) -> Result<RewardTrial, Failure> {
     let (file, sets) = (&args.file, &args.sets);
     let yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    if !yaml {
-        return Ok((RewardFile::of_program(file, sets)?.rewards, None));
-    }
-    let is_recipe = std::fs::read_to_string(file)
-        .is_ok_and(|text| text.lines().any(|line| line.split(':').next() == Some("stages")));
+    let is_recipe = yaml
+        && std::fs::read_to_string(file)
+            .is_ok_and(|text| text.lines().any(|line| line.split(':').next() == Some("stages")));
     if !is_recipe {
-        return Ok((RewardFile::load(file, sets)?.0.rewards, None));
+        if let Some(flag) = args.run.as_ref().map(|_| "--run").or(args.adapter.as_ref().map(|_| "--adapter")) {
+            return Err(Failure::input(anyhow!(
+                "{flag}: {} names no base that could write completions\nhint: give a recipe, or --completions",
+                file.display()
+            )));
+        }
+        let rewards =
+            if yaml { RewardFile::load(file, sets)?.0.rewards } else { RewardFile::of_program(file, sets)?.rewards };
+        return Ok(RewardTrial { rewards, rows: Vec::new(), completions_by: None, warning: None });
     }
+    args.adapter.as_deref().map_or(Ok(()), check_adapter)?;
     let options = Options { cache: crate::run::cache(false), ..Options::default() };
     let prepared = prepare(file, sets, &options)?;
     let mut reporter = Reporter::new();
     let given = args.rows.is_some() || args.completions.is_some();
     let answered = if given { 0 } else { args.sample };
-    let trial = prepared.reward_trial(ROWS, answered, &mut |event| reporter.hear(event));
+    let model = match (&args.run, &args.adapter) {
+        (Some(run), _) => TrialModel::Run(run.clone()),
+        (None, Some(folder)) => TrialModel::Adapter { folder: folder.clone(), any_base: args.any_base },
+        (None, None) => TrialModel::Start,
+    };
+    let trial = prepared.reward_trial((ROWS, answered), &model, &options, &mut |event| reporter.hear(event));
     reporter.finish();
     match trial? {
-        Some(trial) => Ok((trial.rewards, (!given).then_some(trial.rows))),
+        Some(trial) => Ok(RewardTrial { rows: if given { Vec::new() } else { trial.rows }, ..trial }),
         None => Err(Failure::input(anyhow!(
             "{}: no stage of this recipe has rewards\nhint: a stage of `kind: rft` has",
             file.display()
@@ -196,7 +231,7 @@ fn tell_logs(rewards: &[Reward], folder: &Path) {
 }
 
 /// The trial as people read it.
-fn shown(trial: &Trial) -> String {
+fn shown(trial: &Trial, completions_by: Option<&str>) -> String {
     let score = |score: Option<f64>| score.map_or("-".to_owned(), |score| format!("{score:.3}"));
     let millis = |seconds: Option<f64>| seconds.map_or("-".to_owned(), |seconds| format!("{:.1}", 1e3 * seconds));
     let cells = |line: &Line| {
@@ -229,7 +264,8 @@ fn shown(trial: &Trial) -> String {
         "ms 95 %",
     ];
     let means = table(&heads, trial.table.iter().map(cells).collect(), &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    let mut text = format!("{} rows, {} completions; mean scores:\n{means}\n\n", trial.rows, trial.completions);
+    let by = completions_by.map_or(String::new(), |by| format!(" by {by}"));
+    let mut text = format!("{} rows, {} completions{by}; mean scores:\n{means}\n\n", trial.rows, trial.completions);
     for finding in &trial.findings {
         let word = match finding.verdict {
             Verdict::Ok => "ok",

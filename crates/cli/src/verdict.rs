@@ -37,15 +37,13 @@ fn row(row: &Row) -> Vec<String> {
 /// Suite, metric, base, tuned, and their difference with its interval.
 pub fn compared(row: &Row) -> Vec<String> {
     let style = Style::of(row.metric);
-    let signed = |value: f64| style.plain_signed(value);
-    let d = &row.difference;
     let kind = row.kind.as_ref().map_or(String::new(), |kind| format!(" / {kind}"));
     vec![
         format!("{}{kind}", row.suite),
         style.short.to_owned(),
         row.base.map_or(String::new(), |value| style.plain_value(value)),
         style.plain_value(row.tuned),
-        format!("{} [{}, {}]", signed(d.estimate), signed(d.low), signed(d.high)),
+        style.plain_interval(&row.difference),
     ]
 }
 

@@ -95,7 +95,8 @@ fn a_run_earns_more_and_tells_it() {
     ends(&plan, 0, &[]);
     for piece in [
         "stage 1 of kind rft, lora: 12 steps",
-        "12 rounds of 36 completions, at most 8 tokens each, at temperature 1; 1 optimiser steps a round",
+        "12 rounds of 36 completions, at most 8 tokens each, at temperature 1; 1 optimiser steps a round; at most 3,456 tokens \
+         sampled, and 4 validations of 18 completions",
         "rewards: letter, short, (digit)",
         "baseline over 10 prompts with 6 completions each: mean reward",
         "the commonest answer, \"the\", given to every prompt earns 0.100",
@@ -135,9 +136,33 @@ fn a_run_earns_more_and_tells_it() {
     assert!((number(steps[2], "ratio") - 1.0).abs() > 1e-4, "{}", steps[2]);
     assert!(number(steps[0], "kl") > 0.0, "its reference is the base, not its start");
 
+    // What the plan counted is what the run did: rounds, completions, tokens, validations.
+    let plan = tiny::json(&folder.path("run/plan.json"));
+    for stage in 1..=2 {
+        let planned = &plan["stages"][stage - 1]["rounds"];
+        let (rounds, validations) = (of(stage as u64, "round"), of(stage as u64, "reward"));
+        assert_eq!((&planned["rounds"], &planned["validations"]), (&json!(rounds.len()), &json!(validations.len())));
+        assert!(rounds.iter().all(|round| round["completions"] == planned["completions"]));
+        let rollouts = lines(&folder.path(&format!("run/rollouts-{stage}.jsonl")));
+        let tokens: u64 = rollouts.iter().map(|line| line["tokens"].as_u64().unwrap()).sum();
+        let most = planned["sampled_tokens"].as_u64().unwrap();
+        assert!(tokens <= most && most == 8 * rollouts.len() as u64, "{tokens} {most}");
+        for validation in validations {
+            // The likeliest of each prompt is not among the completions of a line.
+            let all = validation["completions"].as_u64().unwrap() + validation["prompts"].as_u64().unwrap();
+            assert_eq!(planned["validation_completions"], all);
+        }
+    }
+
     // Every completion can be read.
     let rollouts = lines(&folder.path("run/rollouts-1.jsonl"));
     assert_eq!(rollouts.len(), 12 * 36);
+    // Its rewards are told of the completions that are trained on, those that replaced others among them.
+    for (at, round) in of(1, "round").iter().enumerate() {
+        let own = &rollouts[36 * at..36 * (at + 1)];
+        let short: f64 = own.iter().map(|line| number(&line["rewards"]["short"], "score")).sum::<f64>() / 36.0;
+        assert!((short - number(&round["rewards"]["short"], "mean")).abs() < 1e-9, "round {at}");
+    }
     let earned: f64 = rollouts[..36].iter().map(|line| number(line, "reward")).sum::<f64>() / 36.0;
     assert!((earned - number(of(1, "round")[0], "reward")).abs() < 1e-9);
     for line in &rollouts {
@@ -226,16 +251,15 @@ fn what_cannot_be_trained_on_or_has_no_effect_is_refused() {
     refused(&text, &["train.jsonl", "the prompt ends with an assistant turn"]);
 }
 
-/// The recipe with some of its stages left out: the rewards of the evaluation are its own, so that every arm is judged.
-#[test]
-fn arms_show_what_each_stage_brings() {
+/// Answers first, then the adapter alone, and a domain that the same rewards judge.
+fn after_answers() -> Folder {
     let folder = folder();
+    prompts(&folder, "test.jsonl", 26..40);
     let text = std::fs::read_to_string(folder.path("recipe.yaml")).unwrap();
     let sft = format!(
         "stages:\n  - kind: sft\n    train: {}/data/tests/tiny_train.jsonl\n    max_length: 256\n    max_steps: 2\n    learning_rate: 1e-3\n",
         tiny::root().display()
     );
-    prompts(&folder, "test.jsonl", 26..40);
     let text = text.replacen("stages:\n", &sft, 1).replacen(
         "evaluation:\n",
         &format!(
@@ -246,6 +270,13 @@ fn arms_show_what_each_stage_brings() {
     let (first, second) = text.rsplit_once("  - kind: rft").unwrap();
     let (_, evaluation) = second.split_once("evaluation:").unwrap();
     folder.write_recipe(&format!("{first}evaluation:{evaluation}"));
+    folder
+}
+
+/// The recipe with some of its stages left out: the rewards of the evaluation are its own, so that every arm is judged.
+#[test]
+fn arms_show_what_each_stage_brings() {
+    let folder = after_answers();
     let output = folder.temper(&["arms", &folder.recipe()]);
     ends(&output, 0, &[]);
     let table = stdout(&output);
@@ -257,6 +288,23 @@ fn arms_show_what_each_stage_brings() {
     let arms = tiny::json(&folder.path("run-arms/arms.json"));
     let of = |arm: usize| arms["arms"][arm]["name"].as_str().unwrap();
     assert_eq!([of(0), of(1), of(2)], ["sft", "rft", "sft+rft"]);
+    // Twelve rounds of 36 completions, each counted by its tokens.
+    let rollouts = lines(&folder.path("run-arms/rft/rollouts-1.jsonl"));
+    let sampled: u64 = rollouts.iter().map(|line| line["tokens"].as_u64().unwrap()).sum();
+    assert_eq!(arms["arms"][1]["sampled_tokens"], sampled);
+    assert_eq!(arms["arms"][0]["sampled_tokens"], 0);
+    // Each pair once, and which stage it adds.
+    let pairs = arms["differences"].as_array().unwrap();
+    let pair = |pair: &Value| (pair["of"].clone(), pair["beside"].clone(), pair["adds"].clone());
+    let expected = [("rft", "sft", Value::Null), ("sft+rft", "sft", json!(1)), ("sft+rft", "rft", json!(0))];
+    let expected = expected.map(|(of, beside, adds)| (json!(of), json!(beside), adds));
+    assert_eq!(pairs.iter().map(pair).collect::<Vec<_>>(), expected);
+    let page = std::fs::read_to_string(folder.path("run-arms/arms.html")).unwrap().replace("&#x2f;", "/");
+    for arm in ["sft", "rft", "sft+rft"] {
+        assert!(page.contains(&format!("<a href=\"{arm}/report.html\">report</a>")), "{arm}");
+        assert!(folder.path(&format!("run-arms/{arm}/report.html")).is_file(), "{arm}");
+    }
+    assert!(page.contains("domain accuracy against heldout relative loss"), "{page}");
     // What is judged is what each answer earned.
     let items = lines(&folder.path("run-arms/sft+rft/judgement_items.jsonl"));
     let domain: Vec<&Value> = items.iter().filter(|item| item["suite"] == "domain").collect();
@@ -269,6 +317,120 @@ fn arms_show_what_each_stage_brings() {
     ends(&refused, 2, &["--arms dpo+sft: there is no stage `dpo`", "the recipe's stages are sft, rft"]);
     let refused = folder.temper(&["arms", &folder.recipe(), "--arms", "rft+sft"]);
     ends(&refused, 2, &["stages stay in the recipe's order"]);
+}
+
+/// A trial of rewards asks the model that the stage starts from, where it is at hand, and says whom it asked.
+#[test]
+fn rewards_are_tried_on_what_the_stage_starts_from() {
+    let folder = after_answers();
+    let recipe = folder.recipe();
+    let strong = ["--set", "stages.0.learning_rate=2e-2", "--set", "stages.0.max_steps=6"];
+    let tried = |more: &[&str]| -> Value {
+        let output =
+            folder.temper(&[&["reward", "test", &recipe, "--json", "--sample", "6"], &strong[..], more].concat());
+        assert!(matches!(output.status.code(), Some(0 | 4)), "{}", tiny::stderr(&output));
+        serde_json::from_str(&stdout(&output)).unwrap()
+    };
+    let scores = |found: &Value| -> Vec<Value> {
+        found["table"].as_array().unwrap().iter().map(|line| line["completions"].clone()).collect()
+    };
+    let base = tried(&[]);
+    assert_eq!(base["completions_by"], "the base");
+    let warning = base["warning"].as_str().unwrap();
+    for piece in ["the completions are the base's", "stage 1 of this recipe is finished neither in", "(--run)"] {
+        assert!(warning.contains(piece), "`{piece}` is not in {warning}");
+    }
+    // The first stage alone, in another folder: the cache keeps it.
+    let sft = folder.path("sft").display().to_string();
+    finished(&folder.temper(&[&["run", &recipe, "--output", &sft, "--set", "stages.1="], &strong[..]].concat()));
+    let cached = tried(&[]);
+    assert_eq!(
+        (&cached["completions_by"], &cached["warning"]),
+        (&json!("the start of stage 2, from the cache"), &Value::Null)
+    );
+    assert_ne!(scores(&cached), scores(&base), "answers are trained in between");
+    let of_run = tried(&["--run", &sft]);
+    assert_eq!(of_run["completions_by"], format!("the start of stage 2 in {sft}"));
+    assert_eq!(scores(&of_run), scores(&cached));
+    let adapter = folder.path("sft/adapter").display().to_string();
+    let of_adapter = tried(&["--adapter", &adapter]);
+    assert_eq!(of_adapter["completions_by"], format!("the base with the adapter {adapter}"));
+    assert_ne!(scores(&of_adapter), scores(&base));
+    // The recipe's own run comes before the cache.
+    finished(&folder.temper(&[&["run", &recipe], &strong[..]].concat()));
+    let own = tried(&[]);
+    assert_eq!(own["completions_by"], format!("the start of stage 2 in {}", folder.path("run").display()));
+    assert_eq!(scores(&own), scores(&cached));
+    let refused = |more: &[&str], pieces: &[&str]| {
+        ends(&folder.temper(&[&["reward", "test", &recipe], more].concat()), 2, pieces);
+    };
+    refused(&["--run", &sft], &["its stage 1 is not this recipe's", "--adapter takes any"]);
+    refused(&["--run", &folder.path("base").display().to_string()], &["it holds no run", "`temper run` wrote"]);
+    refused(&["--run", &sft, "--set", "stages.0="], &["starts from the base in every run", "leave --run out"]);
+    refused(&["--run", &sft, "--adapter", &adapter], &["cannot be used with"]);
+    let program = tiny::root().join("recipes/rewards/equation.py").display().to_string();
+    ends(&folder.temper(&["reward", "test", &program, "--run", &sft]), 2, &["names no base", "give a recipe"]);
+}
+
+/// General rows beside the rounds: they are drawn and counted as in any stage, their loss falls, and a run that was killed within a
+/// round goes on to the same bytes.
+#[test]
+fn general_rows_are_trained_beside_the_rounds() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path("recipe.yaml")).unwrap();
+    let (first, second) = text.split_once("  - kind: rft").unwrap();
+    let (_, second) = second.split_once("  - kind: rft").unwrap();
+    // The second stage alone: two passes of two steps over each round.
+    let tiny = tiny::root().join("data/tests").display().to_string();
+    let mix = format!(
+        "mix: {{unit: samples, domain: 60, general: [{{name: prose, path: {tiny}/tiny_prose.jsonl, share: 100, loss_weight: 0.5}}]}}\n    "
+    );
+    let mixed = |mix: &str| {
+        let stage = second.replacen("baseline:", &format!("{mix}baseline:"), 1).replacen(
+            "global_batch_size: 6",
+            "global_batch_size: 10",
+            1,
+        );
+        format!("{first}  - kind: rft{stage}").replacen("max_length: 96", "max_length: 256", 1)
+    };
+    folder.write_recipe(&mixed(&mix));
+    let alone = folder.path("alone").display().to_string();
+    finished(&folder.temper(&["run", &folder.recipe(), "--output", &alone, "--no-cache"]));
+    let plan = tiny::json(&folder.path("alone/plan.json"));
+    let stage = &plan["stages"][0];
+    // Of 10 rows of a round 6 are prompts.
+    assert_eq!((&stage["rounds"]["rounds"], &stage["rounds"]["completions"]), (&json!(2), &json!(24)));
+    let drawn = stage["shares"]["sources"].as_array().unwrap();
+    assert_eq!(drawn.iter().map(|s| s["drawn"]["samples"].as_u64().unwrap()).collect::<Vec<_>>(), [12, 8]);
+    let metrics = lines(&folder.path("alone/metrics.jsonl"));
+    let of = |event: &str| metrics.iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
+    assert!(of("round").iter().all(|round| round["completions"] == 24 && round["prompts"] == 6));
+    for step in of("step") {
+        let losses = step["loss_by_source"].as_array().unwrap();
+        let (policy, prose) = (losses[0].as_f64().unwrap(), losses[1].as_f64().unwrap());
+        let whole = step["loss"].as_f64().unwrap();
+        assert!(prose > 1.0 && (whole - policy - 0.5 * prose).abs() < 1e-6, "{step}");
+    }
+    // The same round is trained a second time: its rows are known by then.
+    let prose = |step: usize| of("step")[step]["loss_by_source"][1].as_f64().unwrap();
+    assert!(prose(2) < prose(0) && prose(3) < prose(1), "{} {}", prose(2), prose(0));
+    let rows: Vec<u64> = of("step").iter().map(|step| step["trained_tokens"].as_u64().unwrap()).collect();
+    assert_eq!((rows[0], rows[1]), (rows[2], rows[3]));
+
+    let files = ["rollouts-1.jsonl", "checkpoints/stage-1/result/weights/model.safetensors", "judgement.json"];
+    let run = folder.path("run").display().to_string();
+    folder.kill_at(&["run", &folder.recipe(), "--no-cache"], 1, "step-000002");
+    finished(&folder.temper(&["resume", &run, "--no-cache"]));
+    let weights = |run: &str| folder.result_of(run, &files)[..files.len()].to_vec();
+    same(&weights("alone"), &weights("run"));
+
+    // A share of tokens cannot be kept to: nobody knows before how long completions become.
+    folder.write_recipe(&mixed(&mix.replace("samples", "trained_tokens")));
+    ends(
+        &folder.temper(&["plan", &folder.recipe()]),
+        2,
+        &["`stages.0.mix.unit` is trained_tokens", "write unit: samples"],
+    );
 }
 
 /// A search over fields of rollouts and policy, by the reward; and rewards whose test finds errors are refused before it begins.

@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use temper_eval::compare::{Comparison, Row};
+use temper_report::RunFolder;
+use temper_report::arms::{Arms, Difference, Tried};
 use temper_run::{to_json_pretty, write_atomic};
 
 use crate::PipelineError;
@@ -25,38 +25,8 @@ pub struct Arm {
     pub prepared: Prepared,
 }
 
-/// What became of an arm.
-#[derive(Debug, Serialize)]
-pub struct Tried {
-    /// `sft+rft`.
-    pub name: String,
-    /// Which of the recipe's stages, from 0.
-    pub stages: Vec<usize>,
-    /// Its run.
-    pub folder: PathBuf,
-    /// Tokens of its rows, drawn over all stages; what is sampled in rollouts is not in it.
-    pub processed_tokens: usize,
-    /// Of these, tokens that carried loss.
-    pub trained_tokens: usize,
-    /// Seconds of the run; stages that another arm had made take none.
-    pub seconds: f64,
-    /// It against the base; none where it was refused.
-    pub comparison: Option<Comparison>,
-    /// Why it ended without a result.
-    pub refused: Option<String>,
-    /// It against the arm without its last stage, and against the one without its first, where these are among the arms.
-    pub against: Vec<(String, Vec<Row>)>,
-}
-
-/// All arms.
-#[derive(Debug, Serialize)]
-pub struct Arms {
-    /// In the order asked for.
-    pub arms: Vec<Tried>,
-}
-
-/// The file that [`arms`] writes.
-const FILE: &str = "arms.json";
+/// What [`arms`] leaves in its folder: for machines, and for people.
+const FILES: [&str; 2] = ["arms.json", "arms.html"];
 
 /// The folder of the arms of a run whose folder is `output`.
 pub fn arms_folder(output: &Path) -> PathBuf {
@@ -65,12 +35,13 @@ pub fn arms_folder(output: &Path) -> PathBuf {
     output.with_file_name(name)
 }
 
-/// Runs each arm, judges all, and writes `arms.json` into `folder`.
+/// Runs each arm, judges all, and writes `arms.json` and `arms.html` into `folder`. `kinds` are those of the recipe's stages.
 ///
 /// # Errors
 /// As [`run`], but for what a gate refuses or training that came to nothing; when an arm has no `evaluation`.
 pub fn arms(
     arms: Vec<Arm>,
+    kinds: Vec<String>,
     folder: &Path,
     options: &Options,
     on_event: &mut dyn FnMut(&Event),
@@ -83,6 +54,7 @@ pub fn arms(
         });
     };
     let bootstrap = bootstrap(&first.prepared.recipe);
+    let recipe = first.prepared.recipe.name.value.clone();
     let mut tried: Vec<(Tried, Vec<Scored>)> = Vec::new();
     for Arm { name, stages, prepared } in arms {
         let kind = format!("{} of the recipe's stages", stages.len());
@@ -96,15 +68,16 @@ pub fn arms(
             folder: prepared.recipe.output.value.clone(),
             processed_tokens,
             trained_tokens,
+            sampled_tokens: 0,
             seconds: 0.0,
             comparison: None,
             refused: None,
-            against: Vec::new(),
         };
         let mut scores = Vec::new();
         match run(&prepared, options, on_event) {
             Ok(summary) => {
                 one.seconds = summary.seconds;
+                one.sampled_tokens = RunFolder::read(&summary.folder)?.sampled_tokens();
                 one.comparison = summary.comparison;
                 scores = summary.scores;
             }
@@ -115,21 +88,41 @@ pub fn arms(
         }
         tried.push((one, scores));
     }
-    for at in 0..tried.len() {
-        let stages = &tried[at].0.stages;
-        let without = [stages.split_last().map(|(_, rest)| rest), stages.split_first().map(|(_, rest)| rest)];
-        let mut against: Vec<(String, Vec<Row>)> = Vec::new();
-        for rest in without.into_iter().flatten().filter(|rest| !rest.is_empty()) {
-            let other = tried.iter().find(|(other, scores)| other.stages == rest && !scores.is_empty());
-            if let Some((other, scores)) = other.filter(|_| !tried[at].1.is_empty())
-                && against.iter().all(|(name, _)| *name != other.name)
-            {
-                against.push((other.name.clone(), paired(scores, &tried[at].1, bootstrap)?));
-            }
+    let mut differences = Vec::new();
+    let judged: Vec<&(Tried, Vec<Scored>)> = tried.iter().filter(|(_, scores)| !scores.is_empty()).collect();
+    for (at, a) in judged.iter().enumerate() {
+        for b in &judged[..at] {
+            let (before, after) = if b.0.stages.len() > a.0.stages.len() { (a, b) } else { (b, a) };
+            differences.push(Difference {
+                of: after.0.name.clone(),
+                beside: before.0.name.clone(),
+                adds: added(&before.0.stages, &after.0.stages),
+                rows: paired(&before.1, &after.1, bootstrap)?,
+            });
         }
-        tried[at].0.against = against;
     }
-    let arms = Arms { arms: tried.into_iter().map(|(one, _)| one).collect() };
-    write_atomic(&folder.join(FILE), to_json_pretty(&arms)?.as_bytes())?;
+    let arms = Arms { name: recipe, kinds, arms: tried.into_iter().map(|(one, _)| one).collect(), differences };
+    let [json, page] = FILES.map(|file| folder.join(file));
+    write_atomic(&json, to_json_pretty(&arms)?.as_bytes())?;
+    arms.write_page(&page)?;
     Ok(arms)
+}
+
+/// The one stage that `more` has beside all of `fewer`.
+fn added(fewer: &[usize], more: &[usize]) -> Option<usize> {
+    let new: Vec<usize> = more.iter().copied().filter(|stage| !fewer.contains(stage)).collect();
+    (more.len() == fewer.len() + 1 && new.len() == 1).then(|| new[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_added_where_the_rest_is_the_same() {
+        assert_eq!(added(&[0, 2], &[0, 1, 2]), Some(1));
+        assert_eq!(added(&[0], &[1, 2]), None);
+        assert_eq!(added(&[0], &[0, 1, 2]), None);
+        assert_eq!(added(&[0], &[1]), None);
+    }
 }

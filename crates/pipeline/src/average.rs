@@ -240,7 +240,7 @@ fn validation_of(
             (Some(loss), Some(metrics))
         }
         (Batches::Tokens(batches), _) => (Some(evaluate(model, &workspace, true, batches).mean()), None),
-        (Batches::Pairs(_) | Batches::Rollouts(_) | Batches::Told, _) => (None, None),
+        (Batches::Pairs(_) | Batches::Rollouts(..) | Batches::Told, _) => (None, None),
     }
 }
 

@@ -88,9 +88,14 @@ pub(crate) struct Checkpoints {
 impl Checkpoints {
     /// Makes the folder where it is not there.
     pub fn open(run: &Path, stage: usize) -> Result<Self, PipelineError> {
-        let dir = run.join("checkpoints").join(format!("stage-{}", stage + 1));
+        let dir = dir_in(run, stage);
         fs::create_dir_all(&dir).map_err(io("create", &dir))?;
         Ok(Self { dir })
+    }
+
+    /// The folder of the finished stage of a run, which need not be there.
+    pub fn result_in(run: &Path, stage: usize) -> PathBuf {
+        dir_in(run, stage).join(RESULT)
     }
 
     /// The checkpoint of this step.
@@ -277,6 +282,10 @@ impl Finished {
         let finished: Self = serde_json::from_slice(&fs::read(result.join(OUTCOME)).ok()?).ok()?;
         (finished.format == FORMAT && key.is_none_or(|key| key == finished.key)).then_some(finished)
     }
+}
+
+fn dir_in(run: &Path, stage: usize) -> PathBuf {
+    run.join("checkpoints").join(format!("stage-{}", stage + 1))
 }
 
 /// The weights of a result folder: an adapter folder or a model folder.

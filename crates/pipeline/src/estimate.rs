@@ -233,9 +233,13 @@ impl Measured {
                 Some(r) => {
                     let batches = rollouts::stand_ins(prepared, index);
                     let pass = step_seconds(&rates, of_base, stage, gflops, batches, r.of_round);
-                    let scoring = (r.scored + r.prompts) * forward.token + (r.asked + r.trained) * forward.row;
-                    let training = r.passes * pass + scoring + r.decode_steps * decode;
-                    StageSeconds { training: training + optimizer_seconds(config, stage, gflops), validation: 0.0 }
+                    let scoring = r.scored * forward.token + (r.asked + r.trained) * forward.row;
+                    let training = r.passes * pass + scoring + r.sampled.seconds(forward.token, decode);
+                    let looked_at = watched as f64 * (forward.token + forward.row);
+                    StageSeconds {
+                        training: training + optimizer_seconds(config, stage, gflops),
+                        validation: r.validated.seconds(forward.token, decode) + validations(stage) as f64 * looked_at,
+                    }
                 }
                 None => stage_seconds(&rates, of_base, stage, watched, gflops, forward),
             };
@@ -261,12 +265,15 @@ impl Measured {
             let full = matches!(stage.tuning, Tuning::Full);
             if let Some(r) = rollouts::rounds(prepared, index, validations(stage)) {
                 let per_weight = if full { 6.0 } else { 4.0 };
+                let decoded = |d: rollouts::Decoding| {
+                    seconds(2.0, d.prompts as usize, 0) + decoding((PLACES as f64 * d.steps) as usize)
+                };
                 return StageSeconds {
                     training: seconds(per_weight, (r.passes * r.of_round) as usize, r.trained as usize)
-                        + seconds(2.0, (r.scored + r.prompts) as usize, (r.asked + r.trained) as usize)
-                        + decoding((PLACES as f64 * r.decode_steps) as usize)
+                        + seconds(2.0, r.scored as usize, (r.asked + r.trained) as usize)
+                        + decoded(r.sampled)
                         + ROUGH * optimizer_seconds(config, stage, gflops),
-                    validation: 0.0,
+                    validation: decoded(r.validated),
                 };
             }
             let drawn = |of: fn(&temper_data::Units<usize>) -> usize| {
@@ -394,7 +401,7 @@ fn rows_of_batches(batches: Result<Batches, DataError>) -> Vec<MicroBatch> {
     match batches {
         Ok(Batches::Tokens(batches)) => batches,
         Ok(Batches::Pairs(batches)) => batches.into_iter().map(rows).collect(),
-        Ok(Batches::Rollouts(_) | Batches::Told) | Err(_) => Vec::new(),
+        Ok(Batches::Rollouts(..) | Batches::Told) | Err(_) => Vec::new(),
     }
 }
 

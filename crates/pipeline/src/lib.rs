@@ -38,7 +38,7 @@ mod start;
 pub mod tune;
 mod watch;
 
-pub use arms::{Arm, Arms, Tried, arms, arms_folder};
+pub use arms::{Arm, arms, arms_folder};
 pub use average::{AveragePoint, Averages, average};
 pub use base::{Base, open_base};
 pub use cache::{Cache, Entry, Kind};
@@ -57,7 +57,7 @@ pub use probe::{Candidate, Probe, Probed, probe, probe_folder, probed_winner};
 pub use provenance::{Invocation, Provenance};
 pub use resume::{Change, changes, recorded_recipe};
 pub use rft::{
-    Alarm, Baseline, BaselineVerdict, CompletionMeans, PartMean, RewardTrial, RewardValidation, RoundReport,
+    Alarm, Baseline, BaselineVerdict, CompletionMeans, PartMean, RewardTrial, RewardValidation, RoundReport, TrialModel,
 };
 pub use run::{Event, Interrupt, Options, Summary, run};
 pub use self_data::SelfReport;

@@ -3,7 +3,7 @@
 mod warning;
 
 use serde::Serialize;
-use temper_data::{CheckReport, ShareReport, SourceReport};
+use temper_data::{CheckReport, ExampleRef, ShareReport, SourceReport};
 use temper_kernels::Device;
 use temper_model::{KeptAsStored, LlamaConfig, Tuning};
 use temper_recipe::{Export, FullStart, Note, Setting, Source, Stage};
@@ -18,6 +18,7 @@ use crate::prepare::{Prepared, PreparedStage};
 use crate::provenance::Provenance;
 use crate::reference::Pairs;
 use crate::rft::{Baseline, BaselineVerdict};
+use crate::saving::validations;
 use crate::self_data::{KEPT_LENGTH, SelfReport};
 
 /// What a run will do.
@@ -164,6 +165,12 @@ pub struct RoundsPlan {
     pub steps: usize,
     /// The longest completion, tokens.
     pub longest: usize,
+    /// Tokens that all rounds sample at most; what replaces groups that teach nothing comes on top.
+    pub sampled_tokens: usize,
+    /// How often validation prompts are answered.
+    pub validations: usize,
+    /// Completions of one validation.
+    pub validation_completions: usize,
     /// Names of the rewards, those that are held out in brackets.
     pub rewards: Vec<String>,
     /// What the start earns; none before a stage that starts from what is trained first.
@@ -181,13 +188,20 @@ impl RoundsPlan {
     fn of(stage: &PreparedStage, baseline: Option<Baseline>) -> Option<Self> {
         let rft = stage.rft.as_ref()?;
         let rounds = stage.schedule.steps();
+        let asked = |round: &Vec<ExampleRef>| {
+            round.iter().filter(|at| !stage.sources[usize::from(at.source)].general).count() * rft.generations
+        };
         let name = |reward: &temper_recipe::Reward| match reward.held_out.value {
             true => format!("({})", reward.name.value),
             false => reward.name.value.clone(),
         };
+        let looked_at = rft.validation.len().min(rft.validation_prompts);
         Some(Self {
             rounds: rounds.len(),
-            completions: rounds.first().map_or(0, Vec::len) * rft.generations,
+            completions: rounds.first().map_or(0, asked),
+            sampled_tokens: rounds.iter().map(asked).sum::<usize>() * rft.longest,
+            validations: validations(stage),
+            validation_completions: looked_at * (1 + rft.validation_generations),
             steps: rft.steps_of_round(),
             longest: rft.longest,
             rewards: rft.rewards.iter().map(name).collect(),

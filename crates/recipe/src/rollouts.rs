@@ -86,7 +86,7 @@ crate::kind::words! {
 }
 
 section! {
-    /// What is sampled of each round's prompts. A round has `global_batch_size` prompts.
+    /// What is sampled of each round's prompts. A round has `global_batch_size` prompts; with a `mix`, so many rows.
     pub struct Rollouts |f| {
         /// Completions of each prompt.
         num_generations: Valued<u64> = f

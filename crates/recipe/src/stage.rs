@@ -6,7 +6,7 @@ use crate::duration::{Decay, Duration, Span, Warmup, duration_of};
 use crate::filters::{DataErrors, Filters};
 use crate::kind::{above, above_to, adapter_folder, choice, choice_refusing, integer, number, text, truth};
 use crate::lora::{AdapterUse, Lora};
-use crate::mix::Mix;
+use crate::mix::{Mix, MixUnit};
 use crate::optimizer::{Optimizer, RateGroup, optimizer_kind};
 use crate::preference::{DPO_FULL, Preference};
 use crate::reader::section;
@@ -222,7 +222,7 @@ section! {
         max_length: Valued<u64> = f
             .aliases(&["max_seq_length", "cutoff_len", "sequence_len", "max_seq_len", "seq_len", "block_size"])
             .default(integer(2..), 1024, "the default of TRL's SFTConfig");
-        /// Rows of one optimiser step, all sources together; of `rft`, prompts of one round.
+        /// Rows of one optimiser step, all sources together; of `rft`, of one round: prompts, and the general rows of its `mix`.
         global_batch_size: Valued<u64> = {
             let (rows, why) = match is(&kind) {
                 Some(StageKind::Rft) => (32, "Amazon Nova Forge, multi-turn RFT: 32 prompts"),
@@ -427,10 +427,13 @@ section! {
                 r.problem(kind.place(), message, "give the stage `rewards`: docs/rewards.md");
             }
             check_names(r, rewards.as_deref().unwrap_or_default());
-            let mut refuse = |place, path: &str, instead: &str| r.problem(place, format!("`{path}` {rft}"), instead);
-            if let Some(Some(mix)) = &mix {
-                refuse(mix.domain.place(), &mix.domain.path, "policy.beta holds what the model knew; or mix in the stage before");
+            if let Some(Some(mix)) = &mix
+                && mix.unit.value != MixUnit::Samples
+            {
+                let message = format!("`{}` is {}, but how long completions become nobody knows before", mix.unit.path, mix.unit.value);
+                r.problem(mix.unit.place().or(mix.domain.place()), message, "with kind: rft a mix is of rows: write unit: samples");
             }
+            let mut refuse = |place, path: &str, instead: &str| r.problem(place, format!("`{path}` {rft}"), instead);
             if let Some(Some(filters)) = &filters {
                 refuse(filters.exact_duplicates.place(), &filters.exact_duplicates.path, "filter the file: `temper data check`");
             }

@@ -1,12 +1,10 @@
 //! What to do after a run or a search: findings by rank, and the next experiment. Who advises says so; here it is shown.
 
+use minijinja::context;
 use minijinja::value::Value;
-use minijinja::{Environment, Error, context};
 use serde::Serialize;
 
 use crate::page::value;
-
-const TEMPLATE: &str = include_str!("../template/advice.html");
 
 /// What is advised.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -68,13 +66,10 @@ struct Shown<'a> {
     class: &'static str,
 }
 
-/// The section of a page, escaped; empty where nobody was asked for advice.
-pub(crate) fn section(environment: &mut Environment<'_>, advice: Option<&Advice>) -> Result<Value, Error> {
-    let Some(advice) = advice else { return Ok(Value::from_safe_string(String::new())) };
+/// What the section of a page shows; nothing where nobody was asked for advice.
+pub(crate) fn section(advice: Option<&Advice>) -> Value {
+    let Some(advice) = advice else { return Value::from(()) };
     let shown = |finding| Shown { finding, class: if finding.good { "good" } else { class(&finding.severity) } };
     let findings: Vec<Shown<'_>> = advice.findings.iter().map(shown).collect();
-    environment.add_template("advice.html", TEMPLATE)?;
-    let section = environment.get_template("advice.html")?;
-    let section = section.render(context! { findings => value(findings), next => value(&advice.next) })?;
-    Ok(Value::from_safe_string(section))
+    context! { findings => value(findings), next => value(&advice.next) }
 }

@@ -73,10 +73,7 @@ pub(crate) fn section(run: &RunFolder) -> Option<Section> {
     let line = |point: &Point| {
         let mut cells = vec![point.validation.map_or(String::new(), loss)];
         cells.extend(columns.iter().map(|column| {
-            point.row(column).map_or(String::new(), |row| {
-                let (style, d) = (Style::of(row.metric), &row.difference);
-                format!("{} [{}, {}]", style.signed(d.estimate), style.signed(d.low), style.signed(d.high))
-            })
+            point.row(column).map_or(String::new(), |row| Style::of(row.metric).interval(&row.difference))
         }));
         let forgot = point.rows().iter().any(|row| row.floor.is_some_and(|f| f.decision == FloorDecision::Forgot));
         let (floors, class) = match (point.kept, forgot) {

@@ -4,12 +4,10 @@ use serde::Serialize;
 
 use crate::intervals::Tick;
 use crate::number::{count, loss, place, tick_labels, ticks};
+use crate::plot::BOX;
 
 /// Points of a line; more are averaged, so that the page stays small.
 const MOST_POINTS: usize = 300;
-
-/// Side of the box that paths are drawn in.
-const BOX: f64 = 1000.0;
 
 /// One figure. Places are in percent of its sides, as text.
 #[derive(Serialize)]

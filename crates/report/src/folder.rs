@@ -261,6 +261,12 @@ pub(crate) struct Summary {
 }
 
 impl RunFolder {
+    /// Tokens of the completions that rounds of reinforcement sampled and trained on; nothing of other runs.
+    pub fn sampled_tokens(&self) -> u64 {
+        let rounds = self.reinforced.iter().flat_map(|stage| &stage.rounds);
+        rounds.map(|round| (round.means.completions as f64 * round.means.completion_length).round() as u64).sum()
+    }
+
     /// Reads the folder of a run that ended, stopped, or is still under way.
     ///
     /// # Errors

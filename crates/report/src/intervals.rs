@@ -9,13 +9,14 @@ use crate::number::{Style, count, place, tick_labels, ticks};
 /// Rows that share a scale.
 #[derive(Serialize)]
 pub(crate) struct Panel {
-    title: &'static str,
-    unit: &'static str,
-    direction: &'static str,
-    /// Places are in percent of the width, as text.
-    zero: String,
-    ticks: Vec<Tick>,
-    rows: Vec<Bar>,
+    /// Empty: none, and then no unit and direction either.
+    pub title: String,
+    pub unit: String,
+    pub direction: &'static str,
+    /// Where no difference is. Places are in percent of the width, as text.
+    pub zero: String,
+    pub ticks: Vec<Tick>,
+    pub rows: Vec<Bar>,
 }
 
 /// A mark of an axis.
@@ -25,27 +26,37 @@ pub(crate) struct Tick {
     pub label: String,
 }
 
+/// A difference with its interval.
 #[derive(Serialize)]
-struct Bar {
-    label: String,
-    minor: String,
-    low: String,
-    high: String,
-    estimate: String,
-    zone: Option<Zone>,
-    class: &'static str,
-    /// Base and tuned.
-    sides: String,
+pub(crate) struct Bar {
+    pub label: String,
+    pub minor: String,
+    pub low: String,
+    pub high: String,
+    pub estimate: String,
+    pub zone: Option<Zone>,
+    pub class: &'static str,
+    /// What is compared: before and after.
+    pub sides: String,
     /// The difference.
-    numbers: String,
-    decision: String,
+    pub numbers: String,
+    pub decision: String,
     /// For readers who do not see the plot.
-    description: String,
+    pub description: String,
+}
+
+/// A difference that is to be drawn.
+pub(crate) struct Entry<'r> {
+    pub label: String,
+    pub minor: String,
+    pub row: &'r Row,
+    pub class: &'static str,
+    pub decision: String,
 }
 
 /// What lies beyond the floor.
 #[derive(Serialize)]
-struct Zone {
+pub(crate) struct Zone {
     x: String,
     width: String,
     edge: String,
@@ -82,65 +93,73 @@ pub(crate) fn panels(comparison: &Comparison) -> Vec<Panel> {
     }
     // The domain first, then what is judged by a floor before what is only shown.
     groups.sort_by_key(|(domain, _, _, rows)| (!domain, rows.iter().all(|row| row.floor.is_none())));
-    groups.into_iter().map(|(domain, unit, higher, rows)| panel(domain, unit, higher, &rows)).collect()
+    groups.into_iter().map(|(domain, _, higher, rows)| panel(domain, higher, &rows)).collect()
 }
 
-fn panel(domain: bool, unit: &'static str, higher_is_better: bool, rows: &[&Row]) -> Panel {
-    // A margin on the side where the model got worse.
-    let edge = |row: &Row| row.floor.map(|floor| if higher_is_better { -floor.margin } else { floor.margin });
-    let (mut low, mut high) = (0.0f64, 0.0f64);
-    for row in rows {
-        let style = Style::of(row.metric);
-        for value in [Some(row.difference.low), Some(row.difference.high), edge(row)].into_iter().flatten() {
-            (low, high) = (low.min(style.scaled(value)), high.max(style.scaled(value)));
-        }
-    }
-    let padding = 0.08 * (high - low).max(f64::MIN_POSITIVE);
-    let (low, high) = (low - padding, high + padding);
-    let at = |value: f64| 100.0 * (value - low) / (high - low);
-    let marks = ticks(low, high, 6);
-    let labels = tick_labels(&marks);
-    let bars = rows.iter().map(|row| {
-        let style = Style::of(row.metric);
-        let on = |value: f64| at(style.scaled(value));
+fn panel(domain: bool, higher_is_better: bool, rows: &[&Row]) -> Panel {
+    let entries = rows.iter().map(|row| {
         let (class, decision) = decision(row, domain);
-        let d = &row.difference;
-        let zone = edge(row).map(|edge| {
-            let edge = on(edge);
-            let (x, width) = if higher_is_better { (0.0, edge) } else { (edge, 100.0 - edge) };
-            Zone { x: place(x), width: place(width), edge: place(edge) }
-        });
-        let numbers = format!("{} [{}, {}]", style.signed(d.estimate), style.signed(d.low), style.signed(d.high));
-        let sides = match row.base {
-            Some(base) => format!("{} \u{2192} {}", style.value(base), style.value(row.tuned)),
-            None => String::new(),
-        };
-        let metric = metric_name(row.metric);
-        let (label, minor) = match &row.kind {
-            Some(kind) => (format!("{} / {kind}", row.suite), metric),
-            None => (row.suite.clone(), metric),
-        };
-        Bar {
-            description: format!("{label}, {minor}: {sides} {numbers} {unit}. {decision}."),
-            label,
-            minor: minor.to_owned(),
-            low: place(on(d.low)),
-            high: place(on(d.high)),
-            estimate: place(on(d.estimate)),
-            zone,
-            class,
-            sides,
-            numbers,
-            decision,
-        }
+        let label = row.kind.as_ref().map_or(row.suite.clone(), |kind| format!("{} / {kind}", row.suite));
+        Entry { label, minor: metric_name(row.metric).to_owned(), row, class, decision }
     });
-    Panel {
-        title: if domain { "What was gained: the domain" } else { "What was kept: general ability" },
-        unit,
-        direction: if higher_is_better { "more is better" } else { "less is better" },
-        zero: place(at(0.0)),
-        ticks: marks.iter().zip(labels).map(|(&mark, label)| Tick { at: place(at(mark)), label }).collect(),
-        rows: bars.collect(),
+    let title = if domain { "What was gained: the domain" } else { "What was kept: general ability" };
+    Panel::of(title.to_owned(), higher_is_better, entries.collect())
+}
+
+impl Panel {
+    /// Of rows in one unit, of which more or less is better; a floor is drawn where a row has one.
+    pub fn of(title: String, higher_is_better: bool, entries: Vec<Entry<'_>>) -> Self {
+        // A margin on the side where the model got worse.
+        let edge = |row: &Row| row.floor.map(|floor| if higher_is_better { -floor.margin } else { floor.margin });
+        let (mut low, mut high) = (0.0f64, 0.0f64);
+        for row in entries.iter().map(|entry| entry.row) {
+            let style = Style::of(row.metric);
+            for value in [Some(row.difference.low), Some(row.difference.high), edge(row)].into_iter().flatten() {
+                (low, high) = (low.min(style.scaled(value)), high.max(style.scaled(value)));
+            }
+        }
+        let padding = 0.08 * (high - low).max(f64::MIN_POSITIVE);
+        let (low, high) = (low - padding, high + padding);
+        let at = |value: f64| 100.0 * (value - low) / (high - low);
+        let marks = ticks(low, high, 6);
+        let labels = tick_labels(&marks);
+        let unit = entries.first().map_or("", |entry| Style::of(entry.row.metric).unit);
+        let bar = |Entry { label, minor, row, class, decision }: Entry<'_>| {
+            let style = Style::of(row.metric);
+            let on = |value: f64| at(style.scaled(value));
+            let d = &row.difference;
+            let zone = edge(row).map(|edge| {
+                let edge = on(edge);
+                let (x, width) = if higher_is_better { (0.0, edge) } else { (edge, 100.0 - edge) };
+                Zone { x: place(x), width: place(width), edge: place(edge) }
+            });
+            let numbers = style.interval(d);
+            let sides = match row.base {
+                Some(base) => format!("{} \u{2192} {}", style.value(base), style.value(row.tuned)),
+                None => String::new(),
+            };
+            Bar {
+                description: format!("{label}, {minor}: {sides} {numbers} {unit}. {decision}."),
+                label,
+                minor,
+                low: place(on(d.low)),
+                high: place(on(d.high)),
+                estimate: place(on(d.estimate)),
+                zone,
+                class,
+                sides,
+                numbers,
+                decision,
+            }
+        };
+        Self {
+            title,
+            unit: unit.to_owned(),
+            direction: if higher_is_better { "more is better" } else { "less is better" },
+            zero: place(at(0.0)),
+            rows: entries.into_iter().map(bar).collect(),
+            ticks: marks.iter().zip(labels).map(|(&mark, label)| Tick { at: place(at(mark)), label }).collect(),
+        }
     }
 }
 

@@ -4,15 +4,18 @@
 //! [`RunFolder::write_report`] makes `report.html`: no scripts, no network, no fonts of its own, light and dark, printable.
 //! [`RunFolder::write_cards`] makes the `README.md` of `adapter/` and `merged/`.
 //!
-//! [`rows_page`] shows rows of data token by token; [`study`] is what a search came to, as a page and as text.
+//! [`rows_page`] shows rows of data token by token; [`study`] is what a search came to, as a page and as text; [`arms`] what each
+//! stage of a recipe brings.
 //!
 //! The way: `folder` reads; `answer`, `advice`, `intervals`, `averages`, `rft`, `curves`, `items`, `findings` and `provenance` each make one part of
-//! the page; `page` puts them into `template/report.html`, which escapes every text; `card` fills `template/card.md`. Numbers
-//! become text in `number` only.
+//! the page; `page` puts them into `template/report.html`, which escapes every text, as every page; `axis` and `plot` draw for the
+//! pages of studies and of arms; `card` fills `template/card.md`. Numbers become text in `number` only.
 
 mod advice;
 mod answer;
+pub mod arms;
 mod averages;
+mod axis;
 mod card;
 mod chart;
 mod curves;
@@ -24,6 +27,7 @@ mod items;
 mod metrics;
 mod number;
 mod page;
+mod plot;
 mod provenance;
 mod rft;
 mod rows;

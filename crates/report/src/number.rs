@@ -2,6 +2,7 @@
 //! counts, sizes and times.
 
 use temper_eval::compare::Metric;
+use temper_eval::stats::Interval;
 
 /// The sign of negative numbers in running text.
 const MINUS: &str = "\u{2212}";
@@ -170,6 +171,18 @@ impl Style {
     /// A difference without its unit.
     pub fn signed(&self, value: f64) -> String {
         minus(self.plain_signed(value))
+    }
+
+    /// A difference with its interval, without its unit: "+57.9 [+52.0, +63.8]".
+    pub fn interval(&self, difference: &Interval) -> String {
+        minus(self.plain_interval(difference))
+    }
+
+    /// A difference with its interval, in ASCII.
+    pub fn plain_interval(&self, difference: &Interval) -> String {
+        let [estimate, low, high] =
+            [difference.estimate, difference.low, difference.high].map(|value| self.plain_signed(value));
+        format!("{estimate} [{low}, {high}]")
     }
 
     /// A value with its unit, in ASCII, as a terminal and what reads it expect.

@@ -12,7 +12,49 @@ use crate::folder::RunFolder;
 use crate::{advice, answer, averages, curves, findings, intervals, items, provenance, rft};
 
 const TEMPLATE: &str = include_str!("../template/report.html");
-pub(crate) const STYLE: &str = include_str!("../template/report.css");
+
+/// What the pages have in common: their head, and macros.
+const SHARED: [(&str, &str); 4] = [
+    ("advice.html", include_str!("../template/advice.html")),
+    ("head.html", include_str!("../template/head.html")),
+    ("intervals.html", include_str!("../template/intervals.html")),
+    ("plot.html", include_str!("../template/plot.html")),
+];
+const STYLE: &str = include_str!("../template/report.css");
+/// Of pages with plots, beside what all pages have.
+pub(crate) const PLOT_STYLE: &str = include_str!("../template/plot.css");
+
+/// A page, whole in one file: it loads nothing, and runs no script but the one of this hash.
+pub(crate) struct Page<'a> {
+    pub template: &'static str,
+    /// Of the window.
+    pub title: String,
+    /// Styles beside those that all pages have.
+    pub styles: &'a [&'a str],
+    /// As a content security policy names it.
+    pub script_hash: Option<&'static str>,
+}
+
+impl Page<'_> {
+    /// With these parts in its template.
+    pub fn render(&self, parts: Value) -> Result<String, ReportError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        // Names that end in .html: every value is escaped.
+        for (name, shared) in SHARED {
+            environment.add_template(name, shared)?;
+        }
+        environment.add_template("page.html", self.template)?;
+        let styles: Vec<&str> = [STYLE].into_iter().chain(self.styles.iter().copied()).map(str::trim_end).collect();
+        Ok(environment.get_template("page.html")?.render(context! {
+            temper => env!("CARGO_PKG_VERSION"),
+            css => Value::from_safe_string(styles.join("\n")),
+            title => &self.title,
+            script_hash => self.script_hash,
+            ..parts
+        })?)
+    }
+}
 
 impl RunFolder {
     /// The page. Without `texts` no row and no answer is in it, only their lines and scores.
@@ -20,20 +62,16 @@ impl RunFolder {
     /// # Errors
     /// [`ReportError::Template`], which no run folder should cause.
     pub fn report(&self, texts: bool) -> Result<String, ReportError> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        // A name that ends in .html: every value is escaped.
-        environment.add_template("report.html", TEMPLATE)?;
-        let advice = advice::section(&mut environment, self.advice.as_ref())?;
         let comparison = self.comparison.as_ref();
         let records = self.items.as_deref();
-        Ok(environment.get_template("report.html")?.render(context! {
-            temper => env!("CARGO_PKG_VERSION"),
-            css => Value::from_safe_string(STYLE.trim_end().to_owned()),
+        let answer = answer::answer(self);
+        let title = format!("{}: {}", self.plan.name, answer.short);
+        let page = Page { template: TEMPLATE, title, styles: &[], script_hash: None };
+        page.render(context! {
             name => &self.plan.name,
             question => answer::question(self),
-            answer => value(answer::answer(self)),
-            advice,
+            answer => value(answer),
+            advice => advice::section(self.advice.as_ref()),
             panels => value(comparison.map(intervals::panels).unwrap_or_default()),
             comparison => value(comparison.map(intervals::table).unwrap_or_default()),
             averages => value(averages::section(self)),
@@ -48,7 +86,7 @@ impl RunFolder {
             hashes => value(provenance::hashes(self)),
             machine => value(provenance::machine(self)),
             reproduce => value(provenance::reproduce(self)),
-        })?)
+        })
     }
 
     /// Writes the page to `path`, whole or not at all.

@@ -1,13 +1,13 @@
 //! Rows token by token, as a page.
 
-use minijinja::value::Value;
-use minijinja::{Environment, UndefinedBehavior, context};
+use minijinja::context;
 use serde::Serialize;
 
 use crate::error::ReportError;
-use crate::page::{STYLE, value};
+use crate::page::{Page, value};
 
 const TEMPLATE: &str = include_str!("../template/rows.html");
+const ROWS_STYLE: &str = include_str!("../template/rows.css");
 
 /// A row as it is trained.
 #[derive(Debug, Clone, Serialize)]
@@ -40,13 +40,7 @@ pub struct ShownToken {
 /// # Errors
 /// [`ReportError::Template`], which no rows should cause.
 pub fn rows_page(name: &str, summary: &str, rows: &[ShownRow]) -> Result<String, ReportError> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.add_template("rows.html", TEMPLATE)?;
-    Ok(environment.get_template("rows.html")?.render(context! {
-        temper => env!("CARGO_PKG_VERSION"),
-        css => Value::from_safe_string(STYLE.trim_end().to_owned()),
-        name, summary,
-        rows => value(rows),
-    })?)
+    let title = format!("{name}: rows as they are trained");
+    let page = Page { template: TEMPLATE, title, styles: &[ROWS_STYLE], script_hash: None };
+    page.render(context! { name, summary, rows => value(rows) })
 }

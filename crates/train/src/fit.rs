@@ -14,7 +14,7 @@ use crate::optimizer::{Optimizer, OptimizerSettings};
 use crate::policy::{PolicyMetrics, PolicySettings, Rollout, policy_step};
 use crate::preference::{PreferenceMetrics, PreferenceSettings, evaluate_pairs, preference_step};
 use crate::schedule::LearningRate;
-use crate::step::{LossSum, evaluate_with_rows, step};
+use crate::step::{evaluate_with_rows, step};
 use crate::stops::{Stop, StopSettings, Watch};
 
 /// What a run of the loop needs besides its data.
@@ -64,8 +64,8 @@ pub enum Batches {
     Tokens(Vec<MicroBatch>),
     /// To prefer answers, with [`FitSettings::preference`].
     Pairs(Vec<PairBatch>),
-    /// To reinforce, with [`FitSettings::policy`].
-    Rollouts(Vec<Rollout>),
+    /// To reinforce, with [`FitSettings::policy`]; and general rows that are trained beside the rollouts.
+    Rollouts(Vec<Rollout>, Vec<MicroBatch>),
     /// No rows: a validation that the caller makes, and tells by [`Fit::know`].
     Told,
 }
@@ -76,7 +76,7 @@ impl Batches {
         match self {
             Self::Tokens(batches) => batches.is_empty(),
             Self::Pairs(batches) => batches.is_empty(),
-            Self::Rollouts(rollouts) => rollouts.is_empty(),
+            Self::Rollouts(rollouts, general) => rollouts.is_empty() && general.is_empty(),
             Self::Told => false,
         }
     }
@@ -250,10 +250,10 @@ impl<'m, D: Device> Fit<'m, D> {
             (Batches::Pairs(batches), Some(settings), _) => {
                 preference_step(model, workspace, optimizer, settings, &batches, learning_rate)
             }
-            (Batches::Rollouts(rollouts), _, Some(settings)) => {
-                policy_step(model, workspace, optimizer, settings, &rollouts, learning_rate)
+            (Batches::Rollouts(rollouts, general), _, Some(settings)) => {
+                policy_step(model, workspace, optimizer, settings, &rollouts, &general, learning_rate)
             }
-            (Batches::Pairs(_) | Batches::Rollouts(_) | Batches::Told, ..) => panic!("no settings of that objective"),
+            (Batches::Pairs(_) | Batches::Rollouts(..) | Batches::Told, ..) => panic!("no settings of that objective"),
         };
         let outcome = match made {
             Ok(outcome) => outcome,
@@ -273,7 +273,7 @@ impl<'m, D: Device> Fit<'m, D> {
         Ok(Some(Progress::Step(StepReport {
             step: number,
             loss: outcome.loss(),
-            loss_by_source: outcome.by_source.iter().map(LossSum::mean).collect(),
+            loss_by_source: outcome.loss_by_source(),
             learning_rate,
             gradient_norm: outcome.gradient_norm,
             processed_tokens: outcome.processed_tokens,
@@ -294,7 +294,7 @@ impl<'m, D: Device> Fit<'m, D> {
                 let (loss, metrics, items) = evaluate_pairs(self.model, self.workspace, settings, batches);
                 self.validated(loss, Some(metrics), items)
             }
-            (Batches::Pairs(_) | Batches::Rollouts(_) | Batches::Told, _) => panic!("a validation that is told"),
+            (Batches::Pairs(_) | Batches::Rollouts(..) | Batches::Told, _) => panic!("a validation that is told"),
         }
     }
 

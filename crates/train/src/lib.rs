@@ -25,7 +25,7 @@ pub use policy::{
 };
 pub use preference::{PairLoss, PreferenceMetrics, PreferenceSettings, evaluate_pairs, pair_logprobs, preference_step};
 pub use schedule::{LearningRate, Shape};
-pub use step::{LossSum, StepOutcome, evaluate, evaluate_rows, step};
+pub use step::{General, LossSum, StepOutcome, evaluate, evaluate_rows, step};
 pub use stops::{Stop, StopSettings, Watch};
 pub use trials::{Lanes, ReadTensor, Trained, Trial, TrialBase, TrialError};
 

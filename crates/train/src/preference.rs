@@ -13,7 +13,7 @@ use temper_model::{Llama, Tokens, Workspace};
 use crate::TrainError;
 use crate::optimizer::Optimizer;
 use crate::picks::{ByAsked, Picks};
-use crate::step::{LossSum, StepOutcome, conclude};
+use crate::step::{General, LossSum, StepOutcome, conclude};
 
 /// The loss of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -208,6 +208,7 @@ pub fn preference_step<D: Device>(
     let outcome = StepOutcome {
         preference: Some(sums.metrics()),
         policy: None,
+        general: General::default(),
         by_source: sums.by_source,
         gradient_norm: 0.0,
         processed_tokens: batches.iter().map(|batch| batch.ids.len()).sum(),

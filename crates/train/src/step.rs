@@ -41,6 +41,23 @@ impl LossSum {
     }
 }
 
+/// Rows that a step over rollouts trains as supervised training does, beside what it is about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct General {
+    /// Loss by source, by the index that the targets carry; empty without such rows.
+    pub by_source: Vec<LossSum>,
+    /// Their targets.
+    pub tokens: usize,
+}
+
+impl General {
+    /// What they add to the minimised loss: `sum(weight * nll) / targets`, in which a source's weight is its factor on the mean loss
+    /// of its tokens; 0 without rows.
+    pub fn loss(&self) -> f64 {
+        LossSum::total(&self.by_source).nll / self.tokens.max(1) as f64
+    }
+}
+
 /// What one step did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepOutcome {
@@ -56,12 +73,20 @@ pub struct StepOutcome {
     pub preference: Option<PreferenceMetrics>,
     /// Of a step over rollouts.
     pub policy: Option<PolicyMetrics>,
+    /// Of a step over rollouts: what was trained beside them.
+    pub general: General,
 }
 
 impl StepOutcome {
-    /// The loss that was minimised: `sum(weight * nll) / sum(weight)` over the whole global batch.
+    /// The loss that was minimised: `sum(weight * nll) / sum(weight)` over the whole global batch, and what general rows add.
     pub fn loss(&self) -> f64 {
-        LossSum::total(&self.by_source).mean()
+        LossSum::total(&self.by_source).mean() + self.general.loss()
+    }
+
+    /// The mean loss of each source, by index; NaN where the step had none of it.
+    pub fn loss_by_source(&self) -> Vec<f64> {
+        let general = self.general.by_source.iter().skip(self.by_source.len());
+        self.by_source.iter().chain(general).map(LossSum::mean).collect()
     }
 }
 
@@ -96,6 +121,7 @@ pub fn step<D: Device>(
         trained_tokens: targets().count(),
         preference: None,
         policy: None,
+        general: General::default(),
     };
     conclude(model, optimizer, outcome, learning_rate)
 }
@@ -118,8 +144,8 @@ pub(crate) fn conclude<D: Device>(
     Ok(outcome)
 }
 
-/// Adds the gradients of one micro-batch. `step`: steps made before this one.
-fn forward_backward<D: Device>(
+/// Adds the gradients of one micro-batch, each target's by its weight over `total`. `step`: steps made before this one.
+pub(crate) fn forward_backward<D: Device>(
     model: &Llama<D>,
     ws: &Workspace<D::Buffer>,
     batch: &MicroBatch,

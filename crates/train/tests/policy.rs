@@ -6,11 +6,12 @@ mod models;
 
 use models::{TINY, lora, tiny_of, waves, workspace};
 use serde_json::Value;
+use temper_data::{Example, MicroBatch, micro_batches};
 use temper_kernels::{Cpu, Device, Reference};
 use temper_model::{Llama, LlamaConfig, Purpose, Tuning};
 use temper_train::{
     AdamWSettings, Aggregation, KlEstimator, Optimizer, PolicySettings, RatioLevel, RewardBaseline, RewardScale,
-    Rollout, StepOutcome, Surrogate, advantages, completion_logprobs, policy_step,
+    Rollout, StepOutcome, Surrogate, advantages, completion_logprobs, policy_step, step,
 };
 
 const ADAMW: AdamWSettings =
@@ -59,8 +60,31 @@ fn rollouts<D: Device>(model: &Llama<D>) -> Vec<Rollout> {
 }
 
 fn at_rest<D: Device>(model: &Llama<D>, settings: &PolicySettings, rollouts: &[Rollout], tokens: usize) -> StepOutcome {
+    beside(model, settings, rollouts, &[], tokens)
+}
+
+/// The same with general rows.
+fn beside<D: Device>(
+    model: &Llama<D>,
+    settings: &PolicySettings,
+    rollouts: &[Rollout],
+    general: &[MicroBatch],
+    tokens: usize,
+) -> StepOutcome {
     let mut optimizer = Optimizer::new(model, ADAMW);
-    policy_step(model, &workspace(model, Purpose::Train, tokens), &mut optimizer, settings, rollouts, 0.0).unwrap()
+    let ws = workspace(model, Purpose::Train, tokens);
+    policy_step(model, &ws, &mut optimizer, settings, rollouts, general, 0.0).unwrap()
+}
+
+/// Rows of two general sources, 1 and 2, whose tokens weigh 0.5 and 3; the first token of each is context.
+fn general() -> Vec<MicroBatch> {
+    let rows = [(1, 0.5, vec![4, 8, 1, 2, 6]), (2, 3.0, vec![9, 9, 3]), (1, 0.5, vec![7, 2, 5, 5])];
+    let row = |(source, weight, ids): (u16, f32, Vec<u32>)| {
+        let weights = (0..ids.len()).map(|at| if at == 0 { 0.0 } else { weight }).collect();
+        (source, Example { ids, weights, row: 0 })
+    };
+    let rows = rows.map(row);
+    micro_batches(&rows.iter().map(|(source, row)| (*source, row)).collect::<Vec<_>>(), 8)
 }
 
 fn gradients<D: Device>(model: &Llama<D>) -> Vec<Vec<f32>> {
@@ -81,7 +105,8 @@ fn the_gradient_is_that_of_the_loss() {
             PolicySettings { importance_sampling_level: RatioLevel::Sequence, ..SETTINGS },
             PolicySettings { surrogate: Surrogate::None, kl_estimator: KlEstimator::K1, ..SETTINGS },
         ] {
-            at_rest(&model, &settings, &rollouts, 24);
+            let general = general();
+            beside(&model, &settings, &rollouts, &general, 24);
             let gradients = gradients(&model);
             let square: f64 = gradients.iter().flatten().map(|&g| f64::from(g).powi(2)).sum();
             let step = 1e-3 / square.sqrt();
@@ -93,13 +118,54 @@ fn the_gradient_is_that_of_the_loss() {
                     model.device().write(&p.value, &values);
                 }
                 model.adapters_changed();
-                at_rest(&model, &settings, &rollouts, 24).loss()
+                beside(&model, &settings, &rollouts, &general, 24).loss()
             };
             let slope = (moved(step) - moved(-step)) / (2.0 * step);
             moved(0.0);
             assert!((slope - square).abs() < 1e-3 * square, "{settings:?}: {slope:e} against {square:e}");
         }
     }
+}
+
+/// The loss of general rows and its gradient are those of a supervised step, divided by the number of targets in place of the sum of
+/// their weights, and they come on top of the rollouts'. Relative to the largest gradient of a tensor: allowed 1e-5.
+#[test]
+fn general_rows_add_what_a_supervised_step_over_them_does() {
+    let model = tiny_of(Cpu::new(2), &config(), &Tuning::Full);
+    let (rollouts, general) = (rollouts(&model), general());
+    let policy = at_rest(&model, &SETTINGS, &rollouts, 48);
+    let of_policy = gradients(&model);
+    let ws = workspace(&model, Purpose::Train, 48);
+    let supervised = step(&model, &ws, &mut Optimizer::new(&model, ADAMW), &general, 0.0).unwrap();
+    let of_rows = gradients(&model);
+    let both = beside(&model, &SETTINGS, &rollouts, &general, 48);
+    let targets = 4 + 2 + 3;
+    let factor = (0.5 * 7.0 + 3.0 * 2.0) / f64::from(targets);
+    assert!(
+        (both.loss() - policy.loss() - factor * supervised.loss()).abs() < 1e-6,
+        "{} {}",
+        both.loss(),
+        policy.loss()
+    );
+    assert_eq!(both.trained_tokens, policy.trained_tokens + targets as usize);
+    assert_eq!(both.processed_tokens, policy.processed_tokens + 12);
+    assert_eq!(both.policy, policy.policy);
+    // Each source by its own name, unweighted.
+    assert_eq!(both.loss_by_source()[0], policy.loss());
+    assert_eq!(both.loss_by_source()[1..], supervised.loss_by_source()[1..]);
+    for ((both, policy), rows) in gradients(&model).iter().zip(&of_policy).zip(&of_rows) {
+        let scale = both.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+        for ((both, policy), rows) in both.iter().zip(policy).zip(rows) {
+            let sum = policy + factor as f32 * rows;
+            assert!((both - sum).abs() <= 1e-5 * scale, "{both:e} {sum:e}");
+        }
+    }
+    // Where no completion counts the rows are trained alone.
+    let mut uncounted = rollouts;
+    uncounted.iter_mut().for_each(|rollout| rollout.advantage = None);
+    let alone = beside(&model, &SETTINGS, &uncounted, &general, 48);
+    assert!((alone.loss() - factor * supervised.loss()).abs() < 1e-6 && alone.gradient_norm > 0.0);
+    assert_eq!(alone.policy.unwrap().kl, None);
 }
 
 /// In one pass with the prompts once, and each completion alone: measured 1.3e-6 relative to the largest; allowed 1e-5.
@@ -150,7 +216,7 @@ fn groups_that_teach_nothing_move_nothing() {
     let before: Vec<Vec<f32>> = model.trained().iter().map(|(_, p)| model.device().read(&p.value)).collect();
     let mut optimizer = Optimizer::new(&model, ADAMW);
     let ws = workspace(&model, Purpose::Train, 48);
-    let outcome = policy_step(&model, &ws, &mut optimizer, &SETTINGS, &rollouts, 1.0).unwrap();
+    let outcome = policy_step(&model, &ws, &mut optimizer, &SETTINGS, &rollouts, &[], 1.0).unwrap();
     assert_eq!((outcome.loss(), outcome.trained_tokens), (0.0, 0));
     assert_eq!(before, model.trained().iter().map(|(_, p)| model.device().read(&p.value)).collect::<Vec<_>>());
 }
@@ -284,7 +350,8 @@ fn four_steps_of_each_objective_are_those_of_trl() {
                     }
                 }
             }
-            let outcome = policy_step(&model, &ws, &mut optimizer, &settings, &round, of("learning_rate")).unwrap();
+            let outcome =
+                policy_step(&model, &ws, &mut optimizer, &settings, &round, &[], of("learning_rate")).unwrap();
             let policy = outcome.policy.unwrap();
             close(&what("loss"), outcome.loss(), of("loss"));
             close(&what("grad_norm"), outcome.gradient_norm, of("grad_norm"));

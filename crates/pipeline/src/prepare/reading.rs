@@ -33,6 +33,11 @@ pub(crate) fn row_rules(stage: &Stage) -> RowRules {
     RowRules { max_length, chat: chat_rules(stage), wanted }
 }
 
+/// Which rows of answers a stage takes, whatever it trains on otherwise.
+pub(crate) fn answer_rules(stage: &Stage) -> RowRules {
+    RowRules { max_length: stage.max_length.value as usize, chat: chat_rules(stage), wanted: Wanted::Answers }
+}
+
 /// How the conversations of a stage are rendered.
 fn chat_rules(stage: &Stage) -> ChatRules {
     ChatRules {

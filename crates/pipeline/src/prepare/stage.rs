@@ -15,7 +15,7 @@ use temper_train::{
 
 use super::adapter::{StartAdapter, lora_settings, start_adapter};
 use super::optimizer::optimizer_settings;
-use super::reading::{read_options, row_rules};
+use super::reading::{answer_rules, read_options, row_rules};
 use crate::checks::StageFilters;
 use crate::reference::References;
 use crate::rft::{Prompt, Rft, policy_settings, prompts};
@@ -135,6 +135,9 @@ pub(super) fn prepare_stage(
             let filters = filters.as_ref().filter(|_| part.get() != Part::Validation).map(|filters| (filters, number));
             number += 1;
             let loss_weight = weight as f32;
+            let prompted = reinforces && part.get() != Part::General;
+            // General rows have their answers, which are trained as in `sft`.
+            let rules = if reinforces && !prompted { answer_rules(stage) } else { rules };
             let source = tokens.source(&Asked { path, options: &options, rules, name, loss_weight, filters })?;
             let kind = source.report.kind;
             // General conversations keep what a model knows of talking: of them the answers are trained, as in `sft`.
@@ -145,7 +148,7 @@ pub(super) fn prepare_stage(
                     hint: "use `kind: sft` for conversations and completions".to_owned(),
                 });
             }
-            if reinforces {
+            if prompted {
                 own.extend(prompts(path, &options, &source.examples)?);
             }
             reports.push((path.display().to_string(), source.report.clone()));

@@ -159,9 +159,8 @@ pub(super) fn measure(
     let stage = &prepared.stages[index];
     let Some(rft) = &stage.rft else { unreachable!("a baseline of another kind of stage") };
     let seed = prepared.recipe.seed.value;
-    let places: Vec<(usize, usize)> = (0..stage.sources.len())
-        .flat_map(|source| (0..stage.sources[source].examples.len()).map(move |at| (source, at)))
-        .collect();
+    let places: Vec<(usize, usize)> =
+        (0..rft.prompts.len()).flat_map(|source| (0..rft.prompts[source].len()).map(move |at| (source, at))).collect();
     let (mut ids, mut prompts) = (Vec::new(), Vec::new());
     for at in spread(places.len(), rft.gate.prompts) {
         let (source, at) = places[at];

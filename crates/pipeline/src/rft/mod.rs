@@ -9,6 +9,7 @@
 //! would have, and no completion depends on those beside it.
 
 mod baseline;
+mod origin;
 mod prompts;
 mod rounds;
 mod sample;
@@ -21,6 +22,7 @@ use temper_train::{Aggregation, KlEstimator, PolicySettings, RatioLevel, RewardB
 
 pub use self::baseline::{Baseline, BaselineVerdict};
 pub(crate) use self::baseline::{known_baseline, measured, of_first_stage};
+pub use self::origin::TrialModel;
 pub(crate) use self::prompts::{Prompt, prompts};
 pub use self::rounds::RoundReport;
 pub(crate) use self::rounds::{Rounds, RoundsState};
@@ -34,7 +36,7 @@ pub use self::validation::RewardValidation;
 /// What a stage of kind `rft` has beside its rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Rft {
-    /// The prompts as rewards see them, by source and row.
+    /// The prompts as rewards see them, by source and row; none of general rows.
     pub prompts: Vec<Vec<Prompt>>,
     /// Those of the validation rows.
     pub validation: Vec<Prompt>,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use temper_data::ExampleRef;
+use temper_data::{ExampleRef, MicroBatch, micro_batches};
 use temper_kernels::{Cpu, Device};
 use temper_model::{Llama, Purpose, Sampling, Tuning, Workspace};
 use temper_recipe::ReferenceModel;
@@ -189,7 +189,26 @@ impl<'a> Rounds<'a> {
         let (part, parts) = (within % self.rft.parts, self.rft.parts);
         let count = self.state.groups.len();
         let groups = &self.state.groups[part * count / parts..(part + 1) * count / parts];
-        Ok(Batches::Rollouts(groups.iter().flatten().cloned().collect()))
+        Ok(Batches::Rollouts(groups.iter().flatten().cloned().collect(), self.general(round, (part, parts))?))
+    }
+
+    /// The general rows of part `part` of so many of a round, which are its own in every pass.
+    fn general(&self, round: usize, (part, parts): (usize, usize)) -> Result<Vec<MicroBatch>, PipelineError> {
+        let rows = self.drawn(round, true);
+        let own = &rows[part * rows.len() / parts..(part + 1) * rows.len() / parts];
+        let row = |at: &ExampleRef| {
+            let source = &self.stage.sources[usize::from(at.source)];
+            source.example(at.index as usize).map(|row| (at.source, row))
+        };
+        let rows = own.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+        let rows: Vec<_> = rows.iter().map(|(source, row)| (*source, row)).collect();
+        Ok(micro_batches(&rows, self.stage.micro_batch_tokens))
+    }
+
+    /// What a round draws: its prompts, or its general rows.
+    fn drawn(&self, round: usize, general: bool) -> Vec<ExampleRef> {
+        let of = |at: &&ExampleRef| self.stage.sources[usize::from(at.source)].general == general;
+        self.stage.schedule.steps()[round].iter().filter(of).copied().collect()
     }
 
     /// The prompts at these places of the sources.
@@ -201,8 +220,8 @@ impl<'a> Rounds<'a> {
     fn sample(&mut self, round: usize, step: usize, tell: Tell<'_>) -> Result<(), PipelineError> {
         let (rft, seed) = (self.rft, self.prepared.recipe.seed.value);
         let mut prompts = Vec::new();
-        for at in &self.stage.schedule.steps()[round] {
-            prompts.push(self.prompt(*at)?);
+        for at in self.drawn(round, false) {
+            prompts.push(self.prompt(at)?);
         }
         let draws = Random::new(seed, "rollouts").within(round as u64);
         let mut sampled = self.complete(&prompts, draws.within(0), tell)?;

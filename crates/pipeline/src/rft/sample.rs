@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use temper_kernels::Cpu;
 use temper_model::{Finish, Llama, Sampling, generate_keyed};
-use temper_reward::{Rewards, Sample, SampleScore};
+use temper_reward::{Outcome, Rewards, Sample, SampleScore};
 use temper_text::Renderer;
 
 use super::prompts::Prompt;
@@ -48,12 +48,12 @@ pub(crate) struct Completion {
     pub reward: Option<f64>,
 }
 
-/// Completions of prompts, a group each, and how their rewards fared.
+/// Completions of prompts, a group each.
 #[derive(Clone, Debug)]
 pub(crate) struct Sampled {
     pub groups: Vec<Vec<Completion>>,
-    /// By the name of the reward.
-    pub parts: BTreeMap<String, PartMean>,
+    /// Names of the rewards, in their order.
+    pub names: Vec<String>,
     pub generation_seconds: f64,
     pub reward_seconds: f64,
 }
@@ -114,17 +114,13 @@ impl Sampler<'_> {
             })
             .collect();
         let scored = self.rewards.score(&samples)?;
-        let part = |summary: &temper_reward::Summary| {
-            let (abstained, failed) = (summary.counts.abstained, summary.counts.failures());
-            (summary.name.clone(), PartMean { mean: summary.mean, abstained, failed })
-        };
-        let parts = scored.rewards.iter().map(part).collect();
+        let names = self.rewards.names().map(str::to_owned).collect();
         let mut completions = made.into_iter().zip(texts).zip(scored.samples).map(|((made, text), score)| {
             let reward = score.total.map(|total| total - self.too_long(made.ids.len()));
             Completion { cut: made.finish == Finish::Length, ids: made.ids, text, score, reward }
         });
         let groups = asked.iter().map(|_| completions.by_ref().take(count).collect()).collect();
-        Ok(Sampled { groups, parts, generation_seconds, reward_seconds: begun.elapsed().as_secs_f64() })
+        Ok(Sampled { groups, names, generation_seconds, reward_seconds: begun.elapsed().as_secs_f64() })
     }
 
     /// What a completion of so many tokens loses: soft overlong punishment (DAPO, Yu et al. 2025), a straight line over the
@@ -177,7 +173,19 @@ impl Sampled {
             shortest: lengths().min().unwrap_or(0),
             longest: lengths().max().unwrap_or(0),
             cut: share(all().filter(|completion| completion.cut).count()),
-            rewards: self.parts.clone(),
+            rewards: self.names.iter().enumerate().map(|(at, name)| (name.clone(), self.part(at))).collect(),
+        }
+    }
+
+    /// What a reward said of the completions that are here, those in place of others among them.
+    fn part(&self, at: usize) -> PartMean {
+        let said = || self.groups.iter().flatten().filter_map(|completion| completion.score.parts.get(at));
+        let scores: Vec<f64> = said().filter_map(|part| part.outcome.score()).collect();
+        let count = |is: fn(&Outcome) -> bool| said().filter(|part| is(&part.outcome)).count();
+        PartMean {
+            mean: (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64),
+            abstained: count(|outcome| matches!(outcome, Outcome::Abstained)),
+            failed: count(|outcome| matches!(outcome, Outcome::Failed(_))),
         }
     }
 

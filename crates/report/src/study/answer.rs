@@ -3,14 +3,14 @@
 use serde::Serialize;
 use temper_search::State;
 
-use super::axis::text;
 use super::view::View;
+use crate::axis::text;
 use crate::number::{count, duration};
 
 /// The head of the page.
 #[derive(Serialize)]
 pub(crate) struct Answer {
-    short: String,
+    pub short: String,
     reason: String,
     class: &'static str,
     /// Each field in which the recommended trial differs from the default.

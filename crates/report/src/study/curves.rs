@@ -3,10 +3,11 @@
 use serde::Serialize;
 use temper_search::{Measured, State};
 
-use super::axis::Axis;
-use super::plot::{Dot, Line, Plot, Strays, path, percent};
+use super::dots::Strays;
 use super::view::{Shown, View, state_name};
+use crate::axis::Axis;
 use crate::number::count;
+use crate::plot::{Dot, Line, Plot, path, percent};
 
 /// The curves of one objective, and the same as a table: a row a trial, a column a rung.
 #[derive(Serialize)]

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::axis::Axis;
-use super::plot::percent;
 use super::view::View;
+use crate::axis::Axis;
 use crate::intervals::Tick;
 use crate::number::count;
+use crate::plot::percent;
 
 /// The finalists on one objective.
 #[derive(Serialize)]

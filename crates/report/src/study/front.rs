@@ -3,10 +3,11 @@
 use serde::Serialize;
 use temper_search::Direction;
 
-use super::axis::Axis;
-use super::plot::{BOX, Dot, Label, Limit, Line, Plot, Strays, percent};
+use super::dots::Strays;
 use super::view::{Shown, View};
+use crate::axis::Axis;
 use crate::number::count;
+use crate::plot::{BOX, Dot, Label, Limit, Line, Plot, percent};
 
 /// A picture and the same as a table.
 #[derive(Serialize)]

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use temper_search::importance::{Importance, importance};
 
-use super::plot::percent;
 use super::view::View;
 use crate::number::{count, percent as share};
+use crate::plot::percent;
 
 /// The bars of one objective, or why there are none.
 #[derive(Serialize)]

@@ -1,17 +1,16 @@
 //! What a search came to: one page with its answer, its pictures and all its trials, and the same as plain text.
 //!
 //! [`StudyPage::render`] makes the page from the history and from what the caller knows of it: which trial is recommended and
-//! why, what finalists came to over seeds, what the sealed test said. Each picture has a file of its own; `axis` puts
-//! values on scales, `view` says of each trial how it is shown. [`text`] is for terminals.
+//! why, what finalists came to over seeds, what the sealed test said. Each picture has a file of its own; `view`
+//! says of each trial how it is shown. [`text`] is for terminals.
 
 mod answer;
-mod axis;
 mod curves;
+mod dots;
 mod finalists;
 mod front;
 mod importance;
 mod parallel;
-mod plot;
 mod sealed;
 mod slices;
 mod table;
@@ -20,13 +19,13 @@ mod view;
 
 use std::collections::BTreeMap;
 
+use minijinja::context;
 use minijinja::value::Value;
-use minijinja::{Environment, UndefinedBehavior, context};
 use temper_search::{History, Measured};
 
 use crate::advice::{self, Advice};
 use crate::error::ReportError;
-use crate::page::{STYLE, value};
+use crate::page::{PLOT_STYLE, Page, value};
 use view::View;
 
 const TEMPLATE: &str = include_str!("../../template/study.html");
@@ -168,23 +167,21 @@ impl<'a> StudyPage<'a> {
     /// # Errors
     /// [`ReportError::Template`], which no history should cause.
     pub fn render(&self) -> Result<String, ReportError> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.add_template("study.html", TEMPLATE)?;
-        let advice = advice::section(&mut environment, self.advice.as_ref())?;
         let view = View::of(self);
-        let safe = |text: &str| Value::from_safe_string(text.trim_end().to_owned());
-        Ok(environment.get_template("study.html")?.render(context! {
-            temper => env!("CARGO_PKG_VERSION"),
-            css => safe(STYLE),
-            study_css => safe(STUDY_STYLE),
-            script => safe(SCRIPT),
-            script_hash => SCRIPT_HASH,
+        let answer = answer::answer(&view);
+        let page = Page {
+            template: TEMPLATE,
+            title: format!("{}: {}", self.name, answer.short),
+            styles: &[PLOT_STYLE, STUDY_STYLE],
+            script_hash: Some(SCRIPT_HASH),
+        };
+        page.render(context! {
+            script => Value::from_safe_string(SCRIPT.trim_end().to_owned()),
             name => self.name,
             // Lines of many trials are the thinner, so that what they share is seen.
             thin => format!("{:.2}", (100.0 / view.trials.len().max(1) as f64).clamp(0.25, 1.0)),
-            answer => value(answer::answer(&view)),
-            advice,
+            answer => value(answer),
+            advice => advice::section(self.advice.as_ref()),
             sealed => value(sealed::panels(self)),
             finalists => value(finalists::panels(&view)),
             fronts => value(front::pictures(&view)),
@@ -194,6 +191,6 @@ impl<'a> StudyPage<'a> {
             habits => value(slices::habits(&view)),
             curves => value(curves::pictures(&view)),
             table => value(table::table(&view)),
-        })?)
+        })
     }
 }

@@ -3,10 +3,11 @@
 
 use serde::Serialize;
 
-use super::axis::Axis;
-use super::plot::{Line, Strays, path};
+use super::dots::Strays;
 use super::view::{Shown, View};
+use crate::axis::Axis;
 use crate::intervals::Tick;
+use crate::plot::{Line, path, percent};
 
 /// The picture.
 #[derive(Serialize)]
@@ -87,7 +88,7 @@ pub(crate) fn picture(view: &View) -> Option<Parallel> {
     }
     let count = lanes.len() as f64;
     for (index, lane) in lanes.iter_mut().enumerate() {
-        lane.row.y = super::plot::percent((index as f64 + 0.5) / count);
+        lane.row.y = percent((index as f64 + 0.5) / count);
     }
     let mut order: Vec<usize> = (0..view.trials.len()).collect();
     let colour = |index: usize| colour(view, &view.trials[index]);

@@ -1,38 +1,10 @@
 //! The sealed test: recommended minus default on data that the search never saw, as intervals.
 
-use serde::Serialize;
-
-use super::axis::Axis;
-use super::plot::percent;
 use super::{Sealed, StudyPage};
-use crate::intervals::Tick;
+use crate::axis::Axis;
+use crate::intervals::{Bar, Panel};
 use crate::number::short;
-
-/// Rows that share a scale.
-#[derive(Serialize)]
-pub(crate) struct Panel {
-    unit: String,
-    /// Where no difference is.
-    zero: String,
-    ticks: Vec<Tick>,
-    rows: Vec<Row>,
-}
-
-/// One measure.
-#[derive(Serialize)]
-pub(crate) struct Row {
-    pub what: String,
-    pub unit: String,
-    pub direction: &'static str,
-    pub low: String,
-    pub high: String,
-    pub estimate: String,
-    pub class: &'static str,
-    pub sides: String,
-    pub numbers: String,
-    pub decision: String,
-    pub description: String,
-}
+use crate::plot::percent;
 
 pub(crate) fn panels(page: &StudyPage) -> Vec<Panel> {
     let mut groups: Vec<(&str, Vec<&Sealed>)> = Vec::new();
@@ -42,17 +14,19 @@ pub(crate) fn panels(page: &StudyPage) -> Vec<Panel> {
             None => groups.push((&row.unit, vec![row])),
         }
     }
-    groups.into_iter().filter_map(|(unit, rows)| panel(unit, &rows)).collect()
+    groups.into_iter().map(|(_, rows)| panel(&rows)).collect()
 }
 
-fn panel(unit: &str, rows: &[&Sealed]) -> Option<Panel> {
+fn panel(rows: &[&Sealed]) -> Panel {
     let ends: Vec<f64> = rows.iter().flat_map(|row| row.difference).chain([0.0]).collect();
     let finite: Vec<f64> = ends.into_iter().filter(|end| end.is_finite()).collect();
     let (low, high) = finite.iter().fold((0.0f64, 0.0f64), |(low, high), end| (low.min(*end), high.max(*end)));
     let room = if high > low { 0.06 * (high - low) } else { 1.0 };
     let axis = Axis::linear(low - room, high + room, 4);
-    Some(Panel {
-        unit: unit.to_owned(),
+    Panel {
+        title: String::new(),
+        unit: String::new(),
+        direction: "",
         zero: percent(axis.at(0.0).share),
         ticks: axis.across(60),
         rows: rows
@@ -60,10 +34,10 @@ fn panel(unit: &str, rows: &[&Sealed]) -> Option<Panel> {
             .filter(|row| row.difference.iter().all(|end| !end.is_nan()))
             .map(|one| row(one, &axis))
             .collect(),
-    })
+    }
 }
 
-fn row(sealed: &Sealed, axis: &Axis) -> Row {
+fn row(sealed: &Sealed, axis: &Axis) -> Bar {
     let [low, estimate, high] = sealed.difference;
     let class = match sealed.good {
         Some(true) => "good",
@@ -73,13 +47,15 @@ fn row(sealed: &Sealed, axis: &Axis) -> Row {
     let signed = |value: f64| if value > 0.0 { format!("+{}", short(value)) } else { short(value) };
     let sides = format!("{} → {}", short(sealed.default), short(sealed.recommended));
     let numbers = format!("{} [{}, {}]", signed(estimate), signed(low), signed(high));
-    Row {
-        what: sealed.what.clone(),
-        unit: sealed.unit.clone(),
-        direction: if sealed.higher_is_better { "higher is better" } else { "lower is better" },
+    let direction = if sealed.higher_is_better { "higher is better" } else { "lower is better" };
+    let unit = if sealed.unit.is_empty() { String::new() } else { format!("{}; ", sealed.unit) };
+    Bar {
+        label: sealed.what.clone(),
+        minor: format!("{unit}{direction}"),
         low: percent(axis.at(low).share),
         high: percent(axis.at(high).share),
         estimate: percent(axis.at(estimate).share),
+        zone: None,
         class,
         description: format!("{}: default and recommended {sides}, difference {numbers} {}", sealed.what, sealed.unit),
         sides,

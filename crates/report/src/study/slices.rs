@@ -3,10 +3,11 @@
 use serde::Serialize;
 use temper_search::Value;
 
-use super::axis::{Axis, text};
-use super::plot::{Dot, Plot, Strays};
+use super::dots::Strays;
 use super::view::{Field, Shown, View};
+use crate::axis::{Axis, text};
 use crate::number::{count, short};
+use crate::plot::{Dot, Plot};
 
 /// The slices of one objective.
 #[derive(Serialize)]

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::axis::text;
 use super::view::{Shown, View, state_name};
+use crate::axis::text;
 use crate::number::{count, duration, short};
 
 /// The table; cells have a number to sort by where they are one.

@@ -7,8 +7,8 @@ mod trials;
 pub use scatter::front;
 pub use trials::trials;
 
-use super::axis;
 use super::view::Shown;
+use crate::axis;
 
 /// What a trial is among the others, in one character; they are told by [`MARKS`].
 fn mark(shown: &Shown) -> char {

@@ -2,8 +2,8 @@
 
 use temper_search::{Direction, Domain, Measured, Point, State, Trial, Value};
 
-use super::axis::{Axis, text};
 use super::{Measure, StudyPage};
+use crate::axis::{Axis, text};
 use crate::number::{count, decimals, fixed};
 
 /// A study as every picture sees it.

@@ -9,6 +9,7 @@ mod goldens;
 mod objective;
 
 use serde::{Deserialize, Serialize};
+use temper_data::MicroBatch;
 use temper_kernels::Device;
 use temper_model::{Beginnings, Llama, Tokens, Workspace};
 
@@ -17,7 +18,7 @@ pub use self::objective::{Aggregation, KlEstimator, PolicySettings, RatioLevel, 
 use crate::TrainError;
 use crate::optimizer::Optimizer;
 use crate::picks::{ByAsked, Picks};
-use crate::step::{LossSum, StepOutcome, conclude};
+use crate::step::{General, LossSum, StepOutcome, conclude, forward_backward};
 
 /// A completion that was sampled and scored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,7 +133,9 @@ struct Sums {
 }
 
 /// One step over rollouts. Each token weighs what the whole of them says, so how they go through the model changes nothing but
-/// rounding. Where none of them counts the weights stay as they are.
+/// rounding. `general` rows are trained beside them as in supervised training: to the loss of the rollouts comes
+/// `sum(weight * nll) / targets` of these, so that the weight of a source is that of its mean loss beside the policy's. Where
+/// nothing counts the weights stay as they are.
 ///
 /// # Errors
 /// When the loss or the gradient is not finite; the weights are then as before the step.
@@ -145,24 +148,36 @@ pub fn policy_step<D: Device>(
     optimizer: &mut Optimizer<D::Buffer>,
     settings: &PolicySettings,
     rollouts: &[Rollout],
+    general: &[MicroBatch],
     learning_rate: f64,
 ) -> Result<StepOutcome, TrainError> {
     assert!(!model.adapter_space().dropout, "rollouts are trained without dropout");
     let counted: Vec<(&Rollout, f64)> =
         rollouts.iter().filter_map(|rollout| Some((rollout, rollout.counted()?))).collect();
     let tokens: usize = counted.iter().map(|(rollout, _)| rollout.completion().len()).sum();
+    let targets = || general.iter().flat_map(|batch| &batch.targets);
+    let of_general = General {
+        by_source: vec![LossSum::default(); targets().map(|t| usize::from(t.source) + 1).max().unwrap_or(0)],
+        tokens: targets().count(),
+    };
+    let processed = |ids: usize| ids + general.iter().map(|batch| batch.ids.len()).sum::<usize>();
     let mut outcome = StepOutcome {
         by_source: vec![LossSum { nll: 0.0, weight: 1.0 }],
         gradient_norm: 0.0,
-        processed_tokens: rollouts.iter().map(|rollout| rollout.ids.len()).sum(),
-        trained_tokens: tokens,
+        processed_tokens: processed(rollouts.iter().map(|rollout| rollout.ids.len()).sum()),
+        trained_tokens: tokens + of_general.tokens,
         preference: None,
         policy: Some(PolicyMetrics::default()),
+        general: of_general,
     };
-    if counted.is_empty() {
+    if outcome.trained_tokens == 0 {
         return Ok(outcome);
     }
     optimizer.clear_gradients(model.device());
+    for batch in general {
+        let General { by_source, tokens } = &mut outcome.general;
+        forward_backward(model, ws, batch, *tokens as f64, optimizer.steps(), by_source);
+    }
     let mut sums = Sums::default();
     let sequences: Vec<_> = counted.iter().map(|(rollout, _)| (&rollout.ids[..], rollout.prompt)).collect();
     for laid in Laid::all(&sequences, ws.tokens(), settings.temperature) {
@@ -195,11 +210,11 @@ pub fn policy_step<D: Device>(
         let entropy: &[f32] = if settings.entropy_coefficient == 0.0 { &[] } else { &by_entropy };
         laid.picks.backward(model, ws, laid.tokens(), ByAsked { logprob: &by_logprob, entropy }, None);
     }
-    let mean = |sum: f64| sum / tokens as f64;
+    let mean = |sum: f64| sum / tokens.max(1) as f64;
     outcome.by_source[0].nll = sums.loss;
     outcome.policy = Some(PolicyMetrics {
         completions: counted.len(),
-        kl: counted.iter().all(|(rollout, _)| !rollout.reference.is_empty()).then(|| mean(sums.kl)),
+        kl: (tokens > 0 && counted.iter().all(|(rollout, _)| !rollout.reference.is_empty())).then(|| mean(sums.kl)),
         entropy: mean(sums.entropy),
         ratio: mean(sums.ratio),
         clip_low: mean(sums.clipped[0] as f64),

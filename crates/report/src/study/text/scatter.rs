@@ -1,10 +1,10 @@
 //! The front as a plot of braille dots.
 
 use super::super::StudyPage;
-use super::super::axis::Axis;
 use super::super::front::better;
 use super::super::view::{Shown, View};
 use super::{ascii, cut, legend, mark};
+use crate::axis::Axis;
 use crate::number::count;
 
 /// A field of characters, each of two by four dots.

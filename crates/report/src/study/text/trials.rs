@@ -1,9 +1,9 @@
 //! The table of trials.
 
 use super::super::StudyPage;
-use super::super::axis::text;
 use super::super::view::{Shown, View, state_name};
 use super::{ascii, cut, legend, mark};
+use crate::axis::text;
 use crate::number::count;
 
 /// Characters of a column of settings, at most: its head and its texts are cut.

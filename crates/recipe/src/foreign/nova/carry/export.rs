@@ -179,7 +179,7 @@ pub(super) fn written(
         to.list("lr_scheduler_type", "the shape of the decay is Nova's own");
     }
     to.take("lr_scheduler_type");
-    export_mix(&mut to);
+    export_mix(&mut to, technique);
     let mut carried = if let Some(hypothesis) = hypothesis {
         confirm::carry(&mut to, hypothesis, technique, lora);
         change(&mut to, &New { technique, lora, steps });
@@ -346,8 +346,12 @@ fn export_warmup(to: &mut Exporter<'_>, technique: Technique, steps: Option<u64>
 }
 
 /// The mix, where it is one of Nova's catalogs.
-fn export_mix(to: &mut Exporter<'_>) {
+fn export_mix(to: &mut Exporter<'_>, technique: Technique) {
     let Some(mix) = &to.stage.mix else { return };
+    if technique == Technique::Rft {
+        to.list("mix.domain", "Nova's recipes for RFT have no `data_mixing`");
+        return;
+    }
     let Some(catalog) = &mix.catalog else {
         to.list("mix.domain", "a mix of your own files: upload them with your rows, or say a `catalog`");
         return;
