@@ -53,10 +53,9 @@ pub fn run(args: &Args) -> Outcome {
     };
     let arm = |stages: Vec<usize>| {
         let name = name_of(&stages, &kinds);
-        let mut sets = args.recipe.sets.clone();
-        sets.extend((0..kinds.len()).filter(|stage| !stages.contains(stage)).map(|stage| format!("stages.{stage}=")));
-        sets.push(format!("output={}", folder.join(&name).display()));
-        let own = RecipeArgs { recipe: args.recipe.recipe.clone(), sets, machine: args.recipe.machine.clone() };
+        let mut own = args.recipe.with_output(&folder.join(&name));
+        let left_out = (0..kinds.len()).filter(|stage| !stages.contains(stage));
+        own.sets.extend(left_out.map(|stage| format!("stages.{stage}=")));
         Ok(Arm { name, stages, prepared: own.prepare(&options)? })
     };
     let all = chosen.into_iter().map(arm).collect::<Result<Vec<_>, Failure>>()?;

@@ -90,6 +90,13 @@ impl RecipeArgs {
         Ok(prepared)
     }
 
+    /// The same with another output folder, whatever `--set` says of it.
+    pub fn with_output(&self, output: &Path) -> Self {
+        let others = self.sets.iter().filter(|set| !set.starts_with("output=")).cloned();
+        let sets = others.chain([format!("output={}", output.display())]).collect();
+        Self { recipe: self.recipe.clone(), sets, machine: self.machine.clone() }
+    }
+
     /// How the recipe was read, for commands that show no plan.
     pub fn tell_notes(&self, prepared: &Prepared) {
         for note in &prepared.notes {

@@ -43,15 +43,14 @@ pub fn run(args: &Args) -> Outcome {
         ..args.recipe.machine.options()
     };
     let candidates = recipe.checkpoints.iter().map(|checkpoint| {
-        let mut sets = args.recipe.sets.clone();
+        let mut own = args.recipe.with_output(&folder.join(checkpoint.name.value.to_lowercase()));
+        let sets = &mut own.sets;
         sets.push(checkpoint.as_base());
-        sets.push(format!("output={}", folder.join(checkpoint.name.value.to_lowercase()).display()));
         // Equally many tokens: nothing ends one of them early.
         sets.extend((0..recipe.stages.len()).map(|stage| format!("stages.{stage}.max_steps={}", args.steps)));
         let validated = recipe.stages.iter().enumerate().filter(|(_, stage)| stage.validation.is_some());
         sets.extend(validated.map(|(stage, _)| format!("stages.{stage}.early_stopping_patience=0")));
         sets.extend(recipe.evaluation.iter().map(|_| "evaluation.watch_items=0".to_owned()));
-        let own = RecipeArgs { recipe: args.recipe.recipe.clone(), sets, machine: args.recipe.machine.clone() };
         let prepared = own.prepare(&options)?;
         Ok(Candidate { name: checkpoint.name.value.clone(), kind: checkpoint.kind.value, prepared })
     });

@@ -277,7 +277,11 @@ fn after_answers() -> Folder {
 #[test]
 fn arms_show_what_each_stage_brings() {
     let folder = after_answers();
-    let output = folder.temper(&["arms", &folder.recipe()]);
+    // A folder that is set takes the place of the recipe's, as in a run.
+    let text = std::fs::read_to_string(folder.path("recipe.yaml")).unwrap();
+    let run = folder.path("run").display().to_string();
+    folder.write_recipe(&text.replacen(&format!("output: {run}"), "output: elsewhere", 1));
+    let output = folder.temper(&["arms", &folder.recipe(), "--set", &format!("output={run}")]);
     ends(&output, 0, &[]);
     let table = stdout(&output);
     for piece in
