@@ -201,11 +201,15 @@ impl<'a> JobTrainer<'a> {
     pub fn plan(&self, trials: Option<u64>) -> Result<JobsPlan, PipelineError> {
         let own = self.study.searchable.own.clone().unwrap_or_default();
         let submission = self.fields(&own).and_then(|fields| self.submission(&fields, 0));
-        let (_, submission) = submission.map_err(|problem| PipelineError::Unfit {
-            path: self.path.clone(),
-            problem: format!("trial 0, the values of {}: {}", self.jobs.recipe.value.display(), as_keys(&problem)),
-            hint: "`temper check` explains what is wrong with a recipe of Nova's; docs/nova.md says what a job needs"
-                .to_owned(),
+        let (_, submission) = submission.map_err(|problem| {
+            let problem = as_keys(&problem);
+            let (problem, hint) = problem.split_once("\nhint: ").unwrap_or((&problem, "`temper check` explains it"));
+            let file = self.jobs.recipe.value.display();
+            PipelineError::Unfit {
+                path: self.path.clone(),
+                problem: format!("trial 0, the values of {file}: {problem}"),
+                hint: hint.to_owned(),
+            }
         })?;
         let surroundings = self.surroundings();
         let region = surroundings.region(self.region()).map_err(|error| self.failure(error))?;
@@ -390,7 +394,7 @@ impl<'a> JobTrainer<'a> {
             self.ledger.release(&submission.name).map_err(|error| self.failure(error))?;
         }
         match error {
-            Error::Invalid { .. } => Ok(Err(Ended::Failed(error.to_string()))),
+            Error::Invalid { .. } => Ok(Err(Ended::Failed(as_keys(&error.to_string())))),
             error => Err(self.failure(error)),
         }
     }
@@ -528,8 +532,12 @@ fn as_keys(text: &str) -> String {
     for piece in pieces {
         let end = piece.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(piece.len());
         let (flag, rest) = piece.split_at(end);
-        let key = if flag == "metric" { "metrics".to_owned() } else { flag.replace('-', "_") };
-        said += &format!("`{key}`{rest}");
+        match flag {
+            // What shows a study's requests is `temper tune --plan`.
+            "dry-run" => said += &format!("--plan{rest}"),
+            "metric" => said += &format!("`metrics`{rest}"),
+            _ => said += &format!("`{}`{rest}", flag.replace('-', "_")),
+        }
     }
     said
 }
@@ -542,6 +550,6 @@ mod tests {
     fn flags_are_told_as_keys() {
         assert_eq!(as_keys("say also --role ARN, x; --max-hours, y"), "say also `role` ARN, x; `max_hours`, y");
         assert_eq!(as_keys("--metric has no place"), "`metrics` has no place");
-        assert_eq!(as_keys("nothing - here"), "nothing - here");
+        assert_eq!(as_keys("nothing - here; `--dry-run` shows"), "nothing - here; `--plan` shows");
     }
 }
