@@ -62,7 +62,11 @@ impl Measured {
                 format!("`{name}` is {}: say which, as in FILE:{name}", places.join(", "))
             }
             None => {
-                let names: Vec<&str> = self.0.keys().map(String::as_str).filter(|name| !name.contains(':')).collect();
+                // SageMaker's own names have colons too, as `validation:accuracy`.
+                let placed =
+                    |name: &str, place: &str| name.strip_prefix(place).is_some_and(|rest| rest.starts_with(':'));
+                let short = self.0.iter().filter(|(name, values)| !placed(name, &values[0].0));
+                let names: Vec<&str> = short.map(|(name, _)| name.as_str()).collect();
                 let left = if names.is_empty() { "nothing that is a number".to_owned() } else { names.join(", ") };
                 format!("it left no `{name}`; it left {left}")
             }
@@ -171,6 +175,9 @@ mod tests {
         assert!(!known.contains_key("step") && !known.contains_key("secret") && !known.contains_key("lr"));
         let said = measured.unknown("step");
         assert_eq!(said, "`step` is 7 in eval.json, 2 in train/metrics.csv: say which, as in FILE:step");
+        let mut colons = Measured::default();
+        colons.of("description", "validation:accuracy", Some(0.5));
+        assert_eq!(colons.unknown("x"), "it left no `x`; it left validation:accuracy", "as moto showed");
         let said = measured.unknown("loss");
         assert!(said.starts_with("it left no `loss`; it left results.all.accuracy, reward"), "{said}");
     }
