@@ -292,11 +292,14 @@ fn text(report: &Report, file: &Path) -> String {
             let _ = writeln!(out, "  corrected: {corrected}");
         }
     }
-    let of = |severity| report.findings.iter().filter(|shown| shown.finding.severity == severity).count();
+    let of = |severity: Severity| {
+        let many = report.findings.iter().filter(|shown| shown.finding.severity == severity).count();
+        format!("{many} {severity}{}", if many == 1 { "" } else { "s" })
+    };
     let rows = report.rows.map_or_else(String::new, |rows| format!(", {} rows", count(rows as usize)));
     let _ = writeln!(
         out,
-        "{}: a recipe of {}{rows}: {} errors, {} warnings, {} notes",
+        "{}: a recipe of {}{rows}: {}, {}, {}",
         file.display(),
         report.tool.name(),
         of(Severity::Error),
