@@ -87,8 +87,8 @@ pub(super) const RULES: &[Rule] = &[
         shows: Some(Symptom::NoGain),
         explains: &[],
         find: Find::Run(|_, ran| {
-            let judgement = ran.comparison.as_ref()?.judgement.as_ref()?;
-            (judgement.gain == Gain::Lost).then(|| hit("domain", judgement.reason.clone()))
+            let comparison = ran.comparison.as_ref()?;
+            (comparison.judgement.as_ref()?.gain == Gain::Lost).then(|| hit("domain", domain(comparison)))
         }),
     },
     Rule {
@@ -101,9 +101,9 @@ pub(super) const RULES: &[Rule] = &[
         shows: Some(Symptom::NoGain),
         explains: &[],
         find: Find::Run(|plan, ran| {
-            let judgement = ran.comparison.as_ref()?.judgement.as_ref()?;
-            let Gain::NotShown { about_n } = judgement.gain else { return None };
-            let found = hit("domain", format!("{}; about {about_n} items would show it", judgement.reason));
+            let comparison = ran.comparison.as_ref()?;
+            let Gain::NotShown { about_n } = comparison.judgement.as_ref()?.gain else { return None };
+            let found = hit("domain", format!("{}; about {about_n} items would show a gain", domain(comparison)));
             Some(match plan.stages().last() {
                 Some(last) => found.stretched(&last, 2.0),
                 None => found,
@@ -121,8 +121,8 @@ pub(super) const RULES: &[Rule] = &[
         explains: &[],
         find: Find::Run(|_, ran| {
             let judgement = ran.comparison.as_ref()?.judgement.as_ref()?;
-            let Verdict::CannotTell { about_n } = judgement.verdict else { return None };
-            Some(hit("evaluation.floors", format!("{}; about {about_n} items would show it", judgement.reason)))
+            matches!(judgement.verdict, Verdict::CannotTell { .. })
+                .then(|| hit("evaluation.floors", judgement.reason.clone()))
         }),
     },
     Rule {
@@ -173,9 +173,8 @@ fn broken(plan: &Planned, ran: &Ran) -> Option<Hit> {
 
 /// A suite's difference in words.
 fn said(row: &Row) -> String {
-    let (style, d) = (Style::of(row.metric), row.difference);
-    let signed = |value: f64| style.plain_signed(value);
-    format!("{} {}: {} [{}, {}]", row.suite, style.short, signed(d.estimate), signed(d.low), signed(d.high))
+    let style = Style::of(row.metric);
+    format!("{} {}: {}", row.suite, style.short, style.plain_interval(&row.difference))
 }
 
 /// Less domain data in the last stage that can be mixed.
@@ -184,4 +183,9 @@ fn on_the_last_mixed(plan: &Planned, found: String) -> Hit {
         Some(view) => less_domain(&view, found),
         None => hit("", found),
     }
+}
+
+/// What the domain is judged by, its first row. The judgement's own sentence may be about a floor.
+fn domain(comparison: &Comparison) -> String {
+    comparison.rows.first().map_or_else(String::new, |row| format!("{}, {} items", said(row), row.difference.n))
 }

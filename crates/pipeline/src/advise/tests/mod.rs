@@ -80,6 +80,18 @@ fn what_is_good_is_frozen_and_nothing_else_is_proposed() {
     assert_eq!((advised.cause, advised.next, advised.experiment()), (None, None, None));
 }
 
+/// The verdict was about a floor that could not be told, and its sentence stood as what was found in the domain.
+#[test]
+fn no_gain_is_told_by_the_domains_own_numbers() {
+    let advised = Made::sft().judged("not_shown", "cannot_tell").run();
+    let found = |rule| &advised.findings.iter().find(|finding| finding.rule == rule).unwrap().found;
+    assert_eq!(
+        found("nothing-gained"),
+        "domain accuracy: +0.0 [-10.0, +10.0], 100 items; about 900 items would show a gain"
+    );
+    assert_eq!(found("cannot-tell"), "as the items say");
+}
+
 #[test]
 fn what_came_before_is_no_effect() {
     let overfit = |made: Made| made.validations(&[(0, 3.0), (50, 2.0), (100, 2.5)]).losses(&[3.0, 2.0, 1.0]);
