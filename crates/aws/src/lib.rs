@@ -30,7 +30,6 @@ pub use credentials::{Credentials, Surroundings};
 pub use error::Error;
 pub use fetch::{Fetched, fetch};
 pub use job::{Handle, Job, Phase, find, stop};
-pub use measured::Measured;
 pub use request::{Platform, Request, Service};
 pub use submission::{Settings, Submission};
 pub use trainer::{JobTrainer, JobsPlan, Variable, job_trainer};

@@ -6,13 +6,17 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::error::{Error, unfit};
+use crate::error::Error;
 use crate::job::Job;
 use crate::request::Platform;
 
 /// Metrics of a job, each with where it was found.
 #[derive(Debug, Clone, Default)]
-pub struct Measured(BTreeMap<String, Vec<(String, f64)>>);
+pub(crate) struct Measured {
+    values: BTreeMap<String, Vec<(String, f64)>>,
+    /// Files that are not what their names say, and why.
+    unread: Vec<String>,
+}
 
 impl Measured {
     /// The metrics of a description: SageMaker's by their own names; of Bedrock's `trainingLoss` and `validationLoss`, which with
@@ -39,10 +43,11 @@ impl Measured {
     }
 
     /// Adds what lies in a folder that [`fetch`](crate::fetch) wrote: of each `.csv` the columns of its last row, of each `.jsonl` its
-    /// last line, of each `.json` all numbers by their paths; under the column's or path's name, and as `FILE:NAME`.
+    /// last line, of each `.json` all numbers by their paths; under the column's or path's name, and as `FILE:NAME`. A file that is not what
+    /// its name says tells nothing, which is said where a metric is missing.
     ///
     /// # Errors
-    /// Where a file cannot be read, or a `.csv` is none.
+    /// Where a file cannot be read.
     pub fn fetched(mut self, folder: &Path) -> Result<Self, Error> {
         self.folder(folder, folder)?;
         Ok(self)
@@ -51,12 +56,12 @@ impl Measured {
     /// The metrics that are known by one value, by name.
     pub fn known(&self) -> BTreeMap<String, f64> {
         let one = |values: &[(String, f64)]| values.iter().all(|(_, value)| *value == values[0].1);
-        self.0.iter().filter(|(_, values)| one(values)).map(|(name, values)| (name.clone(), values[0].1)).collect()
+        self.values.iter().filter(|(_, values)| one(values)).map(|(name, values)| (name.clone(), values[0].1)).collect()
     }
 
     /// Why a metric is not known.
     pub fn unknown(&self, name: &str) -> String {
-        match self.0.get(name) {
+        match self.values.get(name) {
             Some(values) => {
                 let places: Vec<String> = values.iter().map(|(place, value)| format!("{value} in {place}")).collect();
                 format!("`{name}` is {}: say which, as in FILE:{name}", places.join(", "))
@@ -65,17 +70,18 @@ impl Measured {
                 // SageMaker's own names have colons too, as `validation:accuracy`.
                 let placed =
                     |name: &str, place: &str| name.strip_prefix(place).is_some_and(|rest| rest.starts_with(':'));
-                let short = self.0.iter().filter(|(name, values)| !placed(name, &values[0].0));
+                let short = self.values.iter().filter(|(name, values)| !placed(name, &values[0].0));
                 let names: Vec<&str> = short.map(|(name, _)| name.as_str()).collect();
                 let left = if names.is_empty() { "nothing that is a number".to_owned() } else { names.join(", ") };
-                format!("it left no `{name}`; it left {left}")
+                let unread = self.unread.iter().map(|file| format!("; not read: {file}")).collect::<String>();
+                format!("it left no `{name}`; it left {left}{unread}")
             }
         }
     }
 
     fn add(&mut self, place: &str, name: String, value: Option<f64>) {
         if let Some(value) = value.filter(|value| value.is_finite()) {
-            self.0.entry(name).or_default().push((place.to_owned(), value));
+            self.values.entry(name).or_default().push((place.to_owned(), value));
         }
     }
 
@@ -106,33 +112,40 @@ impl Measured {
                 continue;
             }
             let read = || fs::read(&path).map_err(failed("read", &path));
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("csv") => self.csv(&name, &read()?)?,
-                Some("json") => self.json(&name, "", &serde_json::from_slice(&read()?).unwrap_or_default()),
+            let understood = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("csv") => self.csv(&name, &read()?).map_err(|error| error.to_string()),
+                Some("json") => self.document(&name, &read()?),
                 Some("jsonl") => {
                     let text = read()?;
                     let last = text.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty());
-                    self.json(&name, "", &serde_json::from_slice(last.unwrap_or_default()).unwrap_or_default());
+                    last.map_or(Ok(()), |line| self.document(&name, line))
                 }
-                _ => {}
+                _ => Ok(()),
+            };
+            if let Err(problem) = understood {
+                self.unread.push(format!("{name}: {problem}"));
             }
         }
         Ok(())
     }
 
-    fn csv(&mut self, file: &str, text: &[u8]) -> Result<(), Error> {
-        let bad = |error: csv::Error| unfit(format!("{file} is no table: {error}"), "look at it in the trial's folder");
+    fn csv(&mut self, file: &str, text: &[u8]) -> Result<(), csv::Error> {
         let mut reader = csv::Reader::from_reader(text);
-        let header = reader.headers().map_err(bad)?.clone();
+        let header = reader.headers()?.clone();
         // A column that is empty in the last rows was last measured before them.
         let mut last: BTreeMap<usize, f64> = BTreeMap::new();
         for row in reader.records() {
-            let row = row.map_err(bad)?;
+            let row = row?;
             last.extend(row.iter().enumerate().filter_map(|(column, cell)| Some((column, cell.trim().parse().ok()?))));
         }
         for (column, name) in header.iter().enumerate() {
             self.of(file, name.trim(), last.get(&column).copied());
         }
+        Ok(())
+    }
+
+    fn document(&mut self, file: &str, text: &[u8]) -> Result<(), String> {
+        self.json(file, "", &serde_json::from_slice(text).map_err(|error| error.to_string())?);
         Ok(())
     }
 
@@ -180,5 +193,14 @@ mod tests {
         assert_eq!(colons.unknown("x"), "it left no `x`; it left validation:accuracy", "as moto showed");
         let said = measured.unknown("loss");
         assert!(said.starts_with("it left no `loss`; it left results.all.accuracy, reward"), "{said}");
+        write("cut.json", "{\"loss\": 1.");
+        write("uneven.csv", "a,b\n1\n");
+        let measured = Measured::default().fetched(folder.path()).unwrap();
+        assert_eq!(measured.known(), known, "the others are read all the same");
+        let said = measured.unknown("loss");
+        assert!(
+            said.contains("; not read: cut.json: EOF while parsing") && said.contains("; not read: uneven.csv: "),
+            "{said}"
+        );
     }
 }
