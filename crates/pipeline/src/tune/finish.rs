@@ -88,8 +88,8 @@ pub struct Depends {
 struct LeftOut {
     /// So many, since the time was up.
     late: usize,
-    /// Why there was no money for more.
-    unaffordable: Option<String>,
+    /// So many, since there was no money for them; and why.
+    unaffordable: Option<(usize, String)>,
 }
 
 fn depends(history: &History) -> Vec<Depends> {
@@ -167,8 +167,8 @@ impl Study {
         if left_out.late > 0 {
             notes.push(format!("{} repeats under other seeds were left out: the time was up", left_out.late));
         }
-        if let Some(reason) = &left_out.unaffordable {
-            notes.push(format!("repeats under other seeds were left out: {reason}"));
+        if let Some((count, reason)) = &left_out.unaffordable {
+            notes.push(format!("{count} repeats under other seeds were left out: {reason}"));
         }
         let answer = Answer::of(&history, &repeated);
         let sealed = match (answer.recommended, &self.recipe) {
@@ -252,7 +252,8 @@ impl Study {
                     left_out.late += 1;
                     continue;
                 }
-                if !known.contains_key(&key) && left_out.unaffordable.is_some() {
+                if let (false, Some((count, _))) = (known.contains_key(&key), &mut left_out.unaffordable) {
+                    *count += 1;
                     continue;
                 }
                 if !known.contains_key(&key) {
@@ -276,7 +277,7 @@ impl Study {
                         return Ok(None);
                     }
                     if let Ended::Unaffordable(reason) = ended {
-                        left_out.unaffordable = Some(reason);
+                        left_out.unaffordable = Some((1, reason));
                         continue;
                     }
                     trainer.tidy(&folder, true)?;
