@@ -12,6 +12,9 @@ use super::Args;
 use crate::command::{DONE, Failure, Outcome, tell};
 use crate::import::{listed, write};
 
+/// Where the order of a search stands in its folder.
+const README: &str = "README.md";
+
 pub fn run(args: &Args, tool: Tool) -> Outcome {
     if args.kind.is_some() || args.adapter.is_some() || args.any_base {
         let problem = "--type, --adapter and --any-base belong to a model, and a recipe is written";
@@ -21,6 +24,10 @@ pub fn run(args: &Args, tool: Tool) -> Outcome {
         let problem =
             "--as-hypothesis carries values to Nova, whose model cannot be had: other tools train the same model";
         return Err(Failure::input(anyhow!("{problem}\nhint: --to nova")));
+    }
+    if let Some(folder) = args.search.as_deref().filter(|folder| folder.join(README).exists()) {
+        let problem = format!("--search {}: there is a README.md already", folder.display());
+        return Err(Failure::input(anyhow!("{problem}\nhint: name another folder")));
     }
     let file = Path::new(&args.source);
     let (recipe, notes) = Recipe::load(file, &args.sets)?;
@@ -46,11 +53,6 @@ fn confirming(
     hypothesis: &Hypothesis,
     folder: &Path,
 ) -> Result<(), Failure> {
-    let readme = folder.join("README.md");
-    if readme.exists() {
-        let problem = format!("--search {}: there is a README.md already", folder.display());
-        return Err(Failure::input(anyhow!("{problem}\nhint: name another folder")));
-    }
     let search = search(recipe, file, rows, hypothesis)?;
     std::fs::create_dir_all(folder)
         .map_err(|error| Failure::run(anyhow!("{}: cannot create: {error}", folder.display())))?;
@@ -59,6 +61,7 @@ fn confirming(
         write(&one.text, Some(&path))?;
         tell(format_args!("{}: {}", path.display(), one.why));
     }
+    let readme = folder.join(README);
     write(&search.order, Some(&readme))?;
     tell(format_args!("{}: in which order to try them, and when to stop", readme.display()));
     Ok(())
