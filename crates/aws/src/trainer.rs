@@ -5,6 +5,9 @@
 //! values of a trial --> recipe --> Submission -- the ledger lets it --> Job -- asked again and again --> its metrics
 //! ```
 
+mod plan;
+mod words;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +21,8 @@ use temper_run::write_atomic;
 use temper_search::space::Expression;
 use temper_search::{Point, Value};
 
+pub use self::plan::JobsPlan;
+use self::words::as_keys;
 use crate::client::Client;
 use crate::cost::Basis;
 use crate::credentials::Surroundings;
@@ -55,29 +60,6 @@ pub struct JobTrainer<'a> {
     pause: Option<Duration>,
     client: Mutex<Option<Arc<Client>>>,
     ledger: Ledger,
-}
-
-/// What the jobs of a study will be.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct JobsPlan {
-    /// What carries them out.
-    pub platform: Platform,
-    /// What the job of trial 0 may cost; none without a price.
-    pub cost: Option<Basis>,
-    /// The same in USD.
-    pub usd: Option<f64>,
-    /// Trials that are to begin; none where the study ends by time or tokens alone.
-    pub trials: Option<u64>,
-    /// Jobs at the end, for the finalists and trial 0 under other seeds.
-    pub repeats: u64,
-    /// USD that all jobs may cost together; none where that was not said.
-    pub max_cost: Option<f64>,
-    /// Trials that the limit pays for, each at the most that the job of trial 0 may cost, beside the jobs at the end.
-    pub paid: Option<u64>,
-    /// What to say that is not said: a price, a limit.
-    pub missing: Vec<String>,
-    /// The requests of trial 0, as they would be sent, without their signatures.
-    pub requests: String,
 }
 
 /// Makes the trainer of a study of jobs, with AWS's chain of this process's environment. It is what
@@ -176,62 +158,6 @@ impl<'a> JobTrainer<'a> {
     #[must_use]
     pub fn pausing(self, pause: Duration) -> Self {
         Self { pause: Some(pause), ..self }
-    }
-
-    /// Refuses a study that cannot start a job: trial 0 is no whole request, or nobody has said what may be spent. Asks nobody.
-    ///
-    /// # Errors
-    /// As said.
-    pub fn ready(&self) -> Result<(), PipelineError> {
-        let plan = self.plan(None)?;
-        match plan.missing.first() {
-            Some(missing) => Err(PipelineError::Unfit {
-                path: self.path.clone(),
-                problem: "what the study may cost is not known, and nothing is sent".to_owned(),
-                hint: missing.clone(),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    /// What a search of so many trials will start. Asks nobody, and needs no credentials.
-    ///
-    /// # Errors
-    /// Where the recipe's own values are no whole request.
-    pub fn plan(&self, trials: Option<u64>) -> Result<JobsPlan, PipelineError> {
-        let own = self.study.searchable.own.clone().unwrap_or_default();
-        let submission = self.fields(&own).and_then(|fields| self.submission(&fields, 0));
-        let (_, submission) = submission.map_err(|problem| {
-            let problem = as_keys(&problem);
-            let (problem, hint) = problem.split_once("\nhint: ").unwrap_or((&problem, "`temper check` explains it"));
-            let file = self.jobs.recipe.value.display();
-            PipelineError::Unfit {
-                path: self.path.clone(),
-                problem: format!("trial 0, the values of {file}: {problem}"),
-                hint: hint.to_owned(),
-            }
-        })?;
-        let surroundings = self.surroundings();
-        let region = surroundings.region(self.region()).map_err(|error| self.failure(error))?;
-        let max_cost = self.jobs.max_cost.as_ref().map(|most| most.value);
-        let usd = submission.cost.map(|cost| cost.usd());
-        let repeats = repeats(&self.study.tune);
-        let paid = max_cost.zip(usd).map(|(most, usd)| (most / usd).max(0.0) as u64);
-        let missing = [
-            submission.cost.is_none().then(|| as_keys(submission.cost_hint)),
-            max_cost.is_none().then(|| "`max_cost`: USD that all jobs of the study may cost together".to_owned()),
-        ];
-        Ok(JobsPlan {
-            platform: self.platform,
-            cost: submission.cost,
-            usd,
-            trials,
-            repeats,
-            max_cost,
-            paid: paid.map(|jobs| jobs.saturating_sub(repeats)),
-            missing: missing.into_iter().flatten().collect(),
-            requests: submission.shown(&surroundings, &region),
-        })
     }
 
     fn region(&self) -> Option<&str> {
@@ -522,34 +448,5 @@ impl Trainer for JobTrainer<'_> {
     fn tidy(&self, _: &Path, _: bool) -> Result<(), PipelineError> {
         // What a job left is small, and the user's.
         Ok(())
-    }
-}
-
-/// A text that names flags of `temper nova submit`, with the keys of a study in their place: `--max-hours` is `max_hours` here.
-fn as_keys(text: &str) -> String {
-    let mut pieces = text.split("--");
-    let mut said = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let end = piece.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(piece.len());
-        let (flag, rest) = piece.split_at(end);
-        match flag {
-            // What shows a study's requests is `temper tune --plan`.
-            "dry-run" => said += &format!("--plan{rest}"),
-            "metric" => said += &format!("`metrics`{rest}"),
-            _ => said += &format!("`{}`{rest}", flag.replace('-', "_")),
-        }
-    }
-    said
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_are_told_as_keys() {
-        assert_eq!(as_keys("say also --role ARN, x; --max-hours, y"), "say also `role` ARN, x; `max_hours`, y");
-        assert_eq!(as_keys("--metric has no place"), "`metrics` has no place");
-        assert_eq!(as_keys("nothing - here; `--dry-run` shows"), "nothing - here; `--plan` shows");
     }
 }

@@ -57,6 +57,22 @@ fn submission(name: &str, text: &str, on: Platform, settings: &Settings) -> Subm
     Submission::of(&Document::read(&file, Some(Tool::Nova)).unwrap(), text.as_bytes(), on, settings).unwrap()
 }
 
+/// A recipe whose rows and results lie in a bucket, and what a job of it on machines of one's own choice needs.
+fn on_machines(bucket: &str) -> (String, Settings) {
+    let recipe = format!(
+        "run:\n  name: support\n  model_type: amazon.nova-2-lite-v1:0:256k\n  model_name_or_path: nova-lite-2/prod\n  replicas: 4\n  \
+         data_s3_path: s3://{bucket}/train.jsonl\n  output_s3_path: s3://{bucket}/out/\ntraining_config:\n  max_steps: 100\n"
+    );
+    let settings = Settings {
+        role: Some(ROLE.to_owned()),
+        image: Some("123456789012.dkr.ecr.us-east-1.amazonaws.com/nova:1".to_owned()),
+        instance_type: Some("ml.p5.48xlarge".to_owned()),
+        max_hours: Some(1.0),
+        ..Settings::default()
+    };
+    (recipe, settings)
+}
+
 fn seen(what: &str, job: &Job) {
     println!("moto: {what}: {} is {} ({})", job.name, job.phase, job.said);
 }
@@ -65,18 +81,8 @@ fn seen(what: &str, job: &Job) {
 fn a_training_job_is_started_found_and_fetched() {
     let Some(url) = moto() else { return };
     put(&url, BUCKET, b"");
-    let recipe = format!(
-        "run:\n  name: support\n  model_type: amazon.nova-2-lite-v1:0:256k\n  model_name_or_path: nova-lite-2/prod\n  replicas: 4\n  \
-         data_s3_path: s3://{BUCKET}/train.jsonl\n  output_s3_path: s3://{BUCKET}/out/\ntraining_config:\n  max_steps: 100\n"
-    );
-    let settings = Settings {
-        role: Some(ROLE.to_owned()),
-        image: Some("123456789012.dkr.ecr.us-east-1.amazonaws.com/nova:1".to_owned()),
-        instance_type: Some("ml.p5.48xlarge".to_owned()),
-        price_per_hour: Some(98.0),
-        max_hours: Some(1.0),
-        ..Settings::default()
-    };
+    let (recipe, settings) = on_machines(BUCKET);
+    let settings = Settings { price_per_hour: Some(98.0), ..settings };
     let made = submission("recipe.yaml", &recipe, Platform::SageMaker, &settings);
     let client = client(&url);
     let (job, was_there) = made.send(&client).unwrap();
@@ -124,17 +130,7 @@ fn more_names_than_a_page_holds_and_odd_ones_are_listed_and_read() {
     let Some(url) = moto() else { return };
     let bucket = "temper-moto-names";
     put(&url, bucket, b"");
-    let recipe = format!(
-        "run:\n  name: names\n  model_type: amazon.nova-2-lite-v1:0:256k\n  model_name_or_path: nova-lite-2/prod\n  replicas: 4\n  \
-         data_s3_path: s3://{bucket}/train.jsonl\n  output_s3_path: s3://{bucket}/out/\ntraining_config:\n  max_steps: 100\n"
-    );
-    let settings = Settings {
-        role: Some(ROLE.to_owned()),
-        image: Some("123456789012.dkr.ecr.us-east-1.amazonaws.com/nova:1".to_owned()),
-        instance_type: Some("ml.p5.48xlarge".to_owned()),
-        max_hours: Some(1.0),
-        ..Settings::default()
-    };
+    let (recipe, settings) = on_machines(bucket);
     let made = submission("recipe.yaml", &recipe, Platform::SageMaker, &settings);
     let client = client(&url);
     let (job, _) = made.send(&client).unwrap();
