@@ -259,27 +259,23 @@ impl Plan {
         let self_data: Vec<SelfPlan> =
             prepared.own_rows.iter().zip(&measured.writing).map(|(own, s)| self_plan(&own.report, *s)).collect();
         for own in self_data.iter().filter(|own| !own.report.written) {
-            warnings.push(
-                format!(
+            warnings.push(Warning::from(format!(
                 "{}: the base has not written its {} rows yet: `temper run` writes and filters them first; what is said of \
                  them here assumes that all are kept, at {:.0} % of the longest length",
                 own.report.setting,
                 own.report.rows,
                 100.0 * KEPT_LENGTH
-            )
-            .into(),);
+            )));
         }
         prepared.phases.lap("plan: measured");
         if let Some(f32) = measured.gflops_in_f32 {
-            warnings.push(
-                format!(
+            warnings.push(Warning::from(format!(
                 "{}: this processor ({}) multiplies bf16 no faster than f32: {:.0} GFLOP/s in products, in f32 {f32:.0}. Here \
                  bf16 saves memory, not time",
                 prepared.recipe.precision.path,
                 prepared.device.instructions(),
                 measured.gflops
-            )
-            .into(),);
+            )));
         }
         let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());
         if licence.is_none() {
@@ -288,12 +284,10 @@ impl Plan {
         let export = &prepared.recipe.export;
         let asked = !matches!(export.source, Source::Default { .. }) && export.contains(&Export::Adapter);
         if asked && !prepared.leaves_adapter() {
-            warnings.push(
-                format!(
+            warnings.push(Warning::from(format!(
                 "{}: no `adapter` will be saved: only a recipe of one LoRA stage, no adapter merged before it, leaves one",
                 export.path
-            )
-            .into(),);
+            )));
         }
         let as_stored = prepared.keeps_as_stored().then(|| {
             let KeptAsStored { stay, decoded, bytes, .. } = frozen::kept(&base.checkpoint, &Tuning::Frozen);
@@ -301,13 +295,11 @@ impl Plan {
         });
         let over_merged = |stage: &&PreparedStage| matches!(stage.tuning, Tuning::Lora(_)) && !stage.trains_over_base();
         if let (Some(_), Some(stage)) = (&as_stored, prepared.stages.iter().find(over_merged)) {
-            warnings.push(
-                format!(
+            warnings.push(Warning::from(format!(
                 "{}: stage {} starts from weights with an adapter merged in, which are f32: its frozen weights are decoded",
                 prepared.recipe.frozen_weights.path,
                 stage.of + 1
-            )
-            .into(),);
+            )));
         }
         let estimate = estimate::of_run(prepared, measured);
         prepared.phases.lap("plan: counted");

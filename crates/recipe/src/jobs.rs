@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::kind::{above, data_file, integer, number, scalar, text, truth};
 use crate::reader::section;
-use crate::settings::{Setting, Settings, Valued};
+use crate::settings::Valued;
 
 section! {
     /// What jobs of SageMaker and of Bedrock both need.
@@ -93,23 +93,5 @@ section! {
     pub struct BedrockJobs |f| {
         /// What SageMaker's need as well.
         jobs: Jobs = f.group();
-    }
-}
-
-impl SagemakerJobs {
-    /// All values, with where they came from.
-    pub fn settings(&self) -> Vec<Setting> {
-        let mut all = Vec::new();
-        Settings::settings(self, &mut all);
-        all
-    }
-}
-
-impl BedrockJobs {
-    /// All values, with where they came from.
-    pub fn settings(&self) -> Vec<Setting> {
-        let mut all = Vec::new();
-        Settings::settings(self, &mut all);
-        all
     }
 }

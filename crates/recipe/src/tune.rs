@@ -8,7 +8,7 @@ use crate::jobs::{BedrockJobs, Jobs, SagemakerJobs};
 use crate::kind::{above, above_to, choice, integer, list, number, run_name, scalar, text, truth};
 use crate::problem::{Note, RecipeErrors};
 use crate::reader::{Context, Read, section};
-use crate::settings::{Valued, is};
+use crate::settings::{Setting, Settings, Valued, is};
 
 crate::kind::words! {
     /// What chooses the next trial.
@@ -311,6 +311,13 @@ impl Trainer {
     fn place(&self) -> Option<crate::problem::Place> {
         let recipe = self.jobs().and_then(|jobs| jobs.recipe.place());
         recipe.or_else(|| self.program.as_ref().and_then(|program| program.command.place()))
+    }
+
+    /// All values, with where they came from.
+    pub fn settings(&self) -> Vec<Setting> {
+        let mut all = Vec::new();
+        Settings::settings(self, &mut all);
+        all
     }
 
     /// What jobs of either platform need; none of a program.

@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use temper_recipe::foreign::{Document, Tool};
-use temper_recipe::{
-    BedrockJobs, EarlyStopping, MetricSource, Recipe, SagemakerJobs, Source, StudyFile, Trainer as RecipeTrainer, Tune,
-    is_study,
-};
+use temper_recipe::{EarlyStopping, MetricSource, Recipe, Source, StudyFile, Trainer as RecipeTrainer, Tune, is_study};
 use temper_run::{sha256_bytes, to_json_pretty};
 use temper_search::sampler::{Sampler, named};
 use temper_search::stopping::{
@@ -348,7 +345,7 @@ impl Study {
                 let command = program.flat_map(|program| &program.command.value);
                 settings.insert("command".to_owned(), command.cloned().collect::<Vec<_>>().join("\n"));
                 if let Some(jobs) = self.tune.trainer.as_ref().and_then(RecipeTrainer::jobs) {
-                    settings.extend(of_jobs(self.tune.trainer.as_ref()));
+                    settings.extend(self.tune.trainer.iter().flat_map(of_jobs));
                     let text = fs::read(&jobs.recipe.value).map_err(io("read", &jobs.recipe.value))?;
                     settings.insert("recipe".to_owned(), sha256_bytes(&text));
                 }
@@ -405,13 +402,11 @@ impl Study {
 }
 
 /// What makes a job what it is: all settings of the trainer but for its recipe's path, and for money and time, which may change.
-fn of_jobs(trainer: Option<&RecipeTrainer>) -> impl Iterator<Item = (String, String)> {
-    let sagemaker = trainer.and_then(|trainer| trainer.sagemaker.as_ref()).map(SagemakerJobs::settings);
-    let bedrock = trainer.and_then(|trainer| trainer.bedrock.as_ref()).map(BedrockJobs::settings);
-    let open =
+fn of_jobs(trainer: &RecipeTrainer) -> impl Iterator<Item = (String, String)> + use<> {
+    const OPEN: [&str; 7] =
         ["recipe", "max_cost", "price_per_hour", "price_per_million", "million_tokens", "poll_seconds", "profile"];
-    let settings = sagemaker.into_iter().chain(bedrock).flatten();
-    let settings = settings.filter(move |setting| !open.iter().any(|name| setting.path.ends_with(&format!(".{name}"))));
+    let is_open = |path: &str| path.rsplit('.').next().is_some_and(|name| OPEN.contains(&name));
+    let settings = trainer.settings().into_iter().filter(move |setting| !is_open(&setting.path));
     settings.map(|setting| (setting.path, setting.value.to_string()))
 }
 

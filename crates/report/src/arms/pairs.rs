@@ -21,14 +21,18 @@ pub(super) fn panels(arms: &Arms) -> Vec<Panel> {
 fn entry<'a>(arms: &Arms, pair: &'a Difference, column: (&str, Metric)) -> Option<Entry<'a>> {
     let row = row_of(&pair.rows, column)?;
     let kind = arms.kinds.get(pair.adds?).map_or("", String::as_str);
-    let better = (row.difference.estimate > 0.0) == row.higher_is_better;
-    let (class, decision) = match (beyond_noise(&row.difference), better) {
+    let (class, decision) = match decided(row) {
         (false, _) => ("unsure", "within noise"),
         (true, true) => ("good", "more than noise"),
         (true, false) => ("bad", "more than noise"),
     };
     let (label, minor) = (format!("{} beside {}", pair.of, pair.beside), format!("adds {kind}"));
     Some(Entry { label, minor, row, class, decision: decision.to_owned() })
+}
+
+/// Whether a difference is more than noise, and whether it is for the better.
+fn decided(row: &Row) -> (bool, bool) {
+    (beyond_noise(&row.difference), (row.difference.estimate > 0.0) == row.higher_is_better)
 }
 
 /// What all pairs are shown by: a divergence is from each one's own start, and has no place between two arms.
@@ -65,7 +69,7 @@ pub(super) fn table(arms: &Arms) -> Option<Table> {
     let columns = columns(arms);
     let cell = |row: Option<&Row>| {
         let Some(row) = row else { return Cell { text: String::new(), sure: false, class: "" } };
-        let (sure, better) = (beyond_noise(&row.difference), (row.difference.estimate > 0.0) == row.higher_is_better);
+        let (sure, better) = decided(row);
         let class = match (sure, better) {
             (false, _) => "muted",
             (true, true) => "better",
