@@ -38,7 +38,7 @@ class Run:
         self.args, self.name, self.recipe, self.sets = args, name, HERE / recipe, sets
         depends = json.dumps([hashlib.sha256(self.recipe.read_bytes()).hexdigest(), sets])
         self.folder = pathlib.Path(args.work) / f"{name}-{hashlib.sha256(depends.encode()).hexdigest()[:8]}"
-        self.failure = self.folder.with_suffix(".failed.txt")
+        self.failure = self.folder.with_name(f"{self.folder.name}.failed.txt")
 
     def words(self):
         return [word for value in self.sets for word in ("--set", value)]

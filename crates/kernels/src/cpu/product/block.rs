@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::isa::{GROUP, Isa, PANEL};
-use super::pack::{Lot, Pack, View, units};
+use super::pack::{Lot, Pack, TOGETHER, View, units};
 use super::panels::{Layout, Panel};
 use super::quantised::Quantised;
 use super::tile::{Ahead, CHAIN_UNITS, Left, Place, Right, Tile};
@@ -11,8 +11,6 @@ use super::{BLOCK_UNITS, FEW_ROWS, Inner, Piece, Product};
 
 /// With so many tiles a chain's reads are worth asking for ahead.
 const TILES_THAT_ASK: usize = 4;
-/// Units of k that are packed together where rows or lanes lie side by side in the matrix.
-const TOGETHER: usize = 16;
 /// Panels that are packed together for few rows: 3 KiB of a row of the matrix, and a chain of them in the second-level cache.
 const SWEEP: usize = 16;
 
@@ -215,7 +213,7 @@ impl Job<'_> {
             Lanes::Packed(_) => 0,
             Lanes::Quantised(_) if self.left_as_it_is => 0,
             Lanes::Quantised(_) | Lanes::QuantisedColumns(..) => PANEL * CHAIN_UNITS,
-            Lanes::Plain(_) => self.together() * PANEL * self.units.min(self.step()),
+            Lanes::Plain(_) => self.together() * apart(self.units.min(self.step())),
         }
     }
 
@@ -259,12 +257,17 @@ unsafe fn pack_rows<I: Pack, const BF16: bool>(rows: Lot, to: *mut u32) {
     let step = if rows.view.runs_of_k() { all.max(1) } else { TOGETHER };
     for first in (0..all).step_by(step) {
         // SAFETY: the caller's promise.
-        unsafe { I::left::<BF16>(of_units::<BF16>(rows, first, step), to.add(first * I::ROWS), apart) };
+        unsafe { I::left::<BF16>(rows.of_units::<BF16>(first, step), to.add(first * I::ROWS), apart) };
     }
 }
 
-/// Packs some panels of a plain right operand, one after the other. Units are taken some at a time, for all panels, so that rows of
-/// a matrix whose lanes lie side by side are read in order.
+/// Words from one panel of so many units that a task packs to the next: a unit more than it has, so that the panels' words of one
+/// unit do not push each other out of the first-level cache.
+fn apart(units: usize) -> usize {
+    PANEL * (units + 1)
+}
+
+/// Packs some panels of a plain right operand, [`apart`].
 #[inline(always)]
 unsafe fn pack_panels<I: Pack, const BF16: bool>(
     view: View,
@@ -273,24 +276,10 @@ unsafe fn pack_panels<I: Pack, const BF16: bool>(
     k: usize,
     to: *mut u32,
 ) {
-    let all = units(BF16, k);
-    let step = if panels.len() > 1 { TOGETHER } else { all.max(1) };
-    for first in (0..all).step_by(step) {
-        for (place, panel) in panels.clone().map(|index| layout.panel(index)).enumerate() {
-            let lanes = Lot { view, first: panel.lane, lanes: panel.lanes, k, scale: 1.0 };
-            // SAFETY: the caller's promise; all panels before the last are whole.
-            unsafe {
-                let to = to.add(place * PANEL * all + first * panel.width);
-                I::right::<BF16>(of_units::<BF16>(lanes, first, step), to, panel.width);
-            }
-        }
-    }
-}
-
-/// At most `most` units of a lot, from this one on.
-fn of_units<const BF16: bool>(lot: Lot, first: usize, most: usize) -> Lot {
-    let each = if BF16 { 2 } else { 1 };
-    lot.of_k(first * each..lot.k.min((first + most) * each))
+    let (first, last) = (layout.panel(panels.start), layout.panel(panels.end - 1));
+    let lanes = Lot { view, first: first.lane, lanes: last.lane + last.lanes - first.lane, k, scale: 1.0 };
+    // SAFETY: the caller's promise; all panels before the last are whole.
+    unsafe { I::panels::<BF16>(lanes, to, apart(units(BF16, k))) };
 }
 
 /// A task's scratch.
@@ -401,7 +390,7 @@ impl Step<'_> {
                     // SAFETY: the caller's promise.
                     unsafe { pack_panels::<I, BF16>(view.after(k.start), job.layout, panels, k.len(), scratch) };
                 }
-                scratch.wrapping_add(place * PANEL * self.now.len())
+                scratch.wrapping_add(place * apart(self.now.len()))
             }
             Lanes::Quantised(_) | Lanes::QuantisedColumns(..) => scratch,
         };

@@ -62,6 +62,8 @@ const WIDE: usize = 16;
 const TASKS: usize = 4;
 /// A right operand of more words than these is read from memory rather than from a cache.
 const SHARED_WORDS: usize = 4 << 20;
+/// Words of a right operand that are packed at a time where no cache holds all: the last-level cache does.
+const STEP_WORDS: usize = 1 << 20;
 /// In f32 a left operand is read as it is where at most so many lanes use it.
 const FEW_LANES: usize = 64;
 /// Products of fewer multiplications run on the calling thread: waking another costs more.
@@ -220,6 +222,10 @@ impl Kernels {
             return;
         }
         let parallel = parallel && p.m * lanes * p.k >= SMALL;
+        if let Some(step) = self.step_of_k(p, parallel) {
+            // SAFETY: the caller's promise.
+            return unsafe { self.run_by_steps(p, step) };
+        }
         let (packed, layout, panels) = self.right_of(p, parallel);
         // The lanes of a piece are one part.
         let lanes: Vec<usize> = p.pieces.iter().map(|piece| layout.part(piece.part).len()).collect();
@@ -273,6 +279,33 @@ impl Kernels {
                 self.deal(job, panels, parallel);
             }
         });
+    }
+
+    /// How many k of a plain right operand that no cache holds are packed at a time, by all threads for all; none where tasks pack
+    /// what they read, or all is packed at once.
+    fn step_of_k(self, p: &Product<'_>, parallel: bool) -> Option<usize> {
+        let Operand::Plain(_, lanes) = p.right else { return None };
+        let layout = Layout { ends: &[lanes], units: self.units(p.k) };
+        let alone = p.pieces.is_empty() && p.inners.is_empty();
+        let stepped = parallel && alone && !by_columns(p.m, layout.count()) && packs_by_parts(layout.words(), p.m);
+        // Of whole blocks, so that chains are those of the product in one go.
+        let blocks = (STEP_WORDS / layout.lanes() / BLOCK_UNITS).max(1);
+        let step = blocks * BLOCK_UNITS * if self.bf16 { 2 } else { 1 };
+        (stepped && step < p.k).then_some(step)
+    }
+
+    /// Runs a product so many k at a time.
+    ///
+    /// # Safety
+    /// As for [`Kernels::run`].
+    unsafe fn run_by_steps(self, p: &Product<'_>, step: usize) {
+        let Operand::Plain(view, lanes) = p.right else { unreachable!("a plain right operand") };
+        for start in (0..p.k).step_by(step) {
+            let (k, right) = (step.min(p.k - start), Operand::Plain(view.after(start), lanes));
+            let from = if start == 0 { p.from } else { Some(p.to) };
+            // SAFETY: the caller's promise.
+            unsafe { self.run_on(&Product { k, left: p.left.after(start), right, from, ..*p }, true) };
+        }
     }
 
     /// The right operand where it needs no packing of all of it, how its lanes lie, and panels that are used.

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::isa::{Avx2, Avx512, Avx512Bf16};
-use super::isa::{Isa, Portable};
+use super::isa::{GROUP, Isa, PANEL, Portable};
 use super::tile::Left;
 
 /// A matrix to read, as lanes by k.
@@ -90,6 +90,12 @@ impl Lot {
         Self { view: self.view.after(k.start), k: k.len(), ..self }
     }
 
+    /// At most `most` units of it, from this one on.
+    pub fn of_units<const BF16: bool>(self, first: usize, most: usize) -> Self {
+        let each = if BF16 { 2 } else { 1 };
+        self.of_k(first * each..self.k.min((first + most) * each))
+    }
+
     /// The word of a lane at a unit of k.
     ///
     /// # Safety
@@ -114,7 +120,7 @@ impl Lot {
 ///
 /// # Safety of all methods
 /// The processor has the instructions; the view reaches the lanes and k asked for; the target what is written.
-pub(super) trait Pack: Isa {
+pub(super) trait Pack: Isa + Sized {
     /// Rows of a left operand as panels of `ROWS`, `apart` words from one to the next.
     #[inline(always)]
     unsafe fn left<const BF16: bool>(rows: Lot, to: *mut u32, apart: usize) {
@@ -130,6 +136,31 @@ pub(super) trait Pack: Isa {
     unsafe fn right<const BF16: bool>(lanes: Lot, to: *mut u32, width: usize) {
         // SAFETY: the caller's promise.
         unsafe { panel_by_words::<BF16>(lanes, 0..units(BF16, lanes.k), to, width, width) };
+    }
+
+    /// Lanes of a right operand as panels of `PANEL` lanes, the last narrower, `apart` words from one to the next.
+    #[inline(always)]
+    unsafe fn panels<const BF16: bool>(lanes: Lot, to: *mut u32, apart: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { panels_by_units::<Self, BF16>(lanes, to, apart) };
+    }
+}
+
+/// Units that are packed together where rows or lanes lie side by side in the matrix.
+pub(super) const TOGETHER: usize = 16;
+
+/// Some units of all panels, then the next: where the matrix's rows are k, they are read in long runs.
+#[inline(always)]
+unsafe fn panels_by_units<P: Pack, const BF16: bool>(lanes: Lot, to: *mut u32, apart: usize) {
+    let all = units(BF16, lanes.k);
+    let step = if lanes.lanes > PANEL { TOGETHER } else { all.max(1) };
+    for first in (0..all).step_by(step) {
+        for (panel, lane) in (0..lanes.lanes).step_by(PANEL).enumerate() {
+            let part = lanes.part(lane, PANEL).of_units::<BF16>(first, step);
+            let width = part.lanes.next_multiple_of(GROUP);
+            // SAFETY: the caller's promise.
+            unsafe { P::right::<BF16>(part, to.add(panel * apart + first * width), width) };
+        }
     }
 }
 
@@ -296,6 +327,13 @@ impl Pack for Avx2 {
     }
 }
 
+/// Where rows of a matrix are k, units whose lines are asked for before they are read: a step from row to row is longer than what
+/// processors foresee. The first where whole rows are read, the other where a line or some of each are.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 2;
+#[cfg(target_arch = "x86_64")]
+const FAR: usize = 8;
+
 /// The low `count` bits.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
@@ -344,6 +382,9 @@ macro_rules! avx512 {
                     let (step, present, factor) = (if BF16 { 2 } else { 1 }, mask(lanes), _mm512_set1_ps(scale));
                     for unit in 0..units(BF16, k) {
                         let at = |k| _mm512_mul_ps(_mm512_maskz_loadu_ps(present, view.at(first, k)), factor);
+                        for k in [unit * step, unit * step + 1] {
+                            _mm_prefetch::<_MM_HINT_T0>(view.at(first, k + FAR * step).cast());
+                        }
                         let even = at(unit * step);
                         let words = if BF16 {
                             let odd = if unit * step + 1 < k { at(unit * step + 1) } else { _mm512_setzero_ps() };
@@ -374,6 +415,47 @@ macro_rules! avx512 {
                         for group in (0..width).step_by(16) {
                             let low = to.add(group);
                             Self::sixteen_lanes::<BF16>(lanes.part(group, 16), low, low.add(8), width);
+                        }
+                    }
+                }
+            }
+
+            /// Where the matrix's rows are k, they are read from one end to the other, two by two: in the order in which they lie.
+            #[inline(always)]
+            unsafe fn panels<const BF16: bool>(lanes: Lot, to: *mut u32, apart: usize) {
+                let Lot { view, first, lanes: count, k, scale } = lanes;
+                // SAFETY: the caller's promise; masks keep loads within the lanes.
+                unsafe {
+                    if view.lanes_outside {
+                        return panels_by_units::<Self, BF16>(lanes, to, apart);
+                    }
+                    let (step, factor, stride) = (if BF16 { 2 } else { 1 }, _mm512_set1_ps(scale), view.stride);
+                    for unit in 0..units(BF16, k) {
+                        let (even, odd) = (view.at(first, unit * step), view.at(first, unit * step + 1));
+                        let paired = BF16 && unit * step + 1 < k;
+                        for (panel, lane) in (0..count).step_by(PANEL).enumerate() {
+                            let wide = (count - lane).min(PANEL);
+                            let width = wide.next_multiple_of(GROUP);
+                            let to = to.add(panel * apart + unit * width);
+                            for group in (0..width).step_by(16) {
+                                let present = mask(wide - group);
+                                let at = |row: *const f32| {
+                                    _mm512_mul_ps(
+                                        _mm512_maskz_loadu_ps(present, row.wrapping_add(lane + group)),
+                                        factor,
+                                    )
+                                };
+                                for row in [even, odd] {
+                                    let next = row.wrapping_add(AHEAD * step * stride + lane + group);
+                                    _mm_prefetch::<_MM_HINT_T0>(next.cast());
+                                }
+                                let words = if BF16 {
+                                    $round_two(if paired { at(odd) } else { _mm512_setzero_ps() }, at(even))
+                                } else {
+                                    _mm512_castps_si512(at(even))
+                                };
+                                _mm512_storeu_si512(to.add(group).cast(), words);
+                            }
                         }
                     }
                 }

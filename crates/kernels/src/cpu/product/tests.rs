@@ -117,6 +117,25 @@ fn every_instruction_set_gives_the_chains_to_the_bit() {
 }
 
 #[test]
+fn a_right_operand_that_no_cache_holds_gives_the_bits_of_one_go() {
+    // Of 8.6 and 4.3 million words; the last step is shorter and its last chain is, too.
+    let (m, lanes, k) = (65, 960, 9001);
+    let case = Case::new(m, lanes, k);
+    let right_t = transposed(&case.right, lanes, k);
+    for kernels in kernels().filter(|kernels| kernels.instructions == Instructions::best()) {
+        for view in [View::lanes_by_k(case.right.as_ptr(), k), View::k_by_lanes(right_t.as_ptr(), lanes)] {
+            for add in [false, true] {
+                let run = |here| {
+                    let left = View::lanes_by_k(case.left.as_ptr(), k);
+                    case.run(kernels, left, Operand::Plain(view, lanes), 1.0, add, here)
+                };
+                assert!(run(false) == run(true), "{kernels:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_frozen_weight_gives_the_bits_of_a_plain_one_and_reads_back_rounded() {
     let (rows, cols) = (150, 77);
     let weight = numbers(4, rows * cols);
