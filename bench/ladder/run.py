@@ -72,9 +72,14 @@ class Run:
         return json.loads(done.stdout)
 
     def suites(self):
-        """What the judgement says of each suite; none where the loss ran away."""
+        """What the judgement says of each suite by its first metric; none where the loss ran away."""
         path = self.folder / "judgement.json"
-        return {row["suite"]: row for row in json.loads(path.read_text())["rows"]} if path.is_file() else None
+        if not path.is_file():
+            return None
+        suites = {}
+        for row in json.loads(path.read_text())["rows"]:
+            suites.setdefault(row["suite"], row)
+        return suites
 
     def steps(self):
         """Its steps as they were logged; one that was resumed logs a step once."""
