@@ -469,6 +469,19 @@ fn a_search_goes_by_the_reward_and_refuses_one_that_is_wrong() {
     for piece in ["stages.0.rollouts.temperature", "stages.0.policy.beta", "\"reward\"", "\"kl\""] {
         assert!(text.contains(piece), "`{piece}` is not in {text}");
     }
+    // Left out, the objective is what the validation prompts earn; a loss of rows is not measured there.
+    let objectives = "  objectives: {reward: maximize, kl: minimize}\n";
+    folder.write_recipe(&format!("{one}{tune}").replace(objectives, ""));
+    let study = folder.path("default.sqlite").display().to_string();
+    let planned = folder.temper(&["tune", &folder.recipe(), "--plan", "--study", &study]);
+    ends(&planned, 0, &[]);
+    assert!(stdout(&planned).contains("reward (maximize)"), "{}", stdout(&planned));
+    folder.write_recipe(&format!("{one}{tune}").replace(objectives, "  objectives: {validation_loss: minimize}\n"));
+    ends(
+        &folder.temper(&["tune", &folder.recipe(), "--plan"]),
+        2,
+        &["`validation_loss` is not measured", "measured here: reward, greedy_reward"],
+    );
     // A reward that gives everything 1 tells right from wrong nowhere.
     let blind =
         format!("{one}{tune}").replace("pattern: '[vV]'", "pattern: '(?s).*'").replace("weight: 0.1", "weight: 0");

@@ -99,7 +99,7 @@ fn a_plan_says_what_is_searched_and_what_it_takes() {
     for piece in [
         "LoRA Without",
         "stages.0.lora_alpha = 2.0 * stages.0.lora_rank",
-        "objectives  validation_loss, forgetting",
+        "objectives  validation_loss (minimize), forgetting (minimize)",
         "30 trials",
     ] {
         assert!(text.contains(piece), "`{piece}` is not in:\n{text}");

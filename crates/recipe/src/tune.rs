@@ -88,8 +88,8 @@ section! {
         /// Fields that are left open. Left out, they are made from the stages: learning rate and, where there are any, rank, share
         /// of domain data, warm-up.
         space: Vec<Searched> = f.keyed_sections("field", "values", "equals");
-        /// What to make better, the domain first. Left out: `validation_loss` of the last stage and, with watched general suites,
-        /// `forgetting`, the largest rise of their loss in percent.
+        /// What to make better, the domain first. Left out: `validation_loss` of the last stage (`reward`, where it is of kind `rft`)
+        /// and, with watched general suites, `forgetting`, the largest rise of their loss in percent.
         objectives: Vec<Sought> = f.keyed_sections("metric", "direction", "direction");
         /// What must hold of a trial. The floors of the evaluation's `text_loss` suites always must, by their watched items.
         constraints: Vec<Limit> = f.keyed_sections("metric", "at_most", "at_most");
@@ -256,8 +256,8 @@ section! {
 section! {
     /// One axis.
     pub struct Sought |f| {
-        /// What is measured: `validation_loss`, `forgetting`, `NAME` of a watched general suite (the rise of its loss in percent),
-        /// or what a program reports.
+        /// What is measured: `validation_loss`, or of a last stage of kind `rft` `reward` and the other signals of its validation;
+        /// `forgetting`, `NAME` of a watched general suite (the rise of its loss in percent), or what a program reports.
         metric: Valued<String> = f.required(text());
         /// Which way it is better.
         direction: Valued<Sense> = f.aliases(&["goal", "mode"]).default(choice(), Sense::Minimize, "decision: most are losses");

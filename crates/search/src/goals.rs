@@ -1,6 +1,7 @@
 //! What better means: directions, constraints, and who beats whom.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,17 @@ pub struct Objective {
     pub name: String,
     /// Which way it is better.
     pub direction: Direction,
+}
+
+/// "loss (minimize)".
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = match self.direction {
+            Direction::Minimize => "minimize",
+            Direction::Maximize => "maximize",
+        };
+        write!(f, "{} ({direction})", self.name)
+    }
 }
 
 /// What a study seeks.

@@ -36,7 +36,7 @@ fn text(study: &Study, budget: Budget, plan: &JobsPlan) -> String {
     for parameter in study.searchable.space.parameters() {
         line(format!("  {}", described(parameter)));
     }
-    let objectives: Vec<&str> = study.measures.goals().objectives.iter().map(|one| one.name.as_str()).collect();
+    let objectives: Vec<String> = study.measures.goals().objectives.iter().map(ToString::to_string).collect();
     line(format!("objectives  {}", objectives.join(", ")));
     match plan.cost {
         Some(cost) => line(format!("one job     on {} may cost {cost}", plan.platform)),

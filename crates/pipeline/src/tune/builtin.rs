@@ -24,11 +24,12 @@ use crate::{PipelineError, Prepared, prepare};
 pub const FORGETTING: &str = "forgetting";
 /// The loss on the last stage's validation rows.
 pub const VALIDATION_LOSS: &str = "validation_loss";
+/// What completions of the last stage's validation prompts earn, where it reinforces.
+pub const REWARD: &str = "reward";
 
 /// What a last stage that reinforces shows besides, at its best validation: what the validation earned, and how far the policy had
 /// moved.
-pub const SIGNALS: [&str; 7] =
-    ["reward", "greedy_reward", "greedy_solved", "completion_length", "cut", "kl", "entropy"];
+pub const SIGNALS: [&str; 7] = [REWARD, "greedy_reward", "greedy_solved", "completion_length", "cut", "kl", "entropy"];
 
 /// How long a folder that another process writes in is left alone.
 const BUSY: Duration = Duration::from_secs(1);
@@ -257,6 +258,10 @@ impl Seen {
             Event::Reward { stage: of, validation } => {
                 let line = serde_json::to_value(validation).unwrap_or_default();
                 self.signal(*of == stage, validation.step as u64, &line);
+                let earned = validation.items.iter().map(|loss| -loss).collect();
+                if *of == stage {
+                    self.item(validation.step as u64, REWARD, earned);
+                }
             }
             Event::Train { stage: of, progress: Progress::Validation { step, loss, items, .. }, .. }
                 if *of == stage =>

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use temper_recipe::{Bound, Evaluation, Recipe, Sense, StageKind, SuiteKind, Tune};
 use temper_search::{Direction, Goals, Measured, Objective};
 
-use super::builtin::{FORGETTING, SIGNALS, VALIDATION_LOSS};
+use super::builtin::{FORGETTING, REWARD, SIGNALS, VALIDATION_LOSS};
 use crate::PipelineError;
 
 /// What a trainer knows of a trial besides its own metrics.
@@ -52,13 +52,12 @@ impl Measures {
                 "give it rows that are held out; the search never sees the test rows".to_owned(),
             ));
         }
-        let mut known = vec![VALIDATION_LOSS.to_owned()];
+        let reinforces = last.is_some_and(|stage| stage.kind.value == StageKind::Rft);
+        let of_validation: &[&str] = if reinforces { &SIGNALS } else { &[VALIDATION_LOSS] };
+        let mut known: Vec<String> = of_validation.iter().map(|&name| name.to_owned()).collect();
         known.extend(watched.iter().map(|(suite, _)| (*suite).to_owned()));
         if !watched.is_empty() {
             known.push(FORGETTING.to_owned());
-        }
-        if last.is_some_and(|stage| stage.kind.value == StageKind::Rft) {
-            known.extend(SIGNALS.map(str::to_owned));
         }
         let check = |metric: &str, path: &str, more: &[&str]| {
             if known.iter().any(|known| known == metric) || more.contains(&metric) {
@@ -81,10 +80,13 @@ impl Measures {
         }
         let mut measures = Self::of(tune);
         if tune.objectives.is_empty() {
-            let minimize = |name: &str| Objective { name: name.to_owned(), direction: Direction::Minimize };
-            measures.goals.objectives.push(minimize(VALIDATION_LOSS));
+            let objective = |name: &str, direction| Objective { name: name.to_owned(), direction };
+            measures.goals.objectives.push(match reinforces {
+                true => objective(REWARD, Direction::Maximize),
+                false => objective(VALIDATION_LOSS, Direction::Minimize),
+            });
             if !watched.is_empty() {
-                measures.goals.objectives.push(minimize(FORGETTING));
+                measures.goals.objectives.push(objective(FORGETTING, Direction::Minimize));
             }
         }
         // As the judgement at the end decides them: by the worse end of the interval.

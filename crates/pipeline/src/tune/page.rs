@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use temper_eval::compare::Row;
 use temper_eval::stats::Interval;
-use temper_recipe::Bound as Floor;
+use temper_recipe::{Bound as Floor, StageKind};
 use temper_report::Style;
 use temper_report::study::{Bound, Finalist, Measure, Recommended, Sealed, Spent, StudyPage};
 use temper_search::History;
 use temper_search::store::Spent as Cost;
 
-use super::builtin::{FORGETTING, VALIDATION_LOSS};
+use super::builtin::{FORGETTING, REWARD, SIGNALS, VALIDATION_LOSS};
 use super::finish::Finish;
 use super::study::Study;
 
@@ -18,11 +18,15 @@ impl Study {
     /// What is known of the study: its trials, and at its end the answer. `spent`: what each trial took, by number.
     pub fn page<'a>(&'a self, history: &'a History, spent: &[(u64, Cost)], finish: Option<&Finish>) -> StudyPage<'a> {
         let objectives = &history.goals().objectives;
+        let last = self.recipe.as_ref().and_then(|recipe| recipe.stages.last()).map(|stage| stage.kind.value);
         let measure = |name: &str| {
             let (label, unit) = match name {
+                VALIDATION_LOSS if last == Some(StageKind::Dpo) => ("validation loss", "per pair"),
                 VALIDATION_LOSS => ("validation loss", "nats per token"),
                 FORGETTING => ("forgetting", "% rise of the loss"),
-                name if self.recipe.is_some() => (name, "% rise of the loss"),
+                REWARD if last == Some(StageKind::Rft) => ("validation reward", ""),
+                name if last == Some(StageKind::Rft) && SIGNALS.contains(&name) => (name, ""),
+                name if last.is_some() => (name, "% rise of the loss"),
                 name => (name, ""),
             };
             Measure { label: label.to_owned(), unit: unit.to_owned(), scale: 1.0 }

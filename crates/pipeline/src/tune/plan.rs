@@ -68,7 +68,7 @@ pub struct StudyPlan {
     pub space: Vec<String>,
     /// Points of it; none where they cannot be counted.
     pub points: Option<u64>,
-    /// The objectives.
+    /// The objectives, each with its direction.
     pub objectives: Vec<String>,
     /// The constraints.
     pub constraints: Vec<String>,
@@ -176,7 +176,7 @@ impl StudyPlan {
         Self {
             space: space.parameters().iter().map(described).collect(),
             points,
-            objectives: goals.objectives.iter().map(|objective| objective.name.clone()).collect(),
+            objectives: goals.objectives.iter().map(ToString::to_string).collect(),
             constraints: goals.constraints.clone(),
             budget,
             rungs: rungs(tune),

@@ -291,7 +291,10 @@ fn made(recipe: &Recipe, values: &BTreeMap<String, Value>) -> Result<Searchable,
         };
         let source = if lora { LORA_RATE } else { FULL_RATE };
         let prior = |around: Value, source: &str| Some(Prior { around, spread: 0.25, source: source.to_owned() });
-        let rate = Parameter::new(path("learning_rate"), Domain::log_float(around / 20.0, around * 50.0));
+        // `5e-7`, not `5.000000000000001e-7`: the bounds are shown and kept as they are written.
+        let written = |bound: f64| format!("{bound:.3e}").parse().unwrap_or(bound);
+        let range = Domain::log_float(written(around / 20.0), written(around * 50.0));
+        let rate = Parameter::new(path("learning_rate"), range);
         open(Parameter { prior: prior(around.into(), source), ..rate }, source, &mut notes);
         if lora && stage.lora.is_some() && stage.adapter.is_none() {
             let (rank, alpha) = (path("lora_rank"), path("lora_alpha"));
