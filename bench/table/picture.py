@@ -44,7 +44,7 @@ def picture(curves, whole, goal):
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="t">',
         '<title id="t">Share of the regret that is closed over the tokens trained on</title>', f"<style>{STYLE}</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="var(--ground)"/>',
-        f'<text class="title" x="{LEFT}" y="30">From the recipe\'s own values to the best that keeps the floor: share closed</text>',
+        f'<text class="title" x="{LEFT}" y="30">From the default to the best that keeps the floor: share closed</text>',
     ]  # fmt: skip
     for share in (0, 0.25, 0.5, 0.75, 1):
         out.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')

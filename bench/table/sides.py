@@ -1,7 +1,7 @@
 """Both sides on a table: a search that may try each configuration once, and pays the tokens of every length that it looks at.
 
 A side proposes any point of the space; what is carried out, and told, is the nearest configuration that was not begun yet. Both begin
-with the recipe's own values. Each gives its trace: tokens spent, and the configuration that was measured at its full length then.
+with the default. Each gives its trace: tokens spent, and the configuration that was measured at its full length then.
 """
 
 import pathlib
@@ -36,14 +36,14 @@ class Spent:
         return report
 
 
-def temper(table, seed, program, sampler="auto", rules=({"rule": "asha", "reduction": 2, "mode": "pause"},)):
-    """As `temper tune` searches: both objectives, the constraints, what is hopeless ends."""
+def temper(table, seed, program, sampler="auto", rules=({"rule": "asha", "reduction": 2, "mode": "pause"},), axes=None):
+    """As `temper tune` searches: both objectives, or the first `axes`, the constraints, what is hopeless ends."""
     spent, numbers = Spent(table), {}
     with Replay(program) as replay:
         replay.ask(study={
             "sampler": sampler, "seed": seed, "parameters": table.parameters, "rungs": table.rungs,
-            "objectives": ["minimize"] * len(table.about["objectives"]), "constraints": table.about["constraints"],
-            "rules": [{"rule": "hopeless", "threshold": 0.01}, *rules], "first": table.rows[0]["point"],
+            "objectives": ["minimize"] * len(table.about["objectives"][:axes]), "constraints": table.about["constraints"],
+            "rules": [{"rule": "hopeless", "threshold": 0.01}, *rules], "first": table.rows[table.own]["point"],
         })  # fmt: skip
         while True:
             work = replay.ask(next={"closing": not spent.free})
@@ -57,7 +57,7 @@ def temper(table, seed, program, sampler="auto", rules=({"rule": "asha", "reduct
             while until:
                 report = spent.look(numbers[trial], until)
                 number = lambda value: value if value == value else None  # noqa: E731
-                answer = replay.ask(report={"number": trial, "step": until, "values": [*map(number, report["values"])],
+                answer = replay.ask(report={"number": trial, "step": until, "values": [*map(number, report["values"][:axes])],
                                             "constraints": [*map(number, report["constraints"])], "items": []})  # fmt: skip
                 until = answer.get("until")
 
@@ -104,8 +104,8 @@ def optuna(table, seed, pruner=None, scalarised=False, sampler="tpe"):
             number = spent.take(propose(asked))
             study.tell(asked, state=peer.trial.TrialState.FAIL)
         else:
-            number = 0
-            spent.free.remove(0)
+            number = table.own
+            spent.free.remove(number)
         study.enqueue_trial(table.rows[number]["point"])
         trial = study.ask()
         propose(trial)
@@ -129,6 +129,7 @@ def optuna(table, seed, pruner=None, scalarised=False, sampler="tpe"):
 
 METHODS = {
     "temper tune": ("temper", {}),
+    "temper tune, the loss alone": ("temper", {"axes": 1}),
     "temper, tpe + asha": ("temper", {"sampler": "tpe"}),
     "temper, nothing stopped": ("temper", {"rules": ()}),
     "optuna tpe, full runs": ("optuna", {}),

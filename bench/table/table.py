@@ -21,9 +21,10 @@ import sys
 
 
 class Table:
-    """A table that was read, and how far its configurations are apart."""
+    """A table that was read, how far its configurations are apart, and which of them is the default."""
 
-    def __init__(self, path):
+    def __init__(self, path, own=0):
+        self.own = own
         about, *rows = (json.loads(line) for line in pathlib.Path(path).read_text().splitlines())
         self.about, self.parameters, self.rungs = about, about["parameters"], about["rungs"]
         self.rows = {row["number"]: row for row in rows}

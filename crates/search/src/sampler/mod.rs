@@ -3,6 +3,7 @@
 mod auto;
 mod descent;
 mod directions;
+mod forecast;
 mod fresh;
 mod gp;
 mod grid;

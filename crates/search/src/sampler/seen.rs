@@ -1,5 +1,8 @@
 //! What a trial means to a sampler.
 
+use std::borrow::Cow;
+
+use super::forecast::Forecast;
 use crate::goals::{Goals, dominates};
 use crate::history::History;
 use crate::trial::{Measured, State, Trial};
@@ -9,8 +12,11 @@ use crate::trial::{Measured, State, Trial};
 pub(super) enum Standing {
     /// Carried through: it means what it says.
     Whole,
-    /// Pruned, or paused or running with a report: it counts by its last report, behind every trial that was carried through, and
-    /// behind those that came further.
+    /// Not carried through, or not yet, but others have shown how it goes on from its last report: it counts as what is expected
+    /// of it at its end.
+    Expected,
+    /// Pruned, or paused or running with a report, and nothing is known of the way from there: it counts by its last report, behind every
+    /// trial that was carried through, and behind those that came further.
     Part {
         /// The step of that report; 0 of a pruned trial that kept none.
         step: u64,
@@ -33,19 +39,20 @@ pub(super) struct Seen<'a> {
     /// By how much constraints are broken together, each in the unit of how far it is broken in the middle; 0: feasible. Without
     /// bound where an objective is no finite number.
     pub violation: f64,
-    /// What was measured.
-    pub measured: Option<&'a Measured>,
+    /// What was measured, or is expected.
+    pub measured: Option<Cow<'a, Measured>>,
 }
 
 /// All trials, in their order.
 pub(super) fn seen(history: &History) -> Vec<Seen<'_>> {
     let all = history.trials().iter().zip(history.coordinates());
-    let mut all: Vec<Seen<'_>> = all.map(|(trial, at)| one(history.goals(), trial, at)).collect();
+    let forecast = Forecast::of(history);
+    let mut all: Vec<Seen<'_>> = all.map(|(trial, at)| one(history.goals(), &forecast, trial, at)).collect();
     let constraints = history.goals().constraints.len();
     if constraints > 1 {
         let units: Vec<f64> = (0..constraints).map(|index| unit(&all, index)).collect();
         for seen in all.iter_mut().filter(|seen| seen.violation.is_finite()) {
-            let broken = seen.measured.into_iter().flat_map(|measured| &measured.constraints);
+            let broken = seen.measured.iter().flat_map(|measured| &measured.constraints);
             seen.violation = broken.zip(&units).map(|(by, unit)| by.max(0.0) / unit).sum();
         }
     }
@@ -55,13 +62,13 @@ pub(super) fn seen(history: &History) -> Vec<Seen<'_>> {
 /// How far a constraint is broken in the middle of those that break it: constraints are measured in units of their own, and the sum of
 /// them as they are would be that of the one with the largest numbers.
 fn unit(all: &[Seen<'_>], constraint: usize) -> f64 {
-    let broken = all.iter().filter_map(|seen| seen.measured?.constraints.get(constraint).copied());
+    let broken = all.iter().filter_map(|seen| seen.measured.as_ref()?.constraints.get(constraint).copied());
     let mut broken: Vec<f64> = broken.filter(|by| by.is_finite() && *by > 0.0).collect();
     broken.sort_by(f64::total_cmp);
     broken.get(broken.len() / 2).copied().unwrap_or(1.0)
 }
 
-fn one<'a>(goals: &Goals, trial: &'a Trial, at: &'a [f64]) -> Seen<'a> {
+fn one<'a>(goals: &Goals, forecast: &Forecast, trial: &'a Trial, at: &'a [f64]) -> Seen<'a> {
     let reported = trial.last().map(|report| (report.step, &report.measured));
     let (standing, measured) = match (trial.state, &trial.result, reported) {
         (State::Failed, ..) | (State::Complete | State::Pruned, None, None) => (Standing::Failed, None),
@@ -72,11 +79,19 @@ fn one<'a>(goals: &Goals, trial: &'a Trial, at: &'a [f64]) -> Seen<'a> {
         (_, _, Some((step, measured))) => (Standing::Part { step }, Some(measured)),
         (State::Running | State::Paused | State::Stale, _, None) => (Standing::Pending, None),
     };
+    let expected = match (standing, measured) {
+        (Standing::Part { step }, Some(measured)) => forecast.from(step, measured),
+        _ => None,
+    };
+    let (standing, measured) = match expected {
+        Some(expected) => (Standing::Expected, Some(Cow::Owned(expected))),
+        None => (standing, measured.map(Cow::Borrowed)),
+    };
     Seen {
         at,
         standing,
-        losses: measured.map(|measured| goals.losses(measured)).unwrap_or_default(),
-        violation: measured.map_or(0.0, |measured| match goals.is_sound(measured) {
+        losses: measured.as_deref().map(|measured| goals.losses(measured)).unwrap_or_default(),
+        violation: measured.as_deref().map_or(0.0, |measured| match goals.is_sound(measured) {
             true => goals.violation(measured),
             false => f64::INFINITY,
         }),
@@ -85,8 +100,8 @@ fn one<'a>(goals: &Goals, trial: &'a Trial, at: &'a [f64]) -> Seen<'a> {
 }
 
 /// Which trials are better than others, by as much as is known: those that hold all constraints, then those that break them by
-/// less, last those without a number; of the former those that were carried through, then those that came further; among equals
-/// those that fewer dominate.
+/// less, last those without a number; of the former those that were carried through or of which the end is expected, then those that
+/// came further; among equals those that fewer dominate.
 /// The `wanted` first ones in this order, of those that were measured at all.
 pub(super) fn best(all: &[Seen<'_>], wanted: usize) -> Vec<usize> {
     let place = |index: usize| {

@@ -23,8 +23,8 @@ use crate::space::Point;
 ///   expected growth of the dominated volume, exact. More: one weighting of them for each trial (ParEGO).
 /// - Constraints have models of their own; what is hoped for is multiplied by the probability that all hold, and while no trial
 ///   holds them, that probability is all that is sought.
-/// - A pruned trial, or a paused or running one that has reported, is as good as its last report or the middle of the complete
-///   ones, whichever is worse; a failed one is as bad as the worst and breaks every constraint; one under way of which nothing is
+/// - A pruned trial, or a paused or running one that has reported, is as good as is expected of it at its end by how others went on
+///   from its step; where none did, as its last report or the middle of the complete ones, whichever is worse; a failed one is as bad as the worst and breaks every constraint; one under way of which nothing is
 ///   known is believed to be what the model expects.
 /// - Choices are alike or not; whole numbers and steps are modelled at their values, and left from value to value; a parameter
 ///   that is not active is a place of its own beside its values.
@@ -94,7 +94,9 @@ fn hopeful(ask: &Ask<'_>, all: &[Seen<'_>], random: Random) -> Option<Vec<Vec<f6
     for index in 0..ask.history.goals().constraints.len() {
         let values: Vec<f64> = data
             .iter()
-            .map(|seen| seen.measured.and_then(|measured| measured.constraints.get(index).copied()).unwrap_or(f64::NAN))
+            .map(|seen| {
+                seen.measured.as_ref().and_then(|measured| measured.constraints.get(index).copied()).unwrap_or(f64::NAN)
+            })
             .collect();
         let (values, zero) = outputs::constraint(&values);
         constraints.push((fit(&values)?, zero));
@@ -127,15 +129,15 @@ fn data<'s, 'a>(all: &'s [Seen<'a>]) -> (Vec<usize>, Vec<&'s Seen<'a>>) {
     (order, taken.into_iter().map(|index| &all[index]).collect())
 }
 
-/// The losses of one objective as they are modelled: a trial that did not come to its end is at best as good as the middle of
-/// those that did, one that failed as bad as the worst.
+/// The losses of one objective as they are modelled: a trial of which the end is not known is at best as good as the middle of
+/// those that came to theirs, one that failed as bad as the worst.
 fn column(data: &[&Seen<'_>], objective: usize) -> Vec<f64> {
     let mut whole: Vec<f64> =
         data.iter().filter(|seen| seen.standing == Standing::Whole).map(|seen| seen.losses[objective]).collect();
     whole.sort_by(f64::total_cmp);
     let middle = whole.get(whole.len() / 2).copied().unwrap_or(f64::NEG_INFINITY);
     let value = |seen: &&Seen<'_>| match seen.standing {
-        Standing::Whole => seen.losses[objective],
+        Standing::Whole | Standing::Expected => seen.losses[objective],
         Standing::Part { .. } => seen.losses[objective].max(middle),
         Standing::Failed | Standing::Pending => f64::INFINITY,
     };

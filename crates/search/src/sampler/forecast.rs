@@ -1,0 +1,79 @@
+//! What a trial that has not come to its end may be expected to come to: by how those that were measured at the same step went on.
+//!
+//! A loss falls while a trial trains, so that a good trial after an eighth of its budget looks worse than a poor one at its end. What
+//! they show at one length is not to be held beside what others show at another; BOHB (Falkner et al., 2018) makes its model of one length
+//! alone. Here every trial counts, with the change in the middle from its step to the end added.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::History;
+use crate::trial::{Measured, State, Trial};
+
+/// By step: what is to be added to the values and constraints that were measured there.
+pub(super) struct Forecast(BTreeMap<u64, Measured>);
+
+impl Forecast {
+    /// By the reports of all trials. Of steps from which no trial shows a way to the end nothing is said.
+    pub fn of(history: &History) -> Self {
+        let trials = history.trials();
+        let mut changes = BTreeMap::new();
+        let ends = trials.iter().filter(|trial| trial.state == State::Complete);
+        let Some(end) = ends.filter_map(|trial| trial.last()).map(|report| report.step).max() else {
+            return Self(changes);
+        };
+        let goals = history.goals();
+        let none =
+            Measured { values: vec![0.0; goals.objectives.len()], constraints: vec![0.0; goals.constraints.len()] };
+        changes.insert(end, none);
+        let steps: BTreeSet<u64> = trials.iter().flat_map(|trial| &trial.reports).map(|report| report.step).collect();
+        for &step in steps.range(..end).rev() {
+            // To the next step that is known; from there on as from there on.
+            let next = changes.iter().find_map(|(&next, onward)| Some(added(&middle(trials, step, next)?, onward)));
+            if let Some(change) = next {
+                changes.insert(step, change);
+            }
+        }
+        Self(changes)
+    }
+
+    /// What is expected at the end of a trial that measured this at a step; none where that is not known, and of what is no finite
+    /// number.
+    pub fn from(&self, step: u64, measured: &Measured) -> Option<Measured> {
+        let expected = added(measured, self.0.get(&step)?);
+        expected.values.iter().all(|value| value.is_finite()).then_some(expected)
+    }
+}
+
+fn added(to: &Measured, change: &Measured) -> Measured {
+    let sum = |to: &[f64], change: &[f64]| to.iter().zip(change).map(|(to, change)| to + change).collect();
+    Measured { values: sum(&to.values, &change.values), constraints: sum(&to.constraints, &change.constraints) }
+}
+
+/// The change from a step to another in the middle of the trials that were measured at both; none where there are none.
+fn middle(trials: &[Trial], from: u64, to: u64) -> Option<Measured> {
+    let at = |trial: &Trial, step: u64| {
+        let report = trial.reports.iter().find(|report| report.step == step)?;
+        report.measured.values.iter().all(|value| value.is_finite()).then(|| report.measured.clone())
+    };
+    let changes: Vec<Measured> = trials
+        .iter()
+        .filter_map(|trial| {
+            let (from, to) = (at(trial, from)?, at(trial, to)?);
+            let less = |to: &[f64], from: &[f64]| to.iter().zip(from).map(|(to, from)| to - from).collect();
+            Some(Measured {
+                values: less(&to.values, &from.values),
+                constraints: less(&to.constraints, &from.constraints),
+            })
+        })
+        .collect();
+    let first = changes.first()?;
+    let middle = |of: &dyn Fn(&Measured) -> f64| {
+        let mut all: Vec<f64> = changes.iter().map(of).filter(|change| change.is_finite()).collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied().unwrap_or(0.0)
+    };
+    Some(Measured {
+        values: (0..first.values.len()).map(|index| middle(&|change| change.values[index])).collect(),
+        constraints: (0..first.constraints.len()).map(|index| middle(&|change| change.constraints[index])).collect(),
+    })
+}
