@@ -37,7 +37,7 @@ def bands(curves, places):
 
 
 def picture(curves, whole, goal):
-    """SVG of `{method: [[(tokens, share closed), ..] of each seed]}`; `whole`: tokens of all configurations to the end."""
+    """SVG of `{method: [[(tokens, share closed), ..] of each seed]}`; `whole`: tokens at the right end."""
     x = lambda tokens: LEFT + (WIDTH - LEFT - RIGHT) * tokens / whole  # noqa: E731
     y = lambda share: TOP + (HEIGHT - TOP - BOTTOM) * (1 - share)  # noqa: E731
     out = [

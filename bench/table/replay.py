@@ -129,7 +129,10 @@ def main():
     ]  # fmt: skip
     report = options.out or free_path(HERE.parent / "results", "table", started)
     drawn = report.with_suffix(".svg")
-    drawn.write_text(picture.picture({m: steps[m] for m in steps if m in picture.SHOWN}, whole, CLOSED))
+    shown = {method: curves for method, curves in steps.items() if method in picture.SHOWN}
+    # As far as most seeds need: behind that the lines lie on each other.
+    far = [quartiles([needed(curve) for curve in curves])[2] for curves in shown.values()]
+    drawn.write_text(picture.picture(shown, min(whole, 1.3 * max(far)), CLOSED))
     lines += [f"![share of the regret closed, over tokens, number {options.own[0]} the default]({drawn.name})"]
     report.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines), f"\n-> {report}")

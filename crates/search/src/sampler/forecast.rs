@@ -77,3 +77,55 @@ fn middle(trials: &[Trial], from: u64, to: u64) -> Option<Measured> {
         constraints: (0..first.constraints.len()).map(|index| middle(&|change| change.constraints[index])).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::goals::Goals;
+    use crate::sampler::seen::{Standing, best, seen};
+    use crate::space::{Domain, Parameter, Point, Space};
+    use crate::trial::Report;
+
+    /// Trials of one parameter by what they reported: state, (step, loss, constraint).
+    fn history(trials: &[(State, &[(u64, f64, f64)])]) -> History {
+        let space = Space::new(vec![Parameter::new("x", Domain::float(0.0, 1.0))], vec![], vec![]).unwrap();
+        let mut history = History::new(space, Goals { constraints: vec!["floor".into()], ..Goals::minimize("loss") });
+        for (number, (state, reports)) in trials.iter().enumerate() {
+            let measured = |loss, floor| Measured { values: vec![loss], constraints: vec![floor] };
+            let reports: Vec<Report> =
+                reports.iter().map(|&(step, loss, floor)| Report::new(step, measured(loss, floor))).collect();
+            let result = reports.last().filter(|_| *state == State::Complete).map(|last| last.measured.clone());
+            let trial = Trial::new(number as u64, Point::from([("x".into(), 0.5.into())]));
+            history.put(Trial { state: *state, reports, result, ..trial });
+        }
+        history
+    }
+
+    #[test]
+    fn a_good_trial_after_an_eighth_is_not_held_beside_the_end_of_a_poor_one() {
+        let history = history(&[
+            (State::Complete, &[(1, 8.0, 1.0), (2, 6.0, 0.5), (8, 4.0, -1.0)]),
+            (State::Paused, &[(1, 5.0, 1.0)]),
+            (State::Paused, &[(1, 9.0, 1.0), (2, 8.0, 0.5)]),
+            // At a step that nobody else was measured at, and what is no number.
+            (State::Paused, &[(3, 0.1, 0.0)]),
+            (State::Paused, &[(1, f64::NAN, 0.0)]),
+        ]);
+        let all = seen(&history);
+        // From 1 to 2 the middle of two changes, -2 and -1, is the higher; from 2 to 8 it is -2.
+        assert_eq!((all[1].standing, &all[1].losses[..]), (Standing::Expected, &[2.0][..]));
+        assert_eq!((all[2].standing, &all[2].losses[..]), (Standing::Expected, &[6.0][..]));
+        // The floor is expected to be kept in the end, as others came to keep it.
+        assert_eq!((all[1].violation, all[2].violation), (0.0, 0.0));
+        assert_eq!(all[3].standing, Standing::Part { step: 3 });
+        assert_eq!(best(&all, 4), [1, 0, 2, 3]);
+    }
+
+    #[test]
+    fn without_a_trial_that_came_to_its_end_nothing_is_expected() {
+        let history = history(&[(State::Paused, &[(1, 5.0, 0.0)]), (State::Paused, &[(1, 8.0, 0.0), (2, 6.0, 0.0)])]);
+        let all = seen(&history);
+        assert_eq!(all[0].standing, Standing::Part { step: 1 });
+        assert_eq!(all[1].standing, Standing::Part { step: 2 });
+    }
+}
