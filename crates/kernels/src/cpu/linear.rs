@@ -104,9 +104,8 @@ fn transpose(from: Rows, to: Rows) {
             if (high, wide) == (SIDE, SIDE) {
                 let line = |j: usize| from.at(col + j, row).cast::<[f32; SIDE]>().read();
                 let block: [[f32; SIDE]; SIDE] = std::array::from_fn(line);
-                for i in 0..SIDE {
-                    to.at(row + i, col).cast::<[f32; SIDE]>().write(std::array::from_fn(|j| block[j][i]));
-                }
+                let column = |i: usize| -> [f32; SIDE] { std::array::from_fn(|j| block[j][i]) };
+                (0..SIDE).for_each(|i| to.at(row + i, col).cast::<[f32; SIDE]>().write(column(i)));
             } else {
                 for (i, j) in (0..high).flat_map(|i| (0..wide).map(move |j| (i, j))) {
                     *to.at(row + i, col + j) = *from.at(col + j, row + i);

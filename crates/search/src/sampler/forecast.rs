@@ -86,8 +86,11 @@ mod tests {
     use crate::space::{Domain, Parameter, Point, Space};
     use crate::trial::Report;
 
-    /// Trials of one parameter by what they reported: state, (step, loss, constraint).
-    fn history(trials: &[(State, &[(u64, f64, f64)])]) -> History {
+    /// Step, loss, constraint.
+    type Reported = (u64, f64, f64);
+
+    /// Trials of one parameter by what they reported.
+    fn history(trials: &[(State, &[Reported])]) -> History {
         let space = Space::new(vec![Parameter::new("x", Domain::float(0.0, 1.0))], vec![], vec![]).unwrap();
         let mut history = History::new(space, Goals { constraints: vec!["floor".into()], ..Goals::minimize("loss") });
         for (number, (state, reports)) in trials.iter().enumerate() {
