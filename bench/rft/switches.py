@@ -8,6 +8,7 @@ in the cache. A run that is finished is not repeated. Standard library only.
 import argparse
 import datetime
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def run(args, index, settings, steps_a_round):
     """The metrics of a run, made where it is not there yet."""
     steps = args.rounds * steps_a_round
     policy = [] if any(value.startswith("policy=") for value in settings) else [DEFAULTS]
-    settings = [*policy, f"max_steps={steps}", f"eval_steps={steps}", *settings]
+    settings = [*policy, "warmup_steps=1", f"max_steps={steps}", f"eval_steps={steps}", *settings]
     folder = pathlib.Path(args.work) / f"{index:02}"
     if not (folder / "summary.json").is_file():
         words = [word for value in settings for word in ("--set", f"stages.1.{value}")]
@@ -64,12 +65,14 @@ def row(name, metrics, steps_a_round):
     of = lambda event: [line for line in metrics if line["event"] == event]  # noqa: E731
     steps, rewards = of("step"), of("reward")
     last = steps[-5 * steps_a_round :]
-    mean = lambda key: sum(step[key] for step in last) / len(last)  # noqa: E731
+    # Without a divergence in the loss none is measured.
+    mean = lambda key: sum(step.get(key, math.nan) for step in last) / len(last)  # noqa: E731
     clipped = 100 * (mean("clip_low") + mean("clip_high"))
     seconds = sum(step["seconds"] for step in steps) * steps_a_round / len(steps)
     first, end = (100 * reward["reward"] for reward in (rewards[0], rewards[-1]))
-    return (f"| {name} | {first:.1f} | {end:.1f} | {mean('kl'):.3f} | {mean('entropy'):.3f} | {clipped:.1f} "
+    line = (f"| {name} | {first:.1f} | {end:.1f} | {mean('kl'):.3f} | {mean('entropy'):.3f} | {clipped:.1f} "
             f"| {mean('gradient_norm'):.2f} | {seconds:.1f} |")  # fmt: skip
+    return line.replace(" nan ", " ")
 
 
 def main():

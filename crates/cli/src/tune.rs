@@ -148,7 +148,7 @@ pub fn run(args: &Args) -> Outcome {
     let ears = Ears { tell: &|told, store| board.tell(told, store), hear: &|event| board.hear(event) };
     // The speed of this hour decides how many trials there is time for.
     let own = study.prepare_own(&Options { measure: true, ..options.clone() }, &ears)?;
-    let plan = own.as_ref().map(|own| study.plan(own, budget));
+    let plan = own.as_ref().map(|own| study.plan(own, budget, &options, &ears)).transpose()?;
     drop(own);
     board.quiet();
     if let Some(plan) = &plan {

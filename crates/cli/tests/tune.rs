@@ -111,6 +111,22 @@ fn a_plan_says_what_is_searched_and_what_it_takes() {
     assert_eq!(json["trials"], 3);
 }
 
+/// 64 trials, half of them at full rank, took 32 GiB where the plan said 2.9: it was of the recipe's own values, a LoRA.
+#[test]
+fn a_plan_has_room_for_the_largest_of_the_modes_that_are_searched() {
+    let disk = |tune: &str| {
+        let folder = folder(tune);
+        let plan = folder.temper(&["tune", &folder.recipe(), "--plan", "--json", "--trials", "3"]);
+        ends(&plan, 0, &[]);
+        serde_json::from_str::<Value>(&stdout(&plan)).unwrap()["trial"]["disk_bytes"].as_u64().unwrap()
+    };
+    let rate = "stages.0.learning_rate: {low: 1e-4, high: 1e-2, log: true}";
+    let rank = "stages.0.lora_rank: {values: [4, 8], when: {stages.0.mode: lora}}, stages.0.lora_alpha: 2 * stages.0.lora_rank";
+    let [lora, either] = ["lora", "lora, full"]
+        .map(|modes| disk(&format!("tune: {{space: {{stages.0.mode: [{modes}], {rate}, {rank}}}}}")));
+    assert!(either > 2 * lora, "{either} bytes with full rank, {lora} without");
+}
+
 #[test]
 fn what_cannot_be_searched_is_refused_before_anything_is_trained() {
     let refused = |tune: &str, pieces: &[&str]| {

@@ -190,6 +190,18 @@ impl StudyPlan {
             trial,
         }
     }
+
+    /// With room for a trial that needs so much memory and disk, where that is more.
+    #[must_use]
+    pub(super) fn with_room_for(self, memory_bytes: u64, disk_bytes: u64) -> Self {
+        let folders = self.disk_bytes / self.trial.disk_bytes.max(1);
+        let trial = TrialPlan {
+            memory_bytes: self.trial.memory_bytes.max(memory_bytes),
+            disk_bytes: self.trial.disk_bytes.max(disk_bytes),
+            ..self.trial
+        };
+        Self { disk_bytes: folders * trial.disk_bytes, trial, ..self }
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use temper_search::stopping::{
     Asha, Decision, Divergence, Extrapolation, Hopeless, Hyperband, Median, Mode, Paired, Rungs, Stopping, Together,
 };
 use temper_search::store::{Opening, Setup, Store};
-use temper_search::{History, Trial};
+use temper_search::{Domain, History, Trial};
 
 use super::builtin::{Builtin, VALIDATION_LOSS};
 use super::clock::Clock;
@@ -275,9 +275,34 @@ impl Study {
         Ok(Some(prepared))
     }
 
-    /// What the search will take.
-    pub fn plan(&self, own: &Prepared, budget: Budget) -> StudyPlan {
-        StudyPlan::of(own, &self.searchable.space, &self.tune, self.measures.goals(), budget)
+    /// What the search will take. Where the mode of a stage is searched, a trial may need what the largest of its modes does.
+    ///
+    /// # Errors
+    /// When a trial of another mode cannot be prepared.
+    pub fn plan(
+        &self,
+        own: &Prepared,
+        budget: Budget,
+        options: &Options,
+        ears: &Ears<'_>,
+    ) -> Result<StudyPlan, PipelineError> {
+        let space = &self.searchable.space;
+        let mut plan = StudyPlan::of(own, space, &self.tune, self.measures.goals(), budget);
+        let Some(values) = &self.searchable.own else { return Ok(plan) };
+        let builtin = Builtin { hear: ears.hear, ..self.builtin(options, &Ears { tell: ears.tell, hear: ears.hear }) };
+        for (index, parameter) in space.parameters().iter().enumerate() {
+            let Domain::Choice { values: modes } = &parameter.domain else { continue };
+            for mode in (0..modes.len()).filter(|_| parameter.name.ends_with(".mode")) {
+                let mut at = space.coordinates(values);
+                at[index] = mode as f64;
+                // What its other values make of it may be refused; such a trial fails and takes nothing.
+                if let Ok(other) = builtin.prepare(&space.point(&at), self.seed, &self.folder)? {
+                    let estimate = &other.plan().estimate;
+                    plan = plan.with_room_for(estimate.memory_bytes as u64, estimate.disk_bytes as u64);
+                }
+            }
+        }
+        Ok(plan)
     }
 
     /// Opens its store, and makes it where it is not there.
