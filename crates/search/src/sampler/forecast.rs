@@ -7,28 +7,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::History;
-use crate::trial::{Measured, State, Trial};
+use crate::trial::{Measured, Report, State, Trial};
 
 /// By step: what is to be added to the values and constraints that were measured there.
 pub(super) struct Forecast(BTreeMap<u64, Measured>);
 
 impl Forecast {
-    /// By the reports of all trials. Of steps from which no trial shows a way to the end nothing is said.
+    /// For the steps at which trials stand that have not come to their end, by the reports of all. Of steps from which no trial shows a
+    /// way to the end nothing is said.
     pub fn of(history: &History) -> Self {
         let trials = history.trials();
+        let last = |trial: &Trial| trial.last().map(|report| report.step);
+        let (ended, under_way): (Vec<&Trial>, Vec<&Trial>) =
+            trials.iter().partition(|trial| trial.state == State::Complete);
+        let steps: BTreeSet<u64> = under_way.into_iter().filter_map(last).collect();
         let mut changes = BTreeMap::new();
-        let ends = trials.iter().filter(|trial| trial.state == State::Complete);
-        let Some(end) = ends.filter_map(|trial| trial.last()).map(|report| report.step).max() else {
-            return Self(changes);
-        };
+        let Some(end) = ended.into_iter().filter_map(last).max() else { return Self(changes) };
         let goals = history.goals();
         let none =
             Measured { values: vec![0.0; goals.objectives.len()], constraints: vec![0.0; goals.constraints.len()] };
         changes.insert(end, none);
-        let steps: BTreeSet<u64> = trials.iter().flat_map(|trial| &trial.reports).map(|report| report.step).collect();
         for &step in steps.range(..end).rev() {
+            let onward: Vec<(&Report, &[Report])> = trials.iter().filter_map(|trial| onward(trial, step)).collect();
             // To the next step that is known; from there on as from there on.
-            let next = changes.iter().find_map(|(&next, onward)| Some(added(&middle(trials, step, next)?, onward)));
+            let next = changes.iter().find_map(|(&next, rest)| Some(added(&middle(&onward, next)?, rest)));
             if let Some(change) = next {
                 changes.insert(step, change);
             }
@@ -40,8 +42,12 @@ impl Forecast {
     /// number.
     pub fn from(&self, step: u64, measured: &Measured) -> Option<Measured> {
         let expected = added(measured, self.0.get(&step)?);
-        expected.values.iter().all(|value| value.is_finite()).then_some(expected)
+        is_finite(&expected).then_some(expected)
     }
+}
+
+fn is_finite(measured: &Measured) -> bool {
+    measured.values.iter().all(|value| value.is_finite())
 }
 
 fn added(to: &Measured, change: &Measured) -> Measured {
@@ -49,32 +55,33 @@ fn added(to: &Measured, change: &Measured) -> Measured {
     Measured { values: sum(&to.values, &change.values), constraints: sum(&to.constraints, &change.constraints) }
 }
 
-/// The change from a step to another in the middle of the trials that were measured at both; none where there are none.
-fn middle(trials: &[Trial], from: u64, to: u64) -> Option<Measured> {
-    let at = |trial: &Trial, step: u64| {
-        let report = trial.reports.iter().find(|report| report.step == step)?;
-        report.measured.values.iter().all(|value| value.is_finite()).then(|| report.measured.clone())
-    };
-    let changes: Vec<Measured> = trials
+/// A trial's report at a step, and those behind it; none where it did not report there, or nothing since.
+fn onward(trial: &Trial, step: u64) -> Option<(&Report, &[Report])> {
+    let place = trial.reports.binary_search_by_key(&step, |report| report.step).ok()?;
+    let (at, behind) = (&trial.reports[place], &trial.reports[place + 1..]);
+    (!behind.is_empty() && is_finite(&at.measured)).then_some((at, behind))
+}
+
+/// The change to a step in the middle of the trials that went on to it; none where none did.
+fn middle(onward: &[(&Report, &[Report])], to: u64) -> Option<Measured> {
+    let pairs: Vec<(&Measured, &Measured)> = onward
         .iter()
-        .filter_map(|trial| {
-            let (from, to) = (at(trial, from)?, at(trial, to)?);
-            let less = |to: &[f64], from: &[f64]| to.iter().zip(from).map(|(to, from)| to - from).collect();
-            Some(Measured {
-                values: less(&to.values, &from.values),
-                constraints: less(&to.constraints, &from.constraints),
-            })
+        .filter_map(|(from, behind)| {
+            let place = behind.binary_search_by_key(&to, |report| report.step).ok()?;
+            Some((&from.measured, &behind[place].measured))
         })
+        .filter(|(_, to)| is_finite(to))
         .collect();
-    let first = changes.first()?;
+    let (first, _) = pairs.first()?;
     let middle = |of: &dyn Fn(&Measured) -> f64| {
-        let mut all: Vec<f64> = changes.iter().map(of).filter(|change| change.is_finite()).collect();
+        let changes = pairs.iter().map(|(from, to)| of(to) - of(from));
+        let mut all: Vec<f64> = changes.filter(|change| change.is_finite()).collect();
         all.sort_by(f64::total_cmp);
         all.get(all.len() / 2).copied().unwrap_or(0.0)
     };
     Some(Measured {
-        values: (0..first.values.len()).map(|index| middle(&|change| change.values[index])).collect(),
-        constraints: (0..first.constraints.len()).map(|index| middle(&|change| change.constraints[index])).collect(),
+        values: (0..first.values.len()).map(|index| middle(&|of| of.values[index])).collect(),
+        constraints: (0..first.constraints.len()).map(|index| middle(&|of| of.constraints[index])).collect(),
     })
 }
 
@@ -84,7 +91,6 @@ mod tests {
     use crate::goals::Goals;
     use crate::sampler::seen::{Standing, best, seen};
     use crate::space::{Domain, Parameter, Point, Space};
-    use crate::trial::Report;
 
     /// Step, loss, constraint.
     type Reported = (u64, f64, f64);

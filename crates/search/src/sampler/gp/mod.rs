@@ -24,8 +24,9 @@ use crate::space::Point;
 /// - Constraints have models of their own; what is hoped for is multiplied by the probability that all hold, and while no trial
 ///   holds them, that probability is all that is sought.
 /// - A pruned trial, or a paused or running one that has reported, is as good as is expected of it at its end by how others went on
-///   from its step; where none did, as its last report or the middle of the complete ones, whichever is worse; a failed one is as bad as the worst and breaks every constraint; one under way of which nothing is
-///   known is believed to be what the model expects.
+///   from its step; where none did, as its last report or the middle of the complete ones, whichever is worse; a failed one is as
+///   bad as the worst and breaks every constraint; one under way of which nothing is known is believed to be what the model
+///   expects.
 /// - Choices are alike or not; whole numbers and steps are modelled at their values, and left from value to value; a parameter
 ///   that is not active is a place of its own beside its values.
 /// - Priors count as an expectation that fades with the number of trials.
