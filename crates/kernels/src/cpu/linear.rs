@@ -93,9 +93,9 @@ pub(super) fn backward_weight(cpu: &Cpu, dy: &Cells, x: &Cells, scale: f32, dwei
     });
 }
 
-/// On the calling thread, whole cache lines of both at a time.
+/// On the calling thread, by squares, of which both sides' rows are read and written as vectors.
 fn transpose(from: Rows, to: Rows) {
-    const SIDE: usize = 16;
+    const SIDE: usize = 8;
     let starts = (0..to.rows).step_by(SIDE).flat_map(|row| (0..to.cols).step_by(SIDE).map(move |col| (row, col)));
     for (row, col) in starts {
         let (high, wide) = (SIDE.min(to.rows - row), SIDE.min(to.cols - col));

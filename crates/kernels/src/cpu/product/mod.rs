@@ -222,9 +222,11 @@ impl Kernels {
             return;
         }
         let parallel = parallel && p.m * lanes * p.k >= SMALL;
-        if let Some(step) = self.step_of_k(p, parallel) {
+        if let Operand::Plain(view, lanes) = p.right
+            && let Some(step) = self.step_of_k(p, lanes, parallel)
+        {
             // SAFETY: the caller's promise.
-            return unsafe { self.run_by_steps(p, step) };
+            return unsafe { self.run_by_steps(p, view, lanes, step) };
         }
         let (packed, layout, panels) = self.right_of(p, parallel);
         // The lanes of a piece are one part.
@@ -283,23 +285,21 @@ impl Kernels {
 
     /// How many k of a plain right operand that no cache holds are packed at a time, by all threads for all; none where tasks pack
     /// what they read, or all is packed at once.
-    fn step_of_k(self, p: &Product<'_>, parallel: bool) -> Option<usize> {
-        let Operand::Plain(_, lanes) = p.right else { return None };
+    fn step_of_k(self, p: &Product<'_>, lanes: usize, parallel: bool) -> Option<usize> {
         let layout = Layout { ends: &[lanes], units: self.units(p.k) };
         let alone = p.pieces.is_empty() && p.inners.is_empty();
         let stepped = parallel && alone && !by_columns(p.m, layout.count()) && packs_by_parts(layout.words(), p.m);
         // Of whole blocks, so that chains are those of the product in one go.
-        let blocks = (STEP_WORDS / layout.lanes() / BLOCK_UNITS).max(1);
+        let blocks = (STEP_WORDS / lanes / BLOCK_UNITS).max(1);
         let step = blocks * BLOCK_UNITS * if self.bf16 { 2 } else { 1 };
         (stepped && step < p.k).then_some(step)
     }
 
-    /// Runs a product so many k at a time.
+    /// Runs a product with a plain right operand so many k at a time.
     ///
     /// # Safety
     /// As for [`Kernels::run`].
-    unsafe fn run_by_steps(self, p: &Product<'_>, step: usize) {
-        let Operand::Plain(view, lanes) = p.right else { unreachable!("a plain right operand") };
+    unsafe fn run_by_steps(self, p: &Product<'_>, view: View, lanes: usize, step: usize) {
         for start in (0..p.k).step_by(step) {
             let (k, right) = (step.min(p.k - start), Operand::Plain(view.after(start), lanes));
             let from = if start == 0 { p.from } else { Some(p.to) };

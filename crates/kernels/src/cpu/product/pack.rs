@@ -372,6 +372,24 @@ macro_rules! avx512 {
                 }
             }
 
+            /// Words of the `present` ones of sixteen lanes at one unit: `odd` is where its second k begins, none past the end.
+            #[inline(always)]
+            unsafe fn across<const BF16: bool>(
+                even: *const f32,
+                odd: Option<*const f32>,
+                present: u16,
+                factor: __m512,
+            ) -> __m512i {
+                // SAFETY: the caller's promise; masks keep loads within the lanes.
+                unsafe {
+                    let at = |row| _mm512_mul_ps(_mm512_maskz_loadu_ps(present, row), factor);
+                    if !BF16 {
+                        return _mm512_castps_si512(at(even));
+                    }
+                    $round_two(odd.map_or(_mm512_setzero_ps(), at), at(even))
+                }
+            }
+
             /// Up to 16 lanes from a matrix whose rows are k: the first eight to `low[unit * stride + 0..8]`, the
             /// others to `high` alike, which is null where there are at most eight.
             #[inline(always)]
@@ -381,17 +399,11 @@ macro_rules! avx512 {
                 unsafe {
                     let (step, present, factor) = (if BF16 { 2 } else { 1 }, mask(lanes), _mm512_set1_ps(scale));
                     for unit in 0..units(BF16, k) {
-                        let at = |k| _mm512_mul_ps(_mm512_maskz_loadu_ps(present, view.at(first, k)), factor);
-                        for k in [unit * step, unit * step + 1] {
-                            _mm_prefetch::<_MM_HINT_T0>(view.at(first, k + FAR * step).cast());
+                        for k in 0..step {
+                            _mm_prefetch::<_MM_HINT_T0>(view.at(first, (unit + FAR) * step + k).cast());
                         }
-                        let even = at(unit * step);
-                        let words = if BF16 {
-                            let odd = if unit * step + 1 < k { at(unit * step + 1) } else { _mm512_setzero_ps() };
-                            $round_two(odd, even)
-                        } else {
-                            _mm512_castps_si512(even)
-                        };
+                        let odd = (BF16 && unit * step + 1 < k).then(|| view.at(first, unit * step + 1));
+                        let words = Self::across::<BF16>(view.at(first, unit * step), odd, present, factor);
                         _mm256_storeu_si256(low.add(unit * stride).cast(), _mm512_castsi512_si256(words));
                         if !high.is_null() {
                             let words = _mm512_extracti64x4_epi64::<1>(words);
@@ -438,22 +450,16 @@ macro_rules! avx512 {
                             let width = wide.next_multiple_of(GROUP);
                             let to = to.add(panel * apart + unit * width);
                             for group in (0..width).step_by(16) {
-                                let present = mask(wide - group);
-                                let at = |row: *const f32| {
-                                    _mm512_mul_ps(
-                                        _mm512_maskz_loadu_ps(present, row.wrapping_add(lane + group)),
-                                        factor,
-                                    )
-                                };
-                                for row in [even, odd] {
-                                    let next = row.wrapping_add(AHEAD * step * stride + lane + group);
-                                    _mm_prefetch::<_MM_HINT_T0>(next.cast());
+                                let place = |row: *const f32| row.wrapping_add(lane + group);
+                                for row in &[even, odd][..step] {
+                                    _mm_prefetch::<_MM_HINT_T0>(place(row.wrapping_add(AHEAD * step * stride)).cast());
                                 }
-                                let words = if BF16 {
-                                    $round_two(if paired { at(odd) } else { _mm512_setzero_ps() }, at(even))
-                                } else {
-                                    _mm512_castps_si512(at(even))
-                                };
+                                let words = Self::across::<BF16>(
+                                    place(even),
+                                    paired.then(|| place(odd)),
+                                    mask(wide - group),
+                                    factor,
+                                );
                                 _mm512_storeu_si512(to.add(group).cast(), words);
                             }
                         }
