@@ -1,7 +1,7 @@
 """Every switch of the policy's objective on a real model: the same demonstrations, the same rounds, another objective.
 
-`python3 bench/rft/switches.py --temper BINARY` runs `recipes/clock.yaml` with its reinforcement cut to `--rounds` rounds, once for
-each row of SWITCHES, and writes `bench/results/rft-switches-DATE.md`. The demonstrations are trained once: later runs find the stage
+`cargo xtask bench switches` builds the binary and calls this with its path. It runs `recipes/clock.yaml` with its reinforcement cut to
+`--rounds` rounds, once for each row of SWITCHES, and writes `bench/results/rft-switches-DATE.md`. The demonstrations are trained once: later runs find the stage
 in the cache. A run that is finished is not repeated. Standard library only.
 """
 

@@ -61,6 +61,11 @@ pub fn ladder(args: &[&str]) -> Result<()> {
     drive("bench/ladder/run.py", args, alone)
 }
 
+/// Objectives of reinforcement: `bench/rft/switches.py` writes `bench/results/rft-switches-DATE.md`.
+pub fn switches(args: &[&str]) -> Result<()> {
+    drive("bench/rft/switches.py", args, alone)
+}
+
 /// Rows to packed batches beside `datasets` and `transformers`: `bench/data/run.py` writes `bench/results/data-DATE.md`.
 pub fn data(args: &[&str]) -> Result<()> {
     drive("bench/data/run.py", args, || Ok(vec![("--peer-python", peers_python()?)]))

@@ -35,6 +35,7 @@ usage: cargo xtask TASK
                            (ARGS go to bench/rows/run.py; `bench rows --help` lists them)
   bench ladder [ARGS...]   five rates with LoRA and full rank, and one task by three arms -> bench/results/, docs/pictures/
                            (ARGS go to bench/ladder/run.py, which takes an hour and goes on where it was stopped)
+  bench switches [ARGS...] every objective of rft on the real model -> bench/results/ (ARGS go to bench/rft/switches.py)
   bench data [ARGS...]     rows to packed batches beside datasets + transformers + TRL's packing -> bench/results/
                            (ARGS go to bench/data/run.py; `bench data --help` lists them)
   bench search SUITE [ARGS...]
@@ -95,6 +96,7 @@ fn dispatch(args: &[&str]) -> Result<()> {
         ["bench", "cost", rest @ ..] => bench::cost(rest),
         ["bench", "rows", rest @ ..] => bench::rows(rest),
         ["bench", "ladder", rest @ ..] => bench::ladder(rest),
+        ["bench", "switches", rest @ ..] => bench::switches(rest),
         ["bench", "data", rest @ ..] => bench::data(rest),
         ["bench", "search", rest @ ..] => bench::search(rest),
         ["bench", "store", rest @ ..] => bench::store(rest),

@@ -107,6 +107,27 @@ pub struct TrialPlan {
     pub disk_bytes: u64,
 }
 
+/// What the largest trial needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Room {
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Bytes of its folder.
+    pub disk_bytes: u64,
+}
+
+impl Room {
+    /// What a trial needs, where that is more.
+    #[must_use]
+    pub fn or(self, trial: &Prepared) -> Self {
+        let estimate = &trial.plan().estimate;
+        Self {
+            memory_bytes: self.memory_bytes.max(estimate.memory_bytes as u64),
+            disk_bytes: self.disk_bytes.max(estimate.disk_bytes as u64),
+        }
+    }
+}
+
 /// What is trained once for all trials.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Shared {
@@ -136,8 +157,15 @@ pub fn shared_stages(space: &Space, stages: usize) -> usize {
 }
 
 impl StudyPlan {
-    /// Of the recipe's own values, prepared as a trial.
-    pub fn of(prepared: &Prepared, space: &Space, tune: &Tune, goals: &temper_search::Goals, budget: Budget) -> Self {
+    /// Of the recipe's own values, prepared as a trial, with room for what others need.
+    pub(super) fn of(
+        prepared: &Prepared,
+        room: Room,
+        space: &Space,
+        tune: &Tune,
+        goals: &temper_search::Goals,
+        budget: Budget,
+    ) -> Self {
         let plan = prepared.plan();
         let seconds_of = |stage: &crate::StagePlan| stage.estimate.seconds + stage.estimate.validation_seconds;
         let tokens_of = |stage: &crate::StagePlan| -> u64 {
@@ -150,8 +178,8 @@ impl StudyPlan {
         let trial = TrialPlan {
             seconds: own.clone().map(seconds_of).sum::<f64>() + plan.estimate.saving_seconds,
             tokens: own.map(tokens_of).sum(),
-            memory_bytes: plan.estimate.memory_bytes as u64,
-            disk_bytes: plan.estimate.disk_bytes as u64,
+            memory_bytes: room.memory_bytes,
+            disk_bytes: room.disk_bytes,
         };
         let (prefix_seconds, prefix_tokens): (f64, u64) =
             before.fold((0.0, 0), |(seconds, tokens), stage| (seconds + seconds_of(stage), tokens + tokens_of(stage)));
@@ -189,18 +217,6 @@ impl StudyPlan {
             disk_bytes: (trials + repeats) * trial.disk_bytes,
             trial,
         }
-    }
-
-    /// With room for a trial that needs so much memory and disk, where that is more.
-    #[must_use]
-    pub(super) fn with_room_for(self, memory_bytes: u64, disk_bytes: u64) -> Self {
-        let folders = self.disk_bytes / self.trial.disk_bytes.max(1);
-        let trial = TrialPlan {
-            memory_bytes: self.trial.memory_bytes.max(memory_bytes),
-            disk_bytes: self.trial.disk_bytes.max(disk_bytes),
-            ..self.trial
-        };
-        Self { disk_bytes: folders * trial.disk_bytes, trial, ..self }
     }
 }
 

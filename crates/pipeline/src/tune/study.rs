@@ -13,12 +13,12 @@ use temper_search::stopping::{
     Asha, Decision, Divergence, Extrapolation, Hopeless, Hyperband, Median, Mode, Paired, Rungs, Stopping, Together,
 };
 use temper_search::store::{Opening, Setup, Store};
-use temper_search::{Domain, History, Trial};
+use temper_search::{Domain, History, Point, Trial};
 
 use super::builtin::{Builtin, VALIDATION_LOSS};
 use super::clock::Clock;
 use super::measure::Measures;
-use super::plan::{self, Budget, StudyPlan};
+use super::plan::{self, Budget, Room, StudyPlan};
 use super::program::Program;
 use super::search::{Over, Pace, Search, Told};
 use super::space::{self, Searchable};
@@ -267,8 +267,7 @@ impl Study {
     /// What is wrong with them: bad rows, an item that is too long, errors in the data.
     pub fn prepare_own(&self, options: &Options, ears: &Ears<'_>) -> Result<Option<Prepared>, PipelineError> {
         let Some(own) = self.searchable.own.as_ref().filter(|_| self.recipe.is_some()) else { return Ok(None) };
-        let builtin = Builtin { hear: ears.hear, ..self.builtin(options, &Ears { tell: ears.tell, hear: ears.hear }) };
-        let prepared = builtin.prepare(own, self.seed, &self.folder)?;
+        let prepared = self.builtin(options, ears).prepare(own, self.seed, &self.folder)?;
         let prepared = prepared.map_err(|problem| unfit("tune", problem, "the recipe's own values are trial 0"))?;
         crate::checks::refuse(&prepared.parts, &prepared.checks)?;
         crate::rft::refuse_bad_rewards(&prepared)?;
@@ -286,23 +285,30 @@ impl Study {
         options: &Options,
         ears: &Ears<'_>,
     ) -> Result<StudyPlan, PipelineError> {
-        let space = &self.searchable.space;
-        let mut plan = StudyPlan::of(own, space, &self.tune, self.measures.goals(), budget);
-        let Some(values) = &self.searchable.own else { return Ok(plan) };
-        let builtin = Builtin { hear: ears.hear, ..self.builtin(options, &Ears { tell: ears.tell, hear: ears.hear }) };
+        let mut room = Room::default().or(own);
+        let builtin = self.builtin(options, ears);
+        for other in self.in_other_modes() {
+            // What its other values make of it may be refused; such a trial fails and takes nothing.
+            if let Ok(other) = builtin.prepare(&other, self.seed, &self.folder)? {
+                room = room.or(&other);
+            }
+        }
+        Ok(StudyPlan::of(own, room, &self.searchable.space, &self.tune, self.measures.goals(), budget))
+    }
+
+    /// The recipe's own values with every mode of a stage that is searched.
+    fn in_other_modes(&self) -> Vec<Point> {
+        let (space, Some(own)) = (&self.searchable.space, &self.searchable.own) else { return Vec::new() };
+        let mut points = Vec::new();
         for (index, parameter) in space.parameters().iter().enumerate() {
             let Domain::Choice { values: modes } = &parameter.domain else { continue };
             for mode in (0..modes.len()).filter(|_| parameter.name.ends_with(".mode")) {
-                let mut at = space.coordinates(values);
+                let mut at = space.coordinates(own);
                 at[index] = mode as f64;
-                // What its other values make of it may be refused; such a trial fails and takes nothing.
-                if let Ok(other) = builtin.prepare(&space.point(&at), self.seed, &self.folder)? {
-                    let estimate = &other.plan().estimate;
-                    plan = plan.with_room_for(estimate.memory_bytes as u64, estimate.disk_bytes as u64);
-                }
+                points.push(space.point(&at));
             }
         }
-        Ok(plan)
+        points
     }
 
     /// Opens its store, and makes it where it is not there.
