@@ -40,7 +40,7 @@ SWITCHES = [
     ("GSPO, four steps", ["policy={importance_sampling_level: sequence, epsilon: 3e-4, epsilon_high: 4e-4}", "rollouts.steps_per_pass=4"], 4),
     ("CISPO, four steps", ["policy={surrogate: cispo}", "rollouts.steps_per_pass=4"], 4),
     ("importance sampling alone, four steps", ["policy={surrogate: none}", "rollouts.steps_per_pass=4"], 4),
-    ("full rank", ["mode=full", "learning_rate=3e-5"], 1),
+    ("full rank", ["mode=full", "lora_rank=null", "lora_alpha=null", "learning_rate=3e-5"], 1),
 ]  # fmt: skip
 
 
