@@ -23,6 +23,8 @@ pub(super) struct Job<'a> {
     pub layout: Layout<'a>,
     pub pieces: Vec<ReadyPiece<'a>>,
     pub inners: Vec<ReadyInner<'a>>,
+    /// Left panels have whole multiples of so many units.
+    pub left_units: usize,
     /// Whether tiles read the left operand as it is rather than packed.
     pub left_as_it_is: bool,
     /// All left rows, packed by [`pack_left`]; where there are none each task packs its own.
@@ -77,7 +79,7 @@ impl ReadyInner<'_> {
             return;
         }
         let layout = Layout { ends: std::slice::from_ref(&self.inner.lanes), units: self.units.len() };
-        let left = Left::packed(step.scratch.left, I::ROWS, now.len()).panel_of(0, span.start - now.start);
+        let left = left_of::<I>(step.scratch.left, now.len()).panel_of(0, span.start - now.start);
         for panel in (0..layout.count()).map(|index| layout.panel(index)) {
             let words = panel.offset + (span.start - self.units.start) * panel.width;
             let right = Right { at: self.right.wrapping_add(words), unit: panel.width };
@@ -167,7 +169,7 @@ impl Next {
 impl Job<'_> {
     /// Words of scratch for a block of so many rows, a multiple of the tile's.
     pub fn scratch(&self, height: usize) -> usize {
-        let pieces: usize = self.pieces.iter().map(|piece| piece.units).sum();
+        let pieces: usize = self.pieces.iter().map(|piece| piece.units.next_multiple_of(self.left_units)).sum();
         height * (PANEL + self.left_words() + pieces) + self.right_words()
     }
 
@@ -204,7 +206,8 @@ impl Job<'_> {
 
     /// Words of left rows that the task packs, for each row.
     fn left_words(&self) -> usize {
-        if self.left_as_it_is || self.left.is_some() { 0 } else { self.units.min(self.step()) }
+        let own = !self.left_as_it_is && self.left.is_none();
+        if own { self.units.min(self.step()).next_multiple_of(self.left_units) } else { 0 }
     }
 
     /// Words of a panel that the task packs or decodes itself.
@@ -226,7 +229,7 @@ impl Job<'_> {
                 let right = Right { at: right.wrapping_add(panel.within * PANEL * units), unit: panel.width };
                 return Some((*units, left, right));
             }
-            left = left.wrapping_add(height * units);
+            left = left.wrapping_add(height * units.next_multiple_of(self.left_units));
         }
         None
     }
@@ -249,11 +252,18 @@ fn rows_of(product: &Product<'_>, rows: Range<usize>, k: Range<usize>) -> Lot {
     Lot { view, first: rows.start, lanes: rows.len(), k: product.k, scale }.of_k(k)
 }
 
+/// Left rows that were packed, of so many units.
+#[inline(always)]
+fn left_of<I: Isa>(at: *const u32, units: usize) -> Left {
+    Left::packed(at, I::ROWS, units.next_multiple_of(I::LEFT_UNITS))
+}
+
 /// Packs rows of a left operand. Where they lie side by side in the matrix, units are taken some at a time, for all rows, so that
 /// it is read in long runs.
 #[inline(always)]
 unsafe fn pack_rows<I: Pack, const BF16: bool>(rows: Lot, to: *mut u32) {
-    let (all, apart) = (units(BF16, rows.k), units(BF16, rows.k) * I::ROWS);
+    let all = units(BF16, rows.k);
+    let apart = all.next_multiple_of(I::LEFT_UNITS) * I::ROWS;
     let step = if rows.view.runs_of_k() { all.max(1) } else { TOGETHER };
     for first in (0..all).step_by(step) {
         // SAFETY: the caller's promise.
@@ -318,6 +328,8 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
 ) {
     let height = rows.len().next_multiple_of(I::ROWS);
     let scratch = Scratch::of(job, height, scratch);
+    // SAFETY: the caller's promise.
+    unsafe { I::begin() };
     for now in steps(0..job.units, job.step()) {
         let step = Step { job, rows: rows.clone(), panels: panels.clone(), height, now, scratch };
         // SAFETY: the caller's promise.
@@ -328,6 +340,8 @@ pub(super) unsafe fn block<I: Pack, const BF16: bool>(
             }
         }
     }
+    // SAFETY: as above.
+    unsafe { I::end() };
 }
 
 /// A block's step through k: the units `now`.
@@ -371,7 +385,7 @@ impl Step<'_> {
                 for ReadyPiece { piece: Piece { left: view, k, scale, .. }, units, .. } in &job.pieces {
                     let lot = Lot { view: *view, first: rows.start, lanes: rows.len(), k: *k, scale: *scale };
                     pack_rows::<I, BF16>(lot, to);
-                    to = to.add(self.height * units);
+                    to = to.add(self.height * units.next_multiple_of(I::LEFT_UNITS));
                 }
             }
         }
@@ -424,7 +438,7 @@ impl Step<'_> {
                 from = Some(sums);
             }
             if let Some((units, left, right)) = piece {
-                let left = Left::packed(left, I::ROWS, units);
+                let left = left_of::<I>(left, units);
                 let pass = Pass { units, left, right, width: panel.width, from, to: end };
                 pass.run::<I, BF16>(rows.len(), &Next::nothing(right));
             }
@@ -446,7 +460,7 @@ impl Step<'_> {
     ) {
         let (job, rows, width) = (self.job, &self.rows, panel.width);
         let passed = chain.start - self.now.start;
-        let left = Left::packed(job.left.unwrap_or(self.scratch.left), I::ROWS, self.now.len()).panel_of(0, passed);
+        let left = left_of::<I>(job.left.unwrap_or(self.scratch.left), self.now.len()).panel_of(0, passed);
         // Words of bf16 are made by packing, so rows as they are, are f32.
         let as_it_is = !BF16 && job.left_as_it_is;
         let right = match job.right {

@@ -23,12 +23,25 @@ macro_rules! dispatch {
             // SAFETY: the caller's promise.
             unsafe { $name::<$crate::cpu::product::isa::Avx2, BF16>($($argument),*) }
         }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+        unsafe fn amx($($argument: $type),*) {
+            // SAFETY: the caller's promise.
+            unsafe { $name::<$crate::cpu::product::amx::Amx, true>($($argument),*) }
+        }
         match ($kernels.instructions, $kernels.bf16) {
                 #[cfg(target_arch = "x86_64")]
-                // In f32 the two AVX-512 sets are the same instructions.
+                ($crate::cpu::product::Instructions::Amx, true) => amx($($argument),*),
+                #[cfg(target_arch = "x86_64")]
+                // In f32 these are the same instructions.
                 ($crate::cpu::product::Instructions::Avx512Bf16, true) => avx512_bf16::<true>($($argument),*),
                 #[cfg(target_arch = "x86_64")]
-                ($crate::cpu::product::Instructions::Avx512Bf16 | $crate::cpu::product::Instructions::Avx512, false) => avx512::<false>($($argument),*),
+                (
+                    $crate::cpu::product::Instructions::Amx
+                    | $crate::cpu::product::Instructions::Avx512Bf16
+                    | $crate::cpu::product::Instructions::Avx512,
+                    false,
+                ) => avx512::<false>($($argument),*),
                 #[cfg(target_arch = "x86_64")]
                 ($crate::cpu::product::Instructions::Avx512, true) => avx512::<true>($($argument),*),
                 #[cfg(target_arch = "x86_64")]

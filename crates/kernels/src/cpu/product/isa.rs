@@ -8,8 +8,10 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use super::tile::Tile;
+
 /// The highest tile of any instruction set.
-pub(super) const MOST_ROWS: usize = 8;
+pub(super) const MOST_ROWS: usize = 32;
 /// The lanes of a full panel: three AVX-512 registers, six of AVX2.
 pub(super) const PANEL: usize = 48;
 /// Lanes of the narrowest panel; panels are whole multiples of it.
@@ -30,7 +32,23 @@ pub(super) trait Isa {
     const VECTORS: usize;
     /// Rows of a tile of one register of lanes: eight sums in flight would not hide how long an addition takes.
     const TALL: usize = Self::ROWS;
+    /// Units of a left panel are whole multiples of these; what lies past the last is zero.
+    const LEFT_UNITS: usize = 1;
 
+    /// Before and after a thread's tiles.
+    #[inline(always)]
+    unsafe fn begin() {}
+    #[inline(always)]
+    unsafe fn end() {}
+    /// Computes a tile. `PACKED`: its left rows lie in panels of `ROWS`.
+    #[inline(always)]
+    unsafe fn tile<const BF16: bool, const PACKED: bool>(tile: Tile)
+    where
+        Self: Sized,
+    {
+        // SAFETY: the caller's promise.
+        unsafe { tile.in_registers::<Self, BF16, PACKED>() }
+    }
     /// Asks the second-level cache for the line of an address, which may be any.
     #[inline(always)]
     fn prefetch(at: *const u32) {
@@ -320,6 +338,8 @@ impl Isa for Portable {
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instructions {
+    /// AMX with bf16 products, beside what follows.
+    Amx,
     /// AVX-512 with the bf16 dot product.
     Avx512Bf16,
     /// AVX-512 (F, BW, DQ, VL).
@@ -333,7 +353,7 @@ pub(crate) enum Instructions {
 impl Instructions {
     /// All, the best first.
     #[cfg(test)]
-    pub const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Baseline];
+    pub const ALL: [Self; 5] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Baseline];
 
     /// Whether this processor has them.
     pub fn available(self) -> bool {
@@ -346,6 +366,7 @@ impl Instructions {
             let avx2 =
                 is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
             match self {
+                Self::Amx => Self::Avx512Bf16.available() && super::amx::available(),
                 Self::Avx512Bf16 => avx512 && avx2 && is_x86_feature_detected!("avx512bf16"),
                 Self::Avx512 => avx512 && avx2,
                 Self::Avx2 => avx2,
@@ -362,21 +383,22 @@ impl Instructions {
     pub fn best() -> Self {
         static BEST: std::sync::OnceLock<Instructions> = std::sync::OnceLock::new();
         *BEST.get_or_init(|| {
-            let order = [Self::Avx512Bf16, Self::Avx512, Self::Avx2];
+            let order = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2];
             order.into_iter().find(|i| i.available()).unwrap_or(Self::Baseline)
         })
     }
 
     /// Whether products of bf16 are faster than those of f32. AMD's Zen 4 begins a dot product of bf16 pairs as often as a
     /// multiply-add of f32: twice the rate. Intel's cores begin one every other cycle and two multiply-adds in each: half
-    /// the rate, measured on an Emerald Rapids. (What they have for bf16 is AMX, which stable Rust cannot name.)
+    /// the rate, measured on an Emerald Rapids. What they have for bf16 is AMX, sixteen times the rate of f32.
     pub fn gains_by_bf16(self) -> bool {
-        self == Self::Avx512Bf16 && !made_by_intel()
+        self == Self::Amx || self == Self::Avx512Bf16 && !made_by_intel()
     }
 
-    /// "avx512_bf16", "avx512", "avx2", or the architecture's name.
+    /// "amx_bf16", "avx512_bf16", "avx512", "avx2", or the architecture's name.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Amx => "amx_bf16",
             Self::Avx512Bf16 => "avx512_bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",

@@ -8,6 +8,8 @@
 //! into its order, `panels.rs` says where they lie, `block.rs` is one task, this file deals tasks to threads.
 //! `frozen.rs` keeps weights packed, `stored.rs` holds their words. Why it is so: docs/decisions/0008-products.md.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[macro_use]
 mod dispatch;
 mod block;
@@ -30,6 +32,8 @@ use rayon::prelude::*;
 use self::block::{Job, Lanes, ReadyInner, ReadyPiece, block, pack_left};
 pub(super) use self::frozen::Frozen;
 pub(super) use self::isa::Instructions;
+#[cfg(target_arch = "x86_64")]
+use self::amx::Amx;
 #[cfg(target_arch = "x86_64")]
 use self::isa::{Avx2, Avx512};
 use self::isa::{Isa, PANEL, Portable};
@@ -176,13 +180,16 @@ pub(super) fn decodes_at_once(words: usize) -> bool {
 }
 
 impl Kernels {
-    fn rows_of_tile(self) -> usize {
+    /// Rows of a left panel, and of how many units it has whole multiples.
+    fn left_panel(self) -> (usize, usize) {
         match self.instructions {
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512Bf16 | Instructions::Avx512 => Avx512::ROWS,
+            Instructions::Amx if self.bf16 => (Amx::ROWS, Amx::LEFT_UNITS),
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => Avx2::ROWS,
-            _ => Portable::ROWS,
+            Instructions::Amx | Instructions::Avx512Bf16 | Instructions::Avx512 => (Avx512::ROWS, 1),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => (Avx2::ROWS, 1),
+            _ => (Portable::ROWS, 1),
         }
     }
 
@@ -277,7 +284,8 @@ impl Kernels {
                 if !(by_tasks && inners.iter().all(|inner| self.keeps_chains(inner, units))) {
                     inners.drain(..).for_each(|inner| self.run_inner(p, &inner, parallel));
                 }
-                let job = Job { product: p, units, right, layout, pieces, inners, left_as_it_is, left: None };
+                let (_, left_units) = self.left_panel();
+                let job = Job { product: p, units, right, layout, pieces, inners, left_units, left_as_it_is, left: None };
                 self.deal(job, panels, parallel);
             }
         });
@@ -352,8 +360,10 @@ impl Kernels {
 
     /// Whether a block's steps through k leave the chains of an inner product whole, and its pairs.
     fn keeps_chains(self, inner: &ReadyInner<'_>, units: usize) -> bool {
-        let pairs = !self.bf16 || inner.inner.of.start.is_multiple_of(2);
-        pairs && (units <= BLOCK_UNITS || inner.units.start.is_multiple_of(tile::CHAIN_UNITS))
+        let (_, left_units) = self.left_panel();
+        let begins = if self.bf16 { 2 * left_units } else { left_units };
+        let whole = inner.inner.of.start.is_multiple_of(begins);
+        whole && (units <= BLOCK_UNITS || inner.units.start.is_multiple_of(tile::CHAIN_UNITS))
     }
 
     /// Words that [`Kernels::pack`] writes.
@@ -428,9 +438,9 @@ impl Kernels {
 
     /// Deals blocks of rows, or of columns where there are few rows.
     unsafe fn deal(self, mut job: Job<'_>, panels: usize, parallel: bool) {
-        let (m, tile_rows) = (job.product.m, self.rows_of_tile());
+        let (m, (tile_rows, left_units)) = (job.product.m, self.left_panel());
         if parallel && by_columns(m, panels) && job.shares_left() && job.left.is_none() {
-            return with_scratch(&LEFT, m.next_multiple_of(tile_rows) * job.units, |to| {
+            return with_scratch(&LEFT, m.next_multiple_of(tile_rows) * job.units.next_multiple_of(left_units), |to| {
                 // SAFETY: the scratch reaches all rows and units; the caller's promise for the rest.
                 unsafe {
                     let product = job.product;

@@ -81,7 +81,7 @@ pub(super) struct Lot {
 
 impl Lot {
     /// At most `count` of its lanes, without those `before`.
-    fn part(self, before: usize, count: usize) -> Self {
+    pub fn part(self, before: usize, count: usize) -> Self {
         Self { first: self.first + before, lanes: self.lanes.saturating_sub(before).min(count), ..self }
     }
 
@@ -94,6 +94,12 @@ impl Lot {
     pub fn of_units<const BF16: bool>(self, first: usize, most: usize) -> Self {
         let each = if BF16 { 2 } else { 1 };
         self.of_k(first * each..self.k.min((first + most) * each))
+    }
+
+    /// Where a lane of it has this k.
+    #[cfg(target_arch = "x86_64")]
+    pub fn at(self, lane: usize, k: usize) -> *const f32 {
+        self.view.at(self.first + lane, k)
     }
 
     /// The word of a lane at a unit of k.
@@ -121,7 +127,7 @@ impl Lot {
 /// # Safety of all methods
 /// The processor has the instructions; the view reaches the lanes and k asked for; the target what is written.
 pub(super) trait Pack: Isa + Sized {
-    /// Rows of a left operand as panels of `ROWS`, `apart` words from one to the next.
+    /// Rows of a left operand as panels of `ROWS`, `apart` words from one to the next; [`Isa::LEFT_UNITS`] at a time.
     #[inline(always)]
     unsafe fn left<const BF16: bool>(rows: Lot, to: *mut u32, apart: usize) {
         for (panel, row) in (0..rows.lanes).step_by(Self::ROWS).enumerate() {
@@ -337,7 +343,7 @@ const FAR: usize = 8;
 /// The low `count` bits.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn mask(count: usize) -> u16 {
+pub(super) fn mask(count: usize) -> u16 {
     if count >= 16 { 0xffff } else { (1 << count) - 1 }
 }
 
@@ -497,7 +503,7 @@ avx512!(Avx512, software::round, software::round_two);
 
 /// Rounding by AVX-512 BF16.
 #[cfg(target_arch = "x86_64")]
-mod hardware {
+pub(super) mod hardware {
     use super::*;
 
     /// Sixteen f32 as sixteen bf16.

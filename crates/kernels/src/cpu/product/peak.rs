@@ -15,17 +15,19 @@ pub(in crate::cpu) fn peak(kernels: Kernels) -> f64 {
     let threads = rayon::current_num_threads();
     (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
         let (left, right) = (Words::zeros(UNITS * MOST_ROWS), Words::zeros(UNITS * PANEL));
-        let mut to = [0.0f32; MOST_ROWS * PANEL];
-        let (left, right, to) = (left.as_ptr(), right.as_ptr(), to.as_mut_ptr());
+        let mut to = Words::zeros(MOST_ROWS * PANEL);
+        let (left, right, to) = (left.as_ptr(), right.as_ptr(), to.reach(MOST_ROWS * PANEL).cast());
         // SAFETY: the operands reach UNITS units and the target a whole tile.
         unsafe { dispatch!(kernels, tiles(left: *const u32, right: *const u32, to: *mut f32)) };
     });
     let pairs = if kernels.bf16 { 2 } else { 1 };
-    let flops = 2.0 * (threads * TILES * UNITS * pairs * kernels.rows_of_tile() * PANEL) as f64;
+    let flops = 2.0 * (threads * TILES * UNITS * pairs * kernels.left_panel().0 * PANEL) as f64;
     return flops / begin.elapsed().as_secs_f64() / 1e9;
 
     #[inline(always)]
     unsafe fn tiles<I: Isa, const BF16: bool>(left: *const u32, right: *const u32, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { I::begin() };
         for _ in 0..TILES {
             // Hidden from the optimiser, which would otherwise merge the rounds.
             let (left, right, to, units) = std::hint::black_box((left, right, to, UNITS));
@@ -36,5 +38,7 @@ pub(in crate::cpu) fn peak(kernels: Kernels) -> f64 {
             // SAFETY: the caller's promise.
             unsafe { tile.compute::<I, BF16, true>() };
         }
+        // SAFETY: as above.
+        unsafe { I::end() };
     }
 }

@@ -19,10 +19,18 @@ fn rounded(bf16: bool, x: f32) -> f32 {
     f32::from_bits((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
 }
 
-/// The contract: chains over blocks of k, each from zero, added in order; in bf16 each pair's odd product first.
-/// Without `from` the first chain is the sum.
-fn chains(bf16: bool, from: Option<f32>, scale: f32, pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
+/// The contract: chains over blocks of k, each from zero, added in order; in bf16 each pair's odd product first. Without `from` the
+/// first chain is the sum. By AMX: of 16 pairs at a time a chain of the even products and one of the odd, each from zero; their
+/// sum is added.
+fn chains(kernels: Kernels, from: Option<f32>, scale: f32, pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
+    let bf16 = kernels.bf16;
     let terms: Vec<(f32, f32)> = pairs.map(|(a, b)| (rounded(bf16, a * scale), rounded(bf16, b))).collect();
+    if bf16 && kernels.instructions == Instructions::Amx {
+        return terms.chunks(32).fold(from.unwrap_or(0.0), |sum, terms| {
+            let chain = |odd| terms.iter().skip(odd).step_by(2).fold(0.0, |sum: f32, (a, b)| a.mul_add(*b, sum));
+            sum + (chain(0) + chain(1))
+        });
+    }
     let step = if bf16 { 2 } else { 1 };
     let chain = |terms: &[(f32, f32)]| {
         terms.chunks(step).fold(0.0, |sum, terms| terms.iter().rev().fold(sum, |sum: f32, (a, b)| a.mul_add(*b, sum)))
@@ -46,11 +54,11 @@ impl Case {
     }
 
     /// Every element by the contract.
-    fn expected(&self, bf16: bool, scale: f32, add: bool) -> Vec<f32> {
+    fn expected(&self, kernels: Kernels, scale: f32, add: bool) -> Vec<f32> {
         let at = |i: usize| {
             let (row, lane) = (i / self.lanes, i % self.lanes);
             let pairs = (0..self.k).map(|k| (self.left[row * self.k + k], self.right[lane * self.k + k]));
-            chains(bf16, add.then_some(self.from[i]), scale, pairs)
+            chains(kernels, add.then_some(self.from[i]), scale, pairs)
         };
         (0..self.m * self.lanes).map(at).collect()
     }
@@ -100,9 +108,9 @@ fn every_instruction_set_gives_the_chains_to_the_bit() {
         let lefts = [View::lanes_by_k(case.left.as_ptr(), k), View::k_by_lanes(left_t.as_ptr(), m)];
         let rights = [View::lanes_by_k(case.right.as_ptr(), k), View::k_by_lanes(right_t.as_ptr(), lanes)];
         let modes = [(1.0, false), (0.3, true)];
-        let expected = [false, true].map(|bf16| modes.map(|(scale, add)| case.expected(bf16, scale, add)));
         for kernels in kernels() {
-            for ((scale, add), expected) in modes.into_iter().zip(&expected[usize::from(kernels.bf16)]) {
+            for (scale, add) in modes {
+                let expected = &case.expected(kernels, scale, add);
                 for left in lefts {
                     for right in rights {
                         for here in [false, true] {
@@ -322,11 +330,11 @@ fn pieces_are_added_to_their_part() {
         };
         // SAFETY: the operands and the result are whole vectors of this test.
         unsafe { kernels.run(&product) };
-        let mut expected = case.expected(kernels.bf16, 1.0, true);
+        let mut expected = case.expected(kernels, 1.0, true);
         for (i, expected) in expected.iter_mut().enumerate() {
             if let Some(lane) = (i % 150).checked_sub(53) {
                 let pairs = (0..5).map(|k| (inner[i / 150 * 8 + 2 + k], b[lane * 5 + k]));
-                *expected = chains(kernels.bf16, Some(*expected), 0.7, pairs);
+                *expected = chains(kernels, Some(*expected), 0.7, pairs);
             }
         }
         assert!(found == expected, "{kernels:?}");
@@ -371,7 +379,7 @@ fn rows_made_beside_a_product_are_those_of_a_product_of_their_own() {
                 for (i, found) in found.iter().enumerate() {
                     let (row, lane) = (i / lanes, i % lanes);
                     let term = |u| (case.left[row * k + of.start + u], right[lane * of.len() + u] * 0.7);
-                    let expected = chains(kernels.bf16, None, 1.0, (0..of.len()).map(term));
+                    let expected = chains(kernels, None, 1.0, (0..of.len()).map(term));
                     assert!(*found == expected, "row {row}, lane {lane} of {of:?} with {kernels:?}");
                 }
             }

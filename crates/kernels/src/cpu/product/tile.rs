@@ -89,6 +89,16 @@ impl Tile {
     /// else touches `to`.
     #[inline(always)]
     pub unsafe fn compute<I: Isa, const BF16: bool, const PACKED: bool>(self) {
+        // SAFETY: the caller's promise.
+        unsafe { I::tile::<BF16, PACKED>(self) }
+    }
+
+    /// Computes it in vector registers.
+    ///
+    /// # Safety
+    /// As for [`Tile::compute`].
+    #[inline(always)]
+    pub unsafe fn in_registers<I: Isa, const BF16: bool, const PACKED: bool>(self) {
         let most = Self::most_rows::<I>(self.width);
         debug_assert!(self.rows <= most, "a tile of {} rows, at most {most}", self.rows);
         let mut row = 0;

@@ -1,0 +1,456 @@
+//! Products of bf16 by AMX: tiles of 16 rows by 16 lanes in registers of their own, which the processor multiplies 32 k at a time.
+//!
+//! Stable Rust has no names for these instructions, so they are written as assembly. A thread sets the shape of its tile registers
+//! before a task and gives them up after it; what lies in them in between is of no concern to the compiler, which never uses them.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::isa::{Avx512Bf16, Isa, PANEL};
+use super::pack::{Lot, Pack, hardware, mask, units};
+use super::tile::{Place, Tile};
+
+/// Rows of a tile register, and words in each of its rows.
+const SIDE: usize = 16;
+
+/// AMX with bf16 products; what is not a product is done by AVX-512 with the bf16 dot product, which all processors with it have.
+pub(in crate::cpu::product) struct Amx;
+
+/// Whether the processor has it and the system lets this process use it. Linux asks to be asked, once for all threads.
+pub(super) fn available() -> bool {
+    static ALLOWED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *ALLOWED.get_or_init(|| {
+        let highest = __cpuid(0).eax;
+        let features = if highest >= 7 { __cpuid_count(7, 0).edx } else { 0 };
+        let (bf16, tiles) = (features >> 22 & 1 == 1, features >> 24 & 1 == 1);
+        bf16 && tiles && may_use_tiles()
+    })
+}
+
+/// `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`: since Linux 5.16.
+#[cfg(target_os = "linux")]
+fn may_use_tiles() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const XFEATURE_XTILEDATA: i64 = 18;
+    let result: i64;
+    // SAFETY: the call changes nothing but what the process may do; an older kernel answers with an error.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL => result,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") XFEATURE_XTILEDATA,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    result == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn may_use_tiles() -> bool {
+    false
+}
+
+/// What `ldtilecfg` reads: palette 1, eight registers of 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    bytes_of_a_row: [u16; 16],
+    rows: [u8; 16],
+}
+
+static SHAPES: Shapes = {
+    let (mut bytes_of_a_row, mut rows) = ([0; 16], [0; 16]);
+    let mut register = 0;
+    while register < 8 {
+        bytes_of_a_row[register] = 4 * SIDE as u16;
+        rows[register] = SIDE as u8;
+        register += 1;
+    }
+    Shapes { palette: 1, start_row: 0, reserved: [0; 14], bytes_of_a_row, rows }
+};
+
+macro_rules! load {
+    ($register:literal, $at:expr, $stride:expr) => {
+        asm!(concat!("tileloadd ", $register, ", [{at} + {stride}]"), at = in(reg) $at, stride = in(reg) $stride,
+            options(nostack, preserves_flags))
+    };
+}
+
+macro_rules! store {
+    ($register:literal, $at:expr, $stride:expr) => {
+        asm!(concat!("tilestored [{at} + {stride}], ", $register), at = in(reg) $at, stride = in(reg) $stride,
+            options(nostack, preserves_flags))
+    };
+}
+
+macro_rules! zero {
+    ($register:literal) => {
+        asm!(concat!("tilezero ", $register), options(nostack, preserves_flags))
+    };
+}
+
+/// Adds the product of `tmm6` and `tmm7`.
+macro_rules! multiply_add {
+    ($register:literal) => {
+        asm!(concat!("tdpbf16ps ", $register, ", tmm6, tmm7"), options(nostack, preserves_flags))
+    };
+}
+
+/// Does something with each of the `R` by `N` registers of sums, that of row i and lane j being `3 i + j`: `$do!(register, i, j)`.
+macro_rules! each_sum {
+    ($do:ident, $rows:ident, $lanes:ident) => {
+        $do!("tmm0", 0, 0);
+        if $lanes > 1 {
+            $do!("tmm1", 0, 1);
+        }
+        if $lanes > 2 {
+            $do!("tmm2", 0, 2);
+        }
+        if $rows > 1 {
+            $do!("tmm3", 1, 0);
+            if $lanes > 1 {
+                $do!("tmm4", 1, 1);
+            }
+            if $lanes > 2 {
+                $do!("tmm5", 1, 2);
+            }
+        }
+    };
+}
+
+/// Left rows and right lanes of so many groups of 16 units.
+#[derive(Clone, Copy)]
+struct Groups {
+    left: *const u32,
+    right: *const u32,
+    /// Words from one unit of the right operand to the next.
+    unit: usize,
+    count: usize,
+}
+
+impl Groups {
+    /// `to = from + left right` in 16 R rows by 16 N lanes.
+    #[inline(always)]
+    unsafe fn add<const R: usize, const N: usize>(self, from: Option<Place>, to: Place) {
+        // SAFETY: the caller's promise; the thread has set the shapes of its tile registers.
+        unsafe {
+            if let Some(from) = from {
+                macro_rules! begin {
+                    ($register:literal, $i:expr, $j:expr) => {
+                        load!($register, from.after(SIDE * $i, SIDE * $j).at, 4 * from.stride)
+                    };
+                }
+                each_sum!(begin, R, N);
+            } else {
+                macro_rules! begin {
+                    ($register:literal, $i:expr, $j:expr) => {
+                        zero!($register)
+                    };
+                }
+                each_sum!(begin, R, N);
+            }
+            let (mut a, mut b) = (self.left, self.right);
+            for _ in 0..self.count {
+                // Lanes there, and back: those of the last are still there for the second rows.
+                load!("tmm6", a, 4 * SIDE);
+                load!("tmm7", b, 4 * self.unit);
+                multiply_add!("tmm0");
+                if N > 1 {
+                    load!("tmm7", b.wrapping_add(SIDE), 4 * self.unit);
+                    multiply_add!("tmm1");
+                }
+                if N > 2 {
+                    load!("tmm7", b.wrapping_add(2 * SIDE), 4 * self.unit);
+                    multiply_add!("tmm2");
+                }
+                if R > 1 {
+                    load!("tmm6", a.wrapping_add(SIDE * SIDE), 4 * SIDE);
+                    if N > 2 {
+                        multiply_add!("tmm5");
+                        load!("tmm7", b.wrapping_add(SIDE), 4 * self.unit);
+                    }
+                    if N > 1 {
+                        multiply_add!("tmm4");
+                        load!("tmm7", b, 4 * self.unit);
+                    }
+                    multiply_add!("tmm3");
+                }
+                a = a.wrapping_add(SIDE * Amx::ROWS);
+                b = b.wrapping_add(SIDE * self.unit);
+            }
+            macro_rules! end {
+                ($register:literal, $i:expr, $j:expr) => {
+                    store!($register, to.after(SIDE * $i, SIDE * $j).at, 4 * to.stride)
+                };
+            }
+            each_sum!(end, R, N);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_to(self, rows: usize, width: usize, from: Option<Place>, to: Place) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (rows.div_ceil(SIDE), width / SIDE) {
+                (1, 1) => self.add::<1, 1>(from, to),
+                (1, 2) => self.add::<1, 2>(from, to),
+                (1, 3) => self.add::<1, 3>(from, to),
+                (2, 1) => self.add::<2, 1>(from, to),
+                (2, 2) => self.add::<2, 2>(from, to),
+                (2, 3) => self.add::<2, 3>(from, to),
+                _ => unreachable!("a tile of at most {} rows and {PANEL} lanes", Amx::ROWS),
+            }
+        }
+    }
+}
+
+/// Room for one of something, in whole lines.
+#[repr(C, align(64))]
+struct Lines<T>(T);
+
+/// Copies some rows of `width` numbers.
+#[inline(always)]
+unsafe fn copy_rows(from: Place, to: Place, rows: usize, width: usize) {
+    for row in 0..rows {
+        // SAFETY: the caller's promise that both reach rows x width.
+        unsafe { std::ptr::copy_nonoverlapping(from.after(row, 0).at, to.after(row, 0).at, width) };
+    }
+}
+
+impl Isa for Amx {
+    type Vector = __m512;
+    const WIDTH: usize = Avx512Bf16::WIDTH;
+    const ROWS: usize = 2 * SIDE;
+    const VECTORS: usize = Avx512Bf16::VECTORS;
+    const LEFT_UNITS: usize = SIDE;
+
+    #[inline(always)]
+    unsafe fn begin() {
+        // SAFETY: the caller's promise that the processor has them.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, preserves_flags, readonly)) };
+    }
+
+    #[inline(always)]
+    unsafe fn end() {
+        // SAFETY: as above.
+        unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) };
+    }
+
+    /// Registers have 16 rows and take 16 units: rows past the last are computed aside, and what lies past the last unit is zero
+    /// (in the left rows, too).
+    #[inline(always)]
+    unsafe fn tile<const BF16: bool, const PACKED: bool>(tile: Tile) {
+        debug_assert!(BF16 && PACKED, "rows of f32, or not packed");
+        let Tile { units, left, right, rows, width, from, to, .. } = tile;
+        let mut aside = Lines([0.0f32; Amx::ROWS * PANEL]);
+        let aside = Place { at: aside.0.as_mut_ptr(), stride: PANEL };
+        let whole = rows.is_multiple_of(SIDE);
+        let sums = if whole { to } else { aside };
+        let (count, rest) = (units / SIDE, units % SIDE);
+        // SAFETY: the caller's promise; where rows are not whole the registers read and write what lies aside.
+        unsafe {
+            let mut from = from;
+            if let (Some(place), false) = (from, whole) {
+                copy_rows(place, aside, rows, width);
+                from = Some(aside);
+            }
+            let groups = Groups { left: left.at, right: right.at, unit: right.unit, count };
+            if rest == 0 || count > 0 {
+                groups.add_to(rows, width, from, sums);
+                from = Some(sums);
+            }
+            if rest > 0 {
+                let mut last = Lines([0u32; SIDE * PANEL]);
+                let lanes = right.at.wrapping_add(count * SIDE * right.unit);
+                for unit in 0..rest {
+                    let to = last.0.as_mut_ptr().wrapping_add(unit * width);
+                    std::ptr::copy_nonoverlapping(lanes.wrapping_add(unit * right.unit), to, width);
+                }
+                let left = left.at.wrapping_add(count * SIDE * Amx::ROWS);
+                Groups { left, right: last.0.as_ptr(), unit: width, count: 1 }.add_to(rows, width, from, sums);
+            }
+            if !whole {
+                copy_rows(aside, to, rows, width);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(at: *const u32) {
+        Avx512Bf16::prefetch(at);
+    }
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        // SAFETY: the caller's promise, here and below.
+        unsafe { Avx512Bf16::zero() }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: __m512) {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::store(to, value) }
+    }
+    #[inline(always)]
+    unsafe fn splat(word: u32) -> __m512 {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::splat(word) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::add(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn multiply(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::multiply(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::multiply_add(a, b, sum) }
+    }
+    #[inline(always)]
+    unsafe fn halves(from: *const u16) -> __m512 {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::halves(from) }
+    }
+    #[inline(always)]
+    unsafe fn bytes(from: *const i8) -> __m512 {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::bytes(from) }
+    }
+    #[inline(always)]
+    unsafe fn nibbles(from: *const u8) -> [__m512; 2] {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::nibbles(from) }
+    }
+    #[inline(always)]
+    unsafe fn odd(pairs: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::odd(pairs) }
+    }
+    #[inline(always)]
+    unsafe fn even(pairs: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { Avx512Bf16::even(pairs) }
+    }
+}
+
+/// Left rows lie 32 to a panel, 16 units of one after the other: [16 units][row][unit], as a tile register reads them.
+impl Pack for Amx {
+    #[inline(always)]
+    unsafe fn left<const BF16: bool>(rows: Lot, to: *mut u32, apart: usize) {
+        let all = units(BF16, rows.k);
+        for first in (0..rows.lanes).step_by(SIDE) {
+            let some = rows.part(first, SIDE);
+            let to = to.wrapping_add(first / Self::ROWS * apart + first % Self::ROWS * SIDE);
+            for unit in (0..all).step_by(SIDE) {
+                let (lot, to) = (some.of_units::<BF16>(unit, SIDE), to.wrapping_add(unit * Self::ROWS));
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if lot.view.runs_of_k() {
+                        runs_of_k(lot, to);
+                    } else {
+                        runs_of_lanes(lot, to);
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn right<const BF16: bool>(lanes: Lot, to: *mut u32, width: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { Avx512Bf16::right::<BF16>(lanes, to, width) }
+    }
+
+    #[inline(always)]
+    unsafe fn panels<const BF16: bool>(lanes: Lot, to: *mut u32, apart: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { Avx512Bf16::panels::<BF16>(lanes, to, apart) }
+    }
+}
+
+/// 16 units of up to 16 rows whose k lie side by side.
+#[inline(always)]
+unsafe fn runs_of_k(lot: Lot, to: *mut u32) {
+    let halves = [mask(lot.k), mask(lot.k.saturating_sub(SIDE))];
+    // SAFETY: the caller's promise; masks keep loads within k.
+    unsafe {
+        let factor = _mm512_set1_ps(lot.scale);
+        for row in 0..lot.lanes {
+            let at = lot.at(row, 0);
+            let [low, high] = [0, SIDE].map(|k| {
+                let values = _mm512_maskz_loadu_ps(halves[k / SIDE], at.wrapping_add(k));
+                _mm512_mul_ps(values, factor)
+            });
+            let words: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(to.wrapping_add(row * SIDE).cast(), words);
+        }
+    }
+}
+
+/// 16 units of up to 16 rows that lie side by side in the matrix.
+#[inline(always)]
+unsafe fn runs_of_lanes(lot: Lot, to: *mut u32) {
+    let (present, of): (u16, Range<usize>) = (mask(lot.lanes), 0..lot.k);
+    // SAFETY: the caller's promise; masks keep loads within the lanes.
+    unsafe {
+        let factor = _mm512_set1_ps(lot.scale);
+        let mut all = [_mm512_setzero_si512(); SIDE];
+        for (unit, words) in all.iter_mut().enumerate() {
+            let at = |k: usize| {
+                let present = if of.contains(&k) { present } else { 0 };
+                _mm512_mul_ps(_mm512_maskz_loadu_ps(present, lot.at(0, k)), factor)
+            };
+            *words = hardware::round_two(at(2 * unit + 1), at(2 * unit));
+        }
+        for (row, words) in transpose(all).into_iter().enumerate().take(lot.lanes) {
+            _mm512_storeu_si512(to.wrapping_add(row * SIDE).cast(), words);
+        }
+    }
+}
+
+/// Transposes sixteen rows of sixteen words.
+#[inline(always)]
+unsafe fn transpose(rows: [__m512i; SIDE]) -> [__m512i; SIDE] {
+    // SAFETY: the caller has AVX-512.
+    unsafe {
+        let mut pairs = rows;
+        for i in (0..SIDE).step_by(2) {
+            pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+            pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+        }
+        // fours[4 i + c]: of rows 4 i to 4 i + 3 the columns c, 4 + c, 8 + c, 12 + c.
+        let mut fours = pairs;
+        for i in (0..SIDE).step_by(4) {
+            for half in 0..2 {
+                fours[i + 2 * half] = _mm512_unpacklo_epi64(pairs[i + half], pairs[i + 2 + half]);
+                fours[i + 2 * half + 1] = _mm512_unpackhi_epi64(pairs[i + half], pairs[i + 2 + half]);
+            }
+        }
+        let mut turned = fours;
+        for c in 0..4 {
+            let [a, b, d, e] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
+            let (low, high) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(d, e));
+            turned[c] = _mm512_shuffle_i32x4::<0x88>(low, high);
+            turned[8 + c] = _mm512_shuffle_i32x4::<0xdd>(low, high);
+            let (low, high) = (_mm512_shuffle_i32x4::<0xdd>(a, b), _mm512_shuffle_i32x4::<0xdd>(d, e));
+            turned[4 + c] = _mm512_shuffle_i32x4::<0x88>(low, high);
+            turned[12 + c] = _mm512_shuffle_i32x4::<0xdd>(low, high);
+        }
+        turned
+    }
+}
