@@ -5,11 +5,12 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::isa::{Avx512Bf16, Isa, PANEL};
 use super::pack::{Lot, Pack, hardware, mask, units};
-use super::tile::{Place, Tile};
+use super::tile::{Ahead, Place, Then, Tile};
 
 /// Rows of a tile register, and words in each of its rows.
 const SIDE: usize = 16;
@@ -125,7 +126,7 @@ macro_rules! each_sum {
     };
 }
 
-/// Left rows and right lanes of so many groups of 16 units.
+/// Left rows and right lanes of so many groups of 16 units, and what is asked for ahead.
 #[derive(Clone, Copy)]
 struct Groups {
     left: *const u32,
@@ -133,31 +134,27 @@ struct Groups {
     /// Words from one unit of the right operand to the next.
     unit: usize,
     count: usize,
+    ahead: Ahead,
 }
 
 impl Groups {
-    /// `to = from + left right` in 16 R rows by 16 N lanes.
+    /// Adds their product to the sums of 16 R rows by 16 N lanes.
     #[inline(always)]
-    unsafe fn add<const R: usize, const N: usize>(self, from: Option<Place>, to: Place) {
-        // SAFETY: the caller's promise; the thread has set the shapes of its tile registers.
+    unsafe fn add<const R: usize, const N: usize>(self, to: Place) {
+        let (mut a, mut b, mut ahead) = (self.left, self.right, self.ahead.at);
+        // The result's lines are asked for, too: a store waits for its line, and what comes after it waits for the store.
+        let lines = SIDE * R * N;
+        let each = lines.div_ceil(self.count.max(1));
+        // SAFETY: the caller's promise; asking ahead reads nothing.
         unsafe {
-            if let Some(from) = from {
-                macro_rules! begin {
-                    ($register:literal, $i:expr, $j:expr) => {
-                        load!($register, from.after(SIDE * $i, SIDE * $j).at, 4 * from.stride)
-                    };
+            for group in 0..self.count {
+                for line in group * each..lines.min((group + 1) * each) {
+                    _mm_prefetch::<_MM_HINT_ET0>(to.after(line / N, line % N * SIDE).at.cast());
                 }
-                each_sum!(begin, R, N);
-            } else {
-                macro_rules! begin {
-                    ($register:literal, $i:expr, $j:expr) => {
-                        zero!($register)
-                    };
+                for line in 0..self.ahead.unit {
+                    Amx::prefetch(ahead.wrapping_add(line * SIDE));
                 }
-                each_sum!(begin, R, N);
-            }
-            let (mut a, mut b) = (self.left, self.right);
-            for _ in 0..self.count {
+                ahead = ahead.wrapping_add(SIDE * self.ahead.unit);
                 // Lanes there, and back: those of the last are still there for the second rows.
                 load!("tmm6", a, 4 * SIDE);
                 load!("tmm7", b, 4 * self.unit);
@@ -185,29 +182,39 @@ impl Groups {
                 a = a.wrapping_add(SIDE * Amx::ROWS);
                 b = b.wrapping_add(SIDE * self.unit);
             }
-            macro_rules! end {
-                ($register:literal, $i:expr, $j:expr) => {
-                    store!($register, to.after(SIDE * $i, SIDE * $j).at, 4 * to.stride)
-                };
-            }
-            each_sum!(end, R, N);
         }
     }
+}
 
-    #[inline(always)]
-    unsafe fn add_to(self, rows: usize, width: usize, from: Option<Place>, to: Place) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match (rows.div_ceil(SIDE), width / SIDE) {
-                (1, 1) => self.add::<1, 1>(from, to),
-                (1, 2) => self.add::<1, 2>(from, to),
-                (1, 3) => self.add::<1, 3>(from, to),
-                (2, 1) => self.add::<2, 1>(from, to),
-                (2, 2) => self.add::<2, 2>(from, to),
-                (2, 3) => self.add::<2, 3>(from, to),
-                _ => unreachable!("a tile of at most {} rows and {PANEL} lanes", Amx::ROWS),
+/// `to = from + ` the products, in 16 R rows by 16 N lanes.
+#[inline(always)]
+unsafe fn sum<const R: usize, const N: usize>(from: Option<Place>, products: &[Groups], to: Place) {
+    // SAFETY: the caller's promise; the thread has set the shapes of its tile registers.
+    unsafe {
+        if let Some(from) = from {
+            macro_rules! begin {
+                ($register:literal, $i:expr, $j:expr) => {
+                    load!($register, from.after(SIDE * $i, SIDE * $j).at, 4 * from.stride)
+                };
             }
+            each_sum!(begin, R, N);
+        } else {
+            macro_rules! begin {
+                ($register:literal, $i:expr, $j:expr) => {
+                    zero!($register)
+                };
+            }
+            each_sum!(begin, R, N);
         }
+        for groups in products {
+            groups.add::<R, N>(to);
+        }
+        macro_rules! end {
+            ($register:literal, $i:expr, $j:expr) => {
+                store!($register, to.after(SIDE * $i, SIDE * $j).at, 4 * to.stride)
+            };
+        }
+        each_sum!(end, R, N);
     }
 }
 
@@ -230,6 +237,8 @@ impl Isa for Amx {
     const ROWS: usize = 2 * SIDE;
     const VECTORS: usize = Avx512Bf16::VECTORS;
     const LEFT_UNITS: usize = SIDE;
+    const PASS_UNITS: usize = 768;
+    const ADDS_PIECES: bool = true;
 
     #[inline(always)]
     unsafe fn begin() {
@@ -248,33 +257,49 @@ impl Isa for Amx {
     #[inline(always)]
     unsafe fn tile<const BF16: bool, const PACKED: bool>(tile: Tile) {
         debug_assert!(BF16 && PACKED, "rows of f32, or not packed");
-        let Tile { units, left, right, rows, width, from, to, .. } = tile;
-        let mut aside = Lines([0.0f32; Amx::ROWS * PANEL]);
-        let aside = Place { at: aside.0.as_mut_ptr(), stride: PANEL };
+        let Tile { units, left, right, ahead, rows, width, from, to, then } = tile;
+        let mut aside = MaybeUninit::<Lines<[f32; Amx::ROWS * PANEL]>>::uninit();
+        let mut last = MaybeUninit::<Lines<[u32; SIDE * PANEL]>>::uninit();
+        let aside = Place { at: aside.as_mut_ptr().cast(), stride: PANEL };
         let whole = rows.is_multiple_of(SIDE);
-        let sums = if whole { to } else { aside };
-        let (count, rest) = (units / SIDE, units % SIDE);
+        let groups = Groups { left: left.at, right: right.at, unit: right.unit, count: units / SIDE, ahead };
+        let nothing = Groups { count: 0, ..groups };
+        let mut products = [groups, nothing, nothing];
         // SAFETY: the caller's promise; where rows are not whole the registers read and write what lies aside.
         unsafe {
-            let mut from = from;
-            if let (Some(place), false) = (from, whole) {
-                copy_rows(place, aside, rows, width);
-                from = Some(aside);
-            }
-            let groups = Groups { left: left.at, right: right.at, unit: right.unit, count };
-            if rest == 0 || count > 0 {
-                groups.add_to(rows, width, from, sums);
-                from = Some(sums);
-            }
+            let rest = units % SIDE;
             if rest > 0 {
-                let mut last = Lines([0u32; SIDE * PANEL]);
-                let lanes = right.at.wrapping_add(count * SIDE * right.unit);
-                for unit in 0..rest {
-                    let to = last.0.as_mut_ptr().wrapping_add(unit * width);
-                    std::ptr::copy_nonoverlapping(lanes.wrapping_add(unit * right.unit), to, width);
+                let passed = units / SIDE * SIDE;
+                let (lanes, last) = (right.at.wrapping_add(passed * right.unit), last.as_mut_ptr().cast::<u32>());
+                for unit in 0..SIDE {
+                    let to = last.wrapping_add(unit * width);
+                    if unit < rest {
+                        std::ptr::copy_nonoverlapping(lanes.wrapping_add(unit * right.unit), to, width);
+                    } else {
+                        to.write_bytes(0, width);
+                    }
                 }
-                let left = left.at.wrapping_add(count * SIDE * Amx::ROWS);
-                Groups { left, right: last.0.as_ptr(), unit: width, count: 1 }.add_to(rows, width, from, sums);
+                let left = left.at.wrapping_add(passed * Amx::ROWS);
+                products[1] = Groups { left, right: last, unit: width, count: 1, ahead: Ahead { unit: 0, ..ahead } };
+            }
+            if let Some(Then { units, left, right }) = then {
+                debug_assert!(units.is_multiple_of(SIDE), "{units} units of a piece");
+                let ahead = Ahead { unit: 0, ..ahead };
+                let count = units / SIDE;
+                products[2] = Groups { left: left.at, right: right.at, unit: right.unit, count, ahead };
+            }
+            let (from, sums) = if whole { (from, to) } else { (from.map(|_| aside), aside) };
+            if let (Some(place), false) = (tile.from, whole) {
+                copy_rows(place, aside, rows, width);
+            }
+            match (rows.div_ceil(SIDE), width / SIDE) {
+                (1, 1) => sum::<1, 1>(from, &products, sums),
+                (1, 2) => sum::<1, 2>(from, &products, sums),
+                (1, 3) => sum::<1, 3>(from, &products, sums),
+                (2, 1) => sum::<2, 1>(from, &products, sums),
+                (2, 2) => sum::<2, 2>(from, &products, sums),
+                (2, 3) => sum::<2, 3>(from, &products, sums),
+                _ => unreachable!("a tile of at most {} rows and {PANEL} lanes", Amx::ROWS),
             }
             if !whole {
                 copy_rows(aside, to, rows, width);

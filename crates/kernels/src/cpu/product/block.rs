@@ -6,7 +6,7 @@ use super::isa::{GROUP, Isa, PANEL};
 use super::pack::{Lot, Pack, TOGETHER, View, units};
 use super::panels::{Layout, Panel};
 use super::quantised::Quantised;
-use super::tile::{Ahead, CHAIN_UNITS, Left, Place, Right, Tile};
+use super::tile::{Ahead, CHAIN_UNITS, Left, Place, Right, Then, Tile};
 use super::{BLOCK_UNITS, FEW_ROWS, Inner, Piece, Product};
 
 /// With so many tiles a chain's reads are worth asking for ahead.
@@ -51,7 +51,7 @@ impl Lanes<'_> {
     }
 }
 
-/// A piece with its right operand packed.
+/// A piece with its right operand packed, of whole left units.
 pub(super) struct ReadyPiece<'a> {
     pub piece: &'a Piece,
     pub units: usize,
@@ -91,7 +91,8 @@ impl ReadyInner<'_> {
                 if padded && goes_on {
                     copy_lanes(place, sums, rows.len(), panel.lanes);
                 }
-                let pass = Pass { units: span.len(), left, right, width: panel.width, from: goes_on.then_some(to), to };
+                let (width, from) = (panel.width, goes_on.then_some(to));
+                let pass = Pass { units: span.len(), left, right, width, from, to, then: None };
                 pass.run::<I, BF16>(rows.len(), &Next::nothing(right));
                 if padded {
                     copy_lanes(sums, place, rows.len(), panel.lanes);
@@ -111,16 +112,18 @@ struct Pass {
     width: usize,
     from: Option<Place>,
     to: Place,
+    then: Option<Then>,
 }
 
 impl Pass {
     /// The tile that begins at this row of so many.
     #[inline(always)]
     fn tile<I: Isa>(&self, rows: usize, row: usize, ahead: Ahead) -> Tile {
-        let Self { units, left, right, width, from, to } = *self;
+        let Self { units, left, right, width, from, to, then } = *self;
         let rows = (rows - row).min(Tile::most_rows::<I>(width));
         let (from, to) = (from.map(|from| from.after(row, 0)), to.after(row, 0));
-        Tile { units, left: left.panel_of(row, 0), right, ahead, rows, width, from, to }
+        let then = then.map(|then| Then { left: then.left.panel_of(row, 0), ..then });
+        Tile { units, left: left.panel_of(row, 0), right, ahead, rows, width, from, to, then }
     }
 
     /// Computes the tiles of so many rows.
@@ -169,7 +172,7 @@ impl Next {
 impl Job<'_> {
     /// Words of scratch for a block of so many rows, a multiple of the tile's.
     pub fn scratch(&self, height: usize) -> usize {
-        let pieces: usize = self.pieces.iter().map(|piece| piece.units.next_multiple_of(self.left_units)).sum();
+        let pieces: usize = self.pieces.iter().map(|piece| piece.units).sum();
         height * (PANEL + self.left_words() + pieces) + self.right_words()
     }
 
@@ -199,9 +202,9 @@ impl Job<'_> {
 
     /// Units of k that the tiles of a panel take before the next tile: a chain's, so that what all read of the right operand stays
     /// in the first-level cache; all where few lanes leave the left rows to be the most that is read, each then in one go.
-    fn units_of_pass(&self, panel: Panel) -> usize {
+    fn units_of_pass<I: Isa>(&self, panel: Panel) -> usize {
         let rows_first = self.left_as_it_is && self.layout.lanes() <= GROUP && panel.lanes == panel.width;
-        if rows_first && !self.right.are_quantised() { self.step() } else { CHAIN_UNITS }
+        if rows_first && !self.right.are_quantised() { self.step() } else { I::PASS_UNITS }
     }
 
     /// Words of left rows that the task packs, for each row.
@@ -222,14 +225,14 @@ impl Job<'_> {
 
     /// The piece of the panel's part: its packed rows, of which those of all pieces lie one after the other in `left`, `height`
     /// words for each unit, and its right operand.
-    fn piece_of(&self, panel: Panel, mut left: *const u32, height: usize) -> Option<(usize, *const u32, Right)> {
+    fn piece_of<I: Isa>(&self, panel: Panel, mut left: *const u32, height: usize) -> Option<Then> {
         for ReadyPiece { piece, units, right } in &self.pieces {
             if piece.part == panel.part {
                 // All panels before one are whole.
                 let right = Right { at: right.wrapping_add(panel.within * PANEL * units), unit: panel.width };
-                return Some((*units, left, right));
+                return Some(Then { units: *units, left: left_of::<I>(left, *units), right });
             }
-            left = left.wrapping_add(height * units.next_multiple_of(self.left_units));
+            left = left.wrapping_add(height * units);
         }
         None
     }
@@ -385,7 +388,7 @@ impl Step<'_> {
                 for ReadyPiece { piece: Piece { left: view, k, scale, .. }, units, .. } in &job.pieces {
                     let lot = Lot { view: *view, first: rows.start, lanes: rows.len(), k: *k, scale: *scale };
                     pack_rows::<I, BF16>(lot, to);
-                    to = to.add(self.height * units.next_multiple_of(I::LEFT_UNITS));
+                    to = to.add(self.height * units);
                 }
             }
         }
@@ -421,7 +424,7 @@ impl Step<'_> {
             0 => job.product.from.map(|from| from.after(rows.start, panel.lane)),
             _ => Some(to),
         };
-        let piece = if self.is_last() { job.piece_of(panel, self.scratch.pieces, self.height) } else { None };
+        let piece = if self.is_last() { job.piece_of::<I>(panel, self.scratch.pieces, self.height) } else { None };
         // Where a panel is padded, tiles cannot read or write the matrices themselves.
         let padded = panel.lanes < panel.width;
         let end = if padded { sums } else { to };
@@ -432,14 +435,15 @@ impl Step<'_> {
             if let (Some(begin), true) = (begin, padded) {
                 copy_lanes(begin, sums, rows.len(), panel.lanes);
             }
-            for chain in steps(self.now.clone(), job.units_of_pass(panel)) {
-                let ends = chain.end == self.now.end && piece.is_none();
-                self.chain::<I, BF16>(panel, chain, right, from, if ends { end } else { sums });
+            for chain in steps(self.now.clone(), job.units_of_pass::<I>(panel)) {
+                let last = chain.end == self.now.end;
+                let then = if last && I::ADDS_PIECES { piece } else { None };
+                let to = if last && (piece.is_none() || I::ADDS_PIECES) { end } else { sums };
+                self.chain::<I, BF16>(panel, chain, right, from, to, then);
                 from = Some(sums);
             }
-            if let Some((units, left, right)) = piece {
-                let left = left_of::<I>(left, units);
-                let pass = Pass { units, left, right, width: panel.width, from, to: end };
+            if let (Some(Then { units, left, right }), false) = (piece, I::ADDS_PIECES) {
+                let pass = Pass { units, left, right, width: panel.width, from, to: end, then: None };
                 pass.run::<I, BF16>(rows.len(), &Next::nothing(right));
             }
             if padded {
@@ -457,6 +461,7 @@ impl Step<'_> {
         right: Right,
         from: Option<Place>,
         to: Place,
+        then: Option<Then>,
     ) {
         let (job, rows, width) = (self.job, &self.rows, panel.width);
         let passed = chain.start - self.now.start;
@@ -480,7 +485,7 @@ impl Step<'_> {
             }
             _ => Right { at: right.at.wrapping_add(passed * right.unit), ..right },
         };
-        let pass = Pass { units: chain.len(), left, right, width, from, to };
+        let pass = Pass { units: chain.len(), left, right, width, from, to, then };
         let height = Tile::most_rows::<I>(width);
         let next = Next::after(self, panel, &chain, right, rows.len().div_ceil(height));
         // SAFETY: the caller's promise.

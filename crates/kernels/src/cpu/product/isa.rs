@@ -8,7 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use super::tile::Tile;
+use super::tile::{CHAIN_UNITS, Tile};
 
 /// The highest tile of any instruction set.
 pub(super) const MOST_ROWS: usize = 32;
@@ -34,6 +34,10 @@ pub(super) trait Isa {
     const TALL: usize = Self::ROWS;
     /// Units of a left panel are whole multiples of these; what lies past the last is zero.
     const LEFT_UNITS: usize = 1;
+    /// Units of k that the tiles of a panel take before the next tile does.
+    const PASS_UNITS: usize = CHAIN_UNITS;
+    /// Whether a tile adds a piece itself, before its sums are stored.
+    const ADDS_PIECES: bool = false;
 
     /// Before and after a thread's tiles.
     #[inline(always)]

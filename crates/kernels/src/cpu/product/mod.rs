@@ -238,7 +238,7 @@ impl Kernels {
         let (packed, layout, panels) = self.right_of(p, parallel);
         // The lanes of a piece are one part.
         let lanes: Vec<usize> = p.pieces.iter().map(|piece| layout.part(piece.part).len()).collect();
-        let of_piece = |(piece, lanes): (&Piece, &'_ usize)| self.units(piece.k) * lanes.next_multiple_of(isa::GROUP);
+        let of_piece = |(piece, lanes): (&Piece, &'_ usize)| self.packed_words(*lanes, piece.k);
         let own = if packed.is_some() { 0 } else { layout.words() };
         let of_inner = |inner: &Inner| self.packed_words(inner.lanes, inner.of.len());
         let scratch = own
@@ -257,7 +257,7 @@ impl Kernels {
                 let mut at = right.add(own);
                 let mut pieces = Vec::with_capacity(p.pieces.len());
                 for (piece, lanes) in p.pieces.iter().zip(&lanes) {
-                    let layout = Layout { ends: std::slice::from_ref(lanes), units: self.units(piece.k) };
+                    let layout = Layout { ends: std::slice::from_ref(lanes), units: self.whole_units(piece.k) };
                     self.pack_right(piece.right, layout, piece.k, 1.0, at, parallel);
                     pieces.push(ReadyPiece { piece, units: layout.units, right: at });
                     at = at.add(layout.words());
@@ -265,7 +265,7 @@ impl Kernels {
                 let mut inners = Vec::with_capacity(p.inners.len());
                 for inner in p.inners {
                     let (layout, k) =
-                        (Layout { ends: &[inner.lanes], units: self.units(inner.of.len()) }, inner.of.len());
+                        (Layout { ends: &[inner.lanes], units: self.whole_units(inner.of.len()) }, inner.of.len());
                     self.pack_right(inner.right, layout, k, inner.scale, at, parallel);
                     let first = self.units(inner.of.start);
                     inners.push(ReadyInner { inner, units: first..first + layout.units, right: at });
@@ -278,7 +278,9 @@ impl Kernels {
                     _ => layout.lanes() <= FEW_LANES,
                 };
                 let left_as_it_is = !self.bf16 && p.scale == 1.0 && few;
-                let units = self.units(p.k);
+                // What is ready has zeros to the end of its last left units, and so have the left rows.
+                let ready = matches!(p.right, Operand::Ready(_));
+                let units = if ready { self.whole_units(p.k) } else { self.units(p.k) };
                 // Tasks that have all columns of their rows make these beside them; else they are products of their own.
                 let by_tasks = parallel && !by_columns(p.m, panels) && !left_as_it_is && p.scale == 1.0;
                 if !(by_tasks && inners.iter().all(|inner| self.keeps_chains(inner, units))) {
@@ -326,7 +328,7 @@ impl Kernels {
                 (own.then_some(Lanes::Plain(*view)), layout, layout.count())
             }
             Operand::Ready(ready) => {
-                let layout = Layout { ends: std::slice::from_ref(&ready.lanes), units: self.units(ready.k) };
+                let layout = Layout { ends: std::slice::from_ref(&ready.lanes), units: self.whole_units(ready.k) };
                 (Some(Lanes::Packed(ready.words)), layout, ready.used.div_ceil(PANEL))
             }
             Operand::Forward(frozen) | Operand::Backward(frozen) => {
@@ -366,9 +368,14 @@ impl Kernels {
         whole && (units <= BLOCK_UNITS || inner.units.start.is_multiple_of(tile::CHAIN_UNITS))
     }
 
+    /// Units of what is packed for a product or a few: as many as left panels have, the last of zeros.
+    fn whole_units(self, k: usize) -> usize {
+        self.units(k).next_multiple_of(self.left_panel().1)
+    }
+
     /// Words that [`Kernels::pack`] writes.
     pub fn packed_words(self, lanes: usize, k: usize) -> usize {
-        Layout { ends: &[lanes], units: self.units(k) }.words()
+        Layout { ends: &[lanes], units: self.whole_units(k) }.words()
     }
 
     /// Packs a right operand of `lanes` lanes and `k` on the calling thread, for [`Operand::Ready`].
@@ -376,7 +383,7 @@ impl Kernels {
     /// # Safety
     /// The view reaches lanes and k, `to` reaches [`Kernels::packed_words`], and nothing else touches it.
     pub unsafe fn pack(self, view: View, lanes: usize, k: usize, to: *mut u32) {
-        let layout = Layout { ends: &[lanes], units: self.units(k) };
+        let layout = Layout { ends: &[lanes], units: self.whole_units(k) };
         // SAFETY: the caller's promise.
         unsafe { self.pack_right(view, layout, k, 1.0, to, false) };
     }
@@ -387,7 +394,12 @@ impl Kernels {
         let pack = |index: usize| {
             let (view, to) = shared.get();
             // SAFETY: each panel has one writer; the caller's promise for the rest.
-            unsafe { self.pack_panel(view, layout.panel(index), k, scale, to) };
+            unsafe {
+                let panel = layout.panel(index);
+                self.pack_panel(view, panel, k, scale, to);
+                let (packed, all) = (self.units(k) * panel.width, layout.units * panel.width);
+                to.add(panel.offset + packed).write_bytes(0, all - packed);
+            }
         };
         let count = layout.count();
         if parallel && count > 1 {

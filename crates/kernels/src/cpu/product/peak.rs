@@ -5,12 +5,12 @@ use rayon::prelude::*;
 use super::Kernels;
 use super::isa::{Isa, MOST_ROWS, PANEL};
 use super::panels::Words;
-use super::tile::{Ahead, Left, Place, Right, Tile};
+use super::tile::{Ahead, CHAIN_UNITS, Left, Place, Right, Tile};
 
 /// GFLOP/s of the tile alone on all threads, its operands in the first-level cache: the best of products.
 pub(in crate::cpu) fn peak(kernels: Kernels) -> f64 {
-    const UNITS: usize = 64;
-    const TILES: usize = 20_000;
+    const UNITS: usize = CHAIN_UNITS;
+    const TILES: usize = 10_000;
     let begin = std::time::Instant::now();
     let threads = rayon::current_num_threads();
     (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
@@ -34,7 +34,7 @@ pub(in crate::cpu) fn peak(kernels: Kernels) -> f64 {
             let to = Place { at: to, stride: PANEL };
             let (left, right) = (Left::packed(left, I::ROWS, units), Right { at: right, unit: PANEL });
             let ahead = Ahead { at: right.at, unit: 0 };
-            let tile = Tile { units, left, right, ahead, rows: I::ROWS, width: PANEL, from: Some(to), to };
+            let tile = Tile { units, left, right, ahead, rows: I::ROWS, width: PANEL, from: None, to, then: None };
             // SAFETY: the caller's promise.
             unsafe { tile.compute::<I, BF16, true>() };
         }

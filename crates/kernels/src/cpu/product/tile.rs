@@ -73,6 +73,16 @@ pub(super) struct Tile {
     pub width: usize,
     pub from: Option<Place>,
     pub to: Place,
+    /// Where [`Isa::ADDS_PIECES`].
+    pub then: Option<Then>,
+}
+
+/// What a tile adds after its own units.
+#[derive(Clone, Copy)]
+pub(super) struct Then {
+    pub units: usize,
+    pub left: Left,
+    pub right: Right,
 }
 
 impl Tile {
