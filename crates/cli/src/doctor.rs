@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde::Serialize;
-use temper_kernels::{Cpu, Device, Precision};
+use temper_kernels::{Cpu, Precision};
 use temper_model::{LINEAR_MODULES, LlamaConfig, LoraSettings, Purpose, Tuning, default_cache_dir, hub_location};
 use temper_pipeline::{measure_products, measure_training, parameters, training_memory};
 use temper_report::{bytes, count};
@@ -144,11 +144,11 @@ pub fn run(args: &Args) -> Outcome {
 
 fn processor(device: &Cpu) -> Finding {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let instructions = device.instructions();
-    let narrow = cfg!(target_arch = "x86_64") && !matches!(instructions, "avx512" | "avx2");
+    let instructions = device.with_precision(Precision::Bf16).instructions();
+    let narrow = cfg!(target_arch = "x86_64") && device.has_only_baseline();
     Finding::new(
         "processor",
-        format!("{} threads of {cores}, {}", device.threads(), device.describe()),
+        format!("{} threads of {cores}, {instructions}", device.threads()),
         serde_json::json!({"threads": device.threads(), "cores": cores, "instructions": instructions}),
     )
     .warn_if(narrow, "neither AVX2 nor AVX-512: training is several times slower than on a processor that has them")

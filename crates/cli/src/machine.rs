@@ -1,8 +1,26 @@
-//! What this machine has: memory, disk, threads.
+//! What this machine has: memory, disk, threads, instructions.
 
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use sysinfo::{Disks, MemoryRefreshKind, RefreshKind, System};
+use temper_kernels::Cpu;
+
+use crate::command::Failure;
+
+/// Names the instructions to use rather than the best that the processor has: the same bits on unlike machines.
+const INSTRUCTIONS: &str = "TEMPER_INSTRUCTIONS";
+
+/// Takes them from the environment.
+pub fn choose_instructions() -> Result<(), Failure> {
+    let Some(name) = std::env::var_os(INSTRUCTIONS).filter(|name| !name.is_empty()) else { return Ok(()) };
+    Cpu::choose_instructions(&name.to_string_lossy()).map_err(|here| {
+        let (name, here) = (name.display(), here.join(", "));
+        Failure::input(anyhow!(
+            "{INSTRUCTIONS}={name}: this processor has {here}\n  hint: leave it out to use the first"
+        ))
+    })
+}
 
 /// Memory in bytes. Within a control group its limit counts.
 #[derive(Clone, Copy, Debug, serde::Serialize)]

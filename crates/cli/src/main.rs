@@ -88,7 +88,21 @@ enum Command {
 fn main() -> ExitCode {
     command::begun();
     interrupt::listen();
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let outcome = machine::choose_instructions().and_then(|()| carry_out(command));
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if let Some(error) = failure.error {
+                command::tell(format_args!("error: {error}"));
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn carry_out(command: Command) -> command::Outcome {
+    match command {
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Import(args) => import::run(&args),
@@ -115,14 +129,5 @@ fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Cache(command) => cache::run(&command),
         Command::Bench(args) => bench::run(&args),
-    };
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            if let Some(error) = failure.error {
-                command::tell(format_args!("error: {error}"));
-            }
-            ExitCode::from(failure.code)
-        }
     }
 }

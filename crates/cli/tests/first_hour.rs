@@ -213,6 +213,30 @@ fn data_that_cannot_be_read_is_refused_with_its_line_and_nothing_is_written() {
 }
 
 #[test]
+fn doctor_found_neither_avx2_nor_avx512_where_there_was_the_bf16_dot_product() {
+    let doctor = |instructions: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_temper"));
+        let report = command.args(["doctor", "--json", "--offline"]).env("TEMPER_INSTRUCTIONS", instructions).output();
+        json(&report.unwrap())["findings"][0].clone()
+    };
+    let (best, least) = (doctor(""), doctor(std::env::consts::ARCH));
+    assert_eq!(least["numbers"]["instructions"], std::env::consts::ARCH);
+    let narrow = best["numbers"]["instructions"] == std::env::consts::ARCH;
+    assert_eq!(best["ok"], !narrow, "{best}");
+    assert_eq!(least["ok"], !cfg!(target_arch = "x86_64"), "{least}");
+}
+
+#[test]
+fn instructions_that_a_processor_does_not_have_are_refused_with_those_it_has() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_temper"));
+    let refused = command.args(["doctor", "--offline"]).env("TEMPER_INSTRUCTIONS", "sse9").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    let all = ["TEMPER_INSTRUCTIONS=sse9", std::env::consts::ARCH, "hint: leave it out"];
+    assert!(all.iter().all(|part| said.contains(part)), "{said}");
+}
+
+#[test]
 fn doctor_says_of_everything_whether_it_is_well() {
     let doctor = Command::new(env!("CARGO_BIN_EXE_temper"))
         .args(["doctor", "--json"])

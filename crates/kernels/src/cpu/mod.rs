@@ -94,7 +94,26 @@ impl Cpu {
 
     /// The instructions that products use.
     pub fn instructions(&self) -> &'static str {
-        self.kernels.instructions.name()
+        match self.kernels {
+            // AMX multiplies bf16 alone.
+            Kernels { instructions: Instructions::Amx, bf16: false } => Instructions::Avx512Bf16.name(),
+            Kernels { instructions, .. } => instructions.name(),
+        }
+    }
+
+    /// Whether these are the least that every processor of this architecture has.
+    pub fn has_only_baseline(&self) -> bool {
+        self.kernels.instructions == Instructions::Baseline
+    }
+
+    /// Makes every device of this process use the instructions of this name rather than the best that the processor has. An error
+    /// says which names there are here.
+    pub fn choose_instructions(name: &str) -> Result<(), Vec<&'static str>> {
+        let here = || Instructions::ALL.into_iter().filter(|set| set.available());
+        match here().find(|set| set.name() == name) {
+            Some(set) if set.choose() => Ok(()),
+            _ => Err(here().map(Instructions::name).collect()),
+        }
     }
 }
 

@@ -6,7 +6,6 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 use super::isa::{Avx512Bf16, Isa, PANEL};
 use super::pack::{Lot, Pack, hardware, mask, units};
@@ -14,6 +13,9 @@ use super::tile::{Ahead, Place, Then, Tile};
 
 /// Rows of a tile register, and words in each of its rows.
 const SIDE: usize = 16;
+
+/// Of so few groups the result is not asked for ahead.
+const FEW_GROUPS: usize = 8;
 
 /// AMX with bf16 products; what is not a product is done by AVX-512 with the bf16 dot product, which all processors with it have.
 pub(in crate::cpu::product) struct Amx;
@@ -142,9 +144,10 @@ impl Groups {
     #[inline(always)]
     unsafe fn add<const R: usize, const N: usize>(self, to: Place) {
         let (mut a, mut b, mut ahead) = (self.left, self.right, self.ahead.at);
-        // The result's lines are asked for, too: a store waits for its line, and what comes after it waits for the store.
-        let lines = SIDE * R * N;
-        let each = lines.div_ceil(self.count.max(1));
+        // The result's lines are asked for, too: a store waits for its line, and what comes after it waits for the store. Not where
+        // there is little time to: such results are small, and near.
+        let lines = if self.count < FEW_GROUPS { 0 } else { SIDE * R * N };
+        let each = SIDE * R * N / self.count.max(1) + 1;
         // SAFETY: the caller's promise; asking ahead reads nothing.
         unsafe {
             for group in 0..self.count {
@@ -417,8 +420,8 @@ unsafe fn runs_of_k(lot: Lot, to: *mut u32) {
         let factor = _mm512_set1_ps(lot.scale);
         for row in 0..lot.lanes {
             let at = lot.at(row, 0);
-            let [low, high] = [0, SIDE].map(|k| {
-                let values = _mm512_maskz_loadu_ps(halves[k / SIDE], at.wrapping_add(k));
+            let [low, high] = [0, 1].map(|half| {
+                let values = _mm512_maskz_loadu_ps(halves[half], at.wrapping_add(half * SIDE));
                 _mm512_mul_ps(values, factor)
             });
             let words: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
@@ -430,20 +433,31 @@ unsafe fn runs_of_k(lot: Lot, to: *mut u32) {
 /// 16 units of up to 16 rows that lie side by side in the matrix.
 #[inline(always)]
 unsafe fn runs_of_lanes(lot: Lot, to: *mut u32) {
-    let (present, of): (u16, Range<usize>) = (mask(lot.lanes), 0..lot.k);
+    let present = mask(lot.lanes);
     // SAFETY: the caller's promise; masks keep loads within the lanes.
     unsafe {
         let factor = _mm512_set1_ps(lot.scale);
+        let at = |k: usize| _mm512_mul_ps(_mm512_maskz_loadu_ps(present, lot.at(0, k)), factor);
         let mut all = [_mm512_setzero_si512(); SIDE];
-        for (unit, words) in all.iter_mut().enumerate() {
-            let at = |k: usize| {
-                let present = if of.contains(&k) { present } else { 0 };
-                _mm512_mul_ps(_mm512_maskz_loadu_ps(present, lot.at(0, k)), factor)
-            };
-            *words = hardware::round_two(at(2 * unit + 1), at(2 * unit));
+        if lot.k == 2 * SIDE {
+            for (unit, words) in all.iter_mut().enumerate() {
+                *words = hardware::round_two(at(2 * unit + 1), at(2 * unit));
+            }
+        } else {
+            for (unit, words) in all.iter_mut().enumerate().take(lot.k.div_ceil(2)) {
+                let odd = if 2 * unit + 1 < lot.k { at(2 * unit + 1) } else { _mm512_setzero_ps() };
+                *words = hardware::round_two(odd, at(2 * unit));
+            }
         }
-        for (row, words) in transpose(all).into_iter().enumerate().take(lot.lanes) {
-            _mm512_storeu_si512(to.wrapping_add(row * SIDE).cast(), words);
+        let turned = transpose(all);
+        if lot.lanes == SIDE {
+            for (row, words) in turned.into_iter().enumerate() {
+                _mm512_storeu_si512(to.wrapping_add(row * SIDE).cast(), words);
+            }
+        } else {
+            for (row, words) in turned.into_iter().enumerate().take(lot.lanes) {
+                _mm512_storeu_si512(to.wrapping_add(row * SIDE).cast(), words);
+            }
         }
     }
 }

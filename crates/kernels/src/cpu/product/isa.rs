@@ -356,7 +356,6 @@ pub(crate) enum Instructions {
 
 impl Instructions {
     /// All, the best first.
-    #[cfg(test)]
     pub const ALL: [Self; 5] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Baseline];
 
     /// Whether this processor has them.
@@ -383,13 +382,14 @@ impl Instructions {
         }
     }
 
-    /// The best that this processor has; found out once.
+    /// The best that this processor has, or what was chosen before this was first asked; found out once.
     pub fn best() -> Self {
-        static BEST: std::sync::OnceLock<Instructions> = std::sync::OnceLock::new();
-        *BEST.get_or_init(|| {
-            let order = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2];
-            order.into_iter().find(|i| i.available()).unwrap_or(Self::Baseline)
-        })
+        *CHOSEN.get_or_init(|| Self::ALL.into_iter().find(|i| i.available()).unwrap_or(Self::Baseline))
+    }
+
+    /// Sets what [`Instructions::best`] says. False where the processor does not have them, or others are in use already.
+    pub fn choose(self) -> bool {
+        self.available() && *CHOSEN.get_or_init(|| self) == self
     }
 
     /// Whether products of bf16 are faster than those of f32. AMD's Zen 4 begins a dot product of bf16 pairs as often as a
@@ -410,6 +410,9 @@ impl Instructions {
         }
     }
 }
+
+/// What the process uses.
+static CHOSEN: std::sync::OnceLock<Instructions> = std::sync::OnceLock::new();
 
 #[cfg(target_arch = "x86_64")]
 fn made_by_intel() -> bool {

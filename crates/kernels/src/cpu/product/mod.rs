@@ -29,11 +29,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use self::amx::Amx;
 use self::block::{Job, Lanes, ReadyInner, ReadyPiece, block, pack_left};
 pub(super) use self::frozen::Frozen;
 pub(super) use self::isa::Instructions;
-#[cfg(target_arch = "x86_64")]
-use self::amx::Amx;
 #[cfg(target_arch = "x86_64")]
 use self::isa::{Avx2, Avx512};
 use self::isa::{Isa, PANEL, Portable};
@@ -287,7 +287,8 @@ impl Kernels {
                     inners.drain(..).for_each(|inner| self.run_inner(p, &inner, parallel));
                 }
                 let (_, left_units) = self.left_panel();
-                let job = Job { product: p, units, right, layout, pieces, inners, left_units, left_as_it_is, left: None };
+                let job =
+                    Job { product: p, units, right, layout, pieces, inners, left_units, left_as_it_is, left: None };
                 self.deal(job, panels, parallel);
             }
         });
