@@ -142,17 +142,17 @@ struct Groups {
 impl Groups {
     /// Adds their product to the sums of 16 R rows by 16 N lanes.
     #[inline(always)]
-    unsafe fn add<const R: usize, const N: usize>(self, to: Place) {
+    unsafe fn add<const R: usize, const N: usize>(self, next: Place) {
         let (mut a, mut b, mut ahead) = (self.left, self.right, self.ahead.at);
-        // The result's lines are asked for, too: a store waits for its line, and what comes after it waits for the store. Not where
-        // there is little time to: such results are small, and near.
+        // The lines of the next tile's results are asked for, too: a store waits for its line, and what comes after it waits for the
+        // store. Not where there is little time to: such results are small, and near.
         let lines = if self.count < FEW_GROUPS { 0 } else { SIDE * R * N };
         let each = SIDE * R * N / self.count.max(1) + 1;
         // SAFETY: the caller's promise; asking ahead reads nothing.
         unsafe {
             for group in 0..self.count {
                 for line in group * each..lines.min((group + 1) * each) {
-                    _mm_prefetch::<_MM_HINT_ET0>(to.after(line / N, line % N * SIDE).at.cast());
+                    _mm_prefetch::<_MM_HINT_ET0>(next.after(line / N, line % N * SIDE).at.cast());
                 }
                 for line in 0..self.ahead.unit {
                     Amx::prefetch(ahead.wrapping_add(line * SIDE));
@@ -191,7 +191,7 @@ impl Groups {
 
 /// `to = from + ` the products, in 16 R rows by 16 N lanes.
 #[inline(always)]
-unsafe fn sum<const R: usize, const N: usize>(from: Option<Place>, products: &[Groups], to: Place) {
+unsafe fn sum<const R: usize, const N: usize>(from: Option<Place>, products: &[Groups], to: Place, next: Place) {
     // SAFETY: the caller's promise; the thread has set the shapes of its tile registers.
     unsafe {
         if let Some(from) = from {
@@ -210,7 +210,7 @@ unsafe fn sum<const R: usize, const N: usize>(from: Option<Place>, products: &[G
             each_sum!(begin, R, N);
         }
         for groups in products {
-            groups.add::<R, N>(to);
+            groups.add::<R, N>(next);
         }
         macro_rules! end {
             ($register:literal, $i:expr, $j:expr) => {
@@ -260,7 +260,7 @@ impl Isa for Amx {
     #[inline(always)]
     unsafe fn tile<const BF16: bool, const PACKED: bool>(tile: Tile) {
         debug_assert!(BF16 && PACKED, "rows of f32, or not packed");
-        let Tile { units, left, right, ahead, rows, width, from, to, then } = tile;
+        let Tile { units, left, right, ahead, rows, width, from, to, then, next } = tile;
         let mut aside = MaybeUninit::<Lines<[f32; Amx::ROWS * PANEL]>>::uninit();
         let mut last = MaybeUninit::<Lines<[u32; SIDE * PANEL]>>::uninit();
         let aside = Place { at: aside.as_mut_ptr().cast(), stride: PANEL };
@@ -296,12 +296,12 @@ impl Isa for Amx {
                 copy_rows(place, aside, rows, width);
             }
             match (rows.div_ceil(SIDE), width / SIDE) {
-                (1, 1) => sum::<1, 1>(from, &products, sums),
-                (1, 2) => sum::<1, 2>(from, &products, sums),
-                (1, 3) => sum::<1, 3>(from, &products, sums),
-                (2, 1) => sum::<2, 1>(from, &products, sums),
-                (2, 2) => sum::<2, 2>(from, &products, sums),
-                (2, 3) => sum::<2, 3>(from, &products, sums),
+                (1, 1) => sum::<1, 1>(from, &products, sums, next),
+                (1, 2) => sum::<1, 2>(from, &products, sums, next),
+                (1, 3) => sum::<1, 3>(from, &products, sums, next),
+                (2, 1) => sum::<2, 1>(from, &products, sums, next),
+                (2, 2) => sum::<2, 2>(from, &products, sums, next),
+                (2, 3) => sum::<2, 3>(from, &products, sums, next),
                 _ => unreachable!("a tile of at most {} rows and {PANEL} lanes", Amx::ROWS),
             }
             if !whole {

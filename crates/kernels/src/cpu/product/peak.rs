@@ -34,7 +34,8 @@ pub(in crate::cpu) fn peak(kernels: Kernels) -> f64 {
             let to = Place { at: to, stride: PANEL };
             let (left, right) = (Left::packed(left, I::ROWS, units), Right { at: right, unit: PANEL });
             let ahead = Ahead { at: right.at, unit: 0 };
-            let tile = Tile { units, left, right, ahead, rows: I::ROWS, width: PANEL, from: None, to, then: None };
+            let tile =
+                Tile { units, left, right, ahead, rows: I::ROWS, width: PANEL, from: None, to, then: None, next: to };
             // SAFETY: the caller's promise.
             unsafe { tile.compute::<I, BF16, true>() };
         }

@@ -75,6 +75,8 @@ pub(super) struct Tile {
     pub to: Place,
     /// Where [`Isa::ADDS_PIECES`].
     pub then: Option<Then>,
+    /// Where the next tile's results lie, as far as can be told; only asked for.
+    pub next: Place,
 }
 
 /// What a tile adds after its own units.
