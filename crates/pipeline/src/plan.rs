@@ -4,7 +4,7 @@ mod warning;
 
 use serde::Serialize;
 use temper_data::{CheckReport, ExampleRef, ShareReport, SourceReport};
-use temper_kernels::Device;
+use temper_kernels::{Device, Precision};
 use temper_model::{KeptAsStored, LlamaConfig, Tuning};
 use temper_recipe::{Export, FullStart, Note, Setting, Source, Stage};
 use temper_train::FitSettings;
@@ -275,6 +275,14 @@ impl Plan {
                 prepared.recipe.precision.path,
                 prepared.device.instructions(),
                 measured.gflops
+            )));
+        }
+        if prepared.device.lacks_matrix_units() {
+            warnings.push(Warning::from(format!(
+                "{}: this processor has {}, matrix units for bf16: many times the products of f32, which they cannot take. \
+                 `bf16` saves time here, and memory",
+                prepared.recipe.precision.path,
+                prepared.device.with_precision(Precision::Bf16).instructions(),
             )));
         }
         let licence = base_licence(base.resolved.licence.as_deref(), base.checkpoint.licence().as_deref());

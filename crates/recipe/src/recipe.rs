@@ -32,7 +32,8 @@ section! {
         /// Seed of everything random: order, mixing, new weights, sampling, bootstrap.
         seed: Valued<u64> = f.default(integer(0..), 42, "the default of Hugging Face's TrainingArguments");
         /// How matrix products round their operands; sums, norms, losses, trained weights and their optimiser state are f32 in
-        /// both. `bf16` halves the memory of frozen weights, and is faster only where the processor has bf16 dot products.
+        /// both. `bf16` halves the memory of frozen weights, and is faster only where the processor has AMX (Intel) or bf16 dot
+        /// products (AMD).
         precision: Valued<Precision> = f
             .aliases(&["dtype", "torch_dtype", "bf16"])
             .switch("bf16", ["f32", "bf16"])

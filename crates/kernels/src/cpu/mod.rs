@@ -71,6 +71,11 @@ impl Cpu {
         self.kernels.instructions.gains_by_bf16()
     }
 
+    /// Whether the processor has matrix units, and products of this precision cannot use them.
+    pub fn lacks_matrix_units(&self) -> bool {
+        self.kernels.instructions == Instructions::Amx && !self.kernels.bf16
+    }
+
     /// GFLOP/s that products of this precision could reach here: the innermost loop on all threads, its operands in the
     /// first-level cache; the best of ten readings, each of some milliseconds.
     pub fn measure_peak(&self) -> f64 {

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::isa::{Avx512Bf16, Isa, PANEL};
-use super::pack::{Lot, Pack, hardware, mask, units};
+use super::pack::{Lot, Pack, hardware, mask, panels_by_units, units};
 use super::tile::{Ahead, Place, Then, Tile};
 
 /// Rows of a tile register, and words in each of its rows.
@@ -389,7 +389,7 @@ impl Pack for Amx {
                 // SAFETY: the caller's promise.
                 unsafe {
                     if lot.view.runs_of_k() {
-                        runs_of_k(lot, to);
+                        words_along(lot, |row, words| _mm512_storeu_si512(to.wrapping_add(row * SIDE).cast(), words));
                     } else {
                         runs_of_lanes(lot, to);
                     }
@@ -398,22 +398,46 @@ impl Pack for Amx {
         }
     }
 
+    /// Lanes whose k lie side by side are turned 16 units of 16 lanes at a time, twice what the others turn.
     #[inline(always)]
     unsafe fn right<const BF16: bool>(lanes: Lot, to: *mut u32, width: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { Avx512Bf16::right::<BF16>(lanes, to, width) }
+        if !lanes.view.runs_of_k() {
+            // SAFETY: the caller's promise.
+            return unsafe { Avx512Bf16::right::<BF16>(lanes, to, width) };
+        }
+        let all = units(BF16, lanes.k);
+        for group in (0..width).step_by(SIDE) {
+            let some = lanes.part(group, SIDE);
+            for unit in (0..all).step_by(SIDE) {
+                let to = to.wrapping_add(unit * width + group);
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let mut rows = [_mm512_setzero_si512(); SIDE];
+                    words_along(some.of_units::<BF16>(unit, SIDE), |row, words| rows[row] = words);
+                    for (i, words) in transpose(rows).into_iter().enumerate().take(all - unit) {
+                        _mm512_storeu_si512(to.wrapping_add(i * width).cast(), words);
+                    }
+                }
+            }
+        }
     }
 
     #[inline(always)]
     unsafe fn panels<const BF16: bool>(lanes: Lot, to: *mut u32, apart: usize) {
         // SAFETY: the caller's promise.
-        unsafe { Avx512Bf16::panels::<BF16>(lanes, to, apart) }
+        unsafe {
+            if lanes.view.runs_of_k() {
+                panels_by_units::<Self, BF16>(lanes, to, apart);
+            } else {
+                Avx512Bf16::panels::<BF16>(lanes, to, apart);
+            }
+        }
     }
 }
 
-/// 16 units of up to 16 rows whose k lie side by side.
+/// The words of 16 units of up to 16 rows whose k lie side by side, row by row.
 #[inline(always)]
-unsafe fn runs_of_k(lot: Lot, to: *mut u32) {
+unsafe fn words_along(lot: Lot, mut with: impl FnMut(usize, __m512i)) {
     let halves = [mask(lot.k), mask(lot.k.saturating_sub(SIDE))];
     // SAFETY: the caller's promise; masks keep loads within k.
     unsafe {
@@ -424,8 +448,7 @@ unsafe fn runs_of_k(lot: Lot, to: *mut u32) {
                 let values = _mm512_maskz_loadu_ps(halves[half], at.wrapping_add(half * SIDE));
                 _mm512_mul_ps(values, factor)
             });
-            let words: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
-            _mm512_storeu_si512(to.wrapping_add(row * SIDE).cast(), words);
+            with(row, std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)));
         }
     }
 }

@@ -157,7 +157,7 @@ pub(super) const TOGETHER: usize = 16;
 
 /// Some units of all panels, then the next: where the matrix's rows are k, they are read in long runs.
 #[inline(always)]
-unsafe fn panels_by_units<P: Pack, const BF16: bool>(lanes: Lot, to: *mut u32, apart: usize) {
+pub(super) unsafe fn panels_by_units<P: Pack, const BF16: bool>(lanes: Lot, to: *mut u32, apart: usize) {
     let all = units(BF16, lanes.k);
     let step = if lanes.lanes > PANEL { TOGETHER } else { all.max(1) };
     for first in (0..all).step_by(step) {
