@@ -70,12 +70,13 @@ def validations(folder):
 
 
 def engines(folders):
-    """What computed: device without its precision, and the version of the numerics; one for all runs."""
+    """What computed: the devices, one for each precision, and the versions of the numerics and of Temper; one for all runs."""
     plans = [json.loads((folder / "plan.json").read_text()) for folder in folders]
-    found = {(plan["device"].rsplit(", ", 1)[0], plan["numerics"], plan["provenance"]["temper"]) for plan in plans}
-    if len(found) != 1:
-        sys.exit(f"the runs were computed by different engines: {sorted(found)}; remove the older ones")
-    return found.pop()
+    devices = {plan["device"] for plan in plans}
+    found = {(plan["numerics"], plan["provenance"]["temper"]) for plan in plans}
+    if len(found) != 1 or len(devices) != len(PRECISIONS):
+        sys.exit(f"the runs were computed by different engines: {sorted(found)}, {sorted(devices)}; remove the older ones")
+    return " and ".join(sorted(devices)), *found.pop()
 
 
 def table(args, curves):

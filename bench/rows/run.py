@@ -36,6 +36,7 @@ RECIPE = """\
 name: rows
 base: {base}
 seed: 42
+precision: {precision}
 stages:
   - kind: sft
     mode: lora
@@ -85,7 +86,8 @@ def temper_process(recipe, args):
 
 def sides(files, recipe, base, args):
     """Name of each side and what runs a process of it, in the order they alternate."""
-    yield "Temper f32", lambda: temper_process(recipe, args)
+    for precision in args.precisions:
+        yield f"Temper {precision}", lambda precision=precision: temper_process(recipe(precision), args)
     for mode in args.modes if args.peer_python else []:
         for dtype in args.peer_dtypes:
             command = [args.peer_python, str(HERE / "trl_side.py"), "--base", str(base), "--rows", *files,
@@ -127,11 +129,11 @@ def report(results, args, started):
                    f"| {processes[0].first_loss:.3f} -> {processes[0].last_loss:.3f} |")
     peers = [side for side in results if side.startswith("TRL")]
     if peers:
-        ours = next(iter(results.values()))
         fastest = max(peers, key=lambda side: middle(results[side]))
-        ratios = [rate(a) / rate(b) for a, b in zip(ours, results[fastest])]
-        out += ["", f"Temper / {fastest}, the fastest of TRL's modes: **{middle(ours) / middle(results[fastest]):.2f}** "
-                f"({min(ratios):.2f}-{max(ratios):.2f} over the rounds)."]
+        for side in (side for side in results if side not in peers):
+            ratios = [rate(a) / rate(b) for a, b in zip(results[side], results[fastest])]
+            out += ["", f"{side} / {fastest}, the fastest of TRL's modes: **{middle(results[side]) / middle(results[fastest]):.2f}** "
+                    f"({min(ratios):.2f}-{max(ratios):.2f} over the rounds)."]
     out += ["", "## Every process, in the order it ran", "",
             "| side | s of each step of the second pass | trained tokens/s | load before | cores taken by others |",
             "|---|---|---|---|---|"]
@@ -158,7 +160,9 @@ def main():
     parser.add_argument("--peer-python", help="Python with PyTorch, transformers, PEFT and TRL; left out: Temper alone")
     parser.add_argument("--base", required=True, help="SmolLM2-135M-Instruct as GGUF")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
-    parser.add_argument("--peer-dtypes", nargs="+", choices=["f32", "bf16"], 
+    parser.add_argument("--precisions", nargs="+", choices=["f32", "bf16"], help="Temper's",
+                        default=["f32", "bf16"] if has_bf16_products() else ["f32"])
+    parser.add_argument("--peer-dtypes", nargs="+", choices=["f32", "bf16"],
                         default=["f32", "bf16"] if has_bf16_products() else ["f32"])
     parser.add_argument("--rounds", type=int, default=5, help="processes a side (default 5)")
     parser.add_argument("--steps", type=int, default=4, help="steps of a pass (default 4)")
@@ -171,18 +175,18 @@ def main():
     with tempfile.TemporaryDirectory() as aside:
         aside = pathlib.Path(aside)
         files = write_rows(aside, args.batch * args.steps)
-        recipe = aside / "recipe.yaml"
 
-        def write_recipe(base, length):
-            recipe.write_text(RECIPE.format(base=base, files=", ".join(files), batch=args.batch, length=length))
+        def write_recipe(base, length, precision="f32"):
+            recipe = aside / f"recipe-{precision}.yaml"
+            said = {"base": base, "files": ", ".join(files), "batch": args.batch, "length": length, "precision": precision}
+            recipe.write_text(RECIPE.format(**said))
+            return recipe
 
         # transformers' reading of a GGUF's tokenizer does not part digits; what Temper exports does. So both sides
         # start from the folder that a step of Temper leaves.
-        write_recipe(pathlib.Path(args.base).resolve(), "max_steps: 1")
-        temper_run(recipe, aside / "first", args)
+        temper_run(write_recipe(pathlib.Path(args.base).resolve(), "max_steps: 1"), aside / "first", args)
         base = aside / "first/merged"
-        write_recipe(base, "num_train_epochs: 2")
-        runs = dict(sides(files, recipe, base, args))
+        runs = dict(sides(files, lambda precision: write_recipe(base, "num_train_epochs: 2", precision), base, args))
         results = {side: [] for side in runs}
         for number in range(1, args.rounds + 1):
             for side, run in runs.items():
