@@ -3,22 +3,23 @@
 //! Stable Rust has no names for these instructions, so they are written as assembly. A thread sets the shape of its tile registers
 //! before a task and gives them up after it; what lies in them in between is of no concern to the compiler, which never uses them.
 
+mod pack;
+
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
+use super::block::copy_lanes;
 use super::isa::{Avx512Bf16, Isa, PANEL};
-use super::pack::{Lot, Pack, hardware, mask, panels_by_units, units};
 use super::tile::{Ahead, Place, Then, Tile};
 
 /// Rows of a tile register, and words in each of its rows.
-const SIDE: usize = 16;
+pub(super) const SIDE: usize = 16;
+/// Rows of a tile: two registers.
+pub(super) const ROWS: usize = 2 * SIDE;
 
 /// Of so few groups the result is not asked for ahead.
 const FEW_GROUPS: usize = 8;
-
-/// AMX with bf16 products; what is not a product is done by AVX-512 with the bf16 dot product, which all processors with it have.
-pub(in crate::cpu::product) struct Amx;
 
 /// Whether the processor has it and the system lets this process use it. Linux asks to be asked, once for all threads.
 pub(super) fn available() -> bool {
@@ -155,7 +156,7 @@ impl Groups {
                     _mm_prefetch::<_MM_HINT_ET0>(next.after(line / N, line % N * SIDE).at.cast());
                 }
                 for line in 0..self.ahead.unit {
-                    Amx::prefetch(ahead.wrapping_add(line * SIDE));
+                    Avx512Bf16::prefetch(ahead.wrapping_add(line * SIDE));
                 }
                 ahead = ahead.wrapping_add(SIDE * self.ahead.unit);
                 // Lanes there, and back: those of the last are still there for the second rows.
@@ -182,7 +183,7 @@ impl Groups {
                     }
                     multiply_add!("tmm3");
                 }
-                a = a.wrapping_add(SIDE * Amx::ROWS);
+                a = a.wrapping_add(SIDE * ROWS);
                 b = b.wrapping_add(SIDE * self.unit);
             }
         }
@@ -225,294 +226,79 @@ unsafe fn sum<const R: usize, const N: usize>(from: Option<Place>, products: &[G
 #[repr(C, align(64))]
 struct Lines<T>(T);
 
-/// Copies some rows of `width` numbers.
+/// Sets the shapes of the thread's tile registers.
+///
+/// # Safety
+/// [`available`].
 #[inline(always)]
-unsafe fn copy_rows(from: Place, to: Place, rows: usize, width: usize) {
-    for row in 0..rows {
-        // SAFETY: the caller's promise that both reach rows x width.
-        unsafe { std::ptr::copy_nonoverlapping(from.after(row, 0).at, to.after(row, 0).at, width) };
-    }
+pub(super) unsafe fn begin() {
+    // SAFETY: the caller's promise that the processor has them.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, preserves_flags, readonly)) };
 }
 
-impl Isa for Amx {
-    type Vector = __m512;
-    const WIDTH: usize = Avx512Bf16::WIDTH;
-    const ROWS: usize = 2 * SIDE;
-    const VECTORS: usize = Avx512Bf16::VECTORS;
-    const LEFT_UNITS: usize = SIDE;
-    const PASS_UNITS: usize = 768;
-    const ADDS_PIECES: bool = true;
-
-    #[inline(always)]
-    unsafe fn begin() {
-        // SAFETY: the caller's promise that the processor has them.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, preserves_flags, readonly)) };
-    }
-
-    #[inline(always)]
-    unsafe fn end() {
-        // SAFETY: as above.
-        unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) };
-    }
-
-    /// Registers have 16 rows and take 16 units: rows past the last are computed aside, and what lies past the last unit is zero
-    /// (in the left rows, too).
-    #[inline(always)]
-    unsafe fn tile<const BF16: bool, const PACKED: bool>(tile: Tile) {
-        debug_assert!(BF16 && PACKED, "rows of f32, or not packed");
-        let Tile { units, left, right, ahead, rows, width, from, to, then, next } = tile;
-        let mut aside = MaybeUninit::<Lines<[f32; Amx::ROWS * PANEL]>>::uninit();
-        let mut last = MaybeUninit::<Lines<[u32; SIDE * PANEL]>>::uninit();
-        let aside = Place { at: aside.as_mut_ptr().cast(), stride: PANEL };
-        let whole = rows.is_multiple_of(SIDE);
-        let groups = Groups { left: left.at, right: right.at, unit: right.unit, count: units / SIDE, ahead };
-        let nothing = Groups { count: 0, ..groups };
-        let mut products = [groups, nothing, nothing];
-        // SAFETY: the caller's promise; where rows are not whole the registers read and write what lies aside.
-        unsafe {
-            let rest = units % SIDE;
-            if rest > 0 {
-                let passed = units / SIDE * SIDE;
-                let (lanes, last) = (right.at.wrapping_add(passed * right.unit), last.as_mut_ptr().cast::<u32>());
-                for unit in 0..SIDE {
-                    let to = last.wrapping_add(unit * width);
-                    if unit < rest {
-                        std::ptr::copy_nonoverlapping(lanes.wrapping_add(unit * right.unit), to, width);
-                    } else {
-                        to.write_bytes(0, width);
-                    }
-                }
-                let left = left.at.wrapping_add(passed * Amx::ROWS);
-                products[1] = Groups { left, right: last, unit: width, count: 1, ahead: Ahead { unit: 0, ..ahead } };
-            }
-            if let Some(Then { units, left, right }) = then {
-                debug_assert!(units.is_multiple_of(SIDE), "{units} units of a piece");
-                let ahead = Ahead { unit: 0, ..ahead };
-                let count = units / SIDE;
-                products[2] = Groups { left: left.at, right: right.at, unit: right.unit, count, ahead };
-            }
-            let (from, sums) = if whole { (from, to) } else { (from.map(|_| aside), aside) };
-            if let (Some(place), false) = (tile.from, whole) {
-                copy_rows(place, aside, rows, width);
-            }
-            match (rows.div_ceil(SIDE), width / SIDE) {
-                (1, 1) => sum::<1, 1>(from, &products, sums, next),
-                (1, 2) => sum::<1, 2>(from, &products, sums, next),
-                (1, 3) => sum::<1, 3>(from, &products, sums, next),
-                (2, 1) => sum::<2, 1>(from, &products, sums, next),
-                (2, 2) => sum::<2, 2>(from, &products, sums, next),
-                (2, 3) => sum::<2, 3>(from, &products, sums, next),
-                _ => unreachable!("a tile of at most {} rows and {PANEL} lanes", Amx::ROWS),
-            }
-            if !whole {
-                copy_rows(aside, to, rows, width);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn prefetch(at: *const u32) {
-        Avx512Bf16::prefetch(at);
-    }
-    #[inline(always)]
-    unsafe fn zero() -> __m512 {
-        // SAFETY: the caller's promise, here and below.
-        unsafe { Avx512Bf16::zero() }
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> __m512 {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::load(from) }
-    }
-    #[inline(always)]
-    unsafe fn store(to: *mut f32, value: __m512) {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::store(to, value) }
-    }
-    #[inline(always)]
-    unsafe fn splat(word: u32) -> __m512 {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::splat(word) }
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::add(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn multiply(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::multiply(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::multiply_add(a, b, sum) }
-    }
-    #[inline(always)]
-    unsafe fn halves(from: *const u16) -> __m512 {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::halves(from) }
-    }
-    #[inline(always)]
-    unsafe fn bytes(from: *const i8) -> __m512 {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::bytes(from) }
-    }
-    #[inline(always)]
-    unsafe fn nibbles(from: *const u8) -> [__m512; 2] {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::nibbles(from) }
-    }
-    #[inline(always)]
-    unsafe fn odd(pairs: __m512) -> __m512 {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::odd(pairs) }
-    }
-    #[inline(always)]
-    unsafe fn even(pairs: __m512) -> __m512 {
-        // SAFETY: see above.
-        unsafe { Avx512Bf16::even(pairs) }
-    }
+/// Gives them up.
+///
+/// # Safety
+/// As for [`begin`].
+#[inline(always)]
+pub(super) unsafe fn end() {
+    // SAFETY: as above.
+    unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) };
 }
 
-/// Left rows lie 32 to a panel, 16 units of one after the other: [16 units][row][unit], as a tile register reads them.
-impl Pack for Amx {
-    #[inline(always)]
-    unsafe fn left<const BF16: bool>(rows: Lot, to: *mut u32, apart: usize) {
-        let all = units(BF16, rows.k);
-        for first in (0..rows.lanes).step_by(SIDE) {
-            let some = rows.part(first, SIDE);
-            let to = to.wrapping_add(first / Self::ROWS * apart + first % Self::ROWS * SIDE);
-            for unit in (0..all).step_by(SIDE) {
-                let (lot, to) = (some.of_units::<BF16>(unit, SIDE), to.wrapping_add(unit * Self::ROWS));
-                // SAFETY: the caller's promise.
-                unsafe {
-                    if lot.view.runs_of_k() {
-                        words_along(lot, |row, words| _mm512_storeu_si512(to.wrapping_add(row * SIDE).cast(), words));
-                    } else {
-                        runs_of_lanes(lot, to);
-                    }
+/// Registers have 16 rows and take 16 units: rows past the last are computed aside, and what lies past the last unit is zero
+/// (in the left rows, too).
+///
+/// # Safety
+/// As for [`Tile::compute`], its left rows packed; [`begin`] was called.
+#[inline(always)]
+pub(super) unsafe fn tile(tile: Tile) {
+    let Tile { units, left, right, ahead, rows, width, from, to, then, next } = tile;
+    let mut aside = MaybeUninit::<Lines<[f32; ROWS * PANEL]>>::uninit();
+    let mut last = MaybeUninit::<Lines<[u32; SIDE * PANEL]>>::uninit();
+    let aside = Place { at: aside.as_mut_ptr().cast(), stride: PANEL };
+    let whole = rows.is_multiple_of(SIDE);
+    let groups = Groups { left: left.at, right: right.at, unit: right.unit, count: units / SIDE, ahead };
+    let nothing = Groups { count: 0, ..groups };
+    let mut products = [groups, nothing, nothing];
+    // SAFETY: the caller's promise; where rows are not whole the registers read and write what lies aside.
+    unsafe {
+        let rest = units % SIDE;
+        if rest > 0 {
+            let passed = units / SIDE * SIDE;
+            let (lanes, last) = (right.at.wrapping_add(passed * right.unit), last.as_mut_ptr().cast::<u32>());
+            for unit in 0..SIDE {
+                let to = last.wrapping_add(unit * width);
+                if unit < rest {
+                    std::ptr::copy_nonoverlapping(lanes.wrapping_add(unit * right.unit), to, width);
+                } else {
+                    to.write_bytes(0, width);
                 }
             }
+            let left = left.at.wrapping_add(passed * ROWS);
+            products[1] = Groups { left, right: last, unit: width, count: 1, ahead: Ahead { unit: 0, ..ahead } };
         }
-    }
-
-    /// Lanes whose k lie side by side are turned 16 units of 16 lanes at a time, twice what the others turn.
-    #[inline(always)]
-    unsafe fn right<const BF16: bool>(lanes: Lot, to: *mut u32, width: usize) {
-        if !lanes.view.runs_of_k() {
-            // SAFETY: the caller's promise.
-            return unsafe { Avx512Bf16::right::<BF16>(lanes, to, width) };
+        if let Some(Then { units, left, right }) = then {
+            debug_assert!(units.is_multiple_of(SIDE), "{units} units of a piece");
+            let ahead = Ahead { unit: 0, ..ahead };
+            let count = units / SIDE;
+            products[2] = Groups { left: left.at, right: right.at, unit: right.unit, count, ahead };
         }
-        let all = units(BF16, lanes.k);
-        for group in (0..width).step_by(SIDE) {
-            let some = lanes.part(group, SIDE);
-            for unit in (0..all).step_by(SIDE) {
-                let to = to.wrapping_add(unit * width + group);
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let mut rows = [_mm512_setzero_si512(); SIDE];
-                    words_along(some.of_units::<BF16>(unit, SIDE), |row, words| rows[row] = words);
-                    for (i, words) in transpose(rows).into_iter().enumerate().take(all - unit) {
-                        _mm512_storeu_si512(to.wrapping_add(i * width).cast(), words);
-                    }
-                }
-            }
+        let (from, sums) = if whole { (from, to) } else { (from.map(|_| aside), aside) };
+        if let (Some(place), false) = (tile.from, whole) {
+            copy_lanes(place, aside, rows, width);
         }
-    }
-
-    #[inline(always)]
-    unsafe fn panels<const BF16: bool>(lanes: Lot, to: *mut u32, apart: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if lanes.view.runs_of_k() {
-                panels_by_units::<Self, BF16>(lanes, to, apart);
-            } else {
-                Avx512Bf16::panels::<BF16>(lanes, to, apart);
-            }
+        match (rows.div_ceil(SIDE), width / SIDE) {
+            (1, 1) => sum::<1, 1>(from, &products, sums, next),
+            (1, 2) => sum::<1, 2>(from, &products, sums, next),
+            (1, 3) => sum::<1, 3>(from, &products, sums, next),
+            (2, 1) => sum::<2, 1>(from, &products, sums, next),
+            (2, 2) => sum::<2, 2>(from, &products, sums, next),
+            (2, 3) => sum::<2, 3>(from, &products, sums, next),
+            _ => unreachable!("a tile of at most {} rows and {PANEL} lanes", ROWS),
         }
-    }
-}
-
-/// The words of 16 units of up to 16 rows whose k lie side by side, row by row.
-#[inline(always)]
-unsafe fn words_along(lot: Lot, mut with: impl FnMut(usize, __m512i)) {
-    let halves = [mask(lot.k), mask(lot.k.saturating_sub(SIDE))];
-    // SAFETY: the caller's promise; masks keep loads within k.
-    unsafe {
-        let factor = _mm512_set1_ps(lot.scale);
-        for row in 0..lot.lanes {
-            let at = lot.at(row, 0);
-            let [low, high] = [0, 1].map(|half| {
-                let values = _mm512_maskz_loadu_ps(halves[half], at.wrapping_add(half * SIDE));
-                _mm512_mul_ps(values, factor)
-            });
-            with(row, std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)));
+        if !whole {
+            copy_lanes(aside, to, rows, width);
         }
-    }
-}
-
-/// 16 units of up to 16 rows that lie side by side in the matrix.
-#[inline(always)]
-unsafe fn runs_of_lanes(lot: Lot, to: *mut u32) {
-    let present = mask(lot.lanes);
-    // SAFETY: the caller's promise; masks keep loads within the lanes.
-    unsafe {
-        let factor = _mm512_set1_ps(lot.scale);
-        let at = |k: usize| _mm512_mul_ps(_mm512_maskz_loadu_ps(present, lot.at(0, k)), factor);
-        let mut all = [_mm512_setzero_si512(); SIDE];
-        if lot.k == 2 * SIDE {
-            for (unit, words) in all.iter_mut().enumerate() {
-                *words = hardware::round_two(at(2 * unit + 1), at(2 * unit));
-            }
-        } else {
-            for (unit, words) in all.iter_mut().enumerate().take(lot.k.div_ceil(2)) {
-                let odd = if 2 * unit + 1 < lot.k { at(2 * unit + 1) } else { _mm512_setzero_ps() };
-                *words = hardware::round_two(odd, at(2 * unit));
-            }
-        }
-        let turned = transpose(all);
-        if lot.lanes == SIDE {
-            for (row, words) in turned.into_iter().enumerate() {
-                _mm512_storeu_si512(to.wrapping_add(row * SIDE).cast(), words);
-            }
-        } else {
-            for (row, words) in turned.into_iter().enumerate().take(lot.lanes) {
-                _mm512_storeu_si512(to.wrapping_add(row * SIDE).cast(), words);
-            }
-        }
-    }
-}
-
-/// Transposes sixteen rows of sixteen words.
-#[inline(always)]
-unsafe fn transpose(rows: [__m512i; SIDE]) -> [__m512i; SIDE] {
-    // SAFETY: the caller has AVX-512.
-    unsafe {
-        let mut pairs = rows;
-        for i in (0..SIDE).step_by(2) {
-            pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-            pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-        }
-        // fours[4 i + c]: of rows 4 i to 4 i + 3 the columns c, 4 + c, 8 + c, 12 + c.
-        let mut fours = pairs;
-        for i in (0..SIDE).step_by(4) {
-            for half in 0..2 {
-                fours[i + 2 * half] = _mm512_unpacklo_epi64(pairs[i + half], pairs[i + 2 + half]);
-                fours[i + 2 * half + 1] = _mm512_unpackhi_epi64(pairs[i + half], pairs[i + 2 + half]);
-            }
-        }
-        let mut turned = fours;
-        for c in 0..4 {
-            let [a, b, d, e] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
-            let (low, high) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(d, e));
-            turned[c] = _mm512_shuffle_i32x4::<0x88>(low, high);
-            turned[8 + c] = _mm512_shuffle_i32x4::<0xdd>(low, high);
-            let (low, high) = (_mm512_shuffle_i32x4::<0xdd>(a, b), _mm512_shuffle_i32x4::<0xdd>(d, e));
-            turned[4 + c] = _mm512_shuffle_i32x4::<0x88>(low, high);
-            turned[12 + c] = _mm512_shuffle_i32x4::<0xdd>(low, high);
-        }
-        turned
     }
 }

@@ -515,8 +515,12 @@ fn steps(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>>
     (0..count).map(move |i| range.start + i * most..range.end.min(range.start + (i + 1) * most))
 }
 
+/// Copies so many rows and lanes.
+///
+/// # Safety
+/// Both places reach them, apart from each other.
 #[inline(always)]
-unsafe fn copy_lanes(from: Place, to: Place, rows: usize, lanes: usize) {
+pub(super) unsafe fn copy_lanes(from: Place, to: Place, rows: usize, lanes: usize) {
     for row in 0..rows {
         // SAFETY: the caller's promise that both places reach rows x lanes, apart from each other.
         unsafe { std::ptr::copy_nonoverlapping(from.after(row, 0).at, to.after(row, 0).at, lanes) };

@@ -27,7 +27,7 @@ macro_rules! dispatch {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
         unsafe fn amx($($argument: $type),*) {
             // SAFETY: the caller's promise.
-            unsafe { $name::<$crate::cpu::product::amx::Amx, true>($($argument),*) }
+            unsafe { $name::<$crate::cpu::product::isa::Amx, true>($($argument),*) }
         }
         match ($kernels.instructions, $kernels.bf16) {
                 #[cfg(target_arch = "x86_64")]

@@ -8,6 +8,8 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::tile::{CHAIN_UNITS, Tile};
 
 /// The highest tile of any instruction set.
@@ -87,6 +89,9 @@ pub(super) trait Isa {
     }
 }
 
+/// AMX with bf16 products; what is not a product is done by AVX-512 with the bf16 dot product, which all processors with it have.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Amx;
 /// AVX-512 with the bf16 dot product.
 #[cfg(target_arch = "x86_64")]
 pub(super) struct Avx512Bf16;
@@ -101,13 +106,13 @@ pub(super) struct Portable;
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! avx512 {
-    ($name:ident, $($dot:item)?) => {
+    ($name:ident, $rows:expr, $tall:expr, $($more:tt)*) => {
         impl Isa for $name {
             type Vector = __m512;
             const WIDTH: usize = 16;
-            const ROWS: usize = 8;
+            const ROWS: usize = $rows;
             const VECTORS: usize = 3;
-            const TALL: usize = 16;
+            const TALL: usize = $tall;
 
             #[inline(always)]
             fn prefetch(at: *const u32) {
@@ -181,16 +186,18 @@ macro_rules! avx512 {
                 // SAFETY: the caller's promise.
                 unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs))) }
             }
-            $($dot)?
+            $($more)*
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-avx512!(Avx512,);
+avx512!(Avx512, 8, 16,);
 #[cfg(target_arch = "x86_64")]
 avx512!(
     Avx512Bf16,
+    8,
+    16,
     #[inline(always)]
     unsafe fn dot_pairs(a: __m512, b: __m512, sum: __m512) -> __m512 {
         // SAFETY: the caller's promise; the three types are the same 64 bytes.
@@ -200,6 +207,33 @@ avx512!(
         }
     }
 );
+
+#[cfg(target_arch = "x86_64")]
+avx512! {
+    Amx,
+    amx::ROWS,
+    amx::ROWS,
+    const LEFT_UNITS: usize = amx::SIDE;
+    const PASS_UNITS: usize = 768;
+    const ADDS_PIECES: bool = true;
+
+    #[inline(always)]
+    unsafe fn begin() {
+        // SAFETY: the caller's promise.
+        unsafe { amx::begin() }
+    }
+    #[inline(always)]
+    unsafe fn end() {
+        // SAFETY: the caller's promise.
+        unsafe { amx::end() }
+    }
+    #[inline(always)]
+    unsafe fn tile<const BF16: bool, const PACKED: bool>(tile: Tile) {
+        debug_assert!(BF16 && PACKED, "rows of f32, or not packed");
+        // SAFETY: the caller's promise.
+        unsafe { amx::tile(tile) }
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 impl Isa for Avx2 {
@@ -369,7 +403,7 @@ impl Instructions {
             let avx2 =
                 is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
             match self {
-                Self::Amx => Self::Avx512Bf16.available() && super::amx::available(),
+                Self::Amx => Self::Avx512Bf16.available() && amx::available(),
                 Self::Avx512Bf16 => avx512 && avx2 && is_x86_feature_detected!("avx512bf16"),
                 Self::Avx512 => avx512 && avx2,
                 Self::Avx2 => avx2,

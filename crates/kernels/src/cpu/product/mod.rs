@@ -29,13 +29,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-#[cfg(target_arch = "x86_64")]
-use self::amx::Amx;
 use self::block::{Job, Lanes, ReadyInner, ReadyPiece, block, pack_left};
 pub(super) use self::frozen::Frozen;
 pub(super) use self::isa::Instructions;
 #[cfg(target_arch = "x86_64")]
-use self::isa::{Avx2, Avx512};
+use self::isa::{Amx, Avx2, Avx512};
 use self::isa::{Isa, PANEL, Portable};
 use self::pack::{Lot, Pack};
 pub(super) use self::pack::{View, round_bf16};
