@@ -101,7 +101,10 @@ fn a_plan_counts_the_memory_of_bf16_and_says_what_it_costs_here() {
     assert_eq!(memory(&f32, 1) - memory(&bf16, 1), 2 * head);
     let warned = |plan: &Value| plan["warnings"].to_string().contains("no faster than f32");
     // Not asked of a device here: the first one makes the pool of the process, and with it the pace of the other tests.
-    let made_of_f32 = !bf16["device"].as_str().unwrap().contains("avx512_bf16");
+    let computes_by = |instructions: &str| bf16["device"].as_str().unwrap().contains(instructions);
     let intel = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|about| about.contains("GenuineIntel"));
-    assert_eq!((warned(&f32), warned(&bf16)), (false, made_of_f32 || intel));
+    let gains = computes_by("amx_bf16") || computes_by("avx512_bf16") && !intel;
+    assert_eq!((warned(&f32), warned(&bf16)), (false, !gains));
+    let idle = |plan: &Value| plan["warnings"].to_string().contains("matrix units");
+    assert_eq!((idle(&f32), idle(&bf16)), (computes_by("amx_bf16"), false));
 }
