@@ -277,10 +277,10 @@ impl Plan {
                 measured.gflops
             )));
         }
-        if prepared.device.lacks_matrix_units() {
+        if prepared.device.leaves_matrix_units_idle() {
             warnings.push(Warning::from(format!(
-                "{}: this processor has {}, matrix units for bf16: many times the products of f32, which they cannot take. \
-                 `bf16` saves time here, and memory",
+                "{}: f32 leaves this processor's matrix units ({}) idle: they multiply bf16 many times as fast as the rest of \
+                 it multiplies f32. `bf16` saves time here, and memory",
                 prepared.recipe.precision.path,
                 prepared.device.with_precision(Precision::Bf16).instructions(),
             )));

@@ -71,8 +71,8 @@ impl Cpu {
         self.kernels.instructions.gains_by_bf16()
     }
 
-    /// Whether the processor has matrix units, and products of this precision cannot use them.
-    pub fn lacks_matrix_units(&self) -> bool {
+    /// Whether the processor has matrix units that products of this precision cannot use.
+    pub fn leaves_matrix_units_idle(&self) -> bool {
         self.kernels.instructions == Instructions::Amx && !self.kernels.bf16
     }
 

@@ -120,11 +120,11 @@ impl Pass {
     #[inline(always)]
     fn tile<I: Isa>(&self, rows: usize, row: usize, ahead: Ahead) -> Tile {
         let Self { units, left, right, width, from, to, then } = *self;
-        let rows_here = (rows - row).min(Tile::most_rows::<I>(width));
-        let (rows, rows_after) = (rows_here, rows - row - rows_here);
+        let left_over = rows - row;
+        let rows = left_over.min(Tile::most_rows::<I>(width));
         let (from, to) = (from.map(|from| from.after(row, 0)), to.after(row, 0));
         let then = then.map(|then| Then { left: then.left.panel_of(row, 0), ..then });
-        let next = if rows_after > 0 { to.after(rows, 0) } else { self.to.after(0, width) };
+        let next = if rows < left_over { to.after(rows, 0) } else { self.to.after(0, width) };
         Tile { units, left: left.panel_of(row, 0), right, ahead, rows, width, from, to, then, next }
     }
 

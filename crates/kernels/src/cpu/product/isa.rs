@@ -104,6 +104,8 @@ pub(super) struct Avx2;
 /// What the compiler makes of plain loops: NEON on AArch64.
 pub(super) struct Portable;
 
+/// An instruction set of AVX-512: its rows of a tile, those of a tile of one register of lanes, and what else it has or
+/// does otherwise.
 #[cfg(target_arch = "x86_64")]
 macro_rules! avx512 {
     ($name:ident, $rows:expr, $tall:expr, $($more:tt)*) => {
@@ -428,7 +430,7 @@ impl Instructions {
 
     /// Whether products of bf16 are faster than those of f32. AMD's Zen 4 begins a dot product of bf16 pairs as often as a
     /// multiply-add of f32: twice the rate. Intel's cores begin one every other cycle and two multiply-adds in each: half
-    /// the rate, measured on an Emerald Rapids. What they have for bf16 is AMX, sixteen times the rate of f32.
+    /// the rate, measured on an Emerald Rapids. What they have for bf16 is AMX, more than ten times the rate of f32.
     pub fn gains_by_bf16(self) -> bool {
         self == Self::Amx || self == Self::Avx512Bf16 && !made_by_intel()
     }
